@@ -1,0 +1,3 @@
+//! Weir's heart.
+
+pub mod event;
