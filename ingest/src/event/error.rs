@@ -4,6 +4,8 @@
 //! gives the same answer. Messages name the field and never repeat its value, but
 //! for an unknown kind or outcome, whose texts are cut to a bound.
 
+use super::value::Problem;
+
 /// Why a text or a record could not be read as an event, or as a part of one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
@@ -64,6 +66,20 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+}
+
+impl Error {
+    pub(super) fn in_field(field: &'static str, problem: Problem) -> Self {
+        match problem {
+            Problem::Type { expected, found } => Self::WrongType {
+                field,
+                expected,
+                found,
+            },
+            Problem::Rule(Self::Text { reason, .. }) => Self::Refused { field, reason },
+            Problem::Rule(other) => other,
+        }
+    }
 }
 
 /// A text from outside, fit for a message: escaped, and cut after 40 characters.

@@ -28,6 +28,11 @@ impl Producer {
         }
     }
 
+    /// Stands in while an event is being read, until its own name is.
+    pub(super) const fn placeholder() -> Self {
+        Self(Text::from_static("unread"))
+    }
+
     /// The name.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -1,7 +1,7 @@
 //! What happened, as a record: the event schema and everything made from it.
 //!
 //! Every request, step, delivery attempt, decision and administrative act is one
-//! `Event`. Its fields are rows of one table, in `schema.rs`, and everything else is
+//! [`Event`]. Its fields are rows of one table, in `schema.rs`, and everything else is
 //! generated from that table, so that nothing can disagree with it:
 //!
 //! ```text
@@ -26,15 +26,28 @@
 //! keeps, in one pass, without allocation.
 
 mod clock;
+mod decode;
+mod encode;
 mod error;
+#[cfg(test)]
+mod golden;
 mod id;
 mod kind;
+#[cfg(test)]
+mod sample;
+mod schema;
+mod table;
+#[cfg(test)]
+mod tests;
 mod text;
 mod time;
+mod value;
 
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use error::Error;
 pub use id::{EventId, Producer};
 pub use kind::{Kind, Outcome};
+pub use schema::{Event, GROUPS, SCHEMA_VERSION};
+pub use table::{Field, Group, Personal, Type, field, fields};
 pub use text::Text;
 pub use time::Timestamp;
