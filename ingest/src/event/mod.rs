@@ -19,13 +19,14 @@
 //!   floats, so that a sum is the same in every engine and in every order.
 //! - The identity (producer, boot, sequence) names an event once and for all; it is
 //!   what loss and repetition are counted by.
-//! - The partition is a function of the event alone (`Event::partition`).
+//! - The partition is a function of the event alone ([`Event::partition`]).
 //! - An error names the field and the types, never a value that might be personal.
 //!
 //! Writing is on the path of each request: it appends to a buffer that the caller
 //! keeps, in one pass, without allocation.
 
 mod clock;
+pub mod cloudevents;
 mod decode;
 mod encode;
 mod error;
@@ -33,6 +34,7 @@ mod error;
 mod golden;
 mod id;
 mod kind;
+mod partition;
 #[cfg(test)]
 mod sample;
 mod schema;
@@ -47,6 +49,7 @@ pub use clock::{Clock, ManualClock, SystemClock};
 pub use error::Error;
 pub use id::{EventId, Producer};
 pub use kind::{Kind, Outcome};
+pub use partition::partition;
 pub use schema::{Event, GROUPS, SCHEMA_VERSION};
 pub use table::{Field, Group, Personal, Type, field, fields};
 pub use text::Text;

@@ -1,0 +1,262 @@
+//! An event as a record of the log: CloudEvents 1.0 in the binary content mode of the
+//! Kafka protocol binding.
+//!
+//! The attributes are headers, the value is the event's flat JSON, so that any reader
+//! of JSON on Kafka takes it as it is:
+//!
+//! ```text
+//! key             correlation id, else trace id, else producer
+//! ce_specversion  1.0
+//! ce_id           producer/boot/sequence
+//! ce_source       /weir/producer
+//! ce_type         dev.weir.request
+//! ce_time         2026-01-31T23:59:59.000000Z
+//! content-type    application/json
+//! ```
+//!
+//! The headers repeat what the value says. [`read`] refuses a record whose headers
+//! say something else, since readers of either would count differently.
+
+use bytes::Bytes;
+
+use super::error::quoted;
+use super::{Error, Event, Kind};
+
+/// What comes before the kind in `ce_type`.
+pub const TYPE_PREFIX: &str = "dev.weir.";
+/// What comes before the producer in `ce_source`.
+pub const SOURCE_PREFIX: &str = "/weir/";
+
+const SPEC_VERSION: &str = "1.0";
+const CONTENT_TYPE: &str = "application/json";
+
+/// A record of the log, in plain parts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// What leads to the partition: [`Event::partition_key`].
+    pub key: Bytes,
+    /// The attributes, in a fixed order.
+    pub headers: Vec<(&'static str, Bytes)>,
+    /// The event as flat JSON.
+    pub value: Bytes,
+}
+
+/// The event as a record.
+pub fn record(event: &Event) -> Record {
+    let producer = event.producer.as_str();
+    let mut texts = Texts::default();
+    let id = texts.add(&event.id().to_string());
+    let source = texts.add(&format!("{SOURCE_PREFIX}{producer}"));
+    let kind = texts.add(&format!("{TYPE_PREFIX}{}", event.kind));
+    let time = texts.add(&event.event_time.to_string());
+    let texts = Bytes::from(texts.0);
+    Record {
+        key: Bytes::copy_from_slice(event.partition_key().as_bytes()),
+        headers: vec![
+            (
+                "ce_specversion",
+                Bytes::from_static(SPEC_VERSION.as_bytes()),
+            ),
+            ("ce_id", texts.slice(id)),
+            ("ce_source", texts.slice(source)),
+            ("ce_type", texts.slice(kind)),
+            ("ce_time", texts.slice(time)),
+            ("content-type", Bytes::from_static(CONTENT_TYPE.as_bytes())),
+        ],
+        value: Bytes::from(event.to_json()),
+    }
+}
+
+/// Reads an event back from a record's headers, in any order, and its value.
+pub fn read<'a>(
+    headers: impl IntoIterator<Item = (&'a str, &'a [u8])>,
+    value: &[u8],
+) -> Result<Event, Error> {
+    let [mut version, mut id, mut source, mut kind, mut content_type] = [None; 5];
+    for (name, bytes) in headers {
+        match name {
+            "ce_specversion" => version = Some(bytes),
+            "ce_id" => id = Some(bytes),
+            "ce_source" => source = Some(bytes),
+            "ce_type" => kind = Some(bytes),
+            "content-type" => content_type = Some(bytes),
+            _ => {}
+        }
+    }
+    let version = header("ce_specversion", version)?;
+    agree("ce_specversion", version, SPEC_VERSION)?;
+    is_json(header("content-type", content_type)?)?;
+    is_known(header("ce_type", kind)?)?;
+
+    let event = Event::from_json(value)?;
+    agree("ce_id", header("ce_id", id)?, &event.id().to_string())?;
+    agree(
+        "ce_source",
+        header("ce_source", source)?,
+        &format!("{SOURCE_PREFIX}{}", event.producer),
+    )?;
+    agree(
+        "ce_type",
+        header("ce_type", kind)?,
+        &format!("{TYPE_PREFIX}{}", event.kind),
+    )?;
+    Ok(event)
+}
+
+/// Short texts that share one allocation.
+#[derive(Default)]
+struct Texts(Vec<u8>);
+
+impl Texts {
+    fn add(&mut self, text: &str) -> std::ops::Range<usize> {
+        let start = self.0.len();
+        self.0.extend_from_slice(text.as_bytes());
+        start..self.0.len()
+    }
+}
+
+fn header<'a>(name: &'static str, bytes: Option<&'a [u8]>) -> Result<&'a str, Error> {
+    let fail = |reason: &str| Error::Header {
+        name,
+        reason: reason.to_owned(),
+    };
+    let bytes = bytes.ok_or_else(|| fail("the header is missing"))?;
+    std::str::from_utf8(bytes).map_err(|_| fail("the header is not UTF-8"))
+}
+
+fn agree(name: &'static str, found: &str, expected: &str) -> Result<(), Error> {
+    if found == expected {
+        return Ok(());
+    }
+    let reason = format!("expected {}, found {}", quoted(expected), quoted(found));
+    Err(Error::Header { name, reason })
+}
+
+/// A type of another family is named as such before its value is looked at.
+fn is_known(found: &str) -> Result<(), Error> {
+    let fail = |reason: String| Error::Header {
+        name: "ce_type",
+        reason,
+    };
+    let Some(kind) = found.strip_prefix(TYPE_PREFIX) else {
+        return Err(fail(format!("{} is not an event of weir", quoted(found))));
+    };
+    let known = kind.parse::<Kind>();
+    known
+        .map(|_| ())
+        .map_err(|_| fail(format!("unknown kind {}", quoted(kind))))
+}
+
+/// Parameters of the media type, such as a charset, are allowed and ignored.
+fn is_json(found: &str) -> Result<(), Error> {
+    let media_type = found.split(';').next().unwrap_or_default().trim();
+    if media_type.eq_ignore_ascii_case(CONTENT_TYPE) {
+        return Ok(());
+    }
+    agree("content-type", found, CONTENT_TYPE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::sample::sample;
+
+    fn pairs(record: &Record) -> Vec<(&str, &[u8])> {
+        record
+            .headers
+            .iter()
+            .map(|(name, bytes)| (*name, bytes.as_ref()))
+            .collect()
+    }
+
+    #[test]
+    fn records_read_back() {
+        for kind in Kind::ALL {
+            let event = sample(*kind);
+            let record = record(&event);
+            let mut headers = pairs(&record);
+            assert_eq!(read(headers.clone(), &record.value).as_ref(), Ok(&event));
+            headers.reverse();
+            headers.push(("traceparent", b"00"));
+            assert_eq!(read(headers, &record.value).as_ref(), Ok(&event));
+        }
+    }
+
+    #[test]
+    fn headers_are_those_of_the_binding() {
+        let record = record(&sample(Kind::Request));
+        let texts: Vec<(&str, &str)> = pairs(&record)
+            .into_iter()
+            .map(|(name, bytes)| (name, std::str::from_utf8(bytes).unwrap()))
+            .collect();
+        assert_eq!(
+            texts,
+            [
+                ("ce_specversion", "1.0"),
+                ("ce_id", "edge-1/3/100"),
+                ("ce_source", "/weir/edge-1"),
+                ("ce_type", "dev.weir.request"),
+                ("ce_time", "2026-01-31T23:59:59.000100Z"),
+                ("content-type", "application/json"),
+            ]
+        );
+        assert_eq!(record.key, "0b1e6a52");
+    }
+
+    fn check_changed(name: &str, bytes: Option<&[u8]>, expected: Result<(), &str>) {
+        let record = record(&sample(Kind::Request));
+        let mut headers = pairs(&record);
+        headers.retain(|(header, _)| *header != name);
+        headers.extend(bytes.map(|bytes| (name, bytes)));
+        let read = read(headers, &record.value)
+            .map(|_| ())
+            .map_err(|error| error.to_string());
+        assert_eq!(read, expected.map_err(str::to_owned));
+    }
+
+    #[test]
+    fn headers_that_contradict_the_value_are_refused() {
+        check_changed(
+            "content-type",
+            Some(b"Application/JSON; charset=utf-8"),
+            Ok(()),
+        );
+        check_changed("ce_time", None, Ok(()));
+        check_changed("ce_id", None, Err("header ce_id: the header is missing"));
+        check_changed(
+            "ce_source",
+            Some(b"\xff"),
+            Err("header ce_source: the header is not UTF-8"),
+        );
+        check_changed(
+            "ce_specversion",
+            Some(b"0.3"),
+            Err(r#"header ce_specversion: expected "1.0", found "0.3""#),
+        );
+        check_changed(
+            "ce_id",
+            Some(b"edge-1/3/8"),
+            Err(r#"header ce_id: expected "edge-1/3/100", found "edge-1/3/8""#),
+        );
+        check_changed(
+            "ce_type",
+            Some(b"dev.weir.step"),
+            Err(r#"header ce_type: expected "dev.weir.request", found "dev.weir.step""#),
+        );
+        check_changed(
+            "ce_type",
+            Some(b"com.example.order"),
+            Err(r#"header ce_type: "com.example.order" is not an event of weir"#),
+        );
+        check_changed(
+            "ce_type",
+            Some(b"dev.weir.dance"),
+            Err(r#"header ce_type: unknown kind "dance""#),
+        );
+        check_changed(
+            "content-type",
+            Some(b"application/avro"),
+            Err(r#"header content-type: expected "application/json", found "application/avro""#),
+        );
+    }
+}
