@@ -30,6 +30,7 @@ pub mod cloudevents;
 mod decode;
 mod encode;
 mod error;
+pub mod generate;
 #[cfg(test)]
 mod golden;
 mod id;
