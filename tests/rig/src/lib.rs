@@ -1,1 +1,24 @@
-//! Real servers for Weir's tests.
+//! Real servers for Weir's tests, on free loopback ports.
+//!
+//! `tests/rig/install` installs them; a test starts the one it needs and drops
+//! it. Nothing here is a stand-in: what a test meets is what a user runs.
+//!
+//! ```text
+//! test process ── Kafka ── Guarded ══pipe══ sh (guard.sh) ── java kafka.Kafka
+//!                                     │
+//!                       ends with the test process,
+//!                     and takes the server with it
+//! ```
+//!
+//! Invariants:
+//! - no server outlives the process that started it, even one killed by SIGKILL;
+//! - a server is signalled by its own process id, never by a name;
+//! - a started server is ready: the first request of a test is answered;
+//! - an error says what to do, or carries the end of the server's log.
+//!
+//! Calls block, for seconds when a server starts: from asynchronous code, use
+//! them on a thread where that is allowed.
+
+mod guarded;
+
+pub use guarded::Guarded;
