@@ -20,5 +20,9 @@
 //! them on a thread where that is allowed.
 
 mod guarded;
+mod installed;
+mod kafka;
+mod ports;
 
 pub use guarded::Guarded;
+pub use kafka::Kafka;
