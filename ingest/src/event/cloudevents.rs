@@ -53,10 +53,7 @@ pub fn record(event: &Event) -> Record {
     Record {
         key: Bytes::copy_from_slice(event.partition_key().as_bytes()),
         headers: vec![
-            (
-                "ce_specversion",
-                Bytes::from_static(SPEC_VERSION.as_bytes()),
-            ),
+            ("ce_specversion", Bytes::from_static(SPEC_VERSION.as_bytes())),
             ("ce_id", texts.slice(id)),
             ("ce_source", texts.slice(source)),
             ("ce_type", texts.slice(kind)),
@@ -95,11 +92,7 @@ pub fn read<'a>(
         header("ce_source", source)?,
         &format!("{SOURCE_PREFIX}{}", event.producer),
     )?;
-    agree(
-        "ce_type",
-        header("ce_type", kind)?,
-        &format!("{TYPE_PREFIX}{}", event.kind),
-    )?;
+    agree("ce_type", header("ce_type", kind)?, &format!("{TYPE_PREFIX}{}", event.kind))?;
     Ok(event)
 }
 
@@ -116,10 +109,7 @@ impl Texts {
 }
 
 fn header<'a>(name: &'static str, bytes: Option<&'a [u8]>) -> Result<&'a str, Error> {
-    let fail = |reason: &str| Error::Header {
-        name,
-        reason: reason.to_owned(),
-    };
+    let fail = |reason: &str| Error::Header { name, reason: reason.to_owned() };
     let bytes = bytes.ok_or_else(|| fail("the header is missing"))?;
     std::str::from_utf8(bytes).map_err(|_| fail("the header is not UTF-8"))
 }
@@ -134,17 +124,12 @@ fn agree(name: &'static str, found: &str, expected: &str) -> Result<(), Error> {
 
 /// A type of another family is named as such before its value is looked at.
 fn is_known(found: &str) -> Result<(), Error> {
-    let fail = |reason: String| Error::Header {
-        name: "ce_type",
-        reason,
-    };
+    let fail = |reason: String| Error::Header { name: "ce_type", reason };
     let Some(kind) = found.strip_prefix(TYPE_PREFIX) else {
         return Err(fail(format!("{} is not an event of weir", quoted(found))));
     };
     let known = kind.parse::<Kind>();
-    known
-        .map(|_| ())
-        .map_err(|_| fail(format!("unknown kind {}", quoted(kind))))
+    known.map(|_| ()).map_err(|_| fail(format!("unknown kind {}", quoted(kind))))
 }
 
 /// Parameters of the media type, such as a charset, are allowed and ignored.
@@ -162,11 +147,7 @@ mod tests {
     use crate::event::sample::sample;
 
     fn pairs(record: &Record) -> Vec<(&str, &[u8])> {
-        record
-            .headers
-            .iter()
-            .map(|(name, bytes)| (*name, bytes.as_ref()))
-            .collect()
+        record.headers.iter().map(|(name, bytes)| (*name, bytes.as_ref())).collect()
     }
 
     #[test]
@@ -208,26 +189,16 @@ mod tests {
         let mut headers = pairs(&record);
         headers.retain(|(header, _)| *header != name);
         headers.extend(bytes.map(|bytes| (name, bytes)));
-        let read = read(headers, &record.value)
-            .map(|_| ())
-            .map_err(|error| error.to_string());
+        let read = read(headers, &record.value).map(|_| ()).map_err(|error| error.to_string());
         assert_eq!(read, expected.map_err(str::to_owned));
     }
 
     #[test]
     fn headers_that_contradict_the_value_are_refused() {
-        check_changed(
-            "content-type",
-            Some(b"Application/JSON; charset=utf-8"),
-            Ok(()),
-        );
+        check_changed("content-type", Some(b"Application/JSON; charset=utf-8"), Ok(()));
         check_changed("ce_time", None, Ok(()));
         check_changed("ce_id", None, Err("header ce_id: the header is missing"));
-        check_changed(
-            "ce_source",
-            Some(b"\xff"),
-            Err("header ce_source: the header is not UTF-8"),
-        );
+        check_changed("ce_source", Some(b"\xff"), Err("header ce_source: the header is not UTF-8"));
         check_changed(
             "ce_specversion",
             Some(b"0.3"),

@@ -40,10 +40,7 @@ impl Event {
 fn not_an_event(error: &serde_json::Error) -> Error {
     match error.classify() {
         Category::Data => Error::NotAnObject,
-        _ => Error::Syntax {
-            line: error.line(),
-            column: error.column(),
-        },
+        _ => Error::Syntax { line: error.line(), column: error.column() },
     }
 }
 
@@ -55,18 +52,10 @@ struct Reading {
 
 impl Reading {
     fn new() -> Self {
-        let nobody = EventId {
-            producer: Producer::placeholder(),
-            boot: 0,
-            sequence: 0,
-        };
+        let nobody = EventId { producer: Producer::placeholder(), boot: 0, sequence: 0 };
         let time = Timestamp::from_micros(0);
         let event = Event::new(nobody, time, Kind::Error, Outcome::Unknown);
-        Self {
-            event,
-            seen: [false; FIELD_COUNT],
-            error: None,
-        }
+        Self { event, seen: [false; FIELD_COUNT], error: None }
     }
 
     fn take(&mut self, place: usize, field: &'static Field, found: Found<'_>) -> Result<(), Error> {
@@ -77,9 +66,7 @@ impl Reading {
     }
 
     fn finish(self) -> Result<Event, Error> {
-        let missing = fields()
-            .zip(self.seen)
-            .find(|(field, seen)| field.mandatory && !seen);
+        let missing = fields().zip(self.seen).find(|(field, seen)| field.mandatory && !seen);
         if let Some((field, _)) = missing {
             return Err(Error::Missing { field: field.name });
         }

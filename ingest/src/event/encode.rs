@@ -45,11 +45,7 @@ pub(super) fn text(text: &str, out: &mut Vec<u8>) {
 
 /// Appends ASCII in quotes that is known to hold nothing to escape.
 pub(super) fn plain_ascii(ascii: &[u8], out: &mut Vec<u8>) {
-    debug_assert!(
-        ascii
-            .iter()
-            .all(|&byte| byte.is_ascii() && !ESCAPED[usize::from(byte)])
-    );
+    debug_assert!(ascii.iter().all(|&byte| byte.is_ascii() && !ESCAPED[usize::from(byte)]));
     out.push(b'"');
     out.extend_from_slice(ascii);
     out.push(b'"');
@@ -103,9 +99,7 @@ mod tests {
 
     #[test]
     fn every_character_reads_back() {
-        let all: String = ('\0'..='\u{ffff}')
-            .chain('\u{1f600}'..='\u{1f64f}')
-            .collect();
+        let all: String = ('\0'..='\u{ffff}').chain('\u{1f600}'..='\u{1f64f}').collect();
         let mut out = Vec::new();
         text(&all, &mut out);
         assert_eq!(serde_json::from_slice::<String>(&out).unwrap(), all);

@@ -71,11 +71,7 @@ pub enum Error {
 impl Error {
     pub(super) fn in_field(field: &'static str, problem: Problem) -> Self {
         match problem {
-            Problem::Type { expected, found } => Self::WrongType {
-                field,
-                expected,
-                found,
-            },
+            Problem::Type { expected, found } => Self::WrongType { field, expected, found },
             Problem::Rule(Self::Text { reason, .. }) => Self::Refused { field, reason },
             Problem::Rule(other) => other,
         }

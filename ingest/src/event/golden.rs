@@ -13,12 +13,7 @@ pub(super) fn check(file: &str, expected: &str) {
         std::fs::write(&path, expected).unwrap();
     }
     let found = read(file);
-    let line = found
-        .lines()
-        .zip(expected.lines())
-        .take_while(|(a, b)| a == b)
-        .count()
-        + 1;
+    let line = found.lines().zip(expected.lines()).take_while(|(a, b)| a == b).count() + 1;
     assert!(
         found == expected,
         "ingest/{file} is not what the code makes, from line {line} on; \

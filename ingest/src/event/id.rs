@@ -21,10 +21,7 @@ impl Producer {
         let name = name.into();
         match broken_rule(&name) {
             None => Ok(Self(name)),
-            Some(reason) => Err(Error::Text {
-                what: "producer",
-                reason,
-            }),
+            Some(reason) => Err(Error::Text { what: "producer", reason }),
         }
     }
 
@@ -49,9 +46,7 @@ fn broken_rule(name: &str) -> Option<String> {
     }
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     if let Some(c) = name.chars().find(|&c| !allowed(c)) {
-        return Some(format!(
-            "the name holds {c:?}; allowed are letters, digits, '.', '_', '-'"
-        ));
+        return Some(format!("the name holds {c:?}; allowed are letters, digits, '.', '_', '-'"));
     }
     let first_fits = name.starts_with(|c: char| c.is_ascii_alphanumeric());
     (!first_fits).then(|| "the name does not begin with a letter or a digit".to_owned())
@@ -95,10 +90,7 @@ impl FromStr for EventId {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
-        let fail = |reason: &str| Error::Text {
-            what: "event id",
-            reason: reason.to_owned(),
-        };
+        let fail = |reason: &str| Error::Text { what: "event id", reason: reason.to_owned() };
         let mut parts = text.split('/');
         let (Some(producer), Some(boot), Some(sequence), None) =
             (parts.next(), parts.next(), parts.next(), parts.next())
@@ -124,15 +116,8 @@ mod tests {
     use super::*;
 
     fn check_producer(name: &str, expected: Result<(), &str>) {
-        let read = name
-            .parse::<Producer>()
-            .map(|_| ())
-            .map_err(|error| error.to_string());
-        assert_eq!(
-            read,
-            expected.map_err(|reason| format!("producer: {reason}")),
-            "{name}"
-        );
+        let read = name.parse::<Producer>().map(|_| ()).map_err(|error| error.to_string());
+        assert_eq!(read, expected.map_err(|reason| format!("producer: {reason}")), "{name}");
     }
 
     #[test]
@@ -142,16 +127,8 @@ mod tests {
         check_producer(&"a".repeat(64), Ok(()));
         check_producer("", Err("the name is empty"));
         check_producer(&"a".repeat(65), Err("the name has 65 bytes, of at most 64"));
-        check_producer(
-            "-a",
-            Err("the name does not begin with a letter or a digit"),
-        );
-        for (name, found) in [
-            ("a/b", "'/'"),
-            ("a b", "' '"),
-            ("a\n", "'\\n'"),
-            ("käse", "'ä'"),
-        ] {
+        check_producer("-a", Err("the name does not begin with a letter or a digit"));
+        for (name, found) in [("a/b", "'/'"), ("a b", "' '"), ("a\n", "'\\n'"), ("käse", "'ä'")] {
             let reason =
                 format!("the name holds {found}; allowed are letters, digits, '.', '_', '-'");
             check_producer(name, Err(&reason));
@@ -166,11 +143,7 @@ mod tests {
     }
 
     fn check_refused(text: &str, expected: &str) {
-        assert_eq!(
-            text.parse::<EventId>().unwrap_err().to_string(),
-            expected,
-            "{text}"
-        );
+        assert_eq!(text.parse::<EventId>().unwrap_err().to_string(), expected, "{text}");
     }
 
     #[test]
@@ -182,18 +155,13 @@ mod tests {
         check_refused("a/-1/2", "event id: the boot is not a number");
         check_refused("a/1/+2", "event id: the sequence is not a number");
         check_refused("a/1/02", "event id: the sequence is not a number");
-        check_refused(
-            "a/1/9223372036854775808",
-            "event id: the sequence is not a number",
-        );
+        check_refused("a/1/9223372036854775808", "event id: the sequence is not a number");
     }
 
     #[test]
     fn identities_sort_as_they_were_made() {
-        let mut ids: Vec<EventId> = ["a/2/1", "a/1/10", "a/1/9"]
-            .iter()
-            .map(|text| text.parse().unwrap())
-            .collect();
+        let mut ids: Vec<EventId> =
+            ["a/2/1", "a/1/10", "a/1/9"].iter().map(|text| text.parse().unwrap()).collect();
         ids.sort();
         let texts: Vec<String> = ids.iter().map(EventId::to_string).collect();
         assert_eq!(texts, ["a/1/9", "a/1/10", "a/2/1"]);

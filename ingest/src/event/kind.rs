@@ -157,10 +157,7 @@ mod tests {
     fn texts_are_snake_case_and_unique() {
         for texts in [Kind::TEXTS, Outcome::TEXTS] {
             for (at, text) in texts.iter().enumerate() {
-                assert!(
-                    text.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'),
-                    "{text}"
-                );
+                assert!(text.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), "{text}");
                 assert!(!texts[..at].contains(text), "{text}");
             }
         }
@@ -179,9 +176,6 @@ mod tests {
         check_unknown("Request", r#"kind: unknown kind "Request""#);
         check_unknown("", r#"kind: unknown kind """#);
         check_unknown("a\n\"", r#"kind: unknown kind "a\n\"""#);
-        check_unknown(
-            &"x".repeat(1000),
-            &format!("kind: unknown kind \"{}…\"", "x".repeat(40)),
-        );
+        check_unknown(&"x".repeat(1000), &format!("kind: unknown kind \"{}…\"", "x".repeat(40)));
     }
 }

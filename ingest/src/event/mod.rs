@@ -50,7 +50,6 @@ pub use clock::{Clock, ManualClock, SystemClock};
 pub use error::Error;
 pub use id::{EventId, Producer};
 pub use kind::{Kind, Outcome};
-pub use partition::partition;
 pub use schema::{Event, GROUPS, SCHEMA_VERSION};
 pub use table::{Field, Group, Personal, Type, field, fields};
 pub use text::Text;

@@ -10,6 +10,7 @@
 use std::num::NonZeroU32;
 
 use super::Event;
+use crate::log::partition_for;
 
 impl Event {
     /// The key of the event's record: the correlation id, else the trace id, else the
@@ -27,33 +28,9 @@ impl Event {
     pub fn partition(&self, partitions: NonZeroU32) -> u32 {
         match self.source_partition.map(u32::try_from) {
             Some(Ok(own)) if own < partitions.get() => own,
-            _ => partition(self.partition_key().as_bytes(), partitions),
+            _ => partition_for(self.partition_key().as_bytes(), partitions),
         }
     }
-}
-
-/// The partition of a key among `partitions`.
-pub fn partition(key: &[u8], partitions: NonZeroU32) -> u32 {
-    (murmur2(key) & 0x7fff_ffff) % partitions
-}
-
-fn murmur2(key: &[u8]) -> u32 {
-    const MIX: u32 = 0x5bd1_e995;
-    const SEED: u32 = 0x9747_b28c;
-    let mut hash = SEED ^ key.len() as u32;
-    let (words, tail) = key.as_chunks::<4>();
-    for word in words {
-        let mut mixed = u32::from_le_bytes(*word).wrapping_mul(MIX);
-        mixed = (mixed ^ mixed >> 24).wrapping_mul(MIX);
-        hash = hash.wrapping_mul(MIX) ^ mixed;
-    }
-    if !tail.is_empty() {
-        let mut last = [0; 4];
-        last[..tail.len()].copy_from_slice(tail);
-        hash = (hash ^ u32::from_le_bytes(last)).wrapping_mul(MIX);
-    }
-    hash = (hash ^ hash >> 13).wrapping_mul(MIX);
-    hash ^ hash >> 15
 }
 
 #[cfg(test)]
@@ -61,20 +38,6 @@ mod tests {
     use super::*;
     use crate::event::sample::sample;
     use crate::event::{Kind, Text};
-
-    /// The hashes that Kafka's own tests expect.
-    #[test]
-    fn hashes_agree_with_kafka() {
-        for (key, expected) in [
-            ("21", -973_932_308),
-            ("foobar", -790_332_482),
-            ("a-little-bit-long-string", -985_981_536),
-            ("a-little-bit-longer-string", -1_486_304_829),
-            ("abc", 479_470_107),
-        ] {
-            assert_eq!(murmur2(key.as_bytes()) as i32, expected, "{key}");
-        }
-    }
 
     fn check_key(correlation: Option<&'static str>, trace: Option<&'static str>, expected: &str) {
         let mut event = sample(Kind::Request);
@@ -102,10 +65,7 @@ mod tests {
         }
         for outside in [-1, 6, i64::MAX] {
             event.source_partition = Some(outside);
-            assert_eq!(
-                event.partition(six),
-                partition(event.partition_key().as_bytes(), six)
-            );
+            assert_eq!(event.partition(six), partition_for(event.partition_key().as_bytes(), six));
         }
     }
 }

@@ -7,11 +7,7 @@ use super::{Event, EventId, Kind, Outcome, Producer, Text, Timestamp};
 pub(super) fn sample(kind: Kind) -> Event {
     let number = Kind::ALL.iter().position(|other| *other == kind).unwrap() as i64 + 100;
     let producer = Producer::new("edge-1").unwrap();
-    let id = EventId {
-        producer,
-        boot: 3,
-        sequence: number,
-    };
+    let id = EventId { producer, boot: 3, sequence: number };
     let time = Timestamp::from_micros(1_769_903_999_000_000 + number);
     let mut event = Event::new(id, time, kind, Outcome::Success);
     event.sequence_before = Some(number - 1);

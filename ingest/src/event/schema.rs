@@ -17,25 +17,13 @@ pub const SCHEMA_VERSION: i64 = 1;
 impl Event {
     /// An event of the present schema version with no optional field.
     pub fn new(id: EventId, event_time: Timestamp, kind: Kind, outcome: Outcome) -> Self {
-        Self::of(
-            event_time,
-            id.producer,
-            id.boot,
-            id.sequence,
-            SCHEMA_VERSION,
-            kind,
-            outcome,
-        )
+        Self::of(event_time, id.producer, id.boot, id.sequence, SCHEMA_VERSION, kind, outcome)
     }
 
     /// The identity.
     pub fn id(&self) -> EventId {
         let producer = self.producer.clone();
-        EventId {
-            producer,
-            boot: self.boot,
-            sequence: self.sequence,
-        }
+        EventId { producer, boot: self.boot, sequence: self.sequence }
     }
 }
 

@@ -118,10 +118,7 @@ pub(super) const FIELD_COUNT: usize = {
 /// The field of this name, and its place in [`fields`].
 pub(super) fn numbered_field(name: &str) -> Option<(usize, &'static Field)> {
     static BY_NAME: LazyLock<HashMap<&str, (usize, &Field)>> = LazyLock::new(|| {
-        fields()
-            .enumerate()
-            .map(|(place, field)| (field.name, (place, field)))
-            .collect()
+        fields().enumerate().map(|(place, field)| (field.name, (place, field))).collect()
     });
     BY_NAME.get(name).copied()
 }

@@ -38,10 +38,7 @@ fn rows_are_well_formed() {
             assert_eq!(attribute.replace('.', "_"), name);
         }
         if name.ends_with("_us") {
-            assert!(
-                field.doc.contains("microseconds"),
-                "{name}: the doc has no unit"
-            );
+            assert!(field.doc.contains("microseconds"), "{name}: the doc has no unit");
         }
         if name.ends_with("_size") {
             assert!(field.doc.contains("bytes"), "{name}: the doc has no unit");
@@ -72,23 +69,15 @@ fn with(member: &str) -> String {
 }
 
 fn check_read(json: &str, expected: Result<(), &str>) {
-    let read = Event::from_json(json.as_bytes())
-        .map(|_| ())
-        .map_err(|error| error.to_string());
+    let read = Event::from_json(json.as_bytes()).map(|_| ()).map_err(|error| error.to_string());
     assert_eq!(read, expected.map_err(str::to_owned), "{json}");
 }
 
 #[test]
 fn what_is_not_known_or_absent_costs_nothing() {
     check_read(&with(""), Ok(()));
-    check_read(
-        &with(r#","new_field":1,"new_field":{"a":[1,null,"x"]}"#),
-        Ok(()),
-    );
-    check_read(
-        &with(r#","client_address":null,"client_port":null"#),
-        Ok(()),
-    );
+    check_read(&with(r#","new_field":1,"new_field":{"a":[1,null,"x"]}"#), Ok(()));
+    check_read(&with(r#","client_address":null,"client_port":null"#), Ok(()));
     check_read(&format!(" \n{}\t", with("")), Ok(()));
     let event = Event::from_json(with(r#","url_\u0070ath":"/\ud83d\ude00""#).as_bytes()).unwrap();
     assert_eq!(event.url_path, Some(Text::from("/😀")));
@@ -109,10 +98,7 @@ fn wrong_types_name_field_and_types() {
         let json = with(&format!(r#","http_response_status_code":{value}"#));
         check_read(&json, Err(&format!("{code}{found}")));
     }
-    check_read(
-        &with(r#","url_path":7"#),
-        Err("field url_path: expected a text, found an integer"),
-    );
+    check_read(&with(r#","url_path":7"#), Err("field url_path: expected a text, found an integer"));
     check_read(
         &with(r#","payload_truncated":0"#),
         Err("field payload_truncated: expected a boolean, found an integer"),
@@ -126,22 +112,10 @@ fn wrong_types_name_field_and_types() {
 #[test]
 fn wrong_values_name_field_and_rule() {
     let changed = |from: &str, to: &str| with("").replace(from, to);
-    check_read(
-        &changed("success", "fine"),
-        Err(r#"field outcome: unknown outcome "fine""#),
-    );
-    check_read(
-        &changed("\"request\"", "null"),
-        Err("field kind: expected a text, found null"),
-    );
-    check_read(
-        &changed("\"p\"", "\"\""),
-        Err("field producer: the name is empty"),
-    );
-    check_read(
-        &changed("\"boot\":1", "\"boot\":-1"),
-        Err("field boot: the number is negative"),
-    );
+    check_read(&changed("success", "fine"), Err(r#"field outcome: unknown outcome "fine""#));
+    check_read(&changed("\"request\"", "null"), Err("field kind: expected a text, found null"));
+    check_read(&changed("\"p\"", "\"\""), Err("field producer: the name is empty"));
+    check_read(&changed("\"boot\":1", "\"boot\":-1"), Err("field boot: the number is negative"));
     check_read(
         &changed("2026-01-31T", "2026-01-32T"),
         Err("field event_time: expected a time as in 2026-01-31T23:59:59.000000Z"),
@@ -155,15 +129,9 @@ fn wrong_values_name_field_and_rule() {
 #[test]
 fn a_mandatory_field_must_be_there_and_no_field_twice() {
     check_read("{}", Err("field event_time is missing"));
-    check_read(
-        &with("").replace("\"outcome\"", "\"outcom\""),
-        Err("field outcome is missing"),
-    );
+    check_read(&with("").replace("\"outcome\"", "\"outcom\""), Err("field outcome is missing"));
     check_read(&with(r#","kind":"step""#), Err("field kind is given twice"));
-    check_read(
-        &with(r#","node":null,"node":"a""#),
-        Err("field node is given twice"),
-    );
+    check_read(&with(r#","node":null,"node":"a""#), Err("field node is given twice"));
 }
 
 #[test]
@@ -172,23 +140,11 @@ fn what_is_no_object_is_refused() {
         check_read(json, Err("the event is not a JSON object"));
     }
     check_read("", Err("the event is not JSON at line 1, column 0"));
-    check_read(
-        "{\"kind\":",
-        Err("the event is not JSON at line 1, column 8"),
-    );
-    check_read(
-        &format!("{} {{}}", with("")),
-        Err("the event is not JSON at line 2, column 70"),
-    );
-    check_read(
-        "{\"x\":\"\u{1}\"}",
-        Err("the event is not JSON at line 1, column 6"),
-    );
+    check_read("{\"kind\":", Err("the event is not JSON at line 1, column 8"));
+    check_read(&format!("{} {{}}", with("")), Err("the event is not JSON at line 2, column 70"));
+    check_read("{\"x\":\"\u{1}\"}", Err("the event is not JSON at line 1, column 6"));
     let deep = format!("{{\"x\":{}}}", "[".repeat(100_000));
-    assert!(matches!(
-        Event::from_json(deep.as_bytes()),
-        Err(Error::Syntax { .. })
-    ));
+    assert!(matches!(Event::from_json(deep.as_bytes()), Err(Error::Syntax { .. })));
     let cut = b"{\"url_path\":\"\xff\"}";
     assert!(matches!(Event::from_json(cut), Err(Error::Syntax { .. })));
 }
@@ -228,16 +184,8 @@ fn hostile_and_extreme_values_are_kept() {
     check_kept("", 0, Timestamp::from_micros(0));
     check_kept("\"},{\"kind\":\"admin\"", i64::MIN, Timestamp::MIN);
     check_kept("\0\u{1f}\u{7f}\\\r\n", i64::MAX, Timestamp::MAX);
-    check_kept(
-        "\u{10ffff}\u{fffd}\u{2028}😀",
-        -1,
-        Timestamp::from_micros(-1),
-    );
-    check_kept(
-        &"\\".repeat(100_000),
-        1,
-        Timestamp::from_micros(253_402_300_799_999_999),
-    );
+    check_kept("\u{10ffff}\u{fffd}\u{2028}😀", -1, Timestamp::from_micros(-1));
+    check_kept(&"\\".repeat(100_000), 1, Timestamp::from_micros(253_402_300_799_999_999));
 }
 
 #[test]
@@ -264,10 +212,7 @@ fn every_field_reads_back() {
         let json = with(&format!(r#","{}":{value}"#, field.name));
         let event = Event::from_json(json.as_bytes()).unwrap();
         let written = String::from_utf8(event.to_json()).unwrap();
-        assert!(
-            written.ends_with(&format!(",\"{}\":{value}}}", field.name)),
-            "{written}"
-        );
+        assert!(written.ends_with(&format!(",\"{}\":{value}}}", field.name)), "{written}");
     }
 }
 

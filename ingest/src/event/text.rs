@@ -123,11 +123,8 @@ mod tests {
 
     #[test]
     fn holders_of_the_same_text_are_equal() {
-        let texts = [
-            Text::from("GET"),
-            Text::from(String::from("GET")),
-            Text::from(Arc::from("GET")),
-        ];
+        let texts =
+            [Text::from("GET"), Text::from(String::from("GET")), Text::from(Arc::from("GET"))];
         for text in &texts {
             assert_eq!(text, &texts[0]);
             assert_eq!(text, "GET");

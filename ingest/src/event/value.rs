@@ -33,10 +33,7 @@ pub(super) enum Found<'a> {
 
 /// Why a value does not fit, before the field's name is known.
 pub(super) enum Problem {
-    Type {
-        expected: &'static str,
-        found: &'static str,
-    },
+    Type { expected: &'static str, found: &'static str },
     Rule(Error),
 }
 
@@ -58,10 +55,7 @@ impl<'a> Found<'a> {
             Self::Array => "an array",
             Self::Object => "an object",
         };
-        Problem::Type {
-            expected: expected.with_article(),
-            found,
-        }
+        Problem::Type { expected: expected.with_article(), found }
     }
 }
 

@@ -58,31 +58,17 @@ impl Guarded {
         }
         // In a group of its own, the guard survives the terminal's interrupt long
         // enough to see its holder die of it.
-        guard
-            .process_group(0)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped());
+        guard.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped());
 
-        let mut guard = guard
-            .spawn()
-            .context("cannot start sh, the guard of a server")?;
+        let mut guard = guard.spawn().context("cannot start sh, the guard of a server")?;
         let pipe = guard.stdin.take();
         let mut line = String::new();
         if let Some(stdout) = guard.stdout.take() {
-            BufReader::new(stdout)
-                .read_line(&mut line)
-                .context("cannot read from the guard")?;
+            BufReader::new(stdout).read_line(&mut line).context("cannot read from the guard")?;
         }
-        let server_pid = line
-            .trim()
-            .parse()
-            .with_context(|| format!("the guard names no process: {line:?}"))?;
-        Ok(Self {
-            guard,
-            pipe,
-            server_pid,
-            log: log.to_owned(),
-        })
+        let server_pid =
+            line.trim().parse().with_context(|| format!("the guard names no process: {line:?}"))?;
+        Ok(Self { guard, pipe, server_pid, log: log.to_owned() })
     }
 
     /// The server's process id.
@@ -109,10 +95,7 @@ impl Guarded {
         let asked = Instant::now();
         while self.exited()?.is_none() {
             if asked.elapsed() > STOP_WITHIN {
-                bail!(
-                    "the server does not stop within {STOP_WITHIN:?}\n{}",
-                    self.log_tail()
-                );
+                bail!("the server does not stop within {STOP_WITHIN:?}\n{}", self.log_tail());
             }
             thread::sleep(LOOK_EVERY);
         }

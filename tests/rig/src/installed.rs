@@ -8,11 +8,7 @@ use anyhow::{Result, bail};
 /// The folder of one installed server, such as `kafka-4.4.0`. `title` is its name
 /// in the error that asks to install it.
 pub(crate) fn folder(name: &str, title: &str) -> Result<PathBuf> {
-    let variable = |name| {
-        env::var_os(name)
-            .filter(|value| !value.is_empty())
-            .map(PathBuf::from)
-    };
+    let variable = |name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let rig = variable("WEIR_RIG_DIR").or_else(|| {
         variable("XDG_CACHE_HOME")
             .or_else(|| Some(variable("HOME")?.join(".cache")))
@@ -23,10 +19,7 @@ pub(crate) fn folder(name: &str, title: &str) -> Result<PathBuf> {
     };
     let folder = rig.join(name);
     if !folder.is_dir() {
-        bail!(
-            "{title} is not installed in {}; run tests/rig/install",
-            folder.display()
-        );
+        bail!("{title} is not installed in {}; run tests/rig/install", folder.display());
     }
     Ok(folder)
 }

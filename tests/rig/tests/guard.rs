@@ -35,40 +35,25 @@ fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
         if let Some(found) = look() {
             return found;
         }
-        assert!(
-            begun.elapsed() < Duration::from_secs(20),
-            "still waiting until {what}"
-        );
+        assert!(begun.elapsed() < Duration::from_secs(20), "still waiting until {what}");
         thread::sleep(Duration::from_millis(5));
     }
 }
 
 fn first_number(log: &Path) -> u32 {
     until("the server prints its child's id", || {
-        fs::read_to_string(log)
-            .ok()?
-            .strip_suffix('\n')?
-            .parse()
-            .ok()
+        fs::read_to_string(log).ok()?.strip_suffix('\n')?.parse().ok()
     })
 }
 
 /// A process that nobody has waited for yet is gone as well.
 fn is_gone(pid: u32) -> bool {
     let state = fs::read_to_string(format!("/proc/{pid}/stat"));
-    state.map_or(true, |stat| {
-        stat.rsplit(')')
-            .next()
-            .unwrap()
-            .trim_start()
-            .starts_with('Z')
-    })
+    state.map_or(true, |stat| stat.rsplit(')').next().unwrap().trim_start().starts_with('Z'))
 }
 
 fn await_gone(pid: u32) {
-    until(&format!("process {pid} is gone"), || {
-        is_gone(pid).then_some(())
-    });
+    until(&format!("process {pid} is gone"), || is_gone(pid).then_some(()));
 }
 
 /// Not a test by itself: the holder that the next test kills.
@@ -127,17 +112,10 @@ fn a_server_that_ends_leaves_no_children() {
 fn a_stopped_server_may_finish_its_work() {
     let (_folder, log) = log();
     let mut command = Command::new("sh");
-    command.args([
-        "-c",
-        "trap 'echo finished; exit' TERM; echo ready; while :; do sleep 0.01; done",
-    ]);
+    command
+        .args(["-c", "trap 'echo finished; exit' TERM; echo ready; while :; do sleep 0.01; done"]);
     let server = Guarded::start(&command, &log).unwrap();
-    until("it is ready", || {
-        fs::read_to_string(&log)
-            .ok()?
-            .contains("ready")
-            .then_some(())
-    });
+    until("it is ready", || fs::read_to_string(&log).ok()?.contains("ready").then_some(()));
     server.stop().unwrap();
     assert_eq!(fs::read_to_string(&log).unwrap(), "ready\nfinished\n");
 }
@@ -146,9 +124,7 @@ fn a_stopped_server_may_finish_its_work() {
 fn a_server_that_ends_shows_its_status_and_its_log() {
     let (_folder, log) = log();
     let mut command = Command::new("sh");
-    command
-        .args(["-c", "echo $WORD >&2; exit 7"])
-        .env("WORD", "sorry");
+    command.args(["-c", "echo $WORD >&2; exit 7"]).env("WORD", "sorry");
     let mut server = Guarded::start(&command, &log).unwrap();
     let status = until("it has ended", || server.exited().unwrap());
     assert_eq!(status.code(), Some(7));
@@ -160,9 +136,5 @@ fn a_command_that_does_not_exist_is_named_in_the_log() {
     let (_folder, log) = log();
     let mut server = Guarded::start(&Command::new("no-such-server"), &log).unwrap();
     until("it has ended", || server.exited().unwrap());
-    assert!(
-        server.log_tail().contains("no-such-server"),
-        "{}",
-        server.log_tail()
-    );
+    assert!(server.log_tail().contains("no-such-server"), "{}", server.log_tail());
 }

@@ -44,18 +44,13 @@ fn create_topic(address: &str, name: &str, copies: u8) -> i16 {
 fn knows_topic(address: &str, name: &str) -> bool {
     let every_topic = (-1_i32).to_be_bytes();
     let answer = ask(address, METADATA, &every_topic).unwrap();
-    answer
-        .windows(name.len())
-        .any(|part| part == name.as_bytes())
+    answer.windows(name.len()).any(|part| part == name.as_bytes())
 }
 
 fn await_topic(address: &str, name: &str) {
     let begun = Instant::now();
     while !knows_topic(address, name) {
-        assert!(
-            begun.elapsed() < Duration::from_secs(20),
-            "{address} does not learn of {name}"
-        );
+        assert!(begun.elapsed() < Duration::from_secs(20), "{address} does not learn of {name}");
         std::thread::sleep(Duration::from_millis(20));
     }
 }
@@ -81,10 +76,7 @@ fn a_killed_broker_comes_back_with_its_data() {
     await_topic(&address, "orders");
 
     kafka.kill(1).unwrap();
-    assert!(
-        TcpStream::connect(&address).is_err(),
-        "nothing listens after a kill"
-    );
+    assert!(TcpStream::connect(&address).is_err(), "nothing listens after a kill");
     restart(&mut kafka, 1);
     assert_eq!(kafka.bootstrap(), address);
     await_topic(&address, "orders");
@@ -124,10 +116,7 @@ fn a_taken_port_shows_in_the_error() {
     kafka.kill(1).unwrap();
     let _taken = TcpListener::bind(kafka.bootstrap()).unwrap();
     let error = kafka.restart(1).unwrap_err();
-    assert!(
-        error.to_string().contains("Address already in use"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("Address already in use"), "{error}");
 }
 
 #[test]

@@ -27,10 +27,7 @@ fn column(field: &Field) -> arrow_schema::Field {
         ("description", Some(field.doc.to_owned())),
         ("since", Some(field.since.to_string())),
         ("otel", field.attribute.map(str::to_owned)),
-        (
-            "personal",
-            field.personal.map(|personal| personal.word().to_owned()),
-        ),
+        ("personal", field.personal.map(|personal| personal.word().to_owned())),
     ];
     let metadata = described
         .into_iter()
@@ -46,11 +43,7 @@ mod tests {
     fn check_column(name: &str, data_type: DataType, nullable: bool) {
         let schema = arrow_schema();
         let column = schema.field_with_name(name).unwrap();
-        assert_eq!(
-            (column.data_type(), column.is_nullable()),
-            (&data_type, nullable),
-            "{name}"
-        );
+        assert_eq!((column.data_type(), column.is_nullable()), (&data_type, nullable), "{name}");
     }
 
     #[test]
@@ -69,10 +62,7 @@ mod tests {
     fn columns_carry_what_the_table_says_of_them() {
         let schema = arrow_schema();
         assert_eq!(schema.fields().len(), fields().count());
-        assert_eq!(
-            schema.metadata()["schema_version"],
-            SCHEMA_VERSION.to_string()
-        );
+        assert_eq!(schema.metadata()["schema_version"], SCHEMA_VERSION.to_string());
         let client = schema.field_with_name("client_address").unwrap().metadata();
         assert_eq!(client["otel"], "client.address");
         assert_eq!(client["personal"], "address");

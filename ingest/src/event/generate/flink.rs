@@ -37,11 +37,7 @@ fn column(field: &Field) -> String {
         Type::Time => "TIMESTAMP_LTZ(6)",
     };
     let not_null = if field.mandatory { " NOT NULL" } else { "" };
-    format!(
-        "  `{}` {data_type}{not_null} COMMENT {}",
-        field.name,
-        literal(field.doc)
-    )
+    format!("  `{}` {data_type}{not_null} COMMENT {}", field.name, literal(field.doc))
 }
 
 /// A text as a literal of SQL.

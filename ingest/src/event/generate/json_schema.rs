@@ -7,13 +7,10 @@ use crate::event::{Field, SCHEMA_VERSION, Type, fields};
 /// The schema of an event's JSON, draft 2020-12. Names that it does not list are
 /// allowed, since fields are only ever added.
 pub fn json_schema() -> Value {
-    let properties: Map<String, Value> = fields()
-        .map(|field| (field.name.to_owned(), property(field)))
-        .collect();
-    let required: Vec<&str> = fields()
-        .filter(|field| field.mandatory)
-        .map(|field| field.name)
-        .collect();
+    let properties: Map<String, Value> =
+        fields().map(|field| (field.name.to_owned(), property(field))).collect();
+    let required: Vec<&str> =
+        fields().filter(|field| field.mandatory).map(|field| field.name).collect();
     let mut schema = json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$id": format!("urn:weir:event:{SCHEMA_VERSION}"),
@@ -63,10 +60,7 @@ mod tests {
 
     #[test]
     fn kinds_are_listed() {
-        assert_eq!(
-            json_schema()["properties"]["kind"]["enum"],
-            json!(Kind::TEXTS)
-        );
+        assert_eq!(json_schema()["properties"]["kind"]["enum"], json!(Kind::TEXTS));
     }
 
     #[test]

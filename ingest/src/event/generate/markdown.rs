@@ -41,9 +41,8 @@ fn list<'a>(
     about: &str,
     rows: impl Iterator<Item = (&'a &'static str, &'a &'static str)>,
 ) -> String {
-    let rows: String = rows
-        .map(|(text, meaning)| format!("| `{text}` | {} |\n", cell(meaning)))
-        .collect();
+    let rows: String =
+        rows.map(|(text, meaning)| format!("| `{text}` | {} |\n", cell(meaning))).collect();
     format!("\n## {heading}\n\n{about}\n\n| text | meaning |\n| --- | --- |\n{rows}")
 }
 
@@ -57,10 +56,7 @@ fn table(group: &Group) -> String {
 }
 
 fn row(field: &Field) -> String {
-    let attribute = field
-        .attribute
-        .map(|name| format!("`{name}`"))
-        .unwrap_or_default();
+    let attribute = field.attribute.map(|name| format!("`{name}`")).unwrap_or_default();
     let personal = field.personal.map(Personal::word).unwrap_or_default();
     format!(
         "| `{}` | {} | {} | {} | {attribute} | {personal} |\n",

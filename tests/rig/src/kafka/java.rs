@@ -30,11 +30,7 @@ impl Java {
         let mut jars: Vec<PathBuf> = fs::read_dir(&libs)
             .and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect())
             .with_context(|| format!("cannot list {}; run tests/rig/install", libs.display()))?;
-        Ok(Self {
-            class_path: class_path(&mut jars),
-            classes: kafka.join("classes.jsa"),
-            logging,
-        })
+        Ok(Self { class_path: class_path(&mut jars), classes: kafka.join("classes.jsa"), logging })
     }
 
     /// The command that runs the class `main`. Java passes over an archive of
@@ -44,10 +40,7 @@ impl Java {
         command
             .args(["-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"])
             .arg(format!("-XX:SharedArchiveFile={}", self.classes.display()))
-            .arg(format!(
-                "-Dlog4j2.configurationFile={}",
-                self.logging.display()
-            ))
+            .arg(format!("-Dlog4j2.configurationFile={}", self.logging.display()))
             .arg("-cp")
             .arg(&self.class_path)
             .arg(main);

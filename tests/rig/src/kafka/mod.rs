@@ -99,9 +99,7 @@ impl Kafka {
     /// # Errors
     /// When there is no such node, it is not running, or it does not stop.
     pub fn stop(&mut self, node: usize) -> Result<()> {
-        self.take_server(node)?
-            .stop()
-            .with_context(|| format!("cannot stop Kafka node {node}"))
+        self.take_server(node)?.stop().with_context(|| format!("cannot stop Kafka node {node}"))
     }
 
     /// Starts the node again on its port and its data, after stopping it if it
@@ -127,19 +125,12 @@ impl Kafka {
         let java = Java::find(folder.path())?;
         let ports: Vec<Ports> = ports::free(brokers * 2)?
             .chunks_exact(2)
-            .map(|pair| Ports {
-                clients: pair[0],
-                controller: pair[1],
-            })
+            .map(|pair| Ports { clients: pair[0], controller: pair[1] })
             .collect();
         let nodes = (1..=brokers)
             .map(|id| Node::prepare(id, &ports, folder.path()))
             .collect::<Result<_>>()?;
-        let mut kafka = Self {
-            nodes,
-            java,
-            _folder: folder,
-        };
+        let mut kafka = Self { nodes, java, _folder: folder };
 
         kafka.format()?;
         for node in &mut kafka.nodes {
@@ -158,9 +149,7 @@ impl Kafka {
         let begun = Instant::now();
         for node in &mut self.nodes {
             while !node.formatted()? {
-                give_up_after(begun, || {
-                    format!("Kafka node {} is not formatted", node.id())
-                })?;
+                give_up_after(begun, || format!("Kafka node {} is not formatted", node.id()))?;
             }
         }
         Ok(())
@@ -168,12 +157,8 @@ impl Kafka {
 
     /// Waits until every running node knows every running node to be alive.
     fn await_ready(&mut self) -> Result<()> {
-        let running: Vec<usize> = self
-            .nodes
-            .iter()
-            .filter(|node| node.is_running())
-            .map(Node::id)
-            .collect();
+        let running: Vec<usize> =
+            self.nodes.iter().filter(|node| node.is_running()).map(Node::id).collect();
         let begun = Instant::now();
         for node in self.nodes.iter_mut().filter(|node| node.is_running()) {
             loop {
@@ -215,8 +200,5 @@ fn give_up_after(begun: Instant, state: impl FnOnce() -> String) -> Result<()> {
 /// A random id, so that a node never joins another test's cluster. It has the
 /// form of Kafka's ids: 16 bytes in base 64, whose last letter holds two bits.
 fn cluster_id() -> String {
-    (0..21)
-        .map(|_| fastrand::alphanumeric())
-        .chain(['A'])
-        .collect()
+    (0..21).map(|_| fastrand::alphanumeric()).chain(['A']).collect()
 }

@@ -27,11 +27,8 @@ impl Node {
         fs::create_dir(&folder)
             .with_context(|| format!("cannot make the folder of Kafka node {id}"))?;
         let settings = folder.join("server.properties");
-        fs::write(
-            &settings,
-            settings::properties(id, ports, &folder.join("data")),
-        )
-        .with_context(|| format!("cannot write the settings of Kafka node {id}"))?;
+        fs::write(&settings, settings::properties(id, ports, &folder.join("data")))
+            .with_context(|| format!("cannot write the settings of Kafka node {id}"))?;
         Ok(Self {
             id,
             port: ports[id - 1].clients,
@@ -45,9 +42,7 @@ impl Node {
     /// sees the end of it.
     pub(super) fn format(&mut self, java: &Java, cluster_id: &str) -> Result<()> {
         let mut command = java.command("kafka.tools.StorageTool");
-        command
-            .args(["format", "--cluster-id", cluster_id, "--config"])
-            .arg(&self.settings);
+        command.args(["format", "--cluster-id", cluster_id, "--config"]).arg(&self.settings);
         self.server = Some(Guarded::start(&command, &self.log)?);
         Ok(())
     }
@@ -107,17 +102,10 @@ impl Node {
         if let Some(server) = &mut self.server
             && let Some(status) = server.exited()?
         {
-            bail!(
-                "Kafka node {} has ended: {status}\n{}",
-                self.id,
-                self.log_tail()
-            );
+            bail!("Kafka node {} has ended: {status}\n{}", self.id, self.log_tail());
         }
         let alive = metadata::alive_brokers(self.port).unwrap_or_default();
-        Ok(alive
-            .into_iter()
-            .filter_map(|id| usize::try_from(id).ok())
-            .collect())
+        Ok(alive.into_iter().filter_map(|id| usize::try_from(id).ok()).collect())
     }
 
     pub(super) fn log_tail(&self) -> String {

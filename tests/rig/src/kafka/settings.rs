@@ -32,20 +32,13 @@ pub(super) fn properties(id: usize, ports: &[Ports], data: &Path) -> String {
     set("node.id", &id);
     set(
         "listeners",
-        &format!(
-            "PLAINTEXT://127.0.0.1:{},CONTROLLER://127.0.0.1:{}",
-            own.clients, own.controller
-        ),
+        &format!("PLAINTEXT://127.0.0.1:{},CONTROLLER://127.0.0.1:{}", own.clients, own.controller),
     );
     set("controller.quorum.voters", &voters.join(","));
     set("log.dirs", &data.display());
     set("default.replication.factor", &copies);
     set("min.insync.replicas", &written);
-    for topic in [
-        "offsets.topic",
-        "transaction.state.log",
-        "share.coordinator.state.topic",
-    ] {
+    for topic in ["offsets.topic", "transaction.state.log", "share.coordinator.state.topic"] {
         set(&format!("{topic}.replication.factor"), &copies);
     }
     for topic in ["transaction.state.log", "share.coordinator.state.topic"] {
@@ -59,18 +52,11 @@ mod tests {
     use super::*;
 
     fn check(brokers: u16, lines: &[&str]) {
-        let ports: Vec<Ports> = (1..=brokers)
-            .map(|id| Ports {
-                clients: 100 + id,
-                controller: 200 + id,
-            })
-            .collect();
+        let ports: Vec<Ports> =
+            (1..=brokers).map(|id| Ports { clients: 100 + id, controller: 200 + id }).collect();
         let text = properties(1, &ports, Path::new("data"));
         for line in lines {
-            assert!(
-                text.lines().any(|found| found == *line),
-                "no {line} in\n{text}"
-            );
+            assert!(text.lines().any(|found| found == *line), "no {line} in\n{text}");
         }
     }
 
@@ -89,10 +75,7 @@ mod tests {
         );
         check(
             2,
-            &[
-                "transaction.state.log.replication.factor=2",
-                "transaction.state.log.min.isr=1",
-            ],
+            &["transaction.state.log.replication.factor=2", "transaction.state.log.min.isr=1"],
         );
         check(
             3,
@@ -103,9 +86,6 @@ mod tests {
                 "min.insync.replicas=2",
             ],
         );
-        check(
-            5,
-            &["default.replication.factor=3", "min.insync.replicas=2"],
-        );
+        check(5, &["default.replication.factor=3", "min.insync.replicas=2"]);
     }
 }

@@ -1,0 +1,57 @@
+//! What the client's errors mean to a caller of the log.
+
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+
+use crate::log::{Error, Outcome};
+
+/// Nothing was written.
+pub(super) fn refused(action: &'static str, error: &KafkaError) -> Error {
+    kafka(action, error, Outcome::NotWritten)
+}
+
+/// Something may have been written.
+pub(super) fn unknown_outcome(action: &'static str, error: &KafkaError) -> Error {
+    kafka(action, error, Outcome::Unknown)
+}
+
+fn kafka(action: &'static str, error: &KafkaError, outcome: Outcome) -> Error {
+    let code = error.rdkafka_error_code();
+    let retryable = code.is_some_and(is_passing);
+    Error::Kafka { action, reason: error.to_string(), retryable, outcome }
+}
+
+/// Whether somebody else has taken over.
+pub(super) fn is_fenced(code: Code) -> bool {
+    matches!(
+        code,
+        Code::Fenced
+            | Code::ProducerFenced
+            | Code::InvalidProducerEpoch
+            | Code::FencedInstanceId
+            | Code::UnknownMemberId
+            | Code::IllegalGeneration
+            | Code::StaleMemberEpoch
+            | Code::AssignmentLost
+    )
+}
+
+fn is_passing(code: Code) -> bool {
+    matches!(
+        code,
+        Code::BrokerTransportFailure
+            | Code::AllBrokersDown
+            | Code::OperationTimedOut
+            | Code::RequestTimedOut
+            | Code::MessageTimedOut
+            | Code::LeaderNotAvailable
+            | Code::NotLeaderForPartition
+            | Code::NotEnoughReplicas
+            | Code::NotEnoughReplicasAfterAppend
+            | Code::CoordinatorNotAvailable
+            | Code::NotCoordinator
+            | Code::CoordinatorLoadInProgress
+            | Code::RebalanceInProgress
+            | Code::ConcurrentTransactions
+            | Code::QueueFull
+    )
+}

@@ -1,0 +1,179 @@
+//! Readers of Kafka's log.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures_util::FutureExt;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, StreamConsumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+use rdkafka::message::Message;
+use tokio::time::{Instant, timeout_at};
+
+use super::error::refused;
+use super::{Config, at, index, number, offset_list, records, run_blocking};
+use crate::log::{Batch, Bounds, Error, Partition, ReadLimit, Reader, Record, Result};
+
+/// The positions of a consumer, and the record that it read too far.
+#[derive(Debug, Default)]
+pub(super) struct Positions {
+    pub(super) next: BTreeMap<Partition, u64>,
+    /// The first record of the next batch: it is of another partition.
+    ahead: Option<(Partition, Record)>,
+}
+
+impl Positions {
+    /// Forgets a partition that is read no longer.
+    pub(super) fn remove(&mut self, partition: &Partition) {
+        self.next.remove(partition);
+        if self.ahead.as_ref().is_some_and(|(of, _)| of == partition) {
+            self.ahead = None;
+        }
+    }
+
+    /// The next records of one partition; pending while there are none. Cancel
+    /// safe: a record is taken from the client only when it is kept here.
+    pub(super) async fn read<C: ConsumerContext + 'static>(
+        &mut self,
+        consumer: &StreamConsumer<C>,
+        bytes: usize,
+    ) -> Result<Batch, KafkaError> {
+        let (partition, first) = match self.ahead.take() {
+            Some(ahead) => ahead,
+            None => loop {
+                let message = consumer.recv().await?;
+                if let Some(found) = self.take(&message) {
+                    break found;
+                }
+            },
+        };
+        let mut size = bytes_of(&first);
+        let mut records = vec![first];
+        // What the client has at hand, without waiting for more.
+        while size < bytes {
+            let Some(Ok(message)) = consumer.recv().now_or_never() else { break };
+            match self.take(&message) {
+                Some((of, record)) if of == partition => {
+                    size += bytes_of(&record);
+                    records.push(record);
+                }
+                Some(ahead) => {
+                    self.ahead = Some(ahead);
+                    break;
+                }
+                None => {}
+            }
+        }
+        let next = records.last().map_or(0, |record| record.offset + 1);
+        self.next.insert(partition.clone(), next);
+        Ok(Batch { partition, records, next })
+    }
+
+    /// The message as a record, if it is of a partition that is read.
+    fn take(&self, message: &rdkafka::message::BorrowedMessage<'_>) -> Option<(Partition, Record)> {
+        let index = u32::try_from(message.partition()).ok()?;
+        let partition = Partition::new(message.topic(), index);
+        self.next.contains_key(&partition).then(|| (partition, records::record(message)))
+    }
+}
+
+fn bytes_of(record: &Record) -> usize {
+    record.key.as_ref().map_or(0, bytes::Bytes::len)
+        + record.value.as_ref().map_or(0, bytes::Bytes::len)
+}
+
+/// Which partition's offset it was that the broker did not have. The client
+/// does not say.
+pub(super) async fn out_of_range(
+    asker: &Arc<BaseConsumer>,
+    next: &BTreeMap<Partition, u64>,
+    config: &Config,
+) -> Option<Error> {
+    let (asker, next, timeout) = (asker.clone(), next.clone(), config.timeout);
+    run_blocking(move || {
+        next.into_iter().find_map(|(partition, offset)| {
+            let asked = asker.fetch_watermarks(&partition.topic, index(&partition), timeout);
+            let (first, end) = asked.ok()?;
+            let bounds = Bounds { first: number(first), end: number(end) };
+            let is_inside = (bounds.first..=bounds.end).contains(&offset);
+            (!is_inside).then_some(Error::OutOfRange { partition, offset, bounds })
+        })
+    })
+    .await
+}
+
+/// Turns a read error into ours; `None` if it passes by itself.
+pub(super) async fn read_error(
+    error: &KafkaError,
+    asker: &Arc<BaseConsumer>,
+    next: &BTreeMap<Partition, u64>,
+    config: &Config,
+) -> Option<Error> {
+    match error.rdkafka_error_code() {
+        Some(Code::AutoOffsetReset | Code::OffsetOutOfRange) => {
+            let found = out_of_range(asker, next, config).await;
+            Some(found.unwrap_or_else(|| refused("read", error)))
+        }
+        // The client goes on trying; the reader sees no records meanwhile.
+        Some(
+            Code::BrokerTransportFailure
+            | Code::AllBrokersDown
+            | Code::OperationTimedOut
+            | Code::NotLeaderForPartition
+            | Code::Resolve,
+        ) => None,
+        _ => Some(refused("read", error)),
+    }
+}
+
+pub(super) struct KafkaReader {
+    consumer: StreamConsumer,
+    positions: Positions,
+    asker: Arc<BaseConsumer>,
+    config: Config,
+}
+
+impl KafkaReader {
+    pub(super) fn new(
+        config: &Config,
+        from: Vec<(Partition, u64)>,
+        asker: Arc<BaseConsumer>,
+    ) -> Result<Self> {
+        let opening = |error: KafkaError| refused("open reader", &error);
+        // The client wants a group, also from who commits nothing.
+        let consumer: StreamConsumer =
+            config.consumer().set("group.id", "weir-readers").create().map_err(opening)?;
+        let list = offset_list(from.iter().map(|(partition, offset)| (partition, at(*offset))))?;
+        consumer.assign(&list).map_err(opening)?;
+        let positions = Positions { next: from.into_iter().collect(), ahead: None };
+        Ok(Self { consumer, positions, asker, config: config.clone() })
+    }
+}
+
+#[async_trait]
+impl Reader for KafkaReader {
+    async fn next(&mut self, limit: ReadLimit) -> Result<Option<Batch>> {
+        let deadline = Instant::now() + limit.wait;
+        loop {
+            let read = self.positions.read(&self.consumer, limit.bytes);
+            match timeout_at(deadline, read).await {
+                Err(_) => return Ok(None),
+                Ok(Ok(batch)) => return Ok(Some(batch)),
+                Ok(Err(error)) => {
+                    let next = &self.positions.next;
+                    let error = read_error(&error, &self.asker, next, &self.config).await;
+                    if let Some(error) = error {
+                        return Err(error);
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl fmt::Debug for KafkaReader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KafkaReader").field("positions", &self.positions).finish_non_exhaustive()
+    }
+}
