@@ -1,0 +1,144 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail, ensure};
+use ingest::log::{Error, Member, Partition, Polled, ReadLimit};
+
+use super::{numbered, text};
+use crate::subject::{PATIENCE, POLL_INTERVAL_MAX, World};
+
+const TURN: Duration = Duration::from_millis(100);
+
+fn turn() -> ReadLimit {
+    ReadLimit { wait: TURN, ..ReadLimit::default() }
+}
+
+/// A member that keeps book of what it has.
+struct Worker {
+    member: Box<dyn Member>,
+    has: BTreeMap<Partition, u64>,
+    /// Set aside what it reads.
+    read: Vec<String>,
+}
+
+impl Worker {
+    async fn join(world: &World, topic: &str) -> Result<Self> {
+        let (group, topic) = (world.name("g"), world.name(topic));
+        let member = world.log.join(&group, &[&topic]).await?;
+        Ok(Self { member, has: BTreeMap::new(), read: Vec::new() })
+    }
+
+    /// Polls once, commits what it has read, and gives up what it has to.
+    async fn work(&mut self) -> Result<()> {
+        match self.member.poll(turn()).await? {
+            Polled::Assigned(assigned) => self.has.extend(assigned),
+            Polled::Revoked(gone) | Polled::Lost(gone) => {
+                self.has.retain(|partition, _| !gone.contains(partition));
+            }
+            Polled::Records(batch) => {
+                ensure!(self.has.contains_key(&batch.partition), "{} is not its", batch.partition);
+                self.read.extend(batch.records.iter().map(text));
+                self.member.commit(&[(batch.partition.clone(), batch.next)]).await?;
+                self.has.insert(batch.partition, batch.next);
+            }
+            Polled::Idle => {}
+        }
+        Ok(())
+    }
+
+    fn partitions(&self) -> BTreeSet<u32> {
+        self.has.keys().map(|partition| partition.index).collect()
+    }
+}
+
+/// Lets the workers work in turn until it is so.
+async fn until(workers: &mut [&mut Worker], is: impl Fn(&[&mut Worker]) -> bool) -> Result<()> {
+    let start = Instant::now();
+    while !is(workers) {
+        if start.elapsed() > PATIENCE {
+            let state: Vec<_> = workers.iter().map(|w| (&w.has, w.read.len())).collect();
+            bail!("still {state:?}");
+        }
+        for worker in workers.iter_mut() {
+            worker.work().await?;
+        }
+    }
+    Ok(())
+}
+
+pub(super) async fn offsets_are_remembered_without_members(world: World) -> Result<()> {
+    let partitions = world.topic("t", 2).await?;
+    let (log, group) = (&world.log, world.name("g"));
+    ensure!(log.committed(&group, &partitions[0]).await?.is_none());
+    log.commit(&group, &[(partitions[0].clone(), 7), (partitions[1].clone(), 9)]).await?;
+    log.commit(&group, &[(partitions[0].clone(), 3)]).await?;
+    ensure!(log.committed(&group, &partitions[0]).await? == Some(3));
+    ensure!(log.committed(&group, &partitions[1]).await? == Some(9));
+    ensure!(log.committed(&world.name("other"), &partitions[0]).await?.is_none());
+    let nowhere = Partition::new(world.name("nowhere"), 0);
+    ensure!(log.commit(&group, &[(nowhere, 1)]).await.is_err());
+    Ok(())
+}
+
+pub(super) async fn members_share_and_hand_over(world: World) -> Result<()> {
+    let partitions = world.topic("t", 4).await?;
+    let append = async |round: &str| -> Result<()> {
+        for partition in &partitions {
+            world.log.append(numbered(partition, &format!("{round} {partition}"), 5)).await?;
+        }
+        Ok(())
+    };
+    append("first").await?;
+    let mut one = Worker::join(&world, "t").await?;
+    until(&mut [&mut one], |w| w[0].has.len() == 4 && w[0].read.len() == 20).await?;
+
+    let mut two = Worker::join(&world, "t").await?;
+    until(&mut [&mut one, &mut two], |w| w[0].has.len() == 2 && w[1].has.len() == 2).await?;
+    ensure!(one.partitions().is_disjoint(&two.partitions()), "one partition, two owners");
+    // What was handed over goes on where it was left.
+    append("second").await?;
+    until(&mut [&mut one, &mut two], |w| w[0].read.len() + w[1].read.len() == 40).await?;
+    ensure!(two.read.len() == 10 && two.read.iter().all(|t| t.starts_with("second")));
+
+    two.member.leave().await?;
+    until(&mut [&mut one], |w| w[0].has.len() == 4).await?;
+    append("third").await?;
+    until(&mut [&mut one], |w| w[0].read.len() == 50).await?;
+    let all: BTreeSet<&String> = one.read.iter().chain(&two.read).collect();
+    ensure!(all.len() == 60, "each was read once, {} were", all.len());
+
+    let foreign = world.log.commit(&world.name("g"), &[(partitions[0].clone(), 0)]).await;
+    ensure!(matches!(foreign, Err(Error::Fenced(_))), "a commit from outside: {foreign:?}");
+    Ok(())
+}
+
+pub(super) async fn a_silent_member_is_put_out_and_refused(world: World) -> Result<()> {
+    let partition = world.topic("t", 1).await?.remove(0);
+    world.log.append(numbered(&partition, "x", 3)).await?;
+    let mut silent = Worker::join(&world, "t").await?;
+    until(&mut [&mut silent], |w| w[0].read.len() == 3).await?;
+    ensure!(silent.member.poll_interval_max() == POLL_INTERVAL_MAX);
+
+    let mut other = Worker::join(&world, "t").await?;
+    world.log.append(numbered(&partition, "y", 3)).await?;
+    until(&mut [&mut other], |w| w[0].read.len() == 3).await?;
+    ensure!(other.read[0] == "y 0", "it goes on where the silent one had committed");
+    let late = silent.member.commit(&[(partition.clone(), 1)]).await;
+    ensure!(matches!(late, Err(Error::Fenced(_))), "a late commit: {late:?}");
+    let committed = world.log.committed(&world.name("g"), &partition).await?;
+    ensure!(committed > Some(3), "{committed:?}");
+
+    // It learns of it, and is a member again.
+    let start = Instant::now();
+    loop {
+        match silent.member.poll(turn()).await? {
+            Polled::Lost(lost) => break ensure!(lost == [partition.clone()], "{lost:?}"),
+            polled => ensure!(start.elapsed() < PATIENCE, "{polled:?}"),
+        }
+        other.work().await?;
+    }
+    silent.has.clear();
+    other.member.leave().await?;
+    until(&mut [&mut silent], |w| w[0].has.len() == 1).await?;
+    Ok(())
+}

@@ -1,0 +1,96 @@
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use ingest::log::{Error, LogTime, ReadLimit};
+
+use super::{WAIT, limit, numbered, read, text};
+use crate::subject::World;
+
+pub(super) async fn a_reader_waits_for_what_comes(world: World) -> Result<()> {
+    let partition = world.topic("t", 1).await?.remove(0);
+    let mut reader = world.log.reader(vec![(partition.clone(), 0)]).await?;
+    let short = ReadLimit { wait: Duration::from_millis(300), ..ReadLimit::default() };
+    ensure!(reader.next(short).await?.is_none(), "there is nothing yet");
+    let log = world.log.clone();
+    let records = numbered(&partition, "late", 1);
+    let appended = tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        log.append(records).await
+    });
+    let start = Instant::now();
+    let batch = reader.next(limit()).await?.context("it came")?;
+    ensure!(start.elapsed() < WAIT / 2, "it was woken, and did not wait to the end");
+    let at = appended.await??[0];
+    ensure!((batch.records[0].offset, batch.next) == (at.offset, at.offset + 1));
+    // A dropped wait loses nothing.
+    let dropped = tokio::time::timeout(Duration::from_millis(100), reader.next(limit())).await;
+    ensure!(dropped.is_err());
+    world.log.append(numbered(&partition, "later", 1)).await?;
+    let batch = reader.next(limit()).await?.context("the next came")?;
+    ensure!(text(&batch.records[0]) == "later 0" && batch.records.len() == 1);
+    Ok(())
+}
+
+pub(super) async fn partitions_take_turns(world: World) -> Result<()> {
+    let partitions = world.topic("t", 3).await?;
+    for partition in &partitions {
+        world.log.append(numbered(partition, &partition.to_string(), 100)).await?;
+    }
+    let from = partitions.iter().map(|partition| (partition.clone(), 0)).collect();
+    let mut reader = world.log.reader(from).await?;
+    let mut seen = std::collections::HashMap::new();
+    while seen.values().sum::<usize>() < 300 {
+        let small = ReadLimit { bytes: 500, wait: WAIT };
+        let batch = reader.next(small).await?.context("there is more")?;
+        ensure!(batch.records.iter().all(|r| text(r).starts_with(&batch.partition.to_string())));
+        ensure!(batch.records.is_sorted_by(|a, b| a.offset < b.offset));
+        *seen.entry(batch.partition.clone()).or_insert(0) += batch.records.len();
+    }
+    ensure!(seen.len() == 3 && seen.values().all(|count| *count == 100), "{seen:?}");
+    Ok(())
+}
+
+pub(super) async fn an_offset_outside_is_an_error(world: World) -> Result<()> {
+    let partition = world.topic("t", 1).await?.remove(0);
+    world.log.append(numbered(&partition, "x", 10)).await?;
+    world.log.trim(&partition, 4).await?;
+    for offset in [0, 3, 11, 1000] {
+        let mut reader = world.log.reader(vec![(partition.clone(), offset)]).await?;
+        let got = reader.next(limit()).await;
+        let refused = matches!(&got, Err(Error::OutOfRange { offset: o, .. }) if *o == offset);
+        ensure!(refused, "{offset}: {got:?}");
+    }
+    ensure!(text(&read(&*world.log, &partition, 4, 6).await?[0]) == "x 4");
+    let unknown = ingest::log::Partition::new(partition.topic.clone(), 7);
+    ensure!(matches!(
+        world.log.reader(vec![(unknown.clone(), 0)]).await,
+        Err(Error::UnknownPartition(_))
+    ));
+    ensure!(matches!(world.log.bounds(&unknown).await, Err(Error::UnknownPartition(_))));
+    Ok(())
+}
+
+pub(super) async fn a_time_leads_to_its_first_record(world: World) -> Result<()> {
+    let partition = world.topic("t", 1).await?.remove(0);
+    let mut appended = Vec::new();
+    for round in 0..5 {
+        let records = numbered(&partition, &format!("round {round}"), 4);
+        appended.push(world.log.append(records).await?);
+        tokio::time::sleep(Duration::from_millis(30)).await;
+    }
+    let end = world.log.bounds(&partition).await?.end;
+    let seek = async |time: i64| world.log.offset_at(&partition, LogTime(time)).await;
+    for round in &appended {
+        let first = round[0];
+        ensure!(seek(first.time.0).await? == first.offset, "the very time of {first:?}");
+        ensure!(seek(first.time.0 - 1).await? == first.offset, "just before {first:?}");
+    }
+    for rounds in appended.windows(2) {
+        // Records of one call need not have one time.
+        let (last, next) = (rounds[0][3], rounds[1][0]);
+        ensure!(seek(last.time.0 + 1).await? == next.offset, "between {last:?} and {next:?}");
+    }
+    ensure!(seek(0).await? == 0, "long before");
+    ensure!(seek(LogTime::now().0 + 60_000).await? == end, "a minute ahead");
+    Ok(())
+}
