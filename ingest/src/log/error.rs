@@ -77,7 +77,7 @@ pub enum Error {
     Locked(String),
     /// A file of the embedded log is not as it was written.
     #[error(
-        "{file} is damaged at byte {position}: {detail}; restore it from a backup, nothing was changed"
+        "{file} is damaged at byte {position}: {detail}; nothing was changed: restore it from a backup"
     )]
     Damaged {
         /// The file's name.
@@ -134,7 +134,10 @@ impl Error {
     /// Whether the records of a failed append may be in the log all the same.
     pub fn outcome(&self) -> Outcome {
         match self {
-            Self::TimedOut(_) | Self::Poisoned(_) | Self::Closed => Outcome::Unknown,
+            // A fenced writer may not have been told of its last commit.
+            Self::TimedOut(_) | Self::Poisoned(_) | Self::Closed | Self::Fenced(_) => {
+                Outcome::Unknown
+            }
             Self::Kafka { outcome, .. } => *outcome,
             _ => Outcome::NotWritten,
         }

@@ -43,7 +43,8 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// Larger bodies are refused by name ([`Error::TooLarge`]), never cut.
 pub const RECORD_BYTES_MAX: usize = 1_000_000;
 
-/// The largest batch or transaction that every implementation takes, in bytes.
+/// The largest batch or transaction, in bytes; each record counts 32 more. An
+/// embedded log whose segments are smaller than that takes less.
 pub const BATCH_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// A partition of a topic.

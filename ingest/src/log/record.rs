@@ -53,6 +53,9 @@ impl NewRecord {
     }
 }
 
+/// What a record counts in a batch besides its own bytes.
+const RECORD_OVERHEAD_BYTES: usize = 32;
+
 /// Refuses records and batches that are larger than any log takes.
 pub(crate) fn check_sizes(records: &[(Partition, NewRecord)]) -> Result<()> {
     let check = |what, bytes, limit| {
@@ -61,7 +64,7 @@ pub(crate) fn check_sizes(records: &[(Partition, NewRecord)]) -> Result<()> {
     let mut batch_bytes = 0;
     for (_, record) in records {
         check("a record", record.bytes(), RECORD_BYTES_MAX)?;
-        batch_bytes += record.bytes();
+        batch_bytes += record.bytes() + RECORD_OVERHEAD_BYTES;
     }
     check("a batch", batch_bytes, BATCH_BYTES_MAX)
 }

@@ -6,7 +6,7 @@ use std::sync::mpsc as std_mpsc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::journal::Journal;
 use super::maintain::Maintenance;
@@ -18,13 +18,16 @@ const REQUESTS_MAX: usize = 4096;
 /// So much may wait for the committer, in KiB; more callers wait to hand theirs in.
 const WAITING_KIB_MAX: usize = 64 * 1024;
 
-type Job = (Request, oneshot::Sender<Result<Answer>>);
+/// A request, whom to answer, and the room that it takes while it waits.
+type Job = (Request, (oneshot::Sender<Result<Answer>>, Option<OwnedSemaphorePermit>));
 
 /// Hands requests to the committer thread.
 #[derive(Debug, Clone)]
 pub(super) struct Committer {
     jobs: mpsc::Sender<Job>,
     room: Arc<Semaphore>,
+    /// Held from asking for room to handing in, so that nobody overtakes.
+    turn: Arc<Mutex<()>>,
 }
 
 impl Committer {
@@ -34,30 +37,41 @@ impl Committer {
         let run = move || {
             while let Some(first) = waiting.blocking_recv() {
                 let more = std::iter::from_fn(|| waiting.try_recv().ok());
-                journal.carry_out(std::iter::once(first).chain(more), |reply, result| {
+                journal.carry_out(std::iter::once(first).chain(more), |(reply, _room), result| {
                     // A caller who has gone does not want to know.
                     drop(reply.send(result));
                 });
             }
+            journal.carry_out([(Request::Confirm, ())], |(), result| {
+                if let Err(error) = result {
+                    tracing::warn!(%error, "the log was closed without confirming its last frame");
+                }
+            });
         };
         let thread = std::thread::Builder::new().name("log-committer".to_owned()).spawn(run)?;
         let room = Arc::new(Semaphore::new(WAITING_KIB_MAX));
-        Ok((Self { jobs, room }, thread))
+        let turn = Arc::default();
+        Ok((Self { jobs, room, turn }, thread))
     }
 
     /// Has a request carried out; waits while too much is waiting already.
     pub(super) async fn submit(&self, request: Request) -> Result<Answer> {
-        let kib = u32::try_from(request.bytes() / 1024 + 1).expect("a batch is bounded");
-        let _room = self.room.acquire_many(kib).await.map_err(|_| Error::Closed)?;
+        let kib = (request.bytes() / 1024 + 1).min(WAITING_KIB_MAX);
+        let kib = u32::try_from(kib).expect("it is bounded");
         let (reply, answer) = oneshot::channel();
-        self.jobs.send((request, reply)).await.map_err(|_| Error::Closed)?;
+        {
+            let _turn = self.turn.lock().await;
+            let room = self.room.clone().acquire_many_owned(kib).await;
+            let room = Some(room.map_err(|_| Error::Closed)?);
+            self.jobs.send((request, (reply, room))).await.map_err(|_| Error::Closed)?;
+        }
         answer.await.map_err(|_| Error::Closed)?
     }
 
     /// The same, from a thread of its own.
     pub(super) fn submit_blocking(&self, request: Request) -> Result<Answer> {
         let (reply, answer) = oneshot::channel();
-        self.jobs.blocking_send((request, reply)).map_err(|_| Error::Closed)?;
+        self.jobs.blocking_send((request, (reply, None))).map_err(|_| Error::Closed)?;
         answer.blocking_recv().map_err(|_| Error::Closed)?
     }
 }

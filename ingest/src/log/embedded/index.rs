@@ -205,6 +205,15 @@ impl Extents {
         self.0.get(&partition).into_iter().flatten().map(|(first, extent)| (*first, *extent))
     }
 
+    /// The ranges of offsets that a segment holds, per partition.
+    pub(super) fn in_segment(&self, segment: u64) -> BTreeMap<PartitionKey, Vec<(u64, u64)>> {
+        let mut ranges: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for (partition, first, extent) in self.iter().filter(|(.., e)| e.segment == segment) {
+            ranges.entry(partition).or_default().push((first, extent.last));
+        }
+        ranges
+    }
+
     /// All of them.
     pub(super) fn iter(&self) -> impl Iterator<Item = (PartitionKey, u64, Extent)> {
         self.0.iter().flat_map(|(partition, extents)| {

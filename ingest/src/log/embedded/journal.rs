@@ -16,7 +16,12 @@ use crate::log::{Appended, Error, GroupOffsets, LogTime, Result};
 
 /// As much is written before a sync, unless one request alone is larger.
 const GROUP_BYTES_MAX: usize = 8 * 1024 * 1024;
-/// Room at a segment's end for what frees space, when the disk is full.
+/// A file whose space is given up when there is none left for a checkpoint or
+/// for opening the log.
+pub(super) const RESERVE: &str = "reserve";
+/// The reserve is this part of a segment.
+pub(super) const RESERVE_FRACTION: u64 = 16;
+/// Room at a segment's end for trims, which free space, when the disk is full.
 const RESERVE_BYTES: usize = 64 * 1024;
 
 /// The journal's writing end.
@@ -26,6 +31,10 @@ pub(super) struct Journal {
     groups: Arc<Coordinator>,
     clock: fn() -> LogTime,
     segment_bytes: u64,
+    /// What fits the active segment.
+    capacity: usize,
+    /// Whether no frame says yet that the last ones are durable.
+    unconfirmed: bool,
     /// All that was written, also what is not durable yet.
     state: State,
     active: Arc<Segment>,
@@ -57,8 +66,16 @@ impl Journal {
         segment_bytes: u64,
         start: Start,
     ) -> Result<Self> {
-        let file = create_segment(&shared, start.next_segment, segment_bytes)?;
-        let active = Arc::new(Segment::open(start.next_segment, file, Default::default()));
+        let number = start.next_segment;
+        let file = match create_segment(&shared, number, segment_bytes) {
+            // What is kept for a full disk is enough to trim, and so to free more.
+            Err(Error::Full { .. }) if shared.disk.remove(RESERVE).is_ok() => {
+                create_segment(&shared, number, segment_bytes / RESERVE_FRACTION)?
+            }
+            created => created?,
+        };
+        let capacity = capacity_of(number, &*file)?;
+        let active = Arc::new(Segment::open(number, file, Default::default()));
         let loaded = active.loaded().expect("a new segment is open");
         shared.view.write().segments.insert(active.number, active.clone());
         let mut journal = Self {
@@ -66,6 +83,8 @@ impl Journal {
             groups,
             clock,
             segment_bytes,
+            capacity,
+            unconfirmed: false,
             state: start.state,
             active,
             loaded,
@@ -133,14 +152,17 @@ impl Journal {
         waiting: &mut Vec<(R, Answer)>,
         reply: &mut impl FnMut(R, Result<Answer>),
     ) -> Result<()> {
+        if matches!(request, Request::Barrier) {
+            return Ok(());
+        }
         let payload = request.bytes();
         if payload > self.payload_bytes_max() {
             let limit = self.payload_bytes_max();
             return Err(Error::TooLarge { what: "a batch", bytes: payload, limit });
         }
-        let reserve = if request.frees_space() { 0 } else { RESERVE_BYTES };
+        let kept_free = if request.frees_space() { 0 } else { RESERVE_BYTES };
         let used = self.position + self.buffer.len();
-        let fits = used + frame::framed_bytes(payload) + reserve <= self.segment_bytes as usize;
+        let fits = used + frame::framed_bytes(payload) + kept_free <= self.capacity;
         let asked_to_roll = matches!(request, Request::Roll) && used > segment::HEADER_BYTES;
         if fits && !asked_to_roll {
             return Ok(());
@@ -160,21 +182,25 @@ impl Journal {
             Some((spare, file)) if spare == number => file,
             _ => create_segment(&self.shared, number, self.segment_bytes)?,
         };
+        let capacity = capacity_of(number, &*file)?;
         // The rest is zeros, so it does not matter when the cut becomes durable.
         let bytes = self.position as u64;
         self.loaded.file.truncate(bytes).map_err(|source| self.poison("cut", source))?;
-        self.shared.sealed.lock().push(Sealed {
+        let sealed = Sealed {
             segment: self.active.clone(),
             next_sequence: self.next_sequence,
             state: self.state.clone(),
-        });
+        };
         self.active = Arc::new(Segment::open(number, file, Default::default()));
         self.loaded = self.active.loaded().expect("a new segment is open");
         let mut view = self.shared.view.write();
         view.segments.insert(number, self.active.clone());
         view.segment_bytes.insert(number - 1, bytes);
         drop(view);
+        // Only now: a checkpoint that covers a segment finds it in the view.
+        self.shared.sealed.lock().push(sealed);
         self.position = 0;
+        self.capacity = capacity;
         self.write_segment_header();
         Ok(())
     }
@@ -226,6 +252,12 @@ impl Journal {
                     .collect();
                 self.stage_frame(&sections);
                 Ok(Answer::Moved(self.active.number))
+            }
+            Request::Confirm => {
+                if self.unconfirmed {
+                    self.stage_frame(&[]);
+                }
+                Ok(Answer::Done)
             }
             Request::Roll | Request::Barrier => Ok(Answer::Done),
         }
@@ -304,6 +336,7 @@ impl Journal {
         let durable = self.durable();
         let start = frame::begin(&mut self.buffer, self.next_sequence, durable);
         self.frames.push(start);
+        self.unconfirmed = !sections.is_empty();
         self.next_sequence += 1;
         for section in sections {
             section.write(&mut self.buffer);
@@ -322,6 +355,10 @@ impl Journal {
     fn flush(&mut self) -> Result<(), String> {
         if self.frames.is_empty() {
             return Ok(());
+        }
+        // A sync that failed once and then succeeds has made nothing durable.
+        if let Some(reason) = self.shared.poison.get() {
+            return Err(reason.clone());
         }
         let file = &self.loaded.file;
         let written = file
@@ -352,6 +389,15 @@ impl Journal {
         self.shared.announce();
         Error::Poisoned(reason)
     }
+}
+
+fn capacity_of(number: u64, file: &dyn DiskFile) -> Result<usize> {
+    let bytes = file.bytes().map_err(|source| Error::Io {
+        action: "look at",
+        file: file_name(number),
+        source,
+    })?;
+    Ok(usize::try_from(bytes).expect("a segment is below 4 GiB"))
 }
 
 /// Makes a segment's file, its space taken.

@@ -67,9 +67,24 @@ impl EmbeddedMember {
     }
 }
 
+/// A poll under way; the time until the next one counts from its end.
+struct Polling<'a> {
+    log: &'a Inner,
+    group: String,
+    number: u64,
+}
+
+impl Drop for Polling<'_> {
+    fn drop(&mut self) {
+        self.log.groups.polled(&self.group, self.number);
+    }
+}
+
 #[async_trait]
 impl Member for EmbeddedMember {
     async fn poll(&mut self, limit: ReadLimit) -> Result<Polled> {
+        let log = self.log.clone();
+        let _polling = Polling { log: &log, group: self.group.clone(), number: self.number };
         let deadline = Instant::now() + limit.wait;
         let mut published = self.log.shared.published.subscribe();
         let mut changes = self.log.groups.changes();

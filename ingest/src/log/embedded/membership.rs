@@ -118,6 +118,15 @@ impl Coordinator {
         change
     }
 
+    /// Takes note that a poll has ended.
+    pub(super) fn polled(&self, group: &str, member: u64) {
+        let mut groups = self.groups.lock();
+        let state = groups.by_name.get_mut(group).and_then(|g| g.members.get_mut(&member));
+        if let Some(state) = state {
+            state.deadline = Instant::now() + self.poll_interval_max;
+        }
+    }
+
     /// Takes a member out.
     pub(super) fn leave(&self, group: &str, member: u64) {
         let mut groups = self.groups.lock();

@@ -34,6 +34,8 @@
 //! topic yet.
 
 mod checkpoint;
+mod cleaner;
+mod clock_jumps;
 mod codec;
 mod committer;
 mod disk;
@@ -59,6 +61,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -184,7 +187,7 @@ impl EmbeddedLog {
             segment_bytes: config.segment_bytes,
             compact_bytes_min: config.compact_bytes_min,
             small_segments_max: 16,
-            open_segments_max: 64,
+            open_segments_max: 16,
         };
         let maintenance = Maintenance::new(shared.clone(), thresholds, clock, submit, covered);
         let caretaker =
@@ -217,6 +220,7 @@ impl Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
+        self.shared.stopping.store(true, Ordering::Relaxed);
         self.caretaker = None;
         self.committer = None;
         if self.committer_thread.take().is_some_and(|thread| thread.join().is_err()) {

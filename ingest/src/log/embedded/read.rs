@@ -6,7 +6,7 @@ use super::disk::DiskFile;
 use super::frame;
 use super::index::Run;
 use super::section::{PartitionKey, Section, records, sections};
-use super::segment::{Segment, file_name};
+use super::segment::{Segment, file_name, index_name};
 use super::view::{Shared, payload_of};
 use crate::log::{Error, LogTime, Partition, Record, Result};
 
@@ -23,6 +23,17 @@ pub(super) struct Found {
     pub(super) next: u64,
 }
 
+/// Offsets of a partition that one segment holds.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Part {
+    pub(super) partition: PartitionKey,
+    pub(super) first: u64,
+    /// Inclusive.
+    pub(super) last: u64,
+    /// Whether each of them has to be there; compaction leaves gaps.
+    pub(super) dense: bool,
+}
+
 impl Shared {
     /// Reads from `from` on, about `bytes`; `None` at the end.
     pub(super) fn read(
@@ -33,7 +44,7 @@ impl Shared {
         bytes: usize,
     ) -> Result<Option<Found>> {
         loop {
-            let (segment, first, last) = {
+            let (segment, part) = {
                 let view = self.view.read();
                 let bounds = view.state.bounds(key);
                 if from < bounds.first || from > bounds.end {
@@ -47,29 +58,30 @@ impl Shared {
                     return Ok(Some(Found { records: Vec::new(), next: bounds.end }));
                 };
                 let segment = view.segments.get(&extent.segment).expect("an extent has a segment");
-                (segment.clone(), first.max(from), extent.last.min(bounds.end - 1))
+                let last = extent.last.min(bounds.end - 1);
+                let (first, dense) = (first.max(from), !extent.compacted);
+                (segment.clone(), Part { partition: key, first, last, dense })
             };
-            let found = self.read_segment(&segment, key, first, last, bytes);
+            let found = self.read_segment(&segment, part, bytes);
             if found.is_err() && !self.view.read().segments.contains_key(&segment.number) {
                 // The cleaner has moved the records meanwhile; look again.
                 continue;
             }
             let records = found?;
             // What compaction left out of the extent's end is passed over with it.
-            let next = records.last().map_or(last, |record| record.offset) + 1;
+            let next = records.last().map_or(part.last, |record| record.offset) + 1;
             return Ok(Some(Found { records, next }));
         }
     }
 
-    /// Reads about `bytes` of the records from `first` to `last` in a segment.
+    /// Reads about `bytes` of a part of a partition that is in one segment.
     pub(super) fn read_segment(
         &self,
         segment: &Segment,
-        key: PartitionKey,
-        first: u64,
-        last: u64,
+        part: Part,
         bytes: usize,
     ) -> Result<Vec<Record>> {
+        let Part { partition: key, first, last, dense } = part;
         let loaded = self.load(segment)?;
         let runs = loaded.index.read().select(key, first, last, bytes);
         let mut out = Vec::new();
@@ -109,6 +121,17 @@ impl Shared {
                 }
             }
         }
+        let is_without_gaps = || {
+            let begins = out.first().is_some_and(|record| record.offset == first);
+            begins && out.windows(2).all(|pair| pair[0].offset + 1 == pair[1].offset)
+        };
+        if dense && !is_without_gaps() {
+            return Err(Error::Damaged {
+                file: index_name(segment.number),
+                position: 0,
+                detail: format!("it does not lead to all records from {first} to {last}"),
+            });
+        }
         Ok(out)
     }
 
@@ -130,7 +153,8 @@ impl Shared {
                 let run = loaded.index.read().first_at(key, first, last, time);
                 let Some(run) = run else { return Ok(end) };
                 let from = run.first.max(first);
-                let records = self.read_segment(&segment, key, from, run.last, usize::MAX)?;
+                let part = Part { partition: key, first: from, last: run.last, dense: false };
+                let records = self.read_segment(&segment, part, usize::MAX)?;
                 Ok(records.iter().find(|record| record.time >= time).map_or(end, |r| r.offset))
             };
             match search() {

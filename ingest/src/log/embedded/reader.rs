@@ -59,7 +59,14 @@ impl Cursors {
                 }
                 let (partition, key, from) = (cursor.partition.clone(), cursor.key, cursor.next);
                 let (shared, of) = (log.shared.clone(), partition.clone());
-                let found = blocking(move || shared.read(&of, key, from, bytes)).await?;
+                let found = match blocking(move || shared.read(&of, key, from, bytes)).await {
+                    Ok(found) => found,
+                    Err(error) => {
+                        // The others get their turn.
+                        self.turn = at + 1;
+                        return Err(error);
+                    }
+                };
                 let Some(found) = found else { break };
                 self.cursors[at].next = found.next;
                 if !found.records.is_empty() {

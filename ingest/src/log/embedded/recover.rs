@@ -13,8 +13,8 @@ use super::disk::{Disk, DiskFile, read_all};
 use super::frame;
 use super::index::{Run, SegmentIndex};
 use super::journal::Start;
-use super::section::sections;
-use super::segment::{self, Segment, file_name, index_name};
+use super::section::{PartitionKey, sections};
+use super::segment::{self, Segment, file_name};
 use super::view::{MovedRuns, Sealed, Shared, View, payload_of, run_of};
 use crate::log::{Error, Result};
 
@@ -42,7 +42,6 @@ pub(super) fn recover(disk: Arc<dyn Disk>) -> Result<(Arc<Shared>, Start, Covere
     // From here on the disk is changed: the log is known to be sound.
     let sealed = recovery.seal(found)?;
     recovery.remove_leftovers(&names)?;
-    recovery.mend_indexes(&names)?;
     let Recovery { disk, view, last_segment, next_sequence } = recovery;
     let start = Start { state: view.state.clone(), next_segment: last_segment + 1, next_sequence };
     Ok((Arc::new(Shared::new(disk, view, sealed)), start, covered))
@@ -81,6 +80,12 @@ impl Recovery {
             }
             self.view.segments.insert(*number, Arc::new(Segment::closed(*number)));
             self.view.segment_bytes.insert(*number, *bytes);
+        }
+        let missing = self.view.extents.iter().find_map(|(_, _, extent)| {
+            (!self.view.segments.contains_key(&extent.segment)).then_some(extent.segment)
+        });
+        if let Some(number) = missing {
+            return Err(damaged(number, 0, "the checkpoint needs it, and lists it not".to_owned()));
         }
         self.view.state = checkpoint.state.into();
         self.last_segment = checkpoint.last_segment;
@@ -152,6 +157,12 @@ impl Recovery {
         let mut sealed = Vec::new();
         for Scanned { segment, file, bytes, next_sequence, state } in scanned {
             file.truncate(bytes).map_err(|e| io_of(segment.number, "cut", e))?;
+            if segment.number == self.last_segment {
+                // After a sync that failed, the cache holds what the disk does not,
+                // and calls it clean. Written again, it is synced again.
+                let content = read_all(&*file).map_err(|e| io_of(segment.number, "read", e))?;
+                file.write_all_at(&content, 0).map_err(|e| io_of(segment.number, "write", e))?;
+            }
             file.sync().map_err(|e| io_of(segment.number, "sync", e))?;
             self.view.segments.insert(segment.number, segment.clone());
             self.view.segment_bytes.insert(segment.number, bytes);
@@ -171,56 +182,38 @@ impl Recovery {
         }
         Ok(())
     }
+}
 
-    /// Makes anew the index files that are missing.
-    fn mend_indexes(&self, names: &[String]) -> Result<()> {
-        for (number, segment) in &self.view.segments {
-            let name = index_name(*number);
-            if segment.loaded().is_some() || names.contains(&name) {
-                continue;
-            }
-            let index = self.index_of(*number)?;
-            self.disk.replace(&name, &index.encode(*number)).map_err(|e| io(&name, "write", e))?;
-        }
-        Ok(())
-    }
-
-    /// Reads the index of a full segment out of its frames.
-    fn index_of(&self, number: u64) -> Result<SegmentIndex> {
-        let file = self.disk.open(&file_name(number)).map_err(|e| io_of(number, "open", e))?;
-        let content = read_all(&*file).map_err(|e| io_of(number, "read", e))?;
-        let bytes = self.view.segment_bytes.get(&number).copied().unwrap_or(0) as usize;
-        let Some(mut sequence) = segment::read_header(number, &content) else {
-            return Err(damaged(number, 0, "its header cannot be read".to_owned()));
+/// Reads the index of a full segment out of its frames. Copies that the cleaner
+/// did not finish have no extent there, and stay out of it.
+pub(super) fn index_of(
+    disk: &dyn Disk,
+    number: u64,
+    bytes: u64,
+    extents: &BTreeMap<PartitionKey, Vec<(u64, u64)>>,
+) -> Result<SegmentIndex> {
+    let file = disk.open(&file_name(number)).map_err(|e| io_of(number, "open", e))?;
+    let content = read_all(&*file).map_err(|e| io_of(number, "read", e))?;
+    let Some(mut sequence) = segment::read_header(number, &content) else {
+        return Err(damaged(number, 0, "its header cannot be read".to_owned()));
+    };
+    let mut index = SegmentIndex::default();
+    let mut position = segment::HEADER_BYTES;
+    while (position as u64) < bytes {
+        let Some(frame) = whole_frame(&content, position, sequence) else {
+            let detail = format!("frame {sequence} cannot be read");
+            return Err(damaged(number, position as u64, detail));
         };
-        let mut index = SegmentIndex::default();
-        let mut position = segment::HEADER_BYTES;
-        while position < bytes {
-            let Some(frame) = whole_frame(&content, position, sequence) else {
-                let detail = format!("frame {sequence} cannot be read");
-                return Err(damaged(number, position as u64, detail));
-            };
-            let indexed = index_frame(&mut index, position, frame);
-            indexed.map_err(|detail| damaged(number, position as u64, detail))?;
-            position += frame.len();
-            sequence += 1;
-        }
-        // Copies that the cleaner did not finish have no extent here.
-        let extents: BTreeMap<_, Vec<_>> =
-            self.view.extents.iter().filter(|(_, _, extent)| extent.segment == number).fold(
-                BTreeMap::new(),
-                |mut map, (partition, first, extent)| {
-                    map.entry(partition).or_insert_with(Vec::new).push((first, extent.last));
-                    map
-                },
-            );
-        index.retain(|partition, run| {
-            extents.get(&partition).is_some_and(|ranges| {
-                ranges.iter().any(|(first, last)| run.last >= *first && run.first <= *last)
-            })
-        });
-        Ok(index)
+        let indexed = index_frame(&mut index, position, frame);
+        indexed.map_err(|detail| damaged(number, position as u64, detail))?;
+        position += frame.len();
+        sequence += 1;
     }
+    index.retain(|partition, run| {
+        let ranges = extents.get(&partition).map_or(&[][..], Vec::as_slice);
+        ranges.iter().any(|(first, last)| run.last >= *first && run.first <= *last)
+    });
+    Ok(index)
 }
 
 /// The intact frame at `position`, if it has the sequence.

@@ -31,6 +31,9 @@ pub(super) enum Request {
     },
     /// Ends the active segment.
     Roll,
+    /// Says of all frames so far that they are durable, so that damage to the last
+    /// one is told from a torn tail.
+    Confirm,
     /// Answers once everything that was asked for before is durable.
     Barrier,
 }
@@ -109,12 +112,12 @@ impl Request {
             Self::Move { runs } => {
                 runs.iter().map(|(_, _, body)| body.len() + SECTION_OVERHEAD_BYTES).sum()
             }
-            Self::Roll | Self::Barrier => 0,
+            Self::Confirm | Self::Roll | Self::Barrier => 0,
         }
     }
 
     /// Whether it may use the room that is kept for what frees space.
     pub(super) fn frees_space(&self) -> bool {
-        matches!(self, Self::Trim { .. } | Self::Commit(_))
+        matches!(self, Self::Trim { .. })
     }
 }

@@ -16,8 +16,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::{Mutex, RwLock};
 
 use super::codec::{Cursor, Truncated, put_u32, put_u64};
-use super::disk::{Disk, DiskFile, read_all};
+use super::disk::{Disk, DiskFile, file_error, read_all};
 use super::index::SegmentIndex;
+use crate::log::Result;
 
 pub(super) const HEADER_BYTES: usize = 32;
 const MAGIC: &[u8; 8] = b"WEIRSEG1";
@@ -54,7 +55,7 @@ pub(super) fn write_header(out: &mut Vec<u8>, segment: u64, first_sequence: u64)
 pub(super) fn read_header(segment: u64, file: &[u8]) -> Option<u64> {
     let header = file.get(..HEADER_BYTES)?;
     let mut cursor = Cursor::new(header);
-    let mut fields = || -> Result<(bool, u64, u64, u32), Truncated> {
+    let mut fields = || -> std::result::Result<(bool, u64, u64, u32), Truncated> {
         Ok((cursor.take(8)? == MAGIC, cursor.u64()?, cursor.u64()?, cursor.u32()?))
     };
     let (magic, number, first_sequence, crc) = fields().ok()?;
@@ -90,22 +91,30 @@ impl Segment {
         Self { number, loaded: Mutex::new(None), used: AtomicU64::new(0) }
     }
 
-    /// The open segment; opens it if it is not.
+    /// The open segment; opens it if it is not. `rebuild` is asked for the index
+    /// if its file is missing or damaged.
     ///
     /// # Errors
-    /// The file's or index's own; [`io::ErrorKind::InvalidData`] if the index is
-    /// damaged.
-    pub(super) fn load(&self, disk: &dyn Disk, tick: u64) -> io::Result<Arc<Loaded>> {
+    /// The file's own, or those of `rebuild`.
+    pub(super) fn load(
+        &self,
+        disk: &dyn Disk,
+        tick: u64,
+        rebuild: impl FnOnce() -> Result<SegmentIndex>,
+    ) -> Result<Arc<Loaded>> {
         self.used.store(tick, Ordering::Relaxed);
         let mut loaded = self.loaded.lock();
         if let Some(loaded) = &*loaded {
             return Ok(loaded.clone());
         }
-        let file = disk.open(&file_name(self.number))?;
-        let index = read_all(&*disk.open(&index_name(self.number))?)?;
-        let index = SegmentIndex::decode(self.number, &index).map_err(|Truncated| {
-            io::Error::new(io::ErrorKind::InvalidData, "the index is damaged")
-        })?;
+        let name = file_name(self.number);
+        let file = disk.open(&name).map_err(|e| file_error(disk, "open", &name, e))?;
+        let stored = disk.open(&index_name(self.number)).and_then(|file| read_all(&*file));
+        let index = match stored {
+            Ok(bytes) => SegmentIndex::decode(self.number, &bytes).or_else(|_| rebuild())?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => rebuild()?,
+            Err(error) => return Err(file_error(disk, "read", &index_name(self.number), error)),
+        };
         let open = Arc::new(Loaded { file, index: RwLock::new(index) });
         *loaded = Some(open.clone());
         Ok(open)

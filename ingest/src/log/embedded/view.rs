@@ -1,18 +1,18 @@
 //! What readers see: everything that is durable, and nothing else.
 
 use std::collections::BTreeMap;
-use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 
-use super::disk::{Disk, DiskFile};
+use super::disk::{Disk, DiskFile, file_error};
 use super::frame;
 use super::index::{Extents, Run};
+use super::recover::index_of;
 use super::section::{PartitionKey, Section, sections};
-use super::segment::{Loaded, Segment, file_name, index_name};
+use super::segment::{Loaded, Segment, index_name};
 use super::state::{Contradiction, State};
 use crate::log::{Error, LogTime, Result};
 
@@ -22,6 +22,8 @@ use crate::log::{Error, LogTime, Result};
 pub(super) struct Shared {
     pub(super) disk: Arc<dyn Disk>,
     pub(super) view: RwLock<View>,
+    /// Long work is to end.
+    pub(super) stopping: AtomicBool,
     /// Why nothing can be written any more.
     pub(super) poison: OnceLock<String>,
     /// Counts what was published; readers wait for it to change.
@@ -56,6 +58,7 @@ impl Shared {
         Self {
             disk,
             view: RwLock::new(view),
+            stopping: AtomicBool::new(false),
             poison: OnceLock::new(),
             published: watch::Sender::new(0),
             sealed: Mutex::new(sealed),
@@ -69,18 +72,21 @@ impl Shared {
         self.poison.get().map_or(Ok(()), |reason| Err(Error::Poisoned(reason.clone())))
     }
 
-    /// A segment's open file and index.
+    /// A segment's open file and index. An index that cannot be read is made anew.
     pub(super) fn load(&self, segment: &Segment) -> Result<Arc<Loaded>> {
         let tick = self.tick.fetch_add(1, Ordering::Relaxed);
-        segment.load(&*self.disk, tick).map_err(|source| match source.kind() {
-            io::ErrorKind::InvalidData => Error::Damaged {
-                file: index_name(segment.number),
-                position: 0,
-                detail:
-                    "its checksum does not hold; remove it, and it is made anew at the next start"
-                        .to_owned(),
-            },
-            _ => Error::Io { action: "open", file: file_name(segment.number), source },
+        segment.load(&*self.disk, tick, || {
+            let (bytes, extents) = {
+                let view = self.view.read();
+                let bytes = view.segment_bytes.get(&segment.number).copied();
+                (bytes.unwrap_or(0), view.extents.in_segment(segment.number))
+            };
+            let name = index_name(segment.number);
+            tracing::warn!(file = name, "an index cannot be read, and is made anew");
+            let index = index_of(&*self.disk, segment.number, bytes, &extents)?;
+            let written = self.disk.replace(&name, &index.encode(segment.number));
+            written.map_err(|e| file_error(&*self.disk, "write", &name, e))?;
+            Ok(index)
         })
     }
 

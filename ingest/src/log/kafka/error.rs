@@ -14,6 +14,12 @@ pub(super) fn unknown_outcome(action: &'static str, error: &KafkaError) -> Error
     kafka(action, error, Outcome::Unknown)
 }
 
+/// One record of a batch was refused, while others may be there.
+pub(super) fn part_of_batch(error: &Error) -> Error {
+    let reason = error.to_string();
+    Error::Kafka { action: "append", reason, retryable: false, outcome: Outcome::Unknown }
+}
+
 fn kafka(action: &'static str, error: &KafkaError, outcome: Outcome) -> Error {
     let code = error.rdkafka_error_code();
     let retryable = code.is_some_and(is_passing);

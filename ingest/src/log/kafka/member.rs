@@ -141,6 +141,7 @@ impl KafkaMember {
                     element.topic(),
                     u32::try_from(element.partition()).unwrap_or(0),
                 );
+                element.error()?;
                 let offset = match element.offset() {
                     Offset::Offset(offset) => number(offset),
                     _ => {

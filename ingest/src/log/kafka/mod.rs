@@ -40,15 +40,15 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{FutureProducer, Producer};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
-use self::error::{refused, unknown_outcome};
+use self::error::{part_of_batch, refused, unknown_outcome};
 use self::member::KafkaMember;
 use self::reader::KafkaReader;
 use self::records::{delivered, send};
 use self::writer::KafkaWriter;
 use super::record::check_sizes;
 use super::{
-    Appended, Bounds, Error, EventLog, LogTime, Member, NewRecord, Partition, Reader, Result,
-    TopicSpec, Writer,
+    Appended, Bounds, Error, EventLog, LogTime, Member, NewRecord, Outcome, Partition, Reader,
+    Result, TopicSpec, Writer,
 };
 
 /// How Kafka is reached.
@@ -131,6 +131,8 @@ pub struct KafkaLog {
     asker: Arc<BaseConsumer>,
     /// Per group without members, who reads and writes its offsets.
     offset_clients: Mutex<HashMap<String, Arc<BaseConsumer>>>,
+    /// Held while an append hands its records over.
+    turn: tokio::sync::Mutex<()>,
     /// How topics were made; they do not change.
     topics: Mutex<HashMap<String, TopicSpec>>,
 }
@@ -151,6 +153,7 @@ impl KafkaLog {
             admin,
             asker: Arc::new(asker),
             offset_clients: Mutex::default(),
+            turn: tokio::sync::Mutex::default(),
             topics: Mutex::default(),
         };
         let timeout = log.config.timeout;
@@ -240,10 +243,15 @@ fn offset_list<'a>(
     Ok(list)
 }
 
-fn first_offset(list: &TopicPartitionList) -> Option<u64> {
-    match list.elements().first()?.offset() {
-        Offset::Offset(offset) => Some(number(offset)),
-        _ => None,
+/// The offset in a list of one, if there is any. Errors of a partition are in its
+/// element.
+fn first_offset(list: &TopicPartitionList) -> Result<Option<u64>, KafkaError> {
+    let elements = list.elements();
+    let Some(element) = elements.first() else { return Ok(None) };
+    element.error()?;
+    match element.offset() {
+        Offset::Offset(offset) => Ok(Some(number(offset))),
+        _ => Ok(None),
     }
 }
 
@@ -286,21 +294,36 @@ impl EventLog for KafkaLog {
         let timeout = self.config.timeout;
         let list = offset_list([(partition, Offset::Offset(time.0.max(0)))])?;
         let asked = self.ask(move |asker| asker.offsets_for_times(list, timeout)).await;
-        match first_offset(&asked.map_err(|e| refused("seek by time", &e))?) {
+        let found = asked.and_then(|answer| first_offset(&answer));
+        match found.map_err(|e| refused("seek by time", &e))? {
             Some(offset) => Ok(offset),
             None => Ok(self.bounds(partition).await?.end),
         }
     }
 
     async fn append(&self, records: Vec<(Partition, NewRecord)>) -> Result<Vec<Appended>> {
-        self.check_records(&records).await?;
         let mut deliveries = Vec::with_capacity(records.len());
-        for (partition, record) in &records {
-            deliveries.push(send(&self.producer, partition, record).await?);
+        {
+            // From looking at the records to handing them over, nobody overtakes.
+            let _turn = self.turn.lock().await;
+            self.check_records(&records).await?;
+            for (partition, record) in &records {
+                let sent = send(&self.producer, partition, record).await;
+                deliveries.push(sent.map_err(|error| match deliveries.is_empty() {
+                    true => refused("append", &error),
+                    false => unknown_outcome("append", &error),
+                })?);
+            }
         }
+        let is_alone = deliveries.len() == 1;
         let mut appended = Vec::with_capacity(deliveries.len());
         for delivery in deliveries {
-            appended.push(delivered(delivery, self.config.timeout).await?);
+            let delivered = delivered(delivery, self.config.timeout).await;
+            // The others of the batch may be there.
+            appended.push(delivered.map_err(|error| match error.outcome() {
+                Outcome::NotWritten if !is_alone => part_of_batch(&error),
+                _ => error,
+            })?);
         }
         Ok(appended)
     }
@@ -335,7 +358,7 @@ impl EventLog for KafkaLog {
         let timeout = self.config.timeout;
         let asked = run_blocking(move || client.committed_offsets(list, timeout)).await;
         let answer = asked.map_err(|e| refused("ask for committed offsets", &e))?;
-        Ok(first_offset(&answer))
+        first_offset(&answer).map_err(|e| refused("ask for committed offsets", &e))
     }
 
     async fn commit(&self, group: &str, offsets: &[(Partition, u64)]) -> Result<()> {

@@ -21,12 +21,16 @@ pub(super) struct Positions {
     pub(super) next: BTreeMap<Partition, u64>,
     /// The first record of the next batch: it is of another partition.
     ahead: Option<(Partition, Record)>,
+    /// An error that the client says once, after which it reads the partition no
+    /// more; so it is said again until the partition is given up.
+    lasting: Option<KafkaError>,
 }
 
 impl Positions {
     /// Forgets a partition that is read no longer.
     pub(super) fn remove(&mut self, partition: &Partition) {
         self.next.remove(partition);
+        self.lasting = None;
         if self.ahead.as_ref().is_some_and(|(of, _)| of == partition) {
             self.ahead = None;
         }
@@ -39,10 +43,16 @@ impl Positions {
         consumer: &StreamConsumer<C>,
         bytes: usize,
     ) -> Result<Batch, KafkaError> {
+        if let Some(error) = &self.lasting {
+            return Err(error.clone());
+        }
         let (partition, first) = match self.ahead.take() {
             Some(ahead) => ahead,
             None => loop {
-                let message = consumer.recv().await?;
+                let message = match consumer.recv().await {
+                    Ok(message) => message,
+                    Err(error) => return Err(self.keep(error)),
+                };
                 if let Some(found) = self.take(&message) {
                     break found;
                 }
@@ -52,7 +62,14 @@ impl Positions {
         let mut records = vec![first];
         // What the client has at hand, without waiting for more.
         while size < bytes {
-            let Some(Ok(message)) = consumer.recv().now_or_never() else { break };
+            let message = match consumer.recv().now_or_never() {
+                Some(Ok(message)) => message,
+                Some(Err(error)) => {
+                    self.keep(error);
+                    break;
+                }
+                None => break,
+            };
             match self.take(&message) {
                 Some((of, record)) if of == partition => {
                     size += bytes_of(&record);
@@ -70,12 +87,24 @@ impl Positions {
         Ok(Batch { partition, records, next })
     }
 
+    fn keep(&mut self, error: KafkaError) -> KafkaError {
+        if is_lasting(&error) {
+            self.lasting = Some(error.clone());
+        }
+        error
+    }
+
     /// The message as a record, if it is of a partition that is read.
     fn take(&self, message: &rdkafka::message::BorrowedMessage<'_>) -> Option<(Partition, Record)> {
         let index = u32::try_from(message.partition()).ok()?;
         let partition = Partition::new(message.topic(), index);
         self.next.contains_key(&partition).then(|| (partition, records::record(message)))
     }
+}
+
+fn is_lasting(error: &KafkaError) -> bool {
+    let code = error.rdkafka_error_code();
+    matches!(code, Some(Code::AutoOffsetReset | Code::OffsetOutOfRange))
 }
 
 fn bytes_of(record: &Record) -> usize {
@@ -111,7 +140,7 @@ pub(super) async fn read_error(
     config: &Config,
 ) -> Option<Error> {
     match error.rdkafka_error_code() {
-        Some(Code::AutoOffsetReset | Code::OffsetOutOfRange) => {
+        _ if is_lasting(error) => {
             let found = out_of_range(asker, next, config).await;
             Some(found.unwrap_or_else(|| refused("read", error)))
         }
@@ -146,7 +175,7 @@ impl KafkaReader {
             config.consumer().set("group.id", "weir-readers").create().map_err(opening)?;
         let list = offset_list(from.iter().map(|(partition, offset)| (partition, at(*offset))))?;
         consumer.assign(&list).map_err(opening)?;
-        let positions = Positions { next: from.into_iter().collect(), ahead: None };
+        let positions = Positions { next: from.into_iter().collect(), ..Positions::default() };
         Ok(Self { consumer, positions, asker, config: config.clone() })
     }
 }

@@ -8,7 +8,7 @@ use rdkafka::message::{BorrowedMessage, Header, Headers as _, Message, OwnedHead
 use rdkafka::producer::future_producer::DeliveryFuture;
 use rdkafka::producer::{FutureProducer, FutureRecord};
 
-use super::error::{is_fenced, refused, unknown_outcome};
+use super::error::{is_fenced, unknown_outcome};
 use super::{index, number};
 use crate::log::{
     Appended, Error, Headers, LogTime, NewRecord, Partition, RECORD_BYTES_MAX, Record, Result,
@@ -22,14 +22,14 @@ pub(super) async fn send(
     producer: &FutureProducer,
     partition: &Partition,
     record: &NewRecord,
-) -> Result<DeliveryFuture> {
+) -> Result<DeliveryFuture, KafkaError> {
     loop {
         match try_send(producer, partition, record) {
             Ok(delivery) => return Ok(delivery),
             Err(error) if error.rdkafka_error_code() == Some(Code::QueueFull) => {
                 tokio::time::sleep(FULL_WAIT).await;
             }
-            Err(error) => return Err(refused("append", &error)),
+            Err(error) => return Err(error),
         }
     }
 }

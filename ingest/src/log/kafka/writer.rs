@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
@@ -74,12 +74,17 @@ fn commit(
     transaction: &Transaction,
 ) -> Result<Vec<DeliveryFuture>> {
     let timeout = config.timeout;
-    producer.begin_transaction().map_err(|e| failed(id, &e))?;
+    if let Err(error) = producer.begin_transaction() {
+        // The transaction before this one may not have been ended yet.
+        producer.abort_transaction(timeout).map_err(|_| failed(id, &error))?;
+        producer.begin_transaction().map_err(|e| failed(id, &e))?;
+    }
     let filled = fill(producer, config, transaction);
     let deliveries = match filled {
         Ok(deliveries) => deliveries,
         Err(error) => return Err(abort(producer, timeout, id, &error)),
     };
+    let deadline = Instant::now() + timeout;
     loop {
         match producer.commit_transaction(timeout) {
             Ok(()) => return Ok(deliveries),
@@ -87,7 +92,11 @@ fn commit(
                 return Err(abort(producer, timeout, id, &KafkaError::Transaction(error)));
             }
             // The same commit goes on; it succeeds or says why not.
-            Err(KafkaError::Transaction(error)) if error.is_retriable() => {}
+            Err(KafkaError::Transaction(error)) if error.is_retriable() => {
+                if Instant::now() > deadline {
+                    return Err(Error::TimedOut(timeout));
+                }
+            }
             Err(error) => return Err(unless_fenced(id, &error, unknown_outcome)),
         }
     }

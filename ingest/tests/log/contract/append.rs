@@ -97,7 +97,8 @@ pub(super) async fn writers_at_once_each_keep_their_order(world: World) -> Resul
         let mut next = HashMap::new();
         for record in &records {
             let text = text(record);
-            let numbers: Vec<usize> = text.split(' ').map(|n| n.parse().expect("a number")).collect();
+            let numbers: Vec<usize> =
+                text.split(' ').map(|n| n.parse().expect("a number")).collect();
             let expected = next.entry(numbers[0]).or_insert(0);
             ensure!(numbers[1] * 2 + numbers[2] == *expected, "{partition}: {text} at {expected}");
             *expected += 1;

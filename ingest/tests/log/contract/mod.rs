@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use bytes::Bytes;
-use ingest::log::{EventLog, NewRecord, Partition, ReadLimit, Record};
+use ingest::log::{Error, EventLog, NewRecord, Partition, ReadLimit, Record};
 
 use crate::subject::{Case, PATIENCE};
 
@@ -81,16 +81,23 @@ async fn read(
     Ok(records)
 }
 
-/// Reads from the first offset until nothing more comes at once.
+/// Reads from the first offset until nothing more comes at once. What retention
+/// removes meanwhile is passed over.
 async fn read_all(log: &dyn EventLog, partition: &Partition) -> Result<Vec<Record>> {
-    let first = log.bounds(partition).await?.first;
-    let mut reader = log.reader(vec![(partition.clone(), first)]).await?;
-    let mut records = Vec::new();
     let short = ReadLimit { wait: Duration::from_secs(2), ..ReadLimit::default() };
-    while let Some(batch) = reader.next(short).await? {
-        records.extend(batch.records);
+    'again: loop {
+        let first = log.bounds(partition).await?.first;
+        let mut reader = log.reader(vec![(partition.clone(), first)]).await?;
+        let mut records = Vec::new();
+        loop {
+            match reader.next(short).await {
+                Ok(Some(batch)) => records.extend(batch.records),
+                Ok(None) => return Ok(records),
+                Err(Error::OutOfRange { .. }) => continue 'again,
+                Err(error) => return Err(error.into()),
+            }
+        }
     }
-    Ok(records)
 }
 
 /// Looks again and again until `check` holds.

@@ -30,7 +30,7 @@ impl FileDisk {
     /// [`Error::Locked`] if another process has it.
     pub(crate) fn open(dir: &Path) -> Result<Self> {
         let io = |action, source| Error::Io { action, file: dir.display().to_string(), source };
-        fs::create_dir_all(dir).map_err(|e| io("create directory", e))?;
+        create_dirs(dir).map_err(|e| io("create directory", e))?;
         let lock = open_options()
             .create(true)
             .truncate(false)
@@ -46,6 +46,17 @@ impl FileDisk {
     fn sync_dir(&self) -> io::Result<()> {
         File::open(&self.dir)?.sync_all()
     }
+}
+
+/// Makes a directory and those above it, durably.
+fn create_dirs(dir: &Path) -> io::Result<()> {
+    let missing: Vec<&Path> = dir.ancestors().take_while(|dir| !dir.exists()).collect();
+    fs::create_dir_all(dir)?;
+    for made in missing {
+        let parent = made.parent().filter(|parent| !parent.as_os_str().is_empty());
+        File::open(parent.unwrap_or(Path::new(".")))?.sync_all()?;
+    }
+    Ok(())
 }
 
 fn open_options() -> OpenOptions {

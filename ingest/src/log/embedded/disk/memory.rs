@@ -41,7 +41,8 @@ struct Faults {
     steps_left: Option<u64>,
     /// So many bytes fit, all files together.
     capacity: Option<usize>,
-    sync_fails: bool,
+    /// So many syncs fail.
+    syncs_to_fail: u64,
 }
 
 impl Faults {
@@ -155,7 +156,8 @@ impl DiskFile for MemoryFile {
         {
             let faults = &mut self.disk.0.lock().faults;
             faults.step()?;
-            if faults.sync_fails {
+            if faults.syncs_to_fail > 0 {
+                faults.syncs_to_fail -= 1;
                 return Err(io::Error::other("injected: the disk failed to sync"));
             }
         }
@@ -186,9 +188,9 @@ impl MemoryDisk {
         inner.faults.capacity = full.then(|| inner.bytes());
     }
 
-    /// Fails every sync from now on.
-    pub(crate) fn fail_syncs(&self) {
-        self.0.lock().faults.sync_fails = true;
+    /// Fails one sync; those after it succeed, as after a real one.
+    pub(crate) fn fail_a_sync(&self) {
+        self.0.lock().faults.syncs_to_fail = 1;
     }
 
     /// What the disk holds after a power cut: of every unsynced write any part,
