@@ -126,7 +126,8 @@ pub struct GroupOffsets {
     /// The group's name.
     pub group: String,
     /// The membership that owns the partitions; `None` for a group without
-    /// members, whose offsets are guarded by the writer's epoch alone.
+    /// members, whose offsets are guarded by the writer's epoch alone. That the
+    /// group has no members then is for the caller to see to.
     pub membership: Option<Membership>,
     /// Per partition the offset to go on from.
     pub offsets: Vec<(Partition, u64)>,
