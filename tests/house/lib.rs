@@ -1,0 +1,1 @@
+//! Weir's house rules: see `rules.rs`, where each is a test.

@@ -1,0 +1,114 @@
+//! Rules of the house that no compiler knows. Each says what to do instead.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+/// A longer file has a second responsibility.
+const LINES_MAX: usize = 600;
+
+fn root() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.ancestors().nth(2).expect("the house stands two steps below the root").to_owned()
+}
+
+/// The files that git knows, with these endings, and their text.
+fn files(endings: &[&str]) -> Result<Vec<(PathBuf, String)>> {
+    let listed = std::process::Command::new("git")
+        .args(["ls-files", "--cached", "--others", "--exclude-standard"])
+        .current_dir(root())
+        .output()
+        .context("ask git for the files")?;
+    let mut files = Vec::new();
+    for name in String::from_utf8(listed.stdout)?.lines() {
+        let path = root().join(name);
+        if endings.iter().any(|ending| name.ends_with(ending)) && path.is_file() {
+            files.push((PathBuf::from(name), fs::read_to_string(path)?));
+        }
+    }
+    assert!(!files.is_empty(), "git lists files with {endings:?}");
+    Ok(files)
+}
+
+fn assert_none(what: &str, found: &[String]) {
+    assert!(found.is_empty(), "{what}:\n{}", found.join("\n"));
+}
+
+#[test]
+fn a_test_that_proves_a_feature_exists() -> Result<()> {
+    let features = fs::read_to_string(root().join("docs/features.md"))?;
+    let sources: String = files(&[".rs"])?.into_iter().map(|(_, text)| text).collect();
+    let mut missing = Vec::new();
+    let mut rows = 0;
+    for row in features.lines().filter(|line| line.starts_with("| ") && !line.contains("| id |")) {
+        let cells: Vec<&str> = row.trim_matches('|').split(" |").map(str::trim).collect();
+        let [id, state, tests] = cells[..] else { continue };
+        if id.starts_with('-') {
+            continue;
+        }
+        rows += 1;
+        let is_known = ["works", "not yet"].contains(&state) || state.starts_with("in part: ");
+        if !is_known || (state == "not yet") != tests.is_empty() {
+            missing.push(format!("{id}: state {state:?} with tests {tests:?}"));
+        }
+        for name in tests.split('`').skip(1).step_by(2) {
+            let function = name.rsplit("::").next().unwrap_or(name);
+            if !sources.contains(&format!("fn {function}("))
+                && !sources.contains(&format!("{name}\""))
+            {
+                missing.push(format!("{id}: there is no test {name}"));
+            }
+        }
+    }
+    assert!(rows > 30, "docs/features.md has {rows} rows");
+    assert_none("docs/features.md says what is not so", &missing);
+    Ok(())
+}
+
+#[test]
+fn links_between_documents_lead_somewhere() -> Result<()> {
+    let mut broken = Vec::new();
+    for (name, text) in files(&[".md"])? {
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let target = link.split('#').next().unwrap_or_default();
+            if target.is_empty() || target.contains("://") {
+                continue;
+            }
+            let from = name.parent().unwrap_or(Path::new(""));
+            if !root().join(from).join(target).exists() {
+                broken.push(format!("{}: {link}", name.display()));
+            }
+        }
+    }
+    assert_none("these links lead nowhere", &broken);
+    Ok(())
+}
+
+#[test]
+fn a_file_has_one_responsibility() -> Result<()> {
+    let long = |(name, text): (PathBuf, String)| {
+        let lines = text.lines().count();
+        (lines > LINES_MAX).then(|| format!("{}: {lines} lines", name.display()))
+    };
+    let found: Vec<_> = files(&[".rs"])?.into_iter().filter_map(long).collect();
+    assert_none("find the second responsibility in each of these, and give it a file", &found);
+    Ok(())
+}
+
+#[test]
+fn every_test_runs_and_nothing_is_left_to_do() -> Result<()> {
+    // Written so that this file does not contain them.
+    let forbidden =
+        [concat!("#[ign", "ore"), concat!("todo", "!("), concat!("unimplemented", "!(")];
+    let mut found = Vec::new();
+    for (name, text) in files(&[".rs"])? {
+        for (number, line) in text.lines().enumerate() {
+            if forbidden.iter().any(|word| line.contains(word)) {
+                found.push(format!("{}:{}: {}", name.display(), number + 1, line.trim()));
+            }
+        }
+    }
+    assert_none("finish these, or take them out", &found);
+    Ok(())
+}
