@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use super::{Error, Text};
 
@@ -28,6 +29,12 @@ impl Producer {
     /// Stands in while an event is being read, until its own name is.
     pub(super) const fn placeholder() -> Self {
         Self(Text::from_static("unread"))
+    }
+
+    /// The same producer, whose copies cost no allocation: for what writes its
+    /// name into every event.
+    pub fn shared(&self) -> Self {
+        Self(Text::from(Arc::<str>::from(self.as_str())))
     }
 
     /// The name.
