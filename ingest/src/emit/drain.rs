@@ -1,0 +1,207 @@
+//! The drainer: takes the spool to the log, in order, at least once.
+
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, timeout};
+
+use super::Error;
+use super::records::{records_of, stand_in};
+use super::spool::{Pulled, Reader, Spool};
+use crate::log::{self, EventLog, NewRecord, Partition};
+
+/// The drainer of an emitter, to be run once.
+pub struct Service {
+    spool: Arc<Spool>,
+    drainer: Drainer,
+}
+
+impl Service {
+    pub(super) fn new(spool: Arc<Spool>, reader: Reader, log: Arc<dyn EventLog>) -> Self {
+        let drainer = Drainer { spool: spool.clone(), reader: Some(reader), log };
+        Self { spool, drainer }
+    }
+
+    /// Runs until `shutdown`. Then the emitter takes no more events, every source
+    /// says that it leaves, and the rest goes to the log.
+    ///
+    /// # Errors
+    /// [`Error::NotDrained`] if the log did not take the rest in time: it stays in
+    /// the spool. [`Error::Io`] if the spool cannot be read; it then keeps
+    /// taking events until it is full.
+    pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> Result<(), Error> {
+        let Self { spool, mut drainer } = self;
+        let (stop, stopped) = watch::channel(false);
+        let drain = drainer.run(stopped);
+        tokio::pin!(drain);
+        tokio::select! {
+            ended = &mut drain => return ended,
+            () = keep_up(spool.clone()) => {}
+            () = shutdown => {}
+        }
+        let told = spool.tell_dropped().and_then(|()| spool.leave_sources());
+        if let Err(error) = told {
+            tracing::warn!(%error, "the sources leave without a word");
+        }
+        spool.close();
+        stop.send_replace(true);
+        let drained = timeout(spool.config.stop_timeout, drain).await;
+        let (rest, place) = (spool.counters.lag_bytes.get(), spool.place());
+        blocking(move || spool.sync()).await;
+        drained.unwrap_or(Err(Error::NotDrained { bytes: rest, place }))
+    }
+}
+
+impl fmt::Debug for Service {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "drainer of spool {} to {:?}", self.spool.place(), self.drainer.log)
+    }
+}
+
+/// Syncs the spool and tells of drops, every so often, for ever.
+async fn keep_up(spool: Arc<Spool>) {
+    let every = spool.config.sync_interval;
+    let mut ticks = interval_at(Instant::now() + every, every);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let spool = spool.clone();
+        blocking(move || {
+            if let Err(error) = spool.tell_dropped() {
+                tracing::warn!(%error, "dropped events are not told of yet");
+            }
+            spool.sync();
+        })
+        .await;
+    }
+}
+
+struct Drainer {
+    spool: Arc<Spool>,
+    /// Away only while a blocking call has it.
+    reader: Option<Reader>,
+    log: Arc<dyn EventLog>,
+}
+
+impl Drainer {
+    /// Drains for ever; once stopped, until everything is drained.
+    async fn run(&mut self, mut stopped: watch::Receiver<bool>) -> Result<(), Error> {
+        let (every, pause) =
+            (self.spool.config.heartbeat_interval, self.spool.config.drain_interval);
+        let mut beat_at = Instant::now() + every;
+        loop {
+            if !self.drain_once().await? {
+                continue;
+            }
+            if *stopped.borrow() {
+                if self.reader.as_ref().is_none_or(Reader::is_at_end) {
+                    return Ok(());
+                }
+                continue;
+            }
+            if Instant::now() >= beat_at {
+                // Emitted to the spool, and therefore behind all that came before.
+                if let Err(error) = self.spool.beat() {
+                    tracing::warn!(%error, "no heartbeat could be written");
+                }
+                beat_at = Instant::now() + every;
+            }
+            tokio::select! {
+                () = sleep(pause) => {}
+                _ = stopped.changed() => {}
+            }
+        }
+    }
+
+    /// Takes one batch to the log; whether that was all there was.
+    async fn drain_once(&mut self) -> Result<bool, Error> {
+        if self.reader.as_ref().is_some_and(Reader::is_at_end) {
+            return Ok(true);
+        }
+        let (spool, now) = (self.spool.clone(), self.spool.clock.now());
+        let pulled = self.with_reader(move |reader| {
+            let pulled = reader.pull()?;
+            let (records, replaced) = records_of(&pulled.events, &spool.config.producer, now);
+            for lost in &pulled.lost {
+                spool.tell_lost(lost)?;
+            }
+            spool.counters.lost.add(replaced);
+            Ok((pulled, records))
+        });
+        let (pulled, records) = pulled.await?;
+        let at_end = pulled.at_end;
+        if pulled.events.is_empty() {
+            return Ok(at_end);
+        }
+        self.append_all(&pulled, records).await;
+        self.with_reader(move |reader| reader.acknowledge(&pulled)).await?;
+        Ok(at_end)
+    }
+
+    async fn with_reader<T: Send + 'static>(
+        &mut self,
+        work: impl FnOnce(&mut Reader) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let Some(mut reader) = self.reader.take() else { return Err(Error::Closed) };
+        let (reader, answer) = blocking(move || {
+            let answer = work(&mut reader);
+            (reader, answer)
+        })
+        .await;
+        self.reader = Some(reader);
+        answer
+    }
+
+    /// Returns once the log has acknowledged every event, or what stands in for it.
+    async fn append_all(&self, pulled: &Pulled, records: Vec<(Partition, NewRecord)>) {
+        if self.append(records.clone()).await.is_ok() {
+            return;
+        }
+        // One of them is too large, or all together are.
+        for (spooled, record) in pulled.events.iter().zip(records) {
+            let Err(error) = self.append(vec![record]).await else { continue };
+            let (producer, now) = (&self.spool.config.producer, self.spool.clock.now());
+            let (sequence, boot) = (spooled.head.sequence, spooled.head.boot);
+            tracing::error!(%producer, boot, sequence, %error, "an event is lost");
+            self.spool.counters.lost.add(1);
+            if let Err(error) = self.append(vec![stand_in(spooled, producer, now)]).await {
+                tracing::error!(%error, "a loss event is too large");
+            }
+        }
+    }
+
+    /// Repeats until the log acknowledges. Of all errors only a size is for ever;
+    /// a topic may yet be made, a log come back, a right be given.
+    async fn append(&self, records: Vec<(Partition, NewRecord)>) -> Result<(), log::Error> {
+        let config = &self.spool.config;
+        let mut delay: Duration = config.retry_delay_min;
+        loop {
+            match self.log.append(records.clone()).await {
+                Ok(_) => return Ok(()),
+                Err(error @ log::Error::TooLarge { .. }) => return Err(error),
+                Err(error) => {
+                    self.spool.counters.append_failures.add(1);
+                    let retry_ms = delay.as_millis();
+                    tracing::warn!(%error, retry_ms, "the log did not take events");
+                    sleep(delay).await;
+                    delay = (delay * 2).min(config.retry_delay_max);
+                }
+            }
+        }
+    }
+}
+
+/// Runs what blocks on a thread for it.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(answer) => answer,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // The runtime is going away and takes this task with it.
+            Err(_) => std::future::pending().await,
+        },
+    }
+}

@@ -1,0 +1,115 @@
+//! The handle that threads emit by.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::spool::{Room, Spool};
+use super::{Error, Metrics, WhenFull};
+use crate::event::{Event, EventId, Kind, Outcome};
+
+/// What became of an event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Emitted {
+    /// It is in the spool under this identity; a kill does not lose it.
+    Spooled(EventId),
+    /// The spool was full, and is configured to drop. It was counted.
+    Dropped,
+}
+
+/// Writes events to the spool. Cloning it is cheap; the clones are one producer.
+#[derive(Clone)]
+pub struct Emitter(Arc<Spool>);
+
+impl Emitter {
+    pub(super) fn new(spool: Arc<Spool>) -> Self {
+        Self(spool)
+    }
+
+    /// An event of this producer, of now. Its sequence is given when it is emitted.
+    pub fn event(&self, kind: Kind, outcome: Outcome) -> Event {
+        self.0.event(kind, outcome)
+    }
+
+    /// Which start of the producer this is.
+    pub fn boot(&self) -> i64 {
+        self.0.boot
+    }
+
+    /// Whether new work may be let in. What passes here finds the reserve when it
+    /// emits, so that work is refused before it is done, not after.
+    ///
+    /// # Errors
+    /// [`Error::Full`] if the spool has no more than its reserve, and is not
+    /// configured to drop.
+    pub fn admit(&self) -> Result<(), Error> {
+        if self.0.config.when_full == WhenFull::Drop {
+            return Ok(());
+        }
+        self.0.check_room(0, Room::Admission)
+    }
+
+    /// Gives the event its identity and writes it to the spool: when this answers,
+    /// the event is in the page cache and a kill does not lose it.
+    ///
+    /// The producer, boot, sequence and sequence before are set here, whatever
+    /// the event came with.
+    ///
+    /// # Errors
+    /// [`Error::Full`] unless configured to drop, [`Error::TooLarge`],
+    /// [`Error::Closed`] after the stop, [`Error::Io`]. The event was not taken.
+    pub fn emit(&self, event: Event) -> Result<Emitted, Error> {
+        let mut one = [event];
+        let ids = self.write(&mut one)?;
+        Ok(ids.into_iter().next().map_or(Emitted::Dropped, Emitted::Spooled))
+    }
+
+    /// As [`Self::emit`], for several events with one write: all or none. The
+    /// identities come in the order of the events; none of them if all were
+    /// dropped. 256 events are a good number; they stay in one file.
+    ///
+    /// # Errors
+    /// As [`Self::emit`].
+    pub fn emit_all(&self, events: &mut [Event]) -> Result<Vec<EventId>, Error> {
+        if events.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.write(events)
+    }
+
+    fn write(&self, events: &mut [Event]) -> Result<Vec<EventId>, Error> {
+        let spool = &self.0;
+        for event in events.iter_mut() {
+            event.producer = spool.config.producer.clone();
+        }
+        let written = spool.write(events, Room::Whole);
+        if !matches!(written, Err(Error::Full { .. })) {
+            return written;
+        }
+        let events = events.len() as u64;
+        match spool.config.when_full {
+            WhenFull::Refuse => {
+                spool.counters.refused.add(events);
+                written
+            }
+            WhenFull::Drop => {
+                spool.counters.dropped.add(events);
+                spool.counters.dropped_untold.add(events);
+                Ok(Vec::new())
+            }
+        }
+    }
+
+    /// What was counted so far.
+    pub fn metrics(&self) -> Metrics {
+        self.0.counters.snapshot()
+    }
+}
+
+impl fmt::Debug for Emitter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let producer = self.0.config.producer.as_str();
+        let (boot, place) = (self.0.boot, self.0.place());
+        write!(f, "emitter {producer} of boot {boot} with spool {place}")
+    }
+}

@@ -1,0 +1,99 @@
+//! What the emitter says for itself: that its sources are there, alive or gone,
+//! and what is lost.
+
+use super::Error;
+use super::spool::{Lost, Room, Spool, segment_name};
+use crate::event::{Event, EventId, Kind, Outcome};
+
+/// Stable code of a loss by a spool that was full.
+pub const SPOOL_FULL: &str = "spool_full";
+/// Stable code of a loss by a spool that was damaged.
+pub const SPOOL_DAMAGED: &str = "spool_damaged";
+/// Stable code of a loss by an event larger than the log takes.
+pub const EVENT_TOO_LARGE: &str = "event_too_large";
+/// Stable code of a loss by an event that the drainer could not read.
+pub const EVENT_UNREADABLE: &str = "event_unreadable";
+
+impl Spool {
+    /// An event of this producer that has no sequence yet.
+    pub(super) fn event(&self, kind: Kind, outcome: Outcome) -> Event {
+        let id = EventId { producer: self.config.producer.clone(), boot: self.boot, sequence: 0 };
+        Event::new(id, self.clock.now(), kind, outcome)
+    }
+
+    /// An event of every partition, for the watermark.
+    fn speak_for(&self, kind: Kind, partitions: &[u32]) -> Result<(), Error> {
+        if partitions.is_empty() {
+            return Ok(());
+        }
+        let mut events: Vec<Event> = partitions
+            .iter()
+            .map(|&partition| {
+                let mut event = self.event(kind, Outcome::Success);
+                event.source_partition = Some(i64::from(partition));
+                if kind != Kind::Heartbeat {
+                    event.source_watermark_time = Some(event.event_time);
+                }
+                event
+            })
+            .collect();
+        self.write(&mut events, Room::Beyond).map(drop)
+    }
+
+    /// Says that the producer counts from here on, as its first word.
+    pub(super) fn join_sources(&self) -> Result<(), Error> {
+        self.speak_for(Kind::SourceJoined, &self.all_partitions())
+    }
+
+    /// Says that the producer sends nothing more, as its last word.
+    pub(super) fn leave_sources(&self) -> Result<(), Error> {
+        self.speak_for(Kind::SourceLeft, &self.all_partitions())
+    }
+
+    /// Says of silent partitions that there is nothing older to come. To be
+    /// called when the spool is drained.
+    pub(super) fn beat(&self) -> Result<(), Error> {
+        let silent = self.take_silent();
+        self.speak_for(Kind::Heartbeat, &silent)?;
+        self.hush(&silent);
+        Ok(())
+    }
+
+    /// Says how many events were dropped since this was last said.
+    pub(super) fn tell_dropped(&self) -> Result<(), Error> {
+        let dropped = self.counters.dropped_untold.take();
+        if dropped == 0 {
+            return Ok(());
+        }
+        let mut event = self.event(Kind::Loss, Outcome::Unavailable);
+        become_loss(&mut event, dropped, SPOOL_FULL);
+        let told = self.write(&mut [event], Room::Beyond);
+        if told.is_err() {
+            self.counters.dropped_untold.add(dropped);
+        }
+        told.map(drop)
+    }
+
+    /// Says what damage has taken.
+    pub(super) fn tell_lost(&self, lost: &Lost) -> Result<(), Error> {
+        let mut event = self.event(Kind::Loss, Outcome::InternalError);
+        become_loss(&mut event, lost.events, SPOOL_DAMAGED);
+        event.source_producer = Some(self.config.producer.as_str().to_owned().into());
+        event.source_boot = lost.boot;
+        let place = format!("before byte {} of {}", lost.offset, segment_name(lost.segment));
+        event.fault_message = Some(place.into());
+        self.write(&mut [event], Room::Beyond)?;
+        self.counters.lost.add(lost.events);
+        Ok(())
+    }
+
+    fn all_partitions(&self) -> Vec<u32> {
+        (0..self.config.partitions.get()).collect()
+    }
+}
+
+/// Fills what every loss event has.
+pub(super) fn become_loss(event: &mut Event, events: u64, code: &'static str) {
+    event.loss_events = Some(i64::try_from(events).unwrap_or(i64::MAX));
+    event.fault_code = Some(code.into());
+}

@@ -1,0 +1,239 @@
+//! Where order is fixed: sequence, the sequence before, and the place in the file.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+use super::dir::segment_name;
+use super::frame::{self, Head};
+use super::{Spool, segment_name as name_of};
+use crate::emit::{Config, Error};
+use crate::event::{Event, EventId};
+
+/// How much of the spool a write may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::emit) enum Room {
+    /// All but the reserve, as work that is still to be let in.
+    Admission,
+    /// All, as work that was let in.
+    Whole,
+    /// More than all: the few words that the emitter has to say for itself.
+    Beyond,
+}
+
+/// What was last written in a partition.
+#[derive(Clone, Copy, Debug, Default)]
+struct Last {
+    sequence: Option<i64>,
+    /// Whether anything was written since the last round of heartbeats.
+    spoke: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Open,
+    Closed,
+    /// A failed write could not be taken back, so nothing may follow it.
+    Broken,
+}
+
+#[derive(Debug)]
+pub(super) struct Writer {
+    boot: i64,
+    last_sequence: i64,
+    partitions: Vec<Last>,
+    number: u64,
+    file: Arc<File>,
+    /// Where the active file's last whole frame ends.
+    bytes: u64,
+    /// Files that were written since they were synced, the active one too.
+    unsynced: Vec<Arc<File>>,
+    state: State,
+    buffer: Vec<u8>,
+}
+
+impl Writer {
+    pub(super) fn begin(config: &Config, boot: i64, number: u64, file: Arc<File>) -> Self {
+        Self {
+            boot,
+            last_sequence: 0,
+            partitions: vec![Last::default(); config.partitions.get() as usize],
+            number,
+            file,
+            bytes: 0,
+            unsynced: Vec::new(),
+            state: State::Open,
+            buffer: Vec::new(),
+        }
+    }
+
+    /// Numbers the events and appends their frames to the buffer.
+    fn encode(&mut self, events: &mut [Event], places: &[u32]) -> Result<(), Error> {
+        self.buffer.clear();
+        for (event, &partition) in events.iter_mut().zip(places) {
+            let last = &mut self.partitions[partition as usize];
+            event.boot = self.boot;
+            event.sequence = self.last_sequence + 1;
+            event.sequence_before = last.sequence;
+            let head = Head { partition, boot: event.boot, sequence: event.sequence };
+            frame::write(&mut self.buffer, head, |out| event.write_json(out))?;
+            self.last_sequence = event.sequence;
+            *last = Last { sequence: Some(event.sequence), spoke: true };
+        }
+        Ok(())
+    }
+
+    /// Takes the numbers of events back that were not written.
+    fn take_back(&mut self, events: &[Event], places: &[u32], before: i64) {
+        let numbered = events.iter().zip(places).filter(|(event, _)| event.sequence > before);
+        for (event, &partition) in numbered.rev() {
+            self.partitions[partition as usize].sequence = event.sequence_before;
+        }
+        self.last_sequence = before;
+    }
+
+    /// Appends the buffer to the active file: after this a kill loses none of it.
+    fn write(&mut self) -> io::Result<()> {
+        if let Err(error) = self.file.write_all_at(&self.buffer, self.bytes) {
+            // What is there of it must not pass for an event that was emitted.
+            if self.file.set_len(self.bytes).is_err() {
+                self.state = State::Broken;
+            }
+            return Err(error);
+        }
+        self.bytes += self.buffer.len() as u64;
+        if !self.unsynced.last().is_some_and(|file| Arc::ptr_eq(file, &self.file)) {
+            self.unsynced.push(self.file.clone());
+        }
+        Ok(())
+    }
+}
+
+impl Spool {
+    /// Writes events, in order and all or none, to the page cache.
+    ///
+    /// Their producer is set and the rest of their identity is set here.
+    pub(in crate::emit) fn write(
+        &self,
+        events: &mut [Event],
+        room: Room,
+    ) -> Result<Vec<EventId>, Error> {
+        let places: Vec<u32> =
+            events.iter().map(|event| event.partition(self.config.partitions)).collect();
+        for event in events.iter_mut() {
+            event.sequence = 0;
+        }
+        let mut writer = self.writer.lock();
+        match writer.state {
+            State::Open => {}
+            State::Closed => return Err(Error::Closed),
+            State::Broken => return Err(self.full()),
+        }
+        let before = writer.last_sequence;
+        let written = self.write_locked(&mut writer, events, &places, room);
+        if let Err(error) = written {
+            writer.take_back(events, &places, before);
+            return Err(error);
+        }
+        drop(writer);
+        self.counters.emitted.add(events.len() as u64);
+        Ok(events.iter().map(Event::id).collect())
+    }
+
+    fn write_locked(
+        &self,
+        writer: &mut Writer,
+        events: &mut [Event],
+        places: &[u32],
+        room: Room,
+    ) -> Result<(), Error> {
+        writer.encode(events, places)?;
+        let bytes = writer.buffer.len() as u64;
+        self.check_room(bytes, room)?;
+        if writer.bytes > 0 && writer.bytes + bytes > self.config.segment_bytes {
+            self.begin_segment(writer)?;
+        }
+        writer.write().map_err(|error| match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => self.full(),
+            _ => Error::io("write", name_of(writer.number))(error),
+        })?;
+        self.counters.spooled_bytes.add(bytes);
+        self.counters.lag_bytes.add(bytes);
+        Ok(())
+    }
+
+    /// Whether so many bytes more fit.
+    pub(in crate::emit) fn check_room(&self, bytes: u64, room: Room) -> Result<(), Error> {
+        let max = match room {
+            Room::Admission => self.config.spool_bytes_max - self.config.reserve_bytes,
+            Room::Whole => self.config.spool_bytes_max,
+            Room::Beyond => u64::MAX,
+        };
+        let fits = self.counters.spooled_bytes.get().saturating_add(bytes) <= max;
+        if fits { Ok(()) } else { Err(self.full()) }
+    }
+
+    fn full(&self) -> Error {
+        Error::Full { place: self.place(), bytes: self.counters.spooled_bytes.get() }
+    }
+
+    fn begin_segment(&self, writer: &mut Writer) -> Result<(), Error> {
+        let number = writer.number + 1;
+        let created = self.dir.create_segment(number).map_err(|error| match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => self.full(),
+            _ => Error::io("create", segment_name(number))(error),
+        });
+        writer.file = Arc::new(created?);
+        (writer.number, writer.bytes) = (number, 0);
+        Ok(())
+    }
+
+    /// The active file, and where its last whole frame ends.
+    pub(in crate::emit) fn end(&self) -> (u64, u64) {
+        let writer = self.writer.lock();
+        (writer.number, writer.bytes)
+    }
+
+    /// The partitions in which nothing was written since this was last asked.
+    pub(in crate::emit) fn take_silent(&self) -> Vec<u32> {
+        let mut silent = Vec::new();
+        for (partition, last) in (0..).zip(&mut self.writer.lock().partitions) {
+            if !std::mem::take(&mut last.spoke) {
+                silent.push(partition);
+            }
+        }
+        silent
+    }
+
+    /// Forgets that anybody spoke, after heartbeats did.
+    pub(in crate::emit) fn hush(&self, partitions: &[u32]) {
+        let mut writer = self.writer.lock();
+        for &partition in partitions {
+            writer.partitions[partition as usize].spoke = false;
+        }
+    }
+
+    /// Takes no more events.
+    pub(in crate::emit) fn close(&self) {
+        let mut writer = self.writer.lock();
+        if writer.state == State::Open {
+            writer.state = State::Closed;
+        }
+    }
+
+    /// Makes durable what was written. Blocks.
+    pub(in crate::emit) fn sync(&self) {
+        let unsynced = std::mem::take(&mut self.writer.lock().unsynced);
+        if unsynced.is_empty() {
+            return;
+        }
+        let synced =
+            unsynced.iter().try_for_each(|file| file.sync_data()).and_then(|()| self.dir.sync());
+        if let Err(error) = synced {
+            self.counters.sync_failures.add(1);
+            let place = self.place();
+            tracing::error!(place, %error, "a sync of the spool failed");
+        }
+    }
+}
