@@ -1,0 +1,206 @@
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::entity::OPENED_KEY;
+use super::judge::judge;
+use super::memory::Memory;
+use super::replica::{Replica, read_up_to};
+use super::{ChangeSet, Digest, Error, Fault, Name, Outcome, Refusal, Snapshot, Topics, Verdict};
+use crate::log::{
+    EventLog, GroupOffsets, NewRecord, Partition, ReadLimit, Reader, Record, Transaction, Writer,
+};
+
+/// How long an applier waits, when it opens, for records that are there.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Judges proposals in their order. There is one that counts: the last opened.
+///
+/// Each proposal is one transaction of the changed entities, the end of the set,
+/// the verdict and the offset to go on from; so a crash at any point neither
+/// loses nor doubles a change, and a fenced applier changes nothing.
+pub struct Applier {
+    topics: Topics,
+    writer: Box<dyn Writer>,
+    proposals: Box<dyn Reader>,
+    now: Snapshot,
+    memory: Memory,
+    /// A commit failed: whether it was made, only the log knows.
+    spent: bool,
+}
+
+impl Applier {
+    /// Makes the topics, fences every earlier applier and reads what is accepted.
+    ///
+    /// # Errors
+    /// [`Error::Log`]; [`Error::Damaged`] if the accepted entities are not what
+    /// the last change set left: an applier does not build on what is not whole.
+    pub async fn open(log: &Arc<dyn EventLog>, topics: Topics) -> Result<Self, Error> {
+        topics.create(&**log).await?;
+        let writer_id = &topics.applier;
+        let mut writer = log.writer(writer_id).await.map_err(Error::log("fence appliers"))?;
+
+        // From here on nobody else writes, and what is below these records is all there is.
+        let opened = || NewRecord::keyed(OPENED_KEY, &b"{}"[..]);
+        let records = [&topics.entities, &topics.verdicts].map(|of| (of.clone(), opened()));
+        let transaction = Transaction { records: records.into(), offsets: Vec::new() };
+        let appended = writer.commit(transaction).await.map_err(Error::log("open the applier"))?;
+
+        let mut replica = Replica::default();
+        let take = |record: &Record| {
+            replica.take(record);
+        };
+        read_whole(log, &topics.entities, appended[0].offset, take).await?;
+        let damaged = |detail| Error::Damaged { topic: topics.entities.topic.to_string(), detail };
+        let now = replica.whole().map_err(damaged)?.clone();
+
+        let mut memory = Memory::default();
+        let take = |record: &Record| {
+            let value = record.value.clone().unwrap_or_default();
+            if let Ok(verdict) = serde_json::from_slice::<Verdict>(&value) {
+                // Copied, since a part of a read keeps all of it.
+                memory.remember(&verdict, value.to_vec().into());
+            }
+        };
+        read_whole(log, &topics.verdicts, appended[1].offset, take).await?;
+
+        let start = next_proposal(&**log, &topics).await?;
+        let from = vec![(topics.proposals.clone(), start)];
+        let proposals = log.reader(from).await.map_err(Error::log("read proposals"))?;
+        tracing::info!(revision = now.revision, proposal = start, "registry applier opened");
+        Ok(Self { topics, writer, proposals, now, memory, spent: false })
+    }
+
+    /// Judges the proposals that are there, or come within `wait`. Answers how many.
+    ///
+    /// # Errors
+    /// [`Error::Log`], fenced among others. After any error this applier is spent:
+    /// another, opened anew, finds out what was committed.
+    pub async fn step(&mut self, wait: Duration) -> Result<usize, Error> {
+        if self.spent {
+            return Err(Error::Spent);
+        }
+        self.spent = true;
+        let limit = ReadLimit { wait, ..ReadLimit::default() };
+        let batch = self.proposals.next(limit).await.map_err(Error::log("read proposals"))?;
+        let records = batch.map_or_else(Vec::new, |batch| batch.records);
+        for record in &records {
+            self.apply(record).await?;
+        }
+        self.spent = false;
+        Ok(records.len())
+    }
+
+    /// The configuration that the next proposal is judged against.
+    pub fn now(&self) -> &Snapshot {
+        &self.now
+    }
+
+    async fn apply(&mut self, record: &Record) -> Result<(), Error> {
+        let (verdict, entities, next) = self.judge(record);
+        let answer = verdict.encode();
+        let encoded = answer.value.clone().unwrap_or_default();
+        let mut records: Vec<(Partition, NewRecord)> =
+            entities.into_iter().map(|record| (self.topics.entities.clone(), record)).collect();
+        records.push((self.topics.verdicts.clone(), answer));
+        let offsets = vec![GroupOffsets {
+            group: self.topics.applier.clone(),
+            membership: None,
+            offsets: vec![(self.topics.proposals.clone(), record.offset + 1)],
+        }];
+        let transaction = Transaction { records, offsets };
+        self.writer.commit(transaction).await.map_err(Error::log("commit a verdict"))?;
+
+        let accepted = verdict.is_accepted();
+        tracing::info!(id = %verdict.id, proposal = record.offset, accepted, "change set judged");
+        self.memory.remember(&verdict, encoded);
+        if let Some(next) = next {
+            self.now = next;
+        }
+        Ok(())
+    }
+
+    /// The verdict on a proposal, and what it writes and leads to if it changes
+    /// something.
+    fn judge(&self, record: &Record) -> (Verdict, Vec<NewRecord>, Option<Snapshot>) {
+        let proposal = record.offset;
+        let refused = |id: Name, digest, reasons| {
+            let outcome = Outcome::Refused { reasons };
+            (Verdict { id, digest, proposal, outcome }, Vec::new(), None)
+        };
+        let value = record.value.as_deref().unwrap_or_default();
+        let set: ChangeSet = match serde_json::from_slice(value) {
+            Ok(set) => set,
+            Err(error) => {
+                // Without serde's words, which quote what they found.
+                let what = format!("cannot be read at column {}", error.column());
+                let reason = whole_set(&what, "propose a change set of this release of weir");
+                let digest = Digest::of_parts([value]);
+                return refused(unread_id(record), digest, vec![reason]);
+            }
+        };
+        let digest = set.digest();
+        if let Some((known, verdict)) = self.memory.recall(&set.id) {
+            if known == digest {
+                return (Verdict { proposal, ..verdict }, Vec::new(), None);
+            }
+            let reason = whole_set("has the id of another change set", "give each set its own id");
+            return refused(set.id, digest, vec![reason]);
+        }
+        match judge(&self.now, &set) {
+            Err(reasons) => refused(set.id, digest, reasons),
+            Ok(judged) => {
+                let entities = judged.records(&set.id);
+                let revision = judged.next.revision;
+                let outcome = Outcome::Accepted { revision, written: judged.written };
+                let verdict = Verdict { id: set.id, digest, proposal, outcome };
+                (verdict, entities, Some(judged.next))
+            }
+        }
+    }
+}
+
+/// Reads up to `last` inclusive, or fails.
+async fn read_whole(
+    log: &Arc<dyn EventLog>,
+    partition: &Partition,
+    last: u64,
+    take: impl FnMut(&Record) + Send,
+) -> Result<(), Error> {
+    let (_, next) = read_up_to(&**log, partition, last + 1, PATIENCE, take).await?;
+    if next > last {
+        return Ok(());
+    }
+    let detail = format!("offset {last} was written, and nothing came from {next} on");
+    Err(Error::Damaged { topic: partition.topic.to_string(), detail })
+}
+
+/// The offset of the first proposal that has no verdict.
+pub(super) async fn next_proposal(log: &dyn EventLog, topics: &Topics) -> Result<u64, Error> {
+    let failed = || Error::log("find the next proposal");
+    let committed = log.committed(&topics.applier, &topics.proposals).await.map_err(failed())?;
+    match committed {
+        Some(offset) => Ok(offset),
+        None => Ok(log.bounds(&topics.proposals).await.map_err(failed())?.first),
+    }
+}
+
+fn whole_set(what: &str, mend: &str) -> Refusal {
+    Refusal { entity: None, fault: Fault::new("", what, mend) }
+}
+
+/// The id of a proposal that cannot be read: its key, else its offset.
+fn unread_id(record: &Record) -> Name {
+    let key = String::from_utf8_lossy(record.key.as_deref().unwrap_or_default());
+    let offset = || format!("unread-{}", record.offset);
+    Name::new(&key).or_else(|_| Name::new(&offset())).expect("letters and digits are a name")
+}
+
+impl fmt::Debug for Applier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Applier")
+            .field("revision", &self.now.revision)
+            .field("spent", &self.spent)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,184 @@
+use serde::{Deserialize, Serialize};
+
+use super::{Kind, KindSpec, Name, Reference};
+use crate::registry::Faults;
+
+/// An API that the gateway publishes: what callers reach, and who answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Api {
+    /// The path under which it is reached, as `/orders`.
+    pub context: String,
+    /// Its version, as callers name it.
+    pub version: String,
+    /// Where it stands in its life.
+    #[serde(default)]
+    pub lifecycle: Lifecycle,
+    /// Who answers: an upstream.
+    pub upstream: Name,
+    /// The tiers that subscriptions may choose from, 0 to 20.
+    #[serde(default)]
+    pub tiers: Vec<Name>,
+    /// How callers prove who they are, 1 to 5 ways, any of which will do.
+    #[serde(default = "oauth2")]
+    pub authentication: Vec<Authentication>,
+    /// What may be called, 1 to 1,000 entries; all else is not found.
+    pub resources: Vec<Resource>,
+    /// How long an answer may take, 1 to 600,000 ms.
+    #[serde(default = "timeout_ms")]
+    pub timeout_ms: u64,
+    /// The largest request body, 0 to 1 GiB.
+    #[serde(default = "body_bytes_max")]
+    pub body_bytes_max: u64,
+}
+
+/// Some methods of some paths of an API.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Resource {
+    /// The methods, 1 to 7.
+    pub methods: Vec<Method>,
+    /// The path below the context, a template as `/orders/{id}`.
+    pub path: String,
+    /// The scopes of which a token needs one, 0 to 20; none: any token will do.
+    #[serde(default)]
+    pub scopes: Vec<String>,
+    /// A tier that limits this resource by itself.
+    #[serde(default)]
+    pub tier: Option<Name>,
+}
+
+/// Where an API stands in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Lifecycle {
+    /// Being made; nobody reaches it.
+    #[default]
+    Created,
+    /// Waits for a second person.
+    InReview,
+    /// In use.
+    Published,
+    /// In use, without new subscriptions.
+    Deprecated,
+    /// No longer answered.
+    Retired,
+}
+
+/// A way for a caller to prove who it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Authentication {
+    /// A bearer token.
+    Oauth2,
+    /// A key in a header.
+    ApiKey,
+    /// A user's name and password.
+    Basic,
+    /// A client certificate.
+    Mtls,
+    /// Everybody may call; allowed only alone.
+    None,
+}
+
+/// An HTTP method.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+#[expect(missing_docs, reason = "the names say it (RFC 9110, section 9, and RFC 5789)")]
+pub enum Method {
+    Get,
+    Head,
+    Post,
+    Put,
+    Patch,
+    Delete,
+    Options,
+}
+
+fn oauth2() -> Vec<Authentication> {
+    vec![Authentication::Oauth2]
+}
+
+fn timeout_ms() -> u64 {
+    30_000
+}
+
+fn body_bytes_max() -> u64 {
+    10 * 1024 * 1024
+}
+
+impl KindSpec for Api {
+    fn validate(&self, faults: &mut Faults) {
+        check_path(faults, "context", &self.context);
+        if self.context.contains(['{', '}']) || self.context == "/" {
+            faults.add("context", "is not a fixed path", "give a path as /orders");
+        }
+        faults.text("version", &self.version, 32);
+        faults.count("tiers", self.tiers.len(), 0, 20);
+        faults.count("authentication", self.authentication.len(), 1, 5);
+        if self.authentication.len() > 1 && self.authentication.contains(&Authentication::None) {
+            faults.add(
+                "authentication",
+                "`none` among others",
+                "give `none` alone, or leave it out",
+            );
+        }
+        faults.range("timeout_ms", self.timeout_ms, 1, 600_000);
+        faults.range("body_bytes_max", self.body_bytes_max, 0, 1024 * 1024 * 1024);
+        faults.count("resources", self.resources.len(), 1, 1_000);
+        for (i, resource) in self.resources.iter().enumerate().take(1_000) {
+            resource.validate(i, faults);
+        }
+    }
+
+    fn references(&self) -> Vec<Reference> {
+        let tiers = self.tiers.iter().enumerate();
+        let resources = self.resources.iter().enumerate();
+        std::iter::once(Reference::new("upstream", Kind::Upstream, &self.upstream))
+            .chain(tiers.map(|(i, tier)| Reference::new(format!("tiers[{i}]"), Kind::Tier, tier)))
+            .chain(resources.filter_map(|(i, resource)| {
+                let tier = resource.tier.as_ref()?;
+                Some(Reference::new(format!("resources[{i}].tier"), Kind::Tier, tier))
+            }))
+            .collect()
+    }
+}
+
+impl Resource {
+    fn validate(&self, i: usize, faults: &mut Faults) {
+        let at = |field: &str| format!("resources[{i}].{field}");
+        faults.count(at("methods"), self.methods.len(), 1, 7);
+        check_path(faults, &at("path"), &self.path);
+        if !is_template(&self.path) {
+            faults.add(at("path"), "braces do not enclose a whole segment", "write /orders/{id}");
+        }
+        faults.count(at("scopes"), self.scopes.len(), 0, 20);
+        for (j, scope) in self.scopes.iter().enumerate().take(20) {
+            faults.text(format!("resources[{i}].scopes[{j}]"), scope, 128);
+        }
+    }
+}
+
+fn check_path(faults: &mut Faults, at: &str, path: &str) {
+    let segments = || path.split('/').skip(1);
+    faults.text(at, path, 512);
+    if !path.starts_with('/') {
+        faults.add(at, "does not begin with a slash", "give a path as /orders");
+    } else if path != "/" && segments().any(str::is_empty) {
+        faults.add(at, "has an empty segment", "remove the slash that is too many");
+    } else if segments().any(|segment| segment == "." || segment == "..") {
+        faults.add(at, "has a segment of dots", "give the path without . and ..");
+    } else if path.contains(['?', '#', ' ', '\\', '%']) {
+        faults.add(at, "holds one of ? # % \\ or a space", "give the path alone, not encoded");
+    }
+}
+
+fn is_template(path: &str) -> bool {
+    path.split('/').all(|segment| {
+        let inner = segment.strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
+        match inner {
+            Some(name) => !name.is_empty() && !name.contains(['{', '}']),
+            None => !segment.contains(['{', '}']),
+        }
+    })
+}

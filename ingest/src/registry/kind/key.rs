@@ -1,0 +1,76 @@
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::KindSpec;
+use crate::registry::Faults;
+
+/// A key that signs tokens.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Key {
+    /// What it signs with.
+    pub algorithm: Algorithm,
+    /// Where it stands in its rotation.
+    pub state: KeyState,
+    /// The private key, PKCS #8 in PEM (RFC 7468), up to 16 KiB.
+    pub private_key_pem: Secret,
+}
+
+/// What a key signs with (RFC 7518, section 3.1, and RFC 8037).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Algorithm {
+    /// ECDSA on P-256.
+    Es256,
+    /// RSA with SHA-256.
+    Rs256,
+    /// Ed25519.
+    Eddsa,
+}
+
+/// Where a key stands in its rotation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KeyState {
+    /// Published, so that everybody knows it before it signs.
+    Next,
+    /// Signs.
+    Active,
+    /// Signs no more; what it signed is still good.
+    Retired,
+}
+
+/// A text that is never shown: `Debug` hides it, there is no `Display`. It is
+/// written by serde, into the log, only.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl Secret {
+    /// The text, for the one who signs with it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[hidden]")
+    }
+}
+
+impl KindSpec for Key {
+    const SECRETS: &'static [&'static str] = &["private_key_pem"];
+
+    fn validate(&self, faults: &mut Faults) {
+        let pem = self.private_key_pem.expose().trim();
+        let framed = pem.starts_with("-----BEGIN PRIVATE KEY-----")
+            && pem.ends_with("-----END PRIVATE KEY-----");
+        if !framed || pem.len() > 16 * 1024 {
+            let mend =
+                "give PKCS #8 in PEM, from -----BEGIN PRIVATE KEY----- to its end, up to 16 KiB";
+            faults.add("private_key_pem", "is not a private key", mend);
+        }
+    }
+}

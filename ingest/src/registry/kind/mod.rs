@@ -1,0 +1,157 @@
+//! The kinds of entities: one table, and a file with the spec of each.
+//!
+//! A spec is written as JSON and read once, where it enters, into the struct of
+//! its kind. Adding a kind is a file and one line of the table below.
+
+mod api;
+mod application;
+mod deny_rule;
+mod key;
+mod parse;
+mod subscription;
+mod tier;
+mod upstream;
+
+use std::fmt;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+pub use self::api::{Api, Authentication, Lifecycle, Method, Resource};
+pub use self::application::Application;
+pub use self::deny_rule::{DenyRule, Match};
+pub use self::key::{Algorithm, Key, KeyState, Secret};
+pub use self::subscription::{Subscription, SubscriptionState};
+pub use self::tier::{Quota, Tier};
+pub use self::upstream::{Balance, HealthCheck, Target, Upstream};
+use super::{EntityKey, Fault, Faults, Json, Name};
+
+/// Makes the enums of kinds and specs from the table.
+macro_rules! kinds {
+    ($($kind:ident $text:literal,)+) => {
+        /// A kind of entity.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        pub enum Kind {
+            $(
+                #[doc = concat!("`", $text, "`: [`struct@", stringify!($kind), "`].")]
+                #[serde(rename = $text)]
+                $kind,
+            )+
+        }
+
+        /// A spec that was read and found right.
+        #[derive(Debug, Clone, PartialEq)]
+        pub enum Spec {
+            $(
+                #[doc = concat!("Of kind `", $text, "`.")]
+                $kind(Box<$kind>),
+            )+
+        }
+
+        impl Kind {
+            /// Every kind, in the order of the table.
+            pub const ALL: &'static [Self] = &[$(Self::$kind),+];
+
+            /// The kind's name.
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$kind => $text,)+
+                }
+            }
+
+            /// The top-level fields of the kind's spec that are never shown.
+            pub fn secrets(self) -> &'static [&'static str] {
+                match self {
+                    $(Self::$kind => <$kind as KindSpec>::SECRETS,)+
+                }
+            }
+
+            /// Reads a spec of this kind and says everything that is wrong with it.
+            ///
+            /// # Errors
+            /// The faults, at least one; none of them shows a secret.
+            pub fn read(self, json: &Json) -> Result<(Spec, Vec<Reference>), Vec<Fault>> {
+                match self {
+                    $(Self::$kind => {
+                        let (spec, references) = parse::read::<$kind>(json)?;
+                        Ok((Spec::$kind(Box::new(spec)), references))
+                    })+
+                }
+            }
+        }
+
+        $(
+            impl Sealed for $kind {
+                const KIND: Kind = Kind::$kind;
+
+                fn of(spec: &Spec) -> Option<&Self> {
+                    match spec {
+                        Spec::$kind(spec) => Some(spec),
+                        _ => None,
+                    }
+                }
+            }
+        )+
+    };
+}
+
+kinds! {
+    Api "api",
+    Application "application",
+    DenyRule "deny_rule",
+    Key "key",
+    Subscription "subscription",
+    Tier "tier",
+    Upstream "upstream",
+}
+
+/// What the table gives each spec.
+pub trait Sealed: Sized {
+    /// The kind whose spec this is.
+    const KIND: Kind;
+
+    /// This spec, if it is of this kind.
+    fn of(spec: &Spec) -> Option<&Self>;
+}
+
+/// The spec of a kind.
+pub trait KindSpec: Sealed + DeserializeOwned {
+    /// The top-level fields that are never shown, in a plan or an error.
+    const SECRETS: &'static [&'static str] = &[];
+
+    /// Adds everything that the types alone do not refuse.
+    fn validate(&self, faults: &mut Faults);
+
+    /// The entities that must exist as long as this one does.
+    fn references(&self) -> Vec<Reference> {
+        Vec::new()
+    }
+}
+
+/// A place in a spec that names another entity.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reference {
+    /// Where in the spec.
+    pub path: String,
+    /// The entity.
+    pub target: EntityKey,
+}
+
+impl Reference {
+    fn new(path: impl Into<String>, kind: Kind, name: &Name) -> Self {
+        Self { path: path.into(), target: EntityKey::new(kind, name.clone()) }
+    }
+}
+
+impl Kind {
+    /// The kind of this name.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|kind| kind.as_str() == text)
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}

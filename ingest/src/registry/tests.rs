@@ -1,0 +1,140 @@
+use super::judge::judge;
+use super::{Change, ChangeSet, EntityKey, Json, Snapshot};
+
+const PEM: &str = "-----BEGIN PRIVATE KEY-----\\nhush\\n-----END PRIVATE KEY-----";
+
+/// Reads changes, one a line: `+ kind/name spec`, `N kind/name spec` on version
+/// N, `-N kind/name`.
+fn set(changes: &str) -> ChangeSet {
+    let change = |line: &str| {
+        let mut words = line.trim().splitn(3, ' ');
+        let (expected, key) = (words.next().unwrap(), words.next().unwrap());
+        let EntityKey { kind, name } = EntityKey::parse(key).unwrap();
+        match (expected.parse::<i64>(), words.next()) {
+            (Ok(expected), None) => {
+                Change::Remove { kind, name, expected: expected.unsigned_abs() }
+            }
+            (expected, spec) => Change::Put {
+                kind,
+                name,
+                expected: expected.ok().map(i64::unsigned_abs),
+                spec: Json(serde_json::from_str(spec.unwrap()).unwrap()),
+            },
+        }
+    };
+    let changes = changes.lines().filter(|line| !line.trim().is_empty()).map(change).collect();
+    ChangeSet { id: "s".parse().unwrap(), author: "a".into(), message: "m".into(), changes }
+}
+
+fn base() -> Snapshot {
+    let base = r#"
+        + tier/gold {"burst_requests_max": 5}
+        + upstream/orders {"targets": [{"url": "http://a"}]}
+        + application/shop {"owner": "me"}
+        + api/orders {"context": "/o", "version": "v1", "upstream": "orders", "tiers": ["gold"], "resources": [{"methods": ["GET"], "path": "/"}]}
+        + subscription/s1 {"api": "orders", "application": "shop", "tier": "gold"}
+    "#;
+    judge(&Snapshot::default(), &set(base))
+        .map(|judged| judged.next)
+        .unwrap_or_else(|refusals| panic!("{}", refusals[0]))
+}
+
+/// What is said of changes on the base; nothing if they are accepted.
+fn check(changes: &str, expected: &[&str]) {
+    let found = match judge(&base(), &set(changes)) {
+        Ok(_) => Vec::new(),
+        Err(refusals) => refusals.iter().map(ToString::to_string).collect(),
+    };
+    assert_eq!(found, expected, "{changes}");
+    assert!(!format!("{found:?} {:?}", set(changes)).contains("hush"));
+}
+
+#[test]
+fn a_change_is_made_on_the_version_that_it_names_only() {
+    check(r#"1 tier/gold {"burst_requests_max": 6}"#, &[]);
+    check(
+        r#"+ tier/gold {"burst_requests_max": 6}"#,
+        &["tier/gold: exists, in version 1; expect version 1"],
+    );
+    check(
+        r#"2 tier/gold {"burst_requests_max": 6}"#,
+        &[
+            "tier/gold: is in version 1; expected was 2; somebody changed it: read it again and propose anew",
+        ],
+    );
+    check(
+        "-1 tier/silver",
+        &[
+            "tier/silver: does not exist; expected was version 1; leave out the expected version to create it",
+        ],
+    );
+    check(
+        "-1 subscription/s1\n-1 subscription/s1",
+        &["subscription/s1: changed twice; change each entity once per set"],
+    );
+    check("", &["change set: changes: 0 entries; give 1 to 1000"]);
+}
+
+#[test]
+fn nothing_refers_to_what_is_not_there() {
+    check(
+        r#"+ subscription/s2 {"api": "ghost", "application": "shop", "tier": "gold"}"#,
+        &["subscription/s2: api: api/ghost does not exist; create it first, or in the same set"],
+    );
+    check(
+        "-1 upstream/orders",
+        &[
+            "upstream/orders: api/orders still refers to it, at upstream; change or remove api/orders first, or in the same set",
+        ],
+    );
+    check("-1 subscription/s1\n-1 api/orders\n-1 upstream/orders", &[]);
+    check(
+        r#"
+        + subscription/s2 {"api": "orders", "application": "new", "tier": "gold"}
+        + application/new {"owner": "me"}
+        "#,
+        &[],
+    );
+}
+
+#[test]
+fn a_secret_is_neither_in_a_refusal_nor_in_a_debug_output() {
+    let spec = |state: &str| {
+        format!(
+            r#"+ key/k {{"algorithm": "es256", "state": "{state}", "private_key_pem": "{PEM}"}}"#
+        )
+    };
+    check(&spec("active"), &[]);
+    check(&spec("hush"), &["key/k: state: is not a right value; give next, active, retired"]);
+    let judged = judge(&base(), &set(&spec("active"))).map(|judged| judged.next);
+    assert!(!format!("{:?}", judged.unwrap_or_default()).contains("hush"));
+}
+
+#[test]
+fn a_name_that_comes_back_starts_above_what_was_removed() {
+    let mut now = base();
+    for changes in [
+        r#"1 tier/gold {"burst_requests_max": 6}"#,
+        "-1 subscription/s1\n-1 api/orders",
+        "-2 tier/gold",
+        r#"+ tier/gold {"burst_requests_max": 6}"#,
+    ] {
+        now = judge(&now, &set(changes)).map(|judged| judged.next).unwrap_or_default();
+    }
+    let gold = now.entity(&EntityKey::parse("tier/gold").unwrap()).unwrap();
+    assert_eq!((gold.version, now.revision()), (3, 5));
+}
+
+#[test]
+fn the_hash_is_of_the_content_and_specs_are_ready_to_use() {
+    let now = base();
+    let same = judge(&now, &set(r#"1 tier/gold {"burst_requests_max": 5}"#));
+    assert_eq!(same.map(|judged| judged.next.config_hash()).ok(), Some(now.config_hash()));
+    let other = judge(&now, &set(r#"1 tier/gold {"burst_requests_max": 6}"#));
+    assert_ne!(other.map(|judged| judged.next.config_hash()).ok(), Some(now.config_hash()));
+
+    let api: &super::kind::Api = now.get(&"orders".parse().unwrap()).unwrap();
+    assert_eq!((api.context.as_str(), api.timeout_ms), ("/o", 30_000));
+    let tiers: Vec<_> = now.all::<super::kind::Tier>().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(tiers, ["gold"]);
+}

@@ -1,0 +1,200 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::{ArcSwap, Cache};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use super::replica::{Replica, read_up_to};
+use super::{Digest, Error, Snapshot, Topics};
+use crate::log::{EventLog, ReadLimit, Reader};
+
+/// How long loading waits for records that may be there.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How long the follower waits before it reads everything anew after a failure.
+const RELOAD_AFTER: Duration = Duration::from_secs(1);
+
+/// A node's picture of the registry, in memory, kept up to date.
+///
+/// It always reads from the start of the topic, when it opens and after every
+/// failure, so that no removal can have been compacted away unseen: a node
+/// that was away longer than tombstones live starts anew like any other.
+///
+/// Following stops when the last clone is dropped.
+#[derive(Debug, Clone)]
+pub struct View {
+    current: Arc<ArcSwap<Snapshot>>,
+    status: watch::Receiver<Status>,
+    _follower: Arc<Follower>,
+}
+
+/// What a view shows, and whether it is up to date.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Status {
+    /// The revision that is shown.
+    pub revision: u64,
+    /// Its hash.
+    pub config_hash: Digest,
+    /// Why nothing newer is shown, though there may be something: the log cannot
+    /// be read, or what it holds is not whole. The last good snapshot stays.
+    pub fault: Option<String>,
+}
+
+/// Reads the current snapshot at the cost of one atomic load and a comparison.
+///
+/// Each thread keeps its own. It holds on to the snapshot it read last, also when
+/// a newer one is there, until it reads again.
+#[derive(Debug, Clone)]
+pub struct SnapshotReader(Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>);
+
+impl SnapshotReader {
+    /// The current snapshot. One request reads it once, so that it sees one
+    /// configuration from its beginning to its end.
+    pub fn load(&mut self) -> &Arc<Snapshot> {
+        self.0.load()
+    }
+}
+
+impl View {
+    /// Makes the topics, loads the registry and goes on following it.
+    ///
+    /// # Errors
+    /// [`Error::Log`]; [`Error::Damaged`] if what is there is not whole.
+    pub async fn open(log: Arc<dyn EventLog>, topics: Topics) -> Result<Self, Error> {
+        topics.create(&*log).await?;
+        let (replica, reader) = load(&*log, &topics).await?;
+        let snapshot = replica.whole().map_err(damaged(&topics))?.clone();
+        let (status_sender, status) = watch::channel(Status::of(&snapshot, None));
+        let current = Arc::new(ArcSwap::from_pointee(snapshot));
+        let publisher = Publisher { current: current.clone(), status: status_sender };
+        let task = tokio::spawn(follow(log, topics, publisher, (replica, reader)));
+        Ok(Self { current, status, _follower: Arc::new(Follower(task)) })
+    }
+
+    /// The current snapshot.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.current.load_full()
+    }
+
+    /// For a hot path: see [`SnapshotReader`].
+    pub fn reader(&self) -> SnapshotReader {
+        SnapshotReader(Cache::new(self.current.clone()))
+    }
+
+    /// Tells when the snapshot or its status has changed. What is told of is
+    /// already to be had from [`View::snapshot`]; who is slow is told of the last.
+    pub fn changes(&self) -> watch::Receiver<Status> {
+        self.status.clone()
+    }
+
+    /// What is shown, and whether it is up to date.
+    pub fn status(&self) -> Status {
+        self.status.borrow().clone()
+    }
+
+    /// Waits until a revision is shown, as a verdict names it.
+    ///
+    /// # Errors
+    /// If following has stopped, as the runtime is going down.
+    pub async fn wait_for(&self, revision: u64) -> Result<Arc<Snapshot>, watch::error::RecvError> {
+        self.changes().wait_for(|status| status.revision >= revision).await?;
+        Ok(self.snapshot())
+    }
+}
+
+impl Status {
+    fn of(snapshot: &Snapshot, fault: Option<String>) -> Self {
+        Self { revision: snapshot.revision, config_hash: snapshot.config_hash, fault }
+    }
+}
+
+/// Ends the task with the last view.
+#[derive(Debug)]
+struct Follower(JoinHandle<()>);
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+struct Publisher {
+    current: Arc<ArcSwap<Snapshot>>,
+    status: watch::Sender<Status>,
+}
+
+impl Publisher {
+    fn publish(&self, snapshot: &Snapshot) {
+        self.current.store(Arc::new(snapshot.clone()));
+        self.status.send_replace(Status::of(snapshot, None));
+    }
+
+    /// Keeps what is shown, and says why.
+    fn keep(&self, fault: String) {
+        tracing::error!(fault, "registry not up to date; the last good configuration stays");
+        self.status.send_modify(|status| status.fault = Some(fault));
+    }
+}
+
+type Loaded = (Replica, Box<dyn Reader>);
+
+async fn load(log: &dyn EventLog, topics: &Topics) -> Result<Loaded, Error> {
+    let bounds = log.bounds(&topics.entities).await.map_err(Error::log("load"))?;
+    let mut replica = Replica::default();
+    let take = |record: &_| {
+        replica.take(record);
+    };
+    let (reader, _) = read_up_to(log, &topics.entities, bounds.end, PATIENCE, take).await?;
+    Ok((replica, reader))
+}
+
+fn damaged(topics: &Topics) -> impl FnOnce(String) -> Error {
+    let topic = topics.entities.topic.to_string();
+    |detail| Error::Damaged { topic, detail }
+}
+
+/// Follows for ever. After a failure everything is read anew.
+async fn follow(
+    log: Arc<dyn EventLog>,
+    topics: Topics,
+    publisher: Publisher,
+    (mut replica, mut reader): Loaded,
+) {
+    loop {
+        let Err(fault) = follow_reader(&mut replica, &mut *reader, &publisher).await;
+        publisher.keep(fault);
+        (replica, reader) = loop {
+            tokio::time::sleep(RELOAD_AFTER).await;
+            match load(&*log, &topics).await {
+                Ok(loaded) => break loaded,
+                Err(error) => publisher.keep(error.to_string()),
+            }
+        };
+        if let Ok(snapshot) = replica.whole() {
+            publisher.publish(snapshot);
+        }
+    }
+}
+
+/// Publishes a snapshot where a change set ends and the content is whole.
+async fn follow_reader(
+    replica: &mut Replica,
+    reader: &mut dyn Reader,
+    publisher: &Publisher,
+) -> Result<std::convert::Infallible, String> {
+    loop {
+        match reader.next(ReadLimit::default()).await.map_err(|error| error.to_string())? {
+            Some(batch) => {
+                for record in &batch.records {
+                    if replica.take(record)
+                        && let Ok(snapshot) = replica.whole()
+                    {
+                        publisher.publish(snapshot);
+                    }
+                }
+            }
+            // Everything is read: what is not whole now does not become so by reading on.
+            None => replica.whole().map(drop)?,
+        }
+    }
+}
