@@ -13,7 +13,8 @@
 //! set* is what is changed together: one proposal, one record. The applier judges
 //! proposals in their order and writes, in one transaction, the entities, the end
 //! of the set, the verdict and the offset to go on from. A *snapshot* is the whole
-//! configuration after some change set.
+//! configuration after some change set. [`files`] reads a wanted state from a
+//! directory and plans the way there.
 //!
 //! What holds:
 //! 1. A proposal gets one verdict, is made once or not at all, whole.
@@ -47,6 +48,7 @@ mod change;
 mod entity;
 mod error;
 mod fault;
+pub mod files;
 #[cfg(test)]
 mod flaky;
 mod json;

@@ -1,0 +1,238 @@
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::locate::locate;
+use crate::registry::fault::nearest;
+use crate::registry::{BadName, Entity, EntityKey, Fault, Json, Kind, Name};
+
+const FILES_MAX: usize = 10_000;
+const FILE_BYTES_MAX: u64 = 1024 * 1024;
+const DEPTH_MAX: usize = 16;
+
+/// What a directory says should be.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Wanted {
+    /// Every entity, with the place where it stands.
+    pub entities: BTreeMap<EntityKey, (Json, Place)>,
+}
+
+/// A place in a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The file, from the directory on.
+    pub file: String,
+    /// From 1.
+    pub line: usize,
+    /// From 1.
+    pub column: usize,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:{}", self.file, self.line, self.column)
+    }
+}
+
+/// What is wrong in a file, where, and how to mend it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{place}: {fault}")]
+pub struct FileError {
+    /// Where.
+    pub place: Place,
+    /// Which key, what and how to mend it.
+    pub fault: Fault,
+}
+
+/// Everything that is wrong in a directory, at least one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileErrors(pub Vec<FileError>);
+
+impl fmt::Display for FileErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, error) in self.0.iter().enumerate() {
+            if i > 0 {
+                writeln!(f)?;
+            }
+            write!(f, "{error}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for FileErrors {}
+
+/// Reads every `.yaml` and `.yml` file of a directory and those below it.
+///
+/// # Errors
+/// Everything that is wrong in them; nothing is taken from a directory that has
+/// an error.
+pub fn load(dir: &Path) -> Result<Wanted, FileErrors> {
+    let mut loading = Loading::default();
+    let mut files = Vec::new();
+    loading.list(dir, dir, 0, &mut files);
+    files.sort();
+    if files.len() > FILES_MAX {
+        let what = format!("{} files", files.len());
+        loading.fail(".", (1, 1), Fault::new("", what, format!("keep to {FILES_MAX}")));
+        files.clear();
+    }
+    for path in files {
+        let name = path.strip_prefix(dir).unwrap_or(&path).display().to_string();
+        let text = std::fs::metadata(&path).and_then(|metadata| match metadata.len() {
+            0..=FILE_BYTES_MAX => std::fs::read_to_string(&path),
+            bytes => Err(std::io::Error::other(format!("{bytes} bytes, of {FILE_BYTES_MAX}"))),
+        });
+        match text {
+            Ok(text) => loading.file(&name, &text),
+            Err(error) => loading.unread(&name, &error),
+        }
+    }
+    if loading.errors.is_empty() { Ok(loading.wanted) } else { Err(FileErrors(loading.errors)) }
+}
+
+#[derive(Default)]
+struct Loading {
+    wanted: Wanted,
+    errors: Vec<FileError>,
+}
+
+impl Loading {
+    fn list(&mut self, root: &Path, dir: &Path, depth: usize, files: &mut Vec<PathBuf>) {
+        let name = dir.strip_prefix(root).unwrap_or(dir).display().to_string();
+        let name = if name.is_empty() { ".".to_owned() } else { name };
+        if depth > DEPTH_MAX {
+            let mend = format!("keep to {DEPTH_MAX} levels");
+            return self.fail(&name, (1, 1), Fault::new("", "is too deep", mend));
+        }
+        let entries = match std::fs::read_dir(dir).and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        {
+            Ok(entries) => entries,
+            Err(error) => return self.unread(&name, &error),
+        };
+        for entry in entries {
+            let path = entry.path();
+            let is_yaml = path.extension().is_some_and(|ext| ext == "yaml" || ext == "yml");
+            match entry.file_type() {
+                Ok(kind) if kind.is_dir() => self.list(root, &path, depth + 1, files),
+                Ok(kind) if kind.is_file() && is_yaml => files.push(path),
+                _ => {}
+            }
+        }
+    }
+
+    fn unread(&mut self, file: &str, error: &std::io::Error) {
+        let mend = "see that it is there, small enough, UTF-8, and may be read";
+        self.fail(file, (1, 1), Fault::new("", format!("cannot be read: {error}"), mend));
+    }
+
+    fn fail(&mut self, file: &str, (line, column): (usize, usize), fault: Fault) {
+        let place = Place { file: file.to_owned(), line, column };
+        self.errors.push(FileError { place, fault });
+    }
+
+    fn file(&mut self, file: &str, text: &str) {
+        for (i, document) in serde_norway::Deserializer::from_str(text).enumerate() {
+            let again = || serde_norway::Deserializer::from_str(text).nth(i);
+            let place = |path: &str| again().map_or((1, 1), |document| locate(document, path));
+            match serde_norway::Value::deserialize(document) {
+                // The parser's own errors: it cannot go on after one.
+                Err(error) => {
+                    let at = error.location().map_or((1, 1), |l| (l.line(), l.column()));
+                    let message = error.to_string();
+                    let what = message.split(" at line ").next().unwrap_or_default().to_owned();
+                    self.fail(file, at, Fault::new("", what, "mend the YAML"));
+                    return;
+                }
+                Ok(serde_norway::Value::Null) => {}
+                Ok(value) => match read(value) {
+                    Err(faults) => faults.into_iter().for_each(|fault| {
+                        self.fail(file, place(&fault.path), fault);
+                    }),
+                    Ok((key, json)) => self.add(file, place(""), key, json),
+                },
+            }
+        }
+    }
+
+    fn add(&mut self, file: &str, at: (usize, usize), key: EntityKey, json: Json) {
+        if let Some((_, other)) = self.wanted.entities.get(&key) {
+            let what = format!("{key} is also at {other}");
+            return self.fail(file, at, Fault::new("", what, "remove one of them"));
+        }
+        let place = Place { file: file.to_owned(), line: at.0, column: at.1 };
+        self.wanted.entities.insert(key, (json, place));
+    }
+}
+
+/// Reads a document, and says everything that is wrong with it. Nothing shows a
+/// value, which may be a secret in the wrong place, but for a kind or a spec's own.
+fn read(document: serde_norway::Value) -> Result<(EntityKey, Json), Vec<Fault>> {
+    const KEYS: [&str; 3] = ["kind", "name", "spec"];
+    let fault = |path: &str, what: &str, mend: &str| Fault::new(path, what, mend);
+    let Ok(Value::Object(mut fields)) = serde_json::to_value(document) else {
+        let mend = "give kind, name and spec, with text for keys";
+        return Err(vec![fault("", "is not a mapping", mend)]);
+    };
+    let mut faults = Vec::new();
+    for key in fields.keys().filter(|key| !KEYS.contains(&key.as_str())) {
+        let mend = match nearest(key, KEYS) {
+            Some(near) => format!("did you mean `{near}`? known are kind, name, spec"),
+            None => "known are kind, name, spec".to_owned(),
+        };
+        faults.push(fault(key, "unknown key", &mend));
+    }
+    let mut field = |name: &str| {
+        let value = fields.remove(name);
+        if value.is_none() {
+            let what = format!("the key `{name}` is missing");
+            faults.push(fault("", &what, &format!("add `{name}`")));
+        }
+        value
+    };
+    let (kind, name, spec) = (field("kind"), field("name"), field("spec"));
+    let kind = kind.and_then(|kind| read_kind(&kind).map_err(|f| faults.push(f)).ok());
+    let name = name.and_then(|name| {
+        let read = name.as_str().ok_or(BadName).and_then(Name::new);
+        read.map_err(|bad| faults.push(fault("name", "is not a name", &bad.to_string()))).ok()
+    });
+    let spec = spec.and_then(|spec| match spec {
+        Value::Object(spec) => Some(Json(spec)),
+        _ => {
+            faults.push(fault("spec", "is not a mapping", "give the keys of the kind"));
+            None
+        }
+    });
+    if let (Some(kind), Some(spec)) = (kind, &spec)
+        && let Err(found) = kind.read(spec)
+    {
+        faults.extend(found.into_iter().map(|fault| {
+            let dot = if fault.path.is_empty() { "" } else { "." };
+            Fault { path: format!("spec{dot}{}", fault.path), ..fault }
+        }));
+    }
+    match (kind, name, spec) {
+        (Some(kind), Some(name), Some(spec)) if faults.is_empty() => {
+            let key = EntityKey::new(kind, name);
+            debug_assert!(Entity::new(key.clone(), 1, spec.clone()).is_ok());
+            Ok((key, spec))
+        }
+        _ => Err(faults),
+    }
+}
+
+fn read_kind(kind: &Value) -> Result<Kind, Fault> {
+    let text = kind.as_str().unwrap_or_default();
+    let names = || Kind::ALL.iter().map(|kind| kind.as_str());
+    Kind::parse(text).ok_or_else(|| {
+        let known = names().collect::<Vec<_>>().join(", ");
+        let mend = match nearest(text, names()) {
+            Some(near) => format!("did you mean `{near}`? known are {known}"),
+            None => format!("known are {known}"),
+        };
+        Fault::new("kind", "unknown kind", mend)
+    })
+}

@@ -1,0 +1,22 @@
+//! Configuration as files: a directory of YAML, and the plan from here to there.
+//!
+//! ```text
+//!  DIR/**/*.yaml ──load──► Wanted ──plan (with a Snapshot)──► Plan ──► ChangeSet
+//!        └──► FileErrors: file, line, column, key, mend     └──► text, JSON
+//! ```
+//!
+//! A document is a mapping of `kind`, `name` and `spec`; a file holds one or more,
+//! parted by `---`. All errors of all files are reported at once. A secret is
+//! never shown: a plan says that it changes, not from what to what.
+//!
+//! Limits: 10,000 files, a file 1 MiB, directories 16 deep. Symbolic links are
+//! not followed.
+
+mod load;
+mod locate;
+mod plan;
+#[cfg(test)]
+mod tests;
+
+pub use load::{FileError, FileErrors, Place, Wanted, load};
+pub use plan::{FieldChange, Missing, Plan, Step, plan};

@@ -1,0 +1,124 @@
+//! Bad files and what is said of them: `bad/NAME.yaml` and `bad/NAME.txt`.
+//! `WEIR_BLESS=1` writes the texts anew, to be reviewed as a diff.
+
+use std::path::{Path, PathBuf};
+
+use super::*;
+use crate::registry::{Change, ChangeSet, Snapshot, judge};
+
+fn bad_dir() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("src/registry/files/bad")
+}
+
+#[test]
+fn every_bad_file_is_refused_in_its_words() {
+    let mut cases = 0;
+    for entry in std::fs::read_dir(bad_dir()).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|ext| ext != "yaml") {
+            continue;
+        }
+        cases += 1;
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::copy(&path, dir.path().join(path.file_name().unwrap())).unwrap();
+        let found = format!("{}\n", load(dir.path()).expect_err(&path.display().to_string()));
+        assert!(!found.contains("hush"), "{}: {found}", path.display());
+        let expected = path.with_extension("txt");
+        if std::env::var_os("WEIR_BLESS").is_some() {
+            std::fs::write(&expected, &found).unwrap();
+        }
+        let expected = std::fs::read_to_string(&expected).unwrap_or_default();
+        assert_eq!(found, expected, "{}", path.display());
+    }
+    assert!(cases >= 16, "{cases} cases");
+}
+
+const PEM: &str = "-----BEGIN PRIVATE KEY-----\\nhush\\n-----END PRIVATE KEY-----";
+
+fn write(dir: &Path, name: &str, text: &str) {
+    let path = dir.join(name);
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(path, text).unwrap();
+}
+
+fn change_set(plan: &Plan) -> ChangeSet {
+    plan.change_set("s".parse().unwrap(), "a".to_owned(), "m".to_owned())
+}
+
+fn apply(plan: &Plan, now: &Snapshot) -> Snapshot {
+    assert_eq!(plan.refusals(now), []);
+    judge::judge(now, &change_set(plan)).map(|judged| judged.next).unwrap_or_else(|_| panic!())
+}
+
+#[test]
+fn a_directory_is_planned_applied_and_then_as_wanted() {
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path(), "tiers.yml", "kind: tier\nname: gold\nspec: {burst_requests_max: 5}\n---\n");
+    let upstream = "kind: upstream\nname: orders\nspec:\n  targets: [{url: 'http://a'}]\n";
+    write(dir.path(), "apis/orders.yaml", upstream);
+    let key = format!(
+        "kind: key\nname: k1\nspec: {{algorithm: es256, state: active, private_key_pem: \"{PEM}\"}}\n"
+    );
+    write(dir.path(), "key.yaml", &key);
+    write(dir.path(), "notes.txt", "not: [yaml");
+    let wanted = load(dir.path()).unwrap();
+    let place = &wanted.entities.values().last().unwrap().1;
+    assert_eq!(place.to_string(), "apis/orders.yaml:1:1");
+
+    let first = plan(&wanted, &Snapshot::default(), Missing::Keep);
+    assert_eq!(
+        first.to_string(),
+        "+ key/k1\n+ tier/gold\n+ upstream/orders\n\
+         3 to create, 0 to change, 0 to remove, 0 unchanged"
+    );
+    let now = apply(&first, &Snapshot::default());
+    assert!(plan(&wanted, &now, Missing::Remove).is_empty());
+
+    write(dir.path(), "tiers.yml", "");
+    write(
+        dir.path(),
+        "apis/orders.yaml",
+        &upstream.replace("'}]", "', weight: 2}, {url: 'http://b'}]"),
+    );
+    write(dir.path(), "key.yaml", &key.replace("active", "retired").replace("hush", "hush2"));
+    let wanted = load(dir.path()).unwrap();
+    let second = plan(&wanted, &now, Missing::Remove);
+    assert_eq!(
+        second.to_string(),
+        "~ key/k1 (version 1)\n    \
+             private_key_pem: \"[hidden]\" -> \"[hidden]\"\n    \
+             state: \"active\" -> \"retired\"\n\
+         - tier/gold (version 1)\n\
+         ~ upstream/orders (version 1)\n    \
+             targets[0].weight: (none) -> 2\n    \
+             targets[1]: (none) -> {\"url\":\"http://b\"}\n\
+         0 to create, 2 to change, 1 to remove, 0 unchanged"
+    );
+    for shown in [
+        serde_json::to_string(&second).unwrap(),
+        format!("{second:?} {:?} {now:?}", change_set(&second)),
+    ] {
+        assert!(!shown.contains("hush"), "{shown}");
+    }
+    let now = apply(&second, &now);
+    assert!(plan(&wanted, &now, Missing::Remove).is_empty());
+
+    // Keys do not go because no file speaks of them.
+    let nothing = plan(&Wanted::default(), &now, Missing::Remove);
+    assert!(nothing.to_string().ends_with("0 to create, 0 to change, 1 to remove, 1 unchanged"));
+    assert!(matches!(change_set(&nothing).changes[..], [Change::Remove { .. }]));
+    assert!(plan(&Wanted::default(), &now, Missing::Keep).is_empty());
+}
+
+#[test]
+fn a_plan_tells_beforehand_what_would_be_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = "kind: application\nname: shop\nspec: {owner: me, tier: gold}\n";
+    write(dir.path(), "shop.yaml", text);
+    let plan = plan(&load(dir.path()).unwrap(), &Snapshot::default(), Missing::Keep);
+    let refusals = plan.refusals(&Snapshot::default());
+    assert_eq!(
+        refusals[0].to_string(),
+        "application/shop: tier: tier/gold does not exist; create it first, or in the same set"
+    );
+}
