@@ -5,6 +5,10 @@ use serde::{Deserialize, Serialize};
 /// The most faults that are reported of one entity or one change set.
 pub(super) const FAULTS_MAX: usize = 100;
 
+/// The most bytes of each text of a fault; what is longer is cut. It may quote a
+/// spec, and a hundred of them are to fit one record, however they are escaped.
+const TEXT_BYTES_MAX: usize = 400;
+
 /// What is wrong at one place of a spec, and how to mend it. Never a secret.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fault {
@@ -22,8 +26,16 @@ impl Fault {
         what: impl Into<String>,
         mend: impl Into<String>,
     ) -> Self {
-        Self { path: path.into(), what: what.into(), mend: mend.into() }
+        Self { path: cut(path.into()), what: cut(what.into()), mend: cut(mend.into()) }
     }
+}
+
+fn cut(mut text: String) -> String {
+    if text.len() > TEXT_BYTES_MAX {
+        text.truncate(text.floor_char_boundary(TEXT_BYTES_MAX - 3));
+        text.push('…');
+    }
+    text
 }
 
 impl fmt::Display for Fault {
@@ -114,6 +126,12 @@ fn distance(a: &str, b: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_long_is_cut() {
+        let fault = Fault::new("p", "ä".repeat(300), "m");
+        assert_eq!(fault.what, format!("{}…", "ä".repeat(198)));
+    }
 
     #[test]
     fn distances_are_levenshteins() {

@@ -1,5 +1,5 @@
 use super::judge::judge;
-use super::{Change, ChangeSet, EntityKey, Json, Snapshot};
+use super::{Change, ChangeSet, EntityKey, Json, Outcome, Snapshot, Verdict};
 
 const PEM: &str = "-----BEGIN PRIVATE KEY-----\\nhush\\n-----END PRIVATE KEY-----";
 
@@ -108,6 +108,20 @@ fn a_secret_is_neither_in_a_refusal_nor_in_a_debug_output() {
     check(&spec("hush"), &["key/k: state: is not a right value; give next, active, retired"]);
     let judged = judge(&base(), &set(&spec("active"))).map(|judged| judged.next);
     assert!(!format!("{:?}", judged.unwrap_or_default()).contains("hush"));
+}
+
+/// Else the applier could not write it, and would stop at this proposal for ever.
+#[test]
+fn a_verdict_fits_a_record_whatever_was_proposed() {
+    let name = "n".repeat(128);
+    // What JSON escapes takes six bytes.
+    let balance = "\\u0001".repeat(10_000);
+    let set = set(&format!(r#"+ upstream/{name} {{"targets": [], "balance": "{balance}"}}"#));
+    let Err(reasons) = judge(&base(), &set) else { panic!("it was accepted") };
+    let outcome = Outcome::Refused { reasons: vec![reasons[0].clone(); 100] };
+    let verdict = Verdict { id: set.id.clone(), digest: set.digest(), proposal: 0, outcome };
+    let bytes = verdict.encode().bytes();
+    assert!(bytes < crate::log::RECORD_BYTES_MAX, "{bytes} bytes");
 }
 
 #[test]

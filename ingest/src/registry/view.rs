@@ -124,13 +124,22 @@ struct Publisher {
 }
 
 impl Publisher {
+    /// Shows a snapshot. Never goes back: an older one means that not everything
+    /// could be read yet, or that the log is an older copy and nodes must restart.
     fn publish(&self, snapshot: &Snapshot) {
+        let (found, shown) = (snapshot.revision, self.status.borrow().revision);
+        if found < shown {
+            return self.keep(format!("the log shows revision {found}, older than {shown}"));
+        }
         self.current.store(Arc::new(snapshot.clone()));
         self.status.send_replace(Status::of(snapshot, None));
     }
 
     /// Keeps what is shown, and says why.
     fn keep(&self, fault: String) {
+        if self.status.borrow().fault.as_ref() == Some(&fault) {
+            return;
+        }
         tracing::error!(fault, "registry not up to date; the last good configuration stays");
         self.status.send_modify(|status| status.fault = Some(fault));
     }

@@ -81,7 +81,7 @@ macro_rules! kinds {
         }
 
         $(
-            impl Sealed for $kind {
+            impl OfKind for $kind {
                 const KIND: Kind = Kind::$kind;
 
                 fn of(spec: &Spec) -> Option<&Self> {
@@ -106,7 +106,7 @@ kinds! {
 }
 
 /// What the table gives each spec.
-pub trait Sealed: Sized {
+pub trait OfKind: Sized {
     /// The kind whose spec this is.
     const KIND: Kind;
 
@@ -115,7 +115,7 @@ pub trait Sealed: Sized {
 }
 
 /// The spec of a kind.
-pub trait KindSpec: Sealed + DeserializeOwned {
+pub trait KindSpec: OfKind + DeserializeOwned {
     /// The top-level fields that are never shown, in a plan or an error.
     const SECRETS: &'static [&'static str] = &[];
 
