@@ -12,24 +12,24 @@
 //!
 //! All partitions share the journal, so that one sync serves all writers. A
 //! *frame* is what one call writes, records and offsets alike: whole or not at
-//! all ([`frame`]). A *segment* is a file of frames ([`segment`]). A partition's
-//! *extents* say which segments hold it, a segment's *runs* where ([`index`]).
+//! all (`frame.rs`). A *segment* is a file of frames (`segment.rs`). A partition's
+//! *extents* say which segments hold it, a segment's *runs* where (`index.rs`).
 //!
 //! What holds:
 //! 1. Readers and callers learn of a frame after its fdatasync, not before.
 //! 2. Live writing, the readers' view and recovery take in frames by the same
-//!    code ([`state`], [`view`]).
+//!    code (`state.rs`, `view.rs`).
 //! 3. A failed write or sync ends all writing: the page cache can no longer be
 //!    trusted. Restarting reads what is really there.
 //! 4. Opening cuts a tail that nobody was told of, and refuses a journal in which
-//!    something acknowledged is missing ([`recover`]).
+//!    something acknowledged is missing (`recover.rs`).
 //! 5. A segment is removed only after a checkpoint that does without it
-//!    ([`maintain`]).
+//!    (`maintain.rs`).
 //! 6. No write can find the disk full: its space was allocated before. A full
 //!    disk refuses appends, and trims and retention still work.
 //!
 //! Limits: a record 1,000,000 bytes, a batch 16 MiB or the segment's size less
-//! 65 KiB, 64 MiB waiting to be written, a segment below 4 GiB. Compaction
+//! 65 KiB, 16 full segments open, 64 MiB waiting to be written, a segment below 4 GiB. Compaction
 //! holds the topic's keys in memory while it runs. There is no way to delete a
 //! topic yet.
 
