@@ -13,6 +13,8 @@ use crate::log::{Cleanup, Error, EventLog, Result, TopicSpec};
 
 /// A topic with three copies takes an append only if two have it.
 const MIN_IN_SYNC_OF_THREE: &str = "2";
+/// The largest record with what Kafka puts around it.
+const MESSAGE_BYTES_MAX: &str = "1100000";
 /// How often to look whether a new topic is there for everybody.
 const APPEARS_WAIT: Duration = Duration::from_millis(20);
 
@@ -55,7 +57,10 @@ async fn wait_until_there(log: &KafkaLog, spec: &TopicSpec) -> Result<()> {
 }
 
 fn settings(log: &KafkaLog, spec: &TopicSpec) -> Vec<(&'static str, String)> {
-    let mut settings = vec![("message.timestamp.type", "LogAppendTime".to_owned())];
+    let mut settings = vec![
+        ("message.timestamp.type", "LogAppendTime".to_owned()),
+        ("max.message.bytes", MESSAGE_BYTES_MAX.to_owned()),
+    ];
     if log.config.replication_factor.is_some_and(|copies| copies.get() >= 3) {
         settings.push(("min.insync.replicas", MIN_IN_SYNC_OF_THREE.to_owned()));
         settings.push(("unclean.leader.election.enable", "false".to_owned()));

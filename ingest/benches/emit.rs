@@ -1,6 +1,7 @@
 //! What emitting an event costs, shared and per thread, and how fast it drains.
 //!
-//! `cargo run --profile bench -p ingest --example emit [directory]`
+//! `./dev bench` runs it. The spool lies in the temporary folder, or in
+//! `WEIR_BENCH_DIR`.
 
 use std::num::NonZeroU32;
 use std::path::Path;
@@ -19,7 +20,7 @@ const ROUNDS: usize = 3;
 const PARTITIONS: NonZeroU32 = NonZeroU32::new(8).unwrap();
 
 fn main() -> Result<()> {
-    let base = std::env::args_os().nth(1).unwrap_or_else(|| std::env::temp_dir().into());
+    let base = std::env::var_os("WEIR_BENCH_DIR").unwrap_or_else(|| std::env::temp_dir().into());
     let runtime = tokio::runtime::Runtime::new()?;
     for round in 0..ROUNDS {
         let dir = tempfile::tempdir_in(&base)?;
