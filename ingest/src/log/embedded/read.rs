@@ -1,6 +1,9 @@
 //! Reading records by offset and by time.
 
+use std::collections::VecDeque;
+
 use bytes::Bytes;
+use parking_lot::Mutex;
 
 use super::disk::DiskFile;
 use super::frame;
@@ -11,7 +14,12 @@ use super::view::{Shared, payload_of};
 use crate::log::{Error, LogTime, Partition, Record, Result};
 
 /// Frames that lie closer together than this are read at once.
-const GAP_BYTES_MAX: u64 = 64 * 1024;
+const GAP_BYTES_MAX: u64 = 4 * 1024;
+/// A frame as large as this is kept for the next reader: it is likely to hold
+/// several partitions' records, and the readers of each want it soon.
+const KEPT_FRAME_BYTES_MIN: u32 = 32 * 1024;
+/// So much is kept.
+const KEPT_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// As much is read at once.
 const CHUNK_BYTES_MAX: u64 = 1024 * 1024;
 
@@ -87,38 +95,29 @@ impl Shared {
         let mut out = Vec::new();
         let mut next = first;
         for chunk in chunks(&runs) {
-            let buffer = read_chunk(segment, &*loaded.file, chunk)?;
+            let large = chunk[0].frame_bytes >= KEPT_FRAME_BYTES_MIN;
+            let kept = large.then(|| self.frames.get(segment.number, chunk[0].position)).flatten();
+            let is_verified = kept.is_some();
+            let buffer = match kept {
+                Some(frame) => frame,
+                None => read_chunk(segment, &*loaded.file, chunk)?,
+            };
             for run in chunk {
                 let start = (run.position - chunk[0].position) as usize;
                 let frame = buffer.slice(start..start + run.frame_bytes as usize);
-                let damaged = |detail: &str| Error::Damaged {
+                let damaged = |detail: &'static str| Error::Damaged {
                     file: file_name(segment.number),
                     position: u64::from(run.position),
                     detail: detail.to_owned(),
                 };
-                if !frame::Header::read(&frame).is_some_and(|header| header.is_intact(&frame)) {
+                let is_intact = |header: frame::Header| header.is_intact(&frame);
+                if !is_verified && !frame::Header::read(&frame).is_some_and(is_intact) {
                     return Err(damaged("a frame's checksum does not hold"));
                 }
-                let payload = payload_of(&frame).map_err(|e| damaged(&e.0))?;
-                for section in sections(payload) {
-                    let section = section.map_err(|_| damaged("a section is cut off"))?;
-                    let (Section::Records { partition, .. } | Section::Moved { partition, .. }) =
-                        section
-                    else {
-                        continue;
-                    };
-                    if partition != key {
-                        continue;
-                    }
-                    for record in records(&section, &frame) {
-                        let record = record.map_err(|_| damaged("a record is cut off"))?;
-                        // A frame may hold a partition's records in two sections.
-                        if (next..=last).contains(&record.offset) {
-                            next = record.offset + 1;
-                            out.push(record);
-                        }
-                    }
+                if large && !is_verified {
+                    self.frames.keep(segment.number, run.position, frame.clone());
                 }
+                take_records(&frame, key, last, &mut next, &mut out).map_err(damaged)?;
             }
         }
         let is_without_gaps = || {
@@ -165,6 +164,59 @@ impl Shared {
     }
 }
 
+/// Takes a partition's records out of a frame, from `next` to `last`, inclusive.
+fn take_records(
+    frame: &Bytes,
+    partition: PartitionKey,
+    last: u64,
+    next: &mut u64,
+    out: &mut Vec<Record>,
+) -> Result<(), &'static str> {
+    let payload = payload_of(frame).map_err(|_| "a frame is cut off")?;
+    for section in sections(payload) {
+        let section = section.map_err(|_| "a section is cut off")?;
+        let (Section::Records { partition: of, .. } | Section::Moved { partition: of, .. }) =
+            section
+        else {
+            continue;
+        };
+        if of != partition {
+            continue;
+        }
+        for record in records(&section, frame) {
+            let record = record.map_err(|_| "a record is cut off")?;
+            // A frame may hold a partition's records in two sections.
+            if (*next..=last).contains(&record.offset) {
+                *next = record.offset + 1;
+                out.push(record);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The large frames that were read last, their checksums known to hold.
+#[derive(Debug, Default)]
+pub(super) struct FrameCache(Mutex<VecDeque<(u64, u32, Bytes)>>);
+
+impl FrameCache {
+    fn get(&self, segment: u64, position: u32) -> Option<Bytes> {
+        let frames = self.0.lock();
+        let found = frames.iter().rev().find(|(s, p, _)| (*s, *p) == (segment, position));
+        found.map(|(.., frame)| frame.clone())
+    }
+
+    fn keep(&self, segment: u64, position: u32, frame: Bytes) {
+        let mut frames = self.0.lock();
+        let mut bytes: usize = frame.len() + frames.iter().map(|(.., f)| f.len()).sum::<usize>();
+        while bytes > KEPT_BYTES_MAX {
+            let Some((.., oldest)) = frames.pop_front() else { break };
+            bytes -= oldest.len();
+        }
+        frames.push_back((segment, position, frame));
+    }
+}
+
 /// Splits runs into those that are read at once. Moved runs may lie in the file
 /// in another order than their offsets.
 fn chunks(runs: &[Run]) -> impl Iterator<Item = &[Run]> {
@@ -177,7 +229,13 @@ fn chunks(runs: &[Run]) -> impl Iterator<Item = &[Run]> {
             let start = u64::from(run.position);
             let near = start + GAP_BYTES_MAX >= end && start <= end + GAP_BYTES_MAX;
             let forward = run.position >= rest[count - 1].position;
-            if !near || !forward || end_of(run) - u64::from(first.position) > CHUNK_BYTES_MAX {
+            let is_alone = first.frame_bytes.max(run.frame_bytes) >= KEPT_FRAME_BYTES_MIN
+                && run.position != first.position;
+            if is_alone
+                || !near
+                || !forward
+                || end_of(run) - u64::from(first.position) > CHUNK_BYTES_MAX
+            {
                 break;
             }
             end = end_of(run);

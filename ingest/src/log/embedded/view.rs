@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use super::disk::{Disk, DiskFile, file_error};
 use super::frame;
 use super::index::{Extents, Run};
+use super::read::FrameCache;
 use super::recover::index_of;
 use super::section::{PartitionKey, Section, sections};
 use super::segment::{Loaded, Segment, index_name};
@@ -32,6 +33,7 @@ pub(super) struct Shared {
     pub(super) sealed: Mutex<Vec<Sealed>>,
     /// A segment whose space is already there.
     pub(super) spare: Mutex<Option<(u64, Arc<dyn DiskFile>)>>,
+    pub(super) frames: FrameCache,
     tick: AtomicU64,
 }
 
@@ -63,6 +65,7 @@ impl Shared {
             published: watch::Sender::new(0),
             sealed: Mutex::new(sealed),
             spare: Mutex::new(None),
+            frames: FrameCache::default(),
             tick: AtomicU64::new(1),
         }
     }
