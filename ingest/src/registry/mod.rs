@@ -42,7 +42,7 @@
 //! entities, 100 reasons a verdict. The last 10,000 verdicts are remembered, in at
 //! most 64 MiB; a set that is repeated after that is judged anew, and refused by
 //! the versions that it expects. A judgement and a publication cost time in
-//! proportion to the number of entities, some 20 ms for 100,000.
+//! proportion to the number of entities.
 //!
 //! The topics hold signing keys as they are: whoever reads them can sign. DMZ
 //! nodes get no key and no access to the log.
