@@ -85,7 +85,7 @@ schema! {
         http_request_body_size: i64 since 1 otel "http.request.body.size";
         /// Size of the answer's body as sent, in bytes.
         http_response_body_size: i64 since 1 otel "http.response.body.size";
-        /// Referer header, without its query.
+        /// Referer header, masked by rule as url_query is.
         http_request_header_referer: Text since 1 otel "http.request.header.referer" personal Content;
         /// Scheme of the request, http or https.
         url_scheme: Text since 1 otel "url.scheme";

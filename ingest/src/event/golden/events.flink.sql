@@ -22,7 +22,7 @@ CREATE TABLE `weir_events` (
   `http_response_status_code` BIGINT COMMENT 'Status code of the answer to the client.',
   `http_request_body_size` BIGINT COMMENT 'Size of the request''s body as received, in bytes.',
   `http_response_body_size` BIGINT COMMENT 'Size of the answer''s body as sent, in bytes.',
-  `http_request_header_referer` STRING COMMENT 'Referer header, without its query.',
+  `http_request_header_referer` STRING COMMENT 'Referer header, masked by rule as url_query is.',
   `url_scheme` STRING COMMENT 'Scheme of the request, http or https.',
   `url_path` STRING COMMENT 'Path of the request.',
   `url_query` STRING COMMENT 'Query of the request without the question mark, masked by rule.',
