@@ -21,7 +21,7 @@ pub struct Service {
 
 impl Service {
     pub(super) fn new(spool: Arc<Spool>, reader: Reader, log: Arc<dyn EventLog>) -> Self {
-        let drainer = Drainer { spool: spool.clone(), reader: Some(reader), log };
+        let drainer = Drainer { spool: spool.clone(), reader: Some(reader), log, keeps: true };
         Self { spool, drainer }
     }
 
@@ -30,19 +30,22 @@ impl Service {
     ///
     /// # Errors
     /// [`Error::NotDrained`] if the log did not take the rest in time: it stays in
-    /// the spool. [`Error::Io`] if the spool cannot be read; it then keeps
-    /// taking events until it is full.
+    /// the spool. A spool that cannot be read or a position that cannot be stored
+    /// ends nothing: it is counted and tried again.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> Result<(), Error> {
         let Self { spool, mut drainer } = self;
         let (stop, stopped) = watch::channel(false);
         let drain = drainer.run(stopped);
         tokio::pin!(drain);
         tokio::select! {
-            ended = &mut drain => return ended,
-            () = keep_up(spool.clone()) => {}
+            // Neither ends before it is told to.
+            _ = async { tokio::join!(&mut drain, keep_up(spool.clone())) } => {}
             () = shutdown => {}
         }
-        let told = spool.tell_dropped().and_then(|()| spool.leave_sources());
+        let told = spool
+            .tell_dropped()
+            .and_then(|()| spool.tell_lost())
+            .and_then(|()| spool.leave_sources());
         if let Err(error) = told {
             tracing::warn!(%error, "the sources leave without a word");
         }
@@ -51,7 +54,7 @@ impl Service {
         let drained = timeout(spool.config.stop_timeout, drain).await;
         let (rest, place) = (spool.counters.lag_bytes.get(), spool.place());
         blocking(move || spool.sync()).await;
-        drained.unwrap_or(Err(Error::NotDrained { bytes: rest, place }))
+        drained.map_err(|_| Error::NotDrained { bytes: rest, place })
     }
 }
 
@@ -70,8 +73,8 @@ async fn keep_up(spool: Arc<Spool>) {
         ticks.tick().await;
         let spool = spool.clone();
         blocking(move || {
-            if let Err(error) = spool.tell_dropped() {
-                tracing::warn!(%error, "dropped events are not told of yet");
+            if let Err(error) = spool.tell_dropped().and_then(|()| spool.tell_lost()) {
+                tracing::warn!(%error, "dropped or lost events are not told of yet");
             }
             spool.sync();
         })
@@ -84,21 +87,23 @@ struct Drainer {
     /// Away only while a blocking call has it.
     reader: Option<Reader>,
     log: Arc<dyn EventLog>,
+    /// Whether the last position could be stored, so that a full disk is told once.
+    keeps: bool,
 }
 
 impl Drainer {
     /// Drains for ever; once stopped, until everything is drained.
-    async fn run(&mut self, mut stopped: watch::Receiver<bool>) -> Result<(), Error> {
+    async fn run(&mut self, mut stopped: watch::Receiver<bool>) {
         let (every, pause) =
             (self.spool.config.heartbeat_interval, self.spool.config.drain_interval);
         let mut beat_at = Instant::now() + every;
         loop {
-            if !self.drain_once().await? {
+            if !self.drain_once().await {
                 continue;
             }
             if *stopped.borrow() {
                 if self.reader.as_ref().is_none_or(Reader::is_at_end) {
-                    return Ok(());
+                    return;
                 }
                 continue;
             }
@@ -117,35 +122,65 @@ impl Drainer {
     }
 
     /// Takes one batch to the log; whether that was all there was.
-    async fn drain_once(&mut self) -> Result<bool, Error> {
+    async fn drain_once(&mut self) -> bool {
         if self.reader.as_ref().is_some_and(Reader::is_at_end) {
-            return Ok(true);
+            return true;
         }
-        let (spool, now) = (self.spool.clone(), self.spool.clock.now());
-        let pulled = self.with_reader(move |reader| {
-            let pulled = reader.pull()?;
-            let (records, replaced) = records_of(&pulled.events, &spool.config.producer, now);
-            for lost in &pulled.lost {
-                spool.tell_lost(lost)?;
-            }
-            spool.counters.lost.add(replaced);
-            Ok((pulled, records))
-        });
-        let (pulled, records) = pulled.await?;
+        let (pulled, records) = self.pull().await;
         let at_end = pulled.at_end;
         if pulled.events.is_empty() {
-            return Ok(at_end);
+            return at_end;
         }
         self.append_all(&pulled, records).await;
-        self.with_reader(move |reader| reader.acknowledge(&pulled)).await?;
-        Ok(at_end)
+        let forgotten = self.with_reader(move |reader| reader.acknowledge(&pulled)).await;
+        let kept = std::mem::replace(&mut self.keeps, forgotten.is_ok());
+        if let Err(error) = forgotten {
+            self.spool.counters.spool_failures.add(1);
+            if kept {
+                let place = self.spool.place();
+                tracing::warn!(place, %error, "the spool grows, since it cannot forget");
+            }
+        }
+        at_end
+    }
+
+    /// Reads one batch; repeats until the spool can be read.
+    async fn pull(&mut self) -> (Pulled, Vec<(Partition, NewRecord)>) {
+        let (min, max) = (self.spool.config.retry_delay_min, self.spool.config.retry_delay_max);
+        let mut delay: Duration = min;
+        loop {
+            let (spool, now) = (self.spool.clone(), self.spool.clock.now());
+            let pulled = self.with_reader(move |reader| {
+                let mut pulled = reader.pull()?;
+                let (records, replaced) = records_of(&pulled.events, &spool.config.producer, now);
+                spool.counters.lost.add(replaced);
+                if !pulled.lost.is_empty() {
+                    spool.lose(std::mem::take(&mut pulled.lost));
+                    // Not waited for: it may need the room that draining makes.
+                    if let Err(error) = spool.tell_lost() {
+                        tracing::warn!(%error, "lost events are not told of yet");
+                    }
+                }
+                Ok((pulled, records))
+            });
+            match pulled.await {
+                Ok(pulled) => return pulled,
+                Err(error) => {
+                    self.spool.counters.spool_failures.add(1);
+                    let retry_ms = delay.as_millis();
+                    tracing::error!(%error, retry_ms, "the spool cannot be read");
+                    sleep(delay).await;
+                    delay = (delay * 2).min(max);
+                }
+            }
+        }
     }
 
     async fn with_reader<T: Send + 'static>(
         &mut self,
         work: impl FnOnce(&mut Reader) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
-        let Some(mut reader) = self.reader.take() else { return Err(Error::Closed) };
+        let mut reader = self.reader.take().expect("one call at a time has the reader");
         let (reader, answer) = blocking(move || {
             let answer = work(&mut reader);
             (reader, answer)

@@ -19,6 +19,8 @@ pub struct Metrics {
     pub cut_bytes: u64,
     /// Appends that failed and were repeated.
     pub append_failures: u64,
+    /// Reads of the spool and stores of its position that failed; the drainer went on.
+    pub spool_failures: u64,
     /// Syncs that failed: a power cut may then lose more than the stated interval.
     pub sync_failures: u64,
     /// Bytes that the spool takes on disk.
@@ -62,6 +64,7 @@ pub(super) struct Counters {
     pub(super) lost: Counter,
     pub(super) cut_bytes: Counter,
     pub(super) append_failures: Counter,
+    pub(super) spool_failures: Counter,
     pub(super) sync_failures: Counter,
     pub(super) spooled_bytes: Counter,
     pub(super) lag_bytes: Counter,
@@ -77,6 +80,7 @@ impl Counters {
             lost: self.lost.get(),
             cut_bytes: self.cut_bytes.get(),
             append_failures: self.append_failures.get(),
+            spool_failures: self.spool_failures.get(),
             sync_failures: self.sync_failures.get(),
             spooled_bytes: self.spooled_bytes.get(),
             lag_bytes: self.lag_bytes.get(),

@@ -74,17 +74,34 @@ impl Spool {
         told.map(drop)
     }
 
-    /// Says what damage has taken.
-    pub(super) fn tell_lost(&self, lost: &Lost) -> Result<(), Error> {
+    /// Counts what damage has taken. The next [`Self::tell_lost`] says it.
+    pub(super) fn lose(&self, lost: Vec<Lost>) {
+        self.counters.lost.add(lost.iter().map(|lost| lost.events).sum());
+        self.lost_untold.lock().extend(lost);
+    }
+
+    /// Says what damage has taken since this was last said.
+    pub(super) fn tell_lost(&self) -> Result<(), Error> {
+        let untold = std::mem::take(&mut *self.lost_untold.lock());
+        if untold.is_empty() {
+            return Ok(());
+        }
+        let mut events: Vec<Event> = untold.iter().map(|lost| self.loss_of(lost)).collect();
+        let told = self.write(&mut events, Room::Beyond);
+        if told.is_err() {
+            self.lost_untold.lock().extend(untold);
+        }
+        told.map(drop)
+    }
+
+    fn loss_of(&self, lost: &Lost) -> Event {
         let mut event = self.event(Kind::Loss, Outcome::InternalError);
         become_loss(&mut event, lost.events, SPOOL_DAMAGED);
         event.source_producer = Some(self.config.producer.as_str().to_owned().into());
         event.source_boot = lost.boot;
         let place = format!("before byte {} of {}", lost.offset, segment_name(lost.segment));
         event.fault_message = Some(place.into());
-        self.write(&mut [event], Room::Beyond)?;
-        self.counters.lost.add(lost.events);
-        Ok(())
+        event
     }
 
     fn all_partitions(&self) -> Vec<u32> {

@@ -1,11 +1,13 @@
 //! The spool's directory: its lock, its files and the two small ones.
 //!
 //! `boot` holds the last boot's number. `position` says how far the log has
-//! acknowledged; it is not synced, for to lose it repeats events and loses none.
+//! acknowledged, in two slots that are written in turn and in place, so that a
+//! full disk does not stop it and a torn write leaves the slot before. It is
+//! synced only before a file is removed: to lose more repeats events and loses none.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::super::Error;
@@ -14,6 +16,8 @@ const LOCK: &str = "lock";
 const TEMPORARY: &str = "new";
 const BOOT: &str = "boot";
 const POSITION: &str = "position";
+/// A sector, so that one write tears one slot at most.
+const SLOT_BYTES: usize = 512;
 const SEGMENT_SUFFIX: &str = ".spool";
 /// Only the owner reads a spool: events hold addresses and names.
 const FILE_MODE: u32 = 0o600;
@@ -31,11 +35,28 @@ pub(crate) struct Position {
     pub(crate) sequence: i64,
 }
 
-/// Whether a replaced file has to outlive a power cut.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Durable {
-    Yes,
-    No,
+impl Position {
+    fn to_slot(self) -> Vec<u8> {
+        let Self { segment, offset, boot, sequence } = self;
+        let text = format!("{segment} {offset} {boot} {sequence}");
+        let mut slot = format!("{text} {}\n", checksum(&text)).into_bytes();
+        slot.resize(SLOT_BYTES, 0);
+        slot
+    }
+
+    /// What the slot says, if it can be believed.
+    fn of_slot(slot: &[u8]) -> Option<Self> {
+        let content = std::str::from_utf8(slot).ok()?.trim_end_matches(['\0', '\n']);
+        let (text, crc) = content.rsplit_once(' ')?;
+        (crc == checksum(text)).then_some(())?;
+        let mut words = text.split(' ');
+        Some(Self {
+            segment: words.next()?.parse().ok()?,
+            offset: words.next()?.parse().ok()?,
+            boot: words.next()?.parse().ok()?,
+            sequence: words.next()?.parse().ok()?,
+        })
+    }
 }
 
 #[derive(Debug)]
@@ -115,45 +136,65 @@ impl Dir {
             Err(error) => return Err(Error::io("read", BOOT)(error)),
         };
         let boot = last.checked_add(1).ok_or_else(damaged)?.max(floor);
-        self.replace(BOOT, &format!("{boot}\n"), Durable::Yes)?;
+        self.replace(BOOT, &format!("{boot}\n"))?;
         Ok(boot)
     }
 
     /// The position that was last stored, if there is one that can be believed.
     pub(super) fn position(&self) -> Option<Position> {
-        let content = fs::read_to_string(self.path.join(POSITION)).ok()?;
-        let (text, crc) = content.trim_end().rsplit_once(' ')?;
-        (crc == checksum(text)).then_some(())?;
-        let mut words = text.split(' ');
-        Some(Position {
-            segment: words.next()?.parse().ok()?,
-            offset: words.next()?.parse().ok()?,
-            boot: words.next()?.parse().ok()?,
-            sequence: words.next()?.parse().ok()?,
-        })
+        latest(&fs::read(self.path.join(POSITION)).ok()?).map(|(_, position)| position)
     }
 
-    pub(super) fn store_position(&self, position: &Position) -> Result<(), Error> {
-        let Position { segment, offset, boot, sequence } = position;
-        let text = format!("{segment} {offset} {boot} {sequence}");
-        let crc = checksum(&text);
-        self.replace(POSITION, &format!("{text} {crc}\n"), Durable::No)
+    /// Makes the room for [`Self::store_position`], as long as the disk has some.
+    pub(super) fn prepare_position(&self) -> Result<(), Error> {
+        let prepare = || -> io::Result<()> {
+            let file = self.position_file()?;
+            let there = file.metadata()?.len();
+            let missing = (2 * SLOT_BYTES as u64).saturating_sub(there);
+            file.write_all_at(&[0; 2 * SLOT_BYTES][..missing as usize], there)
+        };
+        prepare().map_err(Error::io("write", POSITION))
     }
 
-    /// Puts `content` in the place of the file, all or nothing.
-    fn replace(&self, name: &'static str, content: &str, durable: Durable) -> Result<(), Error> {
+    pub(super) fn store_position(&self, position: Position) -> Result<(), Error> {
+        let store = || -> io::Result<()> {
+            let file = self.position_file()?;
+            let next = latest(&super::reader::read_all(&file)?).map_or(0, |(slot, _)| 1 - slot);
+            file.write_all_at(&position.to_slot(), (next * SLOT_BYTES) as u64)
+        };
+        store().map_err(Error::io("write", POSITION))
+    }
+
+    /// Makes the position durable, for what may only be done after it.
+    pub(super) fn sync_position(&self) -> Result<(), Error> {
+        let sync = || self.position_file()?.sync_data();
+        sync().map_err(Error::io("sync", POSITION))
+    }
+
+    fn position_file(&self) -> io::Result<File> {
+        writable().create(true).truncate(false).open(self.path.join(POSITION))
+    }
+
+    /// Puts `content` in the place of the file, all or nothing, and durably.
+    fn replace(&self, name: &'static str, content: &str) -> Result<(), Error> {
         let temporary = self.path.join(TEMPORARY);
         let replace = || -> io::Result<()> {
             let mut file = writable().create(true).truncate(true).open(&temporary)?;
             file.write_all(content.as_bytes())?;
-            if durable == Durable::Yes {
-                file.sync_all()?;
-            }
+            file.sync_all()?;
             fs::rename(&temporary, self.path.join(name))?;
-            if durable == Durable::Yes { self.sync() } else { Ok(()) }
+            self.sync()
         };
         replace().map_err(Error::io("write", name))
     }
+}
+
+/// The slot that was written last, and what it says. Positions only grow.
+fn latest(content: &[u8]) -> Option<(usize, Position)> {
+    let slots = content.chunks(SLOT_BYTES).take(2).enumerate();
+    slots
+        .filter_map(|(slot, bytes)| Some((slot, Position::of_slot(bytes)?)))
+        .max_by_key(|(_, position)| (position.segment, position.offset))
 }
 
 pub(crate) fn segment_name(number: u64) -> String {
@@ -185,17 +226,24 @@ mod tests {
     }
 
     #[test]
-    fn a_position_that_cannot_be_believed_is_none() {
+    fn a_position_that_cannot_be_believed_leaves_the_one_before() {
         let temporary = tempfile::tempdir().unwrap();
         let dir = Dir::open(temporary.path()).unwrap();
         assert_eq!(dir.position(), None);
-        let position = Position { segment: 3, offset: 88, boot: 2, sequence: 17 };
-        dir.store_position(&position).unwrap();
-        assert_eq!(dir.position(), Some(position));
-        let file = temporary.path().join(POSITION);
-        let text = fs::read_to_string(&file).unwrap();
-        fs::write(&file, text.replacen("3 88", "3 96", 1)).unwrap();
+        dir.prepare_position().unwrap();
         assert_eq!(dir.position(), None);
+        let file = temporary.path().join(POSITION);
+        let at = |offset| Position { segment: 3, offset, boot: 2, sequence: 17 };
+        for offset in [88, 96, 104] {
+            dir.store_position(at(offset)).unwrap();
+            assert_eq!(dir.position(), Some(at(offset)));
+            assert_eq!(fs::metadata(&file).unwrap().len(), 1024, "no more room is taken");
+        }
+        let text = String::from_utf8(fs::read(&file).unwrap()).unwrap();
+        fs::write(&file, text.replacen("3 104", "3 112", 1)).unwrap();
+        assert_eq!(dir.position(), Some(at(96)));
+        dir.store_position(at(120)).unwrap();
+        assert_eq!(dir.position(), Some(at(120)));
     }
 
     #[test]

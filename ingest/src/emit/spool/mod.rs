@@ -45,6 +45,8 @@ pub(super) struct Spool {
     pub(super) counters: Counters,
     /// Which start of the producer this is.
     pub(super) boot: i64,
+    /// What is lost, and no loss event has told of it.
+    pub(super) lost_untold: Mutex<Vec<Lost>>,
     dir: Dir,
     writer: Mutex<Writer>,
 }

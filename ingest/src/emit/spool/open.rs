@@ -30,6 +30,7 @@ pub(in crate::emit) fn open(
     // time in milliseconds.
     let boot = dir.next_boot(clock.now().as_micros() / 1000)?;
 
+    dir.prepare_position()?;
     let stored = dir.position();
     let past = stored.map_or(0, |position| position.segment);
     let mut position = stored.unwrap_or_default();
@@ -56,7 +57,8 @@ pub(in crate::emit) fn open(
     let file = dir.create_segment(number).map_err(Error::io("create", &name))?;
     dir.sync().map_err(Error::io("sync", dir.place()))?;
     let writer = Mutex::new(Writer::begin(&config, boot, number, Arc::new(file)));
-    let spool = Arc::new(Spool { config, clock, counters, boot, dir, writer });
+    let lost_untold = Mutex::default();
+    let spool = Arc::new(Spool { config, clock, counters, boot, lost_untold, dir, writer });
     Ok((spool.clone(), Reader::new(spool, position)))
 }
 

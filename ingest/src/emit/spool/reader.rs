@@ -68,7 +68,7 @@ impl Reader {
         (self.position.segment, self.position.offset) >= self.spool.end()
     }
 
-    /// The next events of one file.
+    /// The next events of one file. After an error the same may be tried again.
     pub(in crate::emit) fn pull(&mut self) -> Result<Pulled, Error> {
         let mut pulled = Pulled {
             events: Vec::new(),
@@ -194,24 +194,36 @@ impl Reader {
     }
 
     /// Forgets what was pulled and before: it is in the log.
+    ///
+    /// After an error reading may go on: what could not be forgotten is forgotten
+    /// with what follows, or read again at the next opening.
     pub(in crate::emit) fn acknowledge(&mut self, pulled: &Pulled) -> Result<(), Error> {
-        let position = &pulled.position;
-        self.spool.dir.store_position(position)?;
+        let forgotten = self.forget_before(pulled.position);
+        self.spool.counters.drained.add(pulled.events.len() as u64);
+        self.spool.counters.lag_bytes.sub(pulled.bytes);
+        forgotten
+    }
+
+    fn forget_before(&mut self, position: Position) -> Result<(), Error> {
+        let dir = &self.spool.dir;
+        dir.store_position(position)?;
+        if self.oldest < position.segment {
+            // An older position would take the removed files for lost ones.
+            dir.sync_position()?;
+        }
         while self.oldest < position.segment {
-            let file = match self.spool.dir.open_segment(self.oldest) {
+            let file = match dir.open_segment(self.oldest) {
                 Ok(file) => Some(file),
                 Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => None,
                 Err(error) => return Err(error),
             };
             if let Some(file) = file {
                 let bytes = file.metadata().map_or(0, |metadata| metadata.len());
-                self.spool.dir.remove_segment(self.oldest)?;
+                dir.remove_segment(self.oldest)?;
                 self.spool.counters.spooled_bytes.sub(bytes);
             }
             self.oldest += 1;
         }
-        self.spool.counters.drained.add(pulled.events.len() as u64);
-        self.spool.counters.lag_bytes.sub(pulled.bytes);
         Ok(())
     }
 }

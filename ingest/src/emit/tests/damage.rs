@@ -1,8 +1,11 @@
 //! Files that are not as they were written.
 
 use std::fs;
+use std::time::Duration;
 
-use super::{audited, config, drain, emit, memory_log, open, producer, segments};
+use super::{
+    Emitter, audited, config, copy_dir, drain, emit, memory_log, open, producer, segments,
+};
 use crate::emit::notice::SPOOL_DAMAGED;
 use crate::event::Kind;
 
@@ -94,4 +97,60 @@ async fn every_cut_of_the_tail_keeps_the_events_before_it() {
         assert_eq!(fs::metadata(&copied).unwrap().len(), kept, "cut at {cut}");
         assert_eq!(opened.emitter.metrics().cut_bytes, cut - kept);
     }
+}
+
+async fn until(emitter: &Emitter, holds: impl Fn(crate::emit::Metrics) -> bool) {
+    while !holds(emitter.metrics()) {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_position_that_cannot_be_stored_stops_no_draining() {
+    let (log, dir) = (memory_log().await, tempfile::tempdir().unwrap());
+    let opened = open(config(dir.path()), log.clone());
+    let position = dir.path().join("position");
+    fs::remove_file(&position).unwrap();
+    fs::create_dir(&position).unwrap();
+    for number in 0..200 {
+        emit(&opened.emitter, number, 1000);
+    }
+    let files = segments(dir.path()).len();
+    let (emitter, running) = opened.start();
+    until(&emitter, |metrics| metrics.lag_bytes == 0).await;
+    assert!(emitter.metrics().spool_failures > 0);
+    assert_eq!(segments(dir.path()).len(), files, "no file goes before the position is stored");
+
+    // A kill at this moment repeats, and takes nothing for lost.
+    let copy = tempfile::tempdir().unwrap();
+    fs::remove_dir(&position).unwrap();
+    copy_dir(dir.path(), copy.path());
+    emit(&emitter, 200, 10);
+    until(&emitter, |metrics| metrics.lag_bytes == 0).await;
+    running.kill().await;
+    assert_eq!(segments(dir.path()).len(), 1, "what was drained is forgotten");
+    drain(open(config(copy.path()), log.clone())).await;
+    let report = audited(&log).await.0.report();
+    assert_eq!((report.gaps, report.told_lost), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_file_that_cannot_be_read_for_a_while_ends_nothing() {
+    let (log, dir) = (memory_log().await, tempfile::tempdir().unwrap());
+    let opened = open(config(dir.path()), log.clone());
+    for number in 0..200 {
+        emit(&opened.emitter, number, 1000);
+    }
+    let (file, away) = (&segments(dir.path())[1], dir.path().join("away"));
+    fs::rename(file, &away).unwrap();
+    fs::create_dir(file).unwrap();
+    let (emitter, running) = opened.start();
+    until(&emitter, |metrics| metrics.spool_failures > 3).await;
+    fs::remove_dir(file).unwrap();
+    fs::rename(&away, file).unwrap();
+    until(&emitter, |metrics| metrics.lag_bytes == 0).await;
+    running.kill().await;
+    let (audit, _) = audited(&log).await;
+    let report = audit.report();
+    assert_eq!((report.gaps, report.told_lost, audit.missing(&producer(), 1)), (0, 0, 0));
 }
