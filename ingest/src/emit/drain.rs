@@ -42,14 +42,9 @@ impl Service {
             _ = async { tokio::join!(&mut drain, keep_up(spool.clone())) } => {}
             () = shutdown => {}
         }
-        let told = spool
-            .tell_dropped()
-            .and_then(|()| spool.tell_lost())
-            .and_then(|()| spool.leave_sources());
-        if let Err(error) = told {
-            tracing::warn!(%error, "the sources leave without a word");
+        if let Err(error) = spool.leave_sources() {
+            tracing::warn!(%error, "the sources leave without a word, drops are untold");
         }
-        spool.close();
         stop.send_replace(true);
         let drained = timeout(spool.config.stop_timeout, drain).await;
         let (rest, place) = (spool.counters.lag_bytes.get(), spool.place());

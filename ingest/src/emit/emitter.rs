@@ -94,7 +94,6 @@ impl Emitter {
             }
             WhenFull::Drop => {
                 spool.counters.dropped.add(events);
-                spool.counters.dropped_untold.add(events);
                 Ok(Vec::new())
             }
         }

@@ -22,22 +22,23 @@ impl Spool {
     }
 
     /// An event of every partition, for the watermark.
+    fn words_for(&self, kind: Kind, partitions: &[u32]) -> Vec<Event> {
+        let word = |&partition: &u32| {
+            let mut event = self.event(kind, Outcome::Success);
+            event.source_partition = Some(i64::from(partition));
+            if kind != Kind::Heartbeat {
+                event.source_watermark_time = Some(event.event_time);
+            }
+            event
+        };
+        partitions.iter().map(word).collect()
+    }
+
     fn speak_for(&self, kind: Kind, partitions: &[u32]) -> Result<(), Error> {
         if partitions.is_empty() {
             return Ok(());
         }
-        let mut events: Vec<Event> = partitions
-            .iter()
-            .map(|&partition| {
-                let mut event = self.event(kind, Outcome::Success);
-                event.source_partition = Some(i64::from(partition));
-                if kind != Kind::Heartbeat {
-                    event.source_watermark_time = Some(event.event_time);
-                }
-                event
-            })
-            .collect();
-        self.write(&mut events, Room::Beyond).map(drop)
+        self.write(&mut self.words_for(kind, partitions), Room::Beyond).map(drop)
     }
 
     /// Says that the producer counts from here on, as its first word.
@@ -45,9 +46,17 @@ impl Spool {
         self.speak_for(Kind::SourceJoined, &self.all_partitions())
     }
 
-    /// Says that the producer sends nothing more, as its last word.
+    /// Takes no more events, and says what was dropped or lost until then and, as
+    /// the last word, that the producer sends nothing more.
     pub(super) fn leave_sources(&self) -> Result<(), Error> {
-        self.speak_for(Kind::SourceLeft, &self.all_partitions())
+        self.close(|| {
+            let dropped = self.loss_of_dropped(self.counters.dropped_untold.take());
+            let lost = std::mem::take(&mut *self.lost_untold.lock());
+            let mut words: Vec<Event> = dropped.into_iter().collect();
+            words.extend(lost.iter().map(|lost| self.loss_of(lost)));
+            words.extend(self.words_for(Kind::SourceLeft, &self.all_partitions()));
+            words
+        })
     }
 
     /// Says of silent partitions that there is nothing older to come. To be
@@ -62,16 +71,18 @@ impl Spool {
     /// Says how many events were dropped since this was last said.
     pub(super) fn tell_dropped(&self) -> Result<(), Error> {
         let dropped = self.counters.dropped_untold.take();
-        if dropped == 0 {
-            return Ok(());
-        }
-        let mut event = self.event(Kind::Loss, Outcome::Unavailable);
-        become_loss(&mut event, dropped, SPOOL_FULL);
+        let Some(event) = self.loss_of_dropped(dropped) else { return Ok(()) };
         let told = self.write(&mut [event], Room::Beyond);
         if told.is_err() {
             self.counters.dropped_untold.add(dropped);
         }
         told.map(drop)
+    }
+
+    fn loss_of_dropped(&self, dropped: u64) -> Option<Event> {
+        let mut event = self.event(Kind::Loss, Outcome::Unavailable);
+        become_loss(&mut event, dropped, SPOOL_FULL);
+        (dropped > 0).then_some(event)
     }
 
     /// Counts what damage has taken. The next [`Self::tell_lost`] says it.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::dir::segment_name;
 use super::frame::{self, Head};
 use super::{Spool, segment_name as name_of};
-use crate::emit::{Config, Error};
+use crate::emit::{Config, Error, WhenFull};
 use crate::event::{Event, EventId};
 
 /// How much of the spool a write may use.
@@ -119,26 +119,60 @@ impl Spool {
         events: &mut [Event],
         room: Room,
     ) -> Result<Vec<EventId>, Error> {
-        let places: Vec<u32> =
-            events.iter().map(|event| event.partition(self.config.partitions)).collect();
+        let places = self.unnumber(events);
+        let mut writer = self.writer.lock();
+        let written = self.write_or_take_back(&mut writer, events, &places, room);
+        let full = matches!(written, Err(Error::Full { .. }));
+        if full && room == Room::Whole && self.config.when_full == WhenFull::Drop {
+            // Under the lock, so that the last words tell of it.
+            self.counters.dropped_untold.add(events.len() as u64);
+        }
+        drop(writer);
+        written?;
+        Ok(events.iter().map(Event::id).collect())
+    }
+
+    /// Writes what `last_words` answers and takes no more events, with nothing in
+    /// between; it closes even if the words cannot be written.
+    pub(in crate::emit) fn close(
+        &self,
+        last_words: impl FnOnce() -> Vec<Event>,
+    ) -> Result<(), Error> {
+        let mut writer = self.writer.lock();
+        let mut events = last_words();
+        let places = self.unnumber(&mut events);
+        let told = self.write_or_take_back(&mut writer, &mut events, &places, Room::Beyond);
+        writer.state = State::Closed;
+        told
+    }
+
+    /// The partitions of events that have no number yet.
+    fn unnumber(&self, events: &mut [Event]) -> Vec<u32> {
         for event in events.iter_mut() {
             event.sequence = 0;
         }
-        let mut writer = self.writer.lock();
+        events.iter().map(|event| event.partition(self.config.partitions)).collect()
+    }
+
+    fn write_or_take_back(
+        &self,
+        writer: &mut Writer,
+        events: &mut [Event],
+        places: &[u32],
+        room: Room,
+    ) -> Result<(), Error> {
         match writer.state {
             State::Open => {}
             State::Closed => return Err(Error::Closed),
             State::Broken => return Err(self.full()),
         }
         let before = writer.last_sequence;
-        let written = self.write_locked(&mut writer, events, &places, room);
-        if let Err(error) = written {
-            writer.take_back(events, &places, before);
-            return Err(error);
+        let written = self.write_locked(writer, events, places, room);
+        match &written {
+            Ok(()) => self.counters.emitted.add(events.len() as u64),
+            Err(_) => writer.take_back(events, places, before),
         }
-        drop(writer);
-        self.counters.emitted.add(events.len() as u64);
-        Ok(events.iter().map(Event::id).collect())
+        written
     }
 
     fn write_locked(
@@ -211,14 +245,6 @@ impl Spool {
         let mut writer = self.writer.lock();
         for &partition in partitions {
             writer.partitions[partition as usize].spoke = false;
-        }
-    }
-
-    /// Takes no more events.
-    pub(in crate::emit) fn close(&self) {
-        let mut writer = self.writer.lock();
-        if writer.state == State::Open {
-            writer.state = State::Closed;
         }
     }
 

@@ -1,13 +1,15 @@
 //! The drainer's own words, its stop, and what it replaces.
 
+use std::sync::mpsc;
+use std::thread;
 use std::time::Duration;
 
 use tokio::time::sleep;
 
 use super::flaky::FlakyLog;
-use super::{audited, config, drain, emit, memory_log, numbered, open, producer};
-use crate::emit::Error;
+use super::{Config, Emitted, audited, config, drain, emit, memory_log, numbered, open, producer};
 use crate::emit::notice::EVENT_TOO_LARGE;
+use crate::emit::{Error, WhenFull};
 use crate::event::{Event, Kind};
 
 fn count(events: &[Event], kind: Kind) -> usize {
@@ -98,4 +100,30 @@ async fn an_earlier_boot_reaches_the_log_first() {
     let (audit, events) = audited(&log).await;
     assert_eq!(audit.boots(&producer()), [1, 2, 3, 4]);
     assert_eq!((audit.report().gaps, count(&events, Kind::Request)), (0, 3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_emitted_after_the_leave_and_every_drop_is_told() {
+    let (log, dir) = (memory_log().await, tempfile::tempdir().unwrap());
+    let opened = open(Config { when_full: WhenFull::Drop, ..config(dir.path()) }, log.clone());
+    let emitter = opened.emitter.clone();
+    let (began, begun) = mpsc::channel();
+    let emitting = thread::spawn(move || {
+        let mut last = 0;
+        for number in 0.. {
+            match emitter.emit(numbered(&emitter, number, 1000)) {
+                Ok(Emitted::Spooled(id)) => last = id.sequence,
+                Ok(Emitted::Dropped) => drop(began.send(())),
+                Err(_) => break,
+            }
+        }
+        (last, emitter.metrics().dropped)
+    });
+    begun.recv().unwrap();
+    opened.service.run(std::future::ready(())).await.unwrap();
+    let (last, dropped) = emitting.join().unwrap();
+    let (audit, events) = audited(&log).await;
+    let left = events.iter().filter(|event| event.kind == Kind::SourceLeft);
+    assert!(left.clone().count() == 3 && left.clone().all(|event| event.sequence > last));
+    assert_eq!((audit.report().gaps, audit.report().told_lost), (0, dropped));
 }
