@@ -43,7 +43,7 @@ pub(in crate::emit) fn open(
             dir.remove_segment(segment)?;
             continue;
         }
-        let bytes = bytes_of(&dir, segment)?;
+        let bytes = sync_segment(&dir, segment)?;
         counters.spooled_bytes.add(bytes);
         let acknowledged = if segment == position.segment { position.offset } else { 0 };
         counters.lag_bytes.add(bytes.saturating_sub(acknowledged));
@@ -62,13 +62,15 @@ pub(in crate::emit) fn open(
     Ok((spool.clone(), Reader::new(spool, position)))
 }
 
-fn bytes_of(dir: &Dir, segment: u64) -> Result<u64, Error> {
+/// Makes durable what an earlier boot left, and answers how many bytes it is.
+fn sync_segment(dir: &Dir, segment: u64) -> Result<u64, Error> {
     let file = dir.open_segment(segment)?;
+    file.sync_data().map_err(Error::io("sync", segment_name(segment)))?;
     Ok(file.metadata().map_err(Error::io("measure", segment_name(segment)))?.len())
 }
 
-/// Cuts what follows the last intact frame, which no emit had answered for, and
-/// makes the rest durable. Answers how much was cut.
+/// Cuts what follows the last intact frame, which no emit had answered for.
+/// Answers how much was cut.
 fn cut_tail(dir: &Dir, segment: u64) -> Result<u64, Error> {
     let name = segment_name(segment);
     let file = dir.open_segment(segment)?;
@@ -84,6 +86,5 @@ fn cut_tail(dir: &Dir, segment: u64) -> Result<u64, Error> {
         tracing::warn!(file = name, bytes = torn, "cut an unfinished write from the spool");
         file.set_len(end as u64).map_err(Error::io("cut", &name))?;
     }
-    file.sync_data().map_err(Error::io("sync", &name))?;
     Ok(torn)
 }

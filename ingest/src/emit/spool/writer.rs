@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::sync::Arc;
 
 use super::dir::segment_name;
@@ -250,16 +250,73 @@ impl Spool {
 
     /// Makes durable what was written. Blocks.
     pub(in crate::emit) fn sync(&self) {
-        let unsynced = std::mem::take(&mut self.writer.lock().unsynced);
+        let mut unsynced = std::mem::take(&mut self.writer.lock().unsynced);
         if unsynced.is_empty() {
             return;
         }
-        let synced =
-            unsynced.iter().try_for_each(|file| file.sync_data()).and_then(|()| self.dir.sync());
-        if let Err(error) = synced {
-            self.counters.sync_failures.add(1);
-            let place = self.place();
-            tracing::error!(place, %error, "a sync of the spool failed");
+        // What was removed is in the log. To keep it would keep its room as well.
+        unsynced.retain(|file| file.metadata().map_or(true, |metadata| metadata.nlink() > 0));
+        let mut failure = self.dir.sync().err();
+        // Without its name a file is as good as lost.
+        let nameless = failure.is_some();
+        unsynced.retain(|file| match file.sync_data() {
+            Ok(()) => nameless,
+            Err(error) => {
+                failure = Some(error);
+                true
+            }
+        });
+        let Some(error) = failure else { return };
+        self.counters.sync_failures.add(1);
+        let place = self.place();
+        tracing::error!(place, %error, "a sync of the spool failed, and is tried again");
+        let mut writer = self.writer.lock();
+        unsynced.retain(|file| !writer.unsynced.iter().any(|other| Arc::ptr_eq(file, other)));
+        // In front, so that the active file stays last.
+        writer.unsynced.splice(..0, unsynced);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::num::NonZeroU32;
+
+    use super::*;
+    use crate::event::{Kind, ManualClock, Outcome, Producer, Timestamp};
+
+    fn spool(dir: &std::path::Path) -> Arc<Spool> {
+        let config = Config::new(Producer::new("edge-1").unwrap(), dir, NonZeroU32::MIN);
+        let clock = Arc::new(ManualClock::new(Timestamp::from_micros(0)));
+        super::super::open(config, clock).unwrap().0
+    }
+
+    fn write(spool: &Spool) -> Result<Vec<EventId>, Error> {
+        spool.write(&mut [spool.event(Kind::Request, Outcome::Success)], Room::Whole)
+    }
+
+    /// A file that cannot be synced.
+    fn unsyncable() -> Arc<File> {
+        Arc::new(fs::OpenOptions::new().write(true).open("/dev/null").unwrap())
+    }
+
+    #[test]
+    fn what_cannot_be_synced_is_tried_again_and_stops_no_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let spool = spool(dir.path());
+        write(&spool).unwrap();
+        let removed = Arc::new(File::create(dir.path().join("gone")).unwrap());
+        fs::remove_file(dir.path().join("gone")).unwrap();
+        let failing = unsyncable();
+        spool.writer.lock().unsynced.splice(..0, [removed, failing.clone()]);
+        for failures in 1..3 {
+            spool.sync();
+            assert_eq!(spool.counters.sync_failures.get(), failures);
+            let unsynced = spool.writer.lock().unsynced.clone();
+            assert!(unsynced.len() == 1 && Arc::ptr_eq(&unsynced[0], &failing));
         }
+        spool.writer.lock().unsynced.clear();
+        spool.sync();
+        assert_eq!(spool.counters.sync_failures.get(), 2);
     }
 }
