@@ -30,10 +30,11 @@ pub struct Config {
     /// The size of a spool file, which is removed when all of it is in the log:
     /// 64 KiB to 1 GiB.
     pub segment_bytes: u64,
-    /// How much the spool may hold, all files together; at least two files.
+    /// How much the spool may hold, all files together; at least two files more
+    /// than the reserve.
     pub spool_bytes_max: u64,
     /// How much of that is kept for the events of work that was let in
-    /// ([`super::Emitter::admit`]); less than the whole.
+    /// ([`super::Emitter::admit`]).
     pub reserve_bytes: u64,
     /// What a full spool does.
     pub when_full: WhenFull,
@@ -82,11 +83,9 @@ impl Config {
         if !(64 * 1024..=1024 * 1024 * 1024).contains(&self.segment_bytes) {
             return fail("segment_bytes has to be from 64 KiB to 1 GiB");
         }
-        if self.spool_bytes_max < 2 * self.segment_bytes {
-            return fail("spool_bytes_max has to be at least twice segment_bytes");
-        }
-        if self.reserve_bytes >= self.spool_bytes_max {
-            return fail("reserve_bytes has to be less than spool_bytes_max");
+        // The active file counts even when all of it is drained.
+        if self.spool_bytes_max.saturating_sub(self.reserve_bytes) < 2 * self.segment_bytes {
+            return fail("spool_bytes_max less reserve_bytes has to be at least two segment_bytes");
         }
         // A record is larger than its frame by its headers, at most twice so large.
         if self.batch_bytes == 0 || self.batch_bytes > BATCH_BYTES_MAX / 2 {
@@ -124,14 +123,11 @@ mod tests {
     fn numbers_that_do_not_fit_are_refused() {
         check(|_| {}, Ok(()));
         check(|c| c.segment_bytes = 1, Err("segment_bytes has to be from 64 KiB to 1 GiB"));
-        check(
-            |c| c.spool_bytes_max = c.segment_bytes,
-            Err("spool_bytes_max has to be at least twice segment_bytes"),
-        );
-        check(
-            |c| c.reserve_bytes = c.spool_bytes_max,
-            Err("reserve_bytes has to be less than spool_bytes_max"),
-        );
+        let room = Err("spool_bytes_max less reserve_bytes has to be at least two segment_bytes");
+        check(|c| c.spool_bytes_max = c.segment_bytes, room);
+        check(|c| c.reserve_bytes = c.spool_bytes_max, room);
+        check(|c| c.reserve_bytes = c.spool_bytes_max - 2 * c.segment_bytes + 1, room);
+        check(|c| c.reserve_bytes = c.spool_bytes_max - 2 * c.segment_bytes, Ok(()));
         check(|c| c.batch_bytes = 0, Err("batch_bytes has to be from 1 to 8 MiB"));
         check(
             |c| c.sync_interval = Duration::ZERO,
