@@ -57,7 +57,8 @@ impl Emitter {
     ///
     /// # Errors
     /// [`Error::Full`] unless configured to drop, [`Error::TooLarge`],
-    /// [`Error::Closed`] after the stop, [`Error::Io`]. The event was not taken.
+    /// [`Error::Closed`] after the stop, [`Error::Broken`], [`Error::Io`]. The event
+    /// was not taken.
     pub fn emit(&self, event: Event) -> Result<Emitted, Error> {
         let mut one = [event];
         let ids = self.write(&mut one)?;

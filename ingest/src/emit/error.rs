@@ -20,6 +20,15 @@ pub enum Error {
         /// What it holds.
         bytes: u64,
     },
+    /// A write failed and could not be taken back, so nothing may follow it. Every
+    /// emit tries again to take it back, and goes on once that succeeds.
+    #[error(
+        "spool {place} takes no events: a failed write cannot be taken back; look at its disk, then restart"
+    )]
+    Broken {
+        /// The spool's directory.
+        place: String,
+    },
     /// The event is larger than a spool takes.
     #[error("an event of {bytes} bytes is larger than the limit of {limit}")]
     TooLarge {

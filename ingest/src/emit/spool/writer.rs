@@ -34,7 +34,7 @@ struct Last {
 enum State {
     Open,
     Closed,
-    /// A failed write could not be taken back, so nothing may follow it.
+    /// A failed write could not be taken back, so nothing may follow it until it is.
     Broken,
 }
 
@@ -164,7 +164,10 @@ impl Spool {
         match writer.state {
             State::Open => {}
             State::Closed => return Err(Error::Closed),
-            State::Broken => return Err(self.full()),
+            State::Broken => {
+                writer.file.set_len(writer.bytes).map_err(|_| self.broken())?;
+                writer.state = State::Open;
+            }
         }
         let before = writer.last_sequence;
         let written = self.write_locked(writer, events, places, room);
@@ -188,7 +191,13 @@ impl Spool {
         if writer.bytes > 0 && writer.bytes + bytes > self.config.segment_bytes {
             self.begin_segment(writer)?;
         }
-        writer.write().map_err(|error| match error.kind() {
+        let written = writer.write();
+        if writer.state == State::Broken {
+            let place = self.place();
+            tracing::error!(place, "a failed write to the spool cannot be taken back");
+            return Err(self.broken());
+        }
+        written.map_err(|error| match error.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => self.full(),
             _ => Error::io("write", name_of(writer.number))(error),
         })?;
@@ -210,6 +219,10 @@ impl Spool {
 
     fn full(&self) -> Error {
         Error::Full { place: self.place(), bytes: self.counters.spooled_bytes.get() }
+    }
+
+    fn broken(&self) -> Error {
+        Error::Broken { place: self.place() }
     }
 
     fn begin_segment(&self, writer: &mut Writer) -> Result<(), Error> {
@@ -287,6 +300,7 @@ mod tests {
 
     fn spool(dir: &std::path::Path) -> Arc<Spool> {
         let config = Config::new(Producer::new("edge-1").unwrap(), dir, NonZeroU32::MIN);
+        let config = Config { when_full: WhenFull::Drop, ..config };
         let clock = Arc::new(ManualClock::new(Timestamp::from_micros(0)));
         super::super::open(config, clock).unwrap().0
     }
@@ -318,5 +332,22 @@ mod tests {
         spool.writer.lock().unsynced.clear();
         spool.sync();
         assert_eq!(spool.counters.sync_failures.get(), 2);
+    }
+
+    #[test]
+    fn a_write_that_cannot_be_taken_back_is_no_full_spool_and_no_drop() {
+        let dir = tempfile::tempdir().unwrap();
+        let spool = spool(dir.path());
+        let first = write(&spool).unwrap().remove(0);
+        let place = dir.path().join(segment_name(spool.end().0));
+        let good = spool.writer.lock().file.clone();
+        spool.writer.lock().file = Arc::new(File::open(place).unwrap());
+        for _ in 0..2 {
+            let error = write(&spool).unwrap_err();
+            assert!(matches!(error, Error::Broken { .. }) && !error.is_retryable(), "{error}");
+        }
+        assert_eq!(spool.counters.dropped_untold.get(), 0);
+        spool.writer.lock().file = good;
+        assert_eq!(write(&spool).unwrap()[0].sequence, first.sequence + 1);
     }
 }
