@@ -22,7 +22,8 @@ pub(in crate::emit) struct Spooled {
 pub(in crate::emit) struct Lost {
     /// The boot that they are of, if it can be told.
     pub(in crate::emit) boot: Option<i64>,
-    /// How many; at least so many where the end of a boot is damaged.
+    /// How many; at least so many where the end of a boot is damaged, or where the
+    /// position is lost too.
     pub(in crate::emit) events: u64,
     /// The file in which the next intact event is.
     pub(in crate::emit) segment: u64,
@@ -168,12 +169,14 @@ impl Reader {
         let (boot, events) = match (self.position.boot, self.position.sequence) {
             // The first event ever read here: what came before it was acknowledged.
             (0, _) if !damaged => return None,
+            // Nor can it be told how much of what is damaged was acknowledged.
+            (0, _) => (None, 1),
             (boot, last) if boot == next.boot => (Some(boot), next.sequence - last - 1),
             // The end of the last boot cannot be known; the head of this one can.
             (last_boot, _) => {
                 let missing = next.sequence - 1;
                 let boot = if missing > 0 { next.boot } else { last_boot };
-                (Some(boot).filter(|boot| *boot != 0), missing.max(i64::from(damaged)))
+                (Some(boot), missing.max(i64::from(damaged)))
             }
         };
         let events = u64::try_from(events).unwrap_or(0);

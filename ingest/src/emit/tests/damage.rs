@@ -154,3 +154,24 @@ async fn a_file_that_cannot_be_read_for_a_while_ends_nothing() {
     let report = audit.report();
     assert_eq!((report.gaps, report.told_lost, audit.missing(&producer(), 1)), (0, 0, 0));
 }
+
+#[tokio::test(start_paused = true)]
+async fn damage_behind_a_lost_position_does_not_count_what_was_acknowledged() {
+    let (log, dir) = (memory_log().await, tempfile::tempdir().unwrap());
+    let opened = open(config(dir.path()), log.clone());
+    for number in 0..200 {
+        emit(&opened.emitter, number, 1000);
+    }
+    drain(opened).await;
+    fs::remove_file(dir.path().join("position")).unwrap();
+    let files = segments(dir.path());
+    assert_eq!(files.len(), 1, "all but the last file are drained and gone");
+    flip(&files[0], 100);
+    let opened = open(config(dir.path()), log.clone());
+    let emitter = opened.emitter.clone();
+    drain(opened).await;
+    assert_eq!(emitter.metrics().lost, 1);
+    let (_, events) = audited(&log).await;
+    let told = events.iter().find(|event| event.kind == Kind::Loss).unwrap();
+    assert_eq!((told.loss_events, told.source_boot), (Some(1), None));
+}
