@@ -13,6 +13,10 @@ use super::records::{records_of, stand_in};
 use super::spool::{Pulled, Reader, Spool};
 use crate::log::{self, EventLog, NewRecord, Partition};
 
+/// How often in a row the log may refuse a batch for what waiting does not mend,
+/// before its records go one by one.
+const REFUSALS_MAX: u32 = 3;
+
 /// The drainer of an emitter, to be run once.
 pub struct Service {
     spool: Arc<Spool>,
@@ -190,7 +194,7 @@ impl Drainer {
         if self.append(records.clone()).await.is_ok() {
             return;
         }
-        // One of them is too large, or all together are.
+        // One of them is too large, or all together are, in whatever words.
         for (spooled, record) in pulled.events.iter().zip(records) {
             let Err(error) = self.append(vec![record]).await else { continue };
             let (producer, now) = (&self.spool.config.producer, self.spool.clock.now());
@@ -204,16 +208,24 @@ impl Drainer {
     }
 
     /// Repeats until the log acknowledges. Of all errors only a size is for ever;
-    /// a topic may yet be made, a log come back, a right be given.
+    /// a topic may yet be made, a log come back, a right be given. But not every
+    /// log says so when it is a size: several records are given up after
+    /// [`REFUSALS_MAX`], a single one never.
     async fn append(&self, records: Vec<(Partition, NewRecord)>) -> Result<(), log::Error> {
         let config = &self.spool.config;
         let mut delay: Duration = config.retry_delay_min;
+        let mut refusals = 0;
         loop {
             match self.log.append(records.clone()).await {
                 Ok(_) => return Ok(()),
                 Err(error @ log::Error::TooLarge { .. }) => return Err(error),
                 Err(error) => {
                     self.spool.counters.append_failures.add(1);
+                    refusals = if error.is_retryable() { 0 } else { refusals + 1 };
+                    if refusals >= REFUSALS_MAX && records.len() > 1 {
+                        tracing::warn!(%error, "the log refuses a batch: one event at a time now");
+                        return Err(error);
+                    }
                     let retry_ms = delay.as_millis();
                     tracing::warn!(%error, retry_ms, "the log did not take events");
                     sleep(delay).await;

@@ -12,21 +12,31 @@ use crate::log::{
     TopicSpec, Writer,
 };
 
-/// Of ten appends about so many fail.
+/// Of ten appends about so many fail, and all of more records than it takes.
 #[derive(Debug)]
 pub(super) struct FlakyLog {
     log: Arc<EmbeddedLog>,
     random: Mutex<fastrand::Rng>,
     failures_of_ten: u32,
+    records_max: usize,
 }
 
 impl FlakyLog {
     pub(super) fn new(log: Arc<EmbeddedLog>, seed: u64, failures_of_ten: u32) -> Self {
-        Self { log, random: Mutex::new(fastrand::Rng::with_seed(seed)), failures_of_ten }
+        let random = Mutex::new(fastrand::Rng::with_seed(seed));
+        Self { log, random, failures_of_ten, records_max: usize::MAX }
+    }
+
+    /// One that refuses more records than that, without saying that it is the size.
+    pub(super) fn taking(log: Arc<EmbeddedLog>, records_max: usize) -> Self {
+        Self { records_max, ..log.into() }
     }
 
     /// How many of `records` are written, and how the call fails.
     fn fault(&self, records: usize) -> Option<(usize, Error)> {
+        if records > self.records_max {
+            return Some((0, Error::Fenced("a batch".to_owned())));
+        }
         let mut random = self.random.lock();
         if random.u32(..10) >= self.failures_of_ten {
             return None;

@@ -127,3 +127,19 @@ async fn nothing_is_emitted_after_the_leave_and_every_drop_is_told() {
     assert!(left.clone().count() == 3 && left.clone().all(|event| event.sequence > last));
     assert_eq!((audit.report().gaps, audit.report().told_lost), (0, dropped));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_that_is_refused_for_ever_goes_one_by_one() {
+    let (log, dir) = (memory_log().await, tempfile::tempdir().unwrap());
+    let opened = open(config(dir.path()), FlakyLog::taking(log.clone(), 1));
+    let emitter = opened.emitter.clone();
+    for number in 0..5 {
+        emit(&emitter, number, 10);
+    }
+    drain(opened).await;
+    let metrics = emitter.metrics();
+    assert!(metrics.append_failures >= 3 && metrics.lost == 0, "{metrics:?}");
+    let (audit, events) = audited(&log).await;
+    assert_eq!((audit.report().gaps, audit.report().repetitions), (0, 0));
+    assert_eq!(count(&events, Kind::Request), 5);
+}
