@@ -1,7 +1,11 @@
 use serde_json::Value;
 
 use super::{Json, KindSpec, Reference};
+use crate::registry::BadName;
 use crate::registry::fault::{Fault, Faults, nearest};
+
+/// The longest word that a fault quotes.
+const WORD_BYTES_MAX: usize = 64;
 
 /// Reads a spec into its struct and checks it.
 pub(super) fn read<T: KindSpec>(json: &Json) -> Result<(T, Vec<Reference>), Vec<Fault>> {
@@ -18,8 +22,9 @@ pub(super) fn read<T: KindSpec>(json: &Json) -> Result<(T, Vec<Reference>), Vec<
     Ok((spec, references))
 }
 
-/// Turns serde's words into what is wrong and what would be right. What was
-/// found is left out where it may be a secret: serde quotes values.
+/// Turns serde's words into what is wrong and what would be right. Serde quotes
+/// what it found, which may be a secret in a wrong place: only its type is said,
+/// and a word where one of a few is asked for.
 fn explain(path: &str, message: &str, secret: bool) -> Fault {
     let quoted = |text: &str| -> Vec<String> {
         text.split('`').skip(1).step_by(2).map(str::to_owned).collect()
@@ -29,8 +34,11 @@ fn explain(path: &str, message: &str, secret: bool) -> Fault {
         return Fault::new(path, format!("the key `{field}` is missing"), format!("add `{field}`"));
     }
     let Some((found, expected)) = message.rsplit_once(", expected ") else {
-        let what = if secret { "is not a right value" } else { message };
-        return Fault::new(path, what, "see the documentation of this kind");
+        // A text of our own, that quotes nothing.
+        if message == BadName.to_string() {
+            return Fault::new(path, "is not a name", message);
+        }
+        return Fault::new(path, "is not a right value", "see the documentation of this kind");
     };
     let known = quoted(expected);
     let known_text = if known.is_empty() { expected.to_owned() } else { known.join(", ") };
@@ -53,7 +61,66 @@ fn explain(path: &str, message: &str, secret: bool) -> Fault {
     }
     if let Some(rest) = found.strip_prefix("unknown variant ") {
         let word = rest.trim_matches('`');
-        return Fault::new(path, format!("unknown value {rest}"), mend(word));
+        let what =
+            if is_word(word) { format!("unknown value {rest}") } else { "unknown value".into() };
+        return Fault::new(path, what, mend(word));
     }
-    Fault::new(path, found, format!("give {known_text}"))
+    Fault::new(path, found_type(found), format!("give {known_text}"))
+}
+
+fn is_word(text: &str) -> bool {
+    let is_part = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+    text.len() <= WORD_BYTES_MAX && text.bytes().all(is_part)
+}
+
+/// What serde found, without its value.
+fn found_type(found: &str) -> String {
+    let Some((what, value)) = found.split_once(": ") else {
+        return "is not a right value".to_owned();
+    };
+    let name = match value.split([' ', '`']).next().unwrap_or_default() {
+        "string" | "character" => "a text",
+        "integer" | "floating" => "a number",
+        "boolean" => "true or false",
+        "null" | "unit" | "Option" => "nothing",
+        "sequence" => "a list",
+        "map" => "a mapping",
+        _ => "something else",
+    };
+    match what {
+        "invalid type" => format!("is {name}"),
+        _ => format!("is {name}, and not a right one"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::registry::{Json, Kind};
+
+    #[test]
+    fn a_fault_never_quotes_what_was_found() {
+        let check = |kind: &str, spec: &str, expected: &str| {
+            let kind = Kind::parse(kind).unwrap();
+            let json = Json(serde_json::from_str(spec).unwrap());
+            let found = kind.read(&json).unwrap_err()[0].to_string();
+            assert!(found.starts_with(expected), "{spec}: {found}");
+            assert!(!found.contains("hush"), "{spec}: {found}");
+        };
+        let secret = "http://user:hush@host";
+        let upstream = |field: &str| format!(r#"{{"targets":[],{field}}}"#);
+        check("upstream", &format!(r#"{{"targets":"{secret}"}}"#), "targets: is a text; give");
+        check("upstream", &format!(r#"{{"targets":["{secret}"]}}"#), "targets[0]: is a text; give");
+        check("tier", r#"{"burst_requests_max":-1}"#, "burst_requests_max: is a number, and not");
+        check("tier", r#"{"burst_requests_max":[1]}"#, "burst_requests_max: is a list; give");
+        check(
+            "upstream",
+            &upstream(&format!(r#""balance":"{secret}""#)),
+            "balance: unknown value;",
+        );
+        check("upstream", &upstream(r#""balance":"robin""#), "balance: unknown value `robin`;");
+        check("application", r#"{"owner":"me","tier":"/hush"}"#, "tier: is not a name; a name has");
+        // The words that part serde's message may stand in the value.
+        let parted = r#"{"targets":"hush, expected hush"}"#;
+        check("upstream", parted, "targets: is a text; give a sequence");
+    }
 }
