@@ -11,6 +11,7 @@ use crate::registry::{BadName, Entity, EntityKey, Fault, Json, Kind, Name};
 
 const FILES_MAX: usize = 10_000;
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
+const DIRECTORIES_MAX: usize = 1_000;
 const DEPTH_MAX: usize = 16;
 
 /// What a directory says should be.
@@ -69,7 +70,8 @@ impl std::error::Error for FileErrors {}
 ///
 /// # Errors
 /// Everything that is wrong in them; nothing is taken from a directory that has
-/// an error.
+/// an error. That there is no such file is one: a wrong path or an empty mount
+/// must not read as the wish to have nothing.
 pub fn load(dir: &Path) -> Result<Wanted, FileErrors> {
     let mut loading = Loading::default();
     let mut files = Vec::new();
@@ -79,9 +81,12 @@ pub fn load(dir: &Path) -> Result<Wanted, FileErrors> {
         let what = format!("{} files", files.len());
         loading.fail(".", (1, 1), Fault::new("", what, format!("keep to {FILES_MAX}")));
         files.clear();
+    } else if files.is_empty() && loading.errors.is_empty() {
+        let mend = "name the directory of the configuration; an empty file asks for nothing";
+        loading.fail(".", (1, 1), Fault::new("", "holds no .yaml or .yml file", mend));
     }
     for path in files {
-        let name = path.strip_prefix(dir).unwrap_or(&path).display().to_string();
+        let name = shown(dir, &path);
         let text = std::fs::metadata(&path).and_then(|metadata| match metadata.len() {
             0..=FILE_BYTES_MAX => std::fs::read_to_string(&path),
             bytes => Err(std::io::Error::other(format!("{bytes} bytes, of {FILE_BYTES_MAX}"))),
@@ -98,15 +103,28 @@ pub fn load(dir: &Path) -> Result<Wanted, FileErrors> {
 struct Loading {
     wanted: Wanted,
     errors: Vec<FileError>,
+    directories: usize,
 }
 
 impl Loading {
+    /// Lists a directory and those below it. Links are followed; depth and number
+    /// of directories bound those that lead in a circle. What begins with a dot is
+    /// left out: a Kubernetes mount keeps its files once more in such a directory.
+
     fn list(&mut self, root: &Path, dir: &Path, depth: usize, files: &mut Vec<PathBuf>) {
-        let name = dir.strip_prefix(root).unwrap_or(dir).display().to_string();
-        let name = if name.is_empty() { ".".to_owned() } else { name };
+        let name = shown(root, dir);
         if depth > DEPTH_MAX {
             let mend = format!("keep to {DEPTH_MAX} levels");
             return self.fail(&name, (1, 1), Fault::new("", "is too deep", mend));
+        }
+        self.directories += 1;
+        if self.directories > DIRECTORIES_MAX {
+            // Told once; the rest of the tree is not walked.
+            if self.directories == DIRECTORIES_MAX + 1 {
+                let mend = format!("keep to {DIRECTORIES_MAX}, and see that no link leads upwards");
+                self.fail(&name, (1, 1), Fault::new("", "is one directory too many", mend));
+            }
+            return;
         }
         let entries = match std::fs::read_dir(dir).and_then(Iterator::collect::<Result<Vec<_>, _>>)
         {
@@ -114,12 +132,19 @@ impl Loading {
             Err(error) => return self.unread(&name, &error),
         };
         for entry in entries {
+            if entry.file_name().as_encoded_bytes().starts_with(b".") {
+                continue;
+            }
             let path = entry.path();
             let is_yaml = path.extension().is_some_and(|ext| ext == "yaml" || ext == "yml");
-            match entry.file_type() {
-                Ok(kind) if kind.is_dir() => self.list(root, &path, depth + 1, files),
-                Ok(kind) if kind.is_file() && is_yaml => files.push(path),
-                _ => {}
+            match std::fs::metadata(&path) {
+                Ok(metadata) if metadata.is_dir() => self.list(root, &path, depth + 1, files),
+                Ok(metadata) if is_yaml && metadata.is_file() => files.push(path),
+                Ok(_) if is_yaml => {
+                    self.unread(&shown(root, &path), &std::io::Error::other("is not a file"));
+                }
+                Ok(_) => {}
+                Err(error) => self.unread(&shown(root, &path), &error),
             }
         }
     }
@@ -166,6 +191,12 @@ impl Loading {
         let place = Place { file: file.to_owned(), line: at.0, column: at.1 };
         self.wanted.entities.insert(key, (json, place));
     }
+}
+
+/// A path from the directory on; `.` for itself.
+fn shown(root: &Path, path: &Path) -> String {
+    let name = path.strip_prefix(root).unwrap_or(path).display().to_string();
+    if name.is_empty() { ".".to_owned() } else { name }
 }
 
 /// Reads a document, and says everything that is wrong with it. Nothing shows a

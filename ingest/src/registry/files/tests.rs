@@ -122,3 +122,53 @@ fn a_plan_tells_beforehand_what_would_be_refused() {
         "application/shop: tier: tier/gold does not exist; create it first, or in the same set"
     );
 }
+
+/// As Kubernetes mounts a ConfigMap: every file a link through a hidden directory.
+#[test]
+#[cfg(unix)]
+fn a_mount_of_links_is_read_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let link = |to: &str, name: &str| std::os::unix::fs::symlink(to, dir.path().join(name));
+    write(
+        dir.path(),
+        "..2026/tiers.yaml",
+        "kind: tier\nname: gold\nspec: {burst_requests_max: 5}\n",
+    );
+    write(
+        dir.path(),
+        "..2026/more/tiers.yaml",
+        "kind: tier\nname: silver\nspec: {burst_requests_max: 5}\n",
+    );
+    link("..2026", "..data").unwrap();
+    link("..data/tiers.yaml", "tiers.yaml").unwrap();
+    link("..data/more", "more").unwrap();
+    let wanted = load(dir.path()).unwrap();
+    let places: Vec<_> = wanted.entities.values().map(|(_, place)| place.to_string()).collect();
+    assert_eq!(places, ["tiers.yaml:1:1", "more/tiers.yaml:1:1"]);
+
+    link("nowhere.yaml", "lost.yaml").unwrap();
+    let found = load(dir.path()).unwrap_err().to_string();
+    assert!(found.starts_with("lost.yaml:1:1: cannot be read: "), "{found}");
+}
+
+#[test]
+#[cfg(unix)]
+fn links_in_a_circle_come_to_an_end() {
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["a", "b", "c"] {
+        std::os::unix::fs::symlink(".", dir.path().join(name)).unwrap();
+    }
+    let found = load(dir.path()).unwrap_err().to_string();
+    assert!(found.contains("is too deep") && found.contains("one directory too many"), "{found}");
+}
+
+/// Else a wrong path would plan the removal of everything.
+#[test]
+fn a_directory_without_a_file_is_not_the_wish_to_have_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path(), "notes.txt", "");
+    let found = load(dir.path()).unwrap_err().to_string();
+    assert!(found.starts_with(".:1:1: holds no .yaml or .yml file; "), "{found}");
+    write(dir.path(), "nothing.yaml", "");
+    assert_eq!(load(dir.path()), Ok(Wanted::default()));
+}
