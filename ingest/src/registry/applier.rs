@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::entity::OPENED_KEY;
 use super::judge::judge;
+use super::load::{load, read_through};
 use super::memory::Memory;
-use super::replica::{Replica, read_up_to};
 use super::{ChangeSet, Digest, Error, Fault, Name, Outcome, Refusal, Snapshot, Topics, Verdict};
 use crate::log::{
     EventLog, GroupOffsets, NewRecord, Partition, ReadLimit, Reader, Record, Transaction, Writer,
@@ -30,13 +30,18 @@ pub struct Applier {
 }
 
 impl Applier {
-    /// Makes the topics, fences every earlier applier and reads what is accepted.
+    /// Makes the topics, reads what is accepted and fences every earlier applier.
     ///
     /// # Errors
-    /// [`Error::Log`]; [`Error::Damaged`] if the accepted entities are not what
-    /// the last change set left: an applier does not build on what is not whole.
+    /// [`Error::Log`]; [`Error::Unread`]; [`Error::Damaged`] if the accepted
+    /// entities are not what the last change set left: an applier does not build
+    /// on what is not whole. One that cannot read, as of an older release, fences
+    /// nobody.
     pub async fn open(log: &Arc<dyn EventLog>, topics: Topics) -> Result<Self, Error> {
         topics.create(&**log).await?;
+        let damaged = |detail| Error::damaged(&topics.entities, detail);
+        let mut loaded = load(&**log, &topics.entities).await?;
+        loaded.replica.whole().map_err(damaged)?;
         let writer_id = &topics.applier;
         let mut writer = log.writer(writer_id).await.map_err(Error::log("fence appliers"))?;
 
@@ -46,12 +51,12 @@ impl Applier {
         let transaction = Transaction { records: records.into(), offsets: Vec::new() };
         let appended = writer.commit(transaction).await.map_err(Error::log("open the applier"))?;
 
-        let mut replica = Replica::default();
+        let (mut replica, next) = (loaded.replica, loaded.next);
         let take = |record: &Record| {
             replica.take(record);
         };
-        read_whole(log, &topics.entities, appended[0].offset, take).await?;
-        let damaged = |detail| Error::Damaged { topic: topics.entities.topic.to_string(), detail };
+        let span = (next, appended[0].offset);
+        read_through(&mut *loaded.reader, &topics.entities, span, PATIENCE, take).await?;
         let now = replica.whole().map_err(damaged)?.clone();
 
         let mut memory = Memory::default();
@@ -62,7 +67,12 @@ impl Applier {
                 memory.remember(&verdict, value.to_vec().into());
             }
         };
-        read_whole(log, &topics.verdicts, appended[1].offset, take).await?;
+        let failed = || Error::log("read verdicts");
+        let first = log.bounds(&topics.verdicts).await.map_err(failed())?.first;
+        let from = vec![(topics.verdicts.clone(), first)];
+        let mut verdicts = log.reader(from).await.map_err(failed())?;
+        let span = (first, appended[1].offset);
+        read_through(&mut *verdicts, &topics.verdicts, span, PATIENCE, take).await?;
 
         let start = next_proposal(&**log, &topics).await?;
         let from = vec![(topics.proposals.clone(), start)];
@@ -158,21 +168,6 @@ impl Applier {
             }
         }
     }
-}
-
-/// Reads up to `last` inclusive, or fails.
-async fn read_whole(
-    log: &Arc<dyn EventLog>,
-    partition: &Partition,
-    last: u64,
-    take: impl FnMut(&Record) + Send,
-) -> Result<(), Error> {
-    let (_, next) = read_up_to(&**log, partition, last + 1, PATIENCE, take).await?;
-    if next > last {
-        return Ok(());
-    }
-    let detail = format!("offset {last} was written, and nothing came from {next} on");
-    Err(Error::Damaged { topic: partition.topic.to_string(), detail })
 }
 
 /// The offset of the first proposal that has no verdict.

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use super::{Name, Refusal};
-use crate::log;
+use crate::log::{self, Partition};
 
 /// Why the registry could not do its work.
 #[derive(Debug, thiserror::Error)]
@@ -24,6 +24,18 @@ pub enum Error {
         topic: String,
         /// What does not fit.
         detail: String,
+    },
+    /// The log holds more than it gave in time.
+    #[error(
+        "topic {topic} could not be read to its end: nothing came at offset {next} of {end}; see that the log answers"
+    )]
+    Unread {
+        /// The topic.
+        topic: String,
+        /// The offset from which nothing came.
+        next: u64,
+        /// The offset up to which there is something.
+        end: u64,
     },
     /// The change set is refused before it is proposed. The caller's fault.
     #[error("change set {id} was not proposed: {}", .reasons[0])]
@@ -54,6 +66,14 @@ impl Error {
         move |source| Self::Log { action, source }
     }
 
+    pub(super) fn damaged(partition: &Partition, detail: String) -> Self {
+        Self::Damaged { topic: partition.topic.to_string(), detail }
+    }
+
+    pub(super) fn unread(partition: &Partition, next: u64, end: u64) -> Self {
+        Self::Unread { topic: partition.topic.to_string(), next, end }
+    }
+
     /// Whether another applier has taken over.
     pub fn is_fenced(&self) -> bool {
         matches!(self, Self::Log { source: log::Error::Fenced(_), .. })
@@ -63,7 +83,7 @@ impl Error {
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Log { source, .. } => source.is_retryable(),
-            Self::NoVerdict { .. } => true,
+            Self::NoVerdict { .. } | Self::Unread { .. } => true,
             Self::Damaged { .. } | Self::Invalid { .. } | Self::Spent => false,
         }
     }

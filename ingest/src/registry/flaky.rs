@@ -24,12 +24,27 @@ pub(super) struct FlakyLog {
 struct Faults {
     random: fastrand::Rng,
     percent: u8,
+    stall: Stall,
+}
+
+/// Gives nothing for `reads` reads, after each reader has given `after` records.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Stall {
+    pub(super) after: usize,
+    pub(super) reads: usize,
 }
 
 impl FlakyLog {
     pub(super) fn new(log: Arc<dyn EventLog>, seed: u64, percent: u8) -> Self {
-        let faults = Faults { random: fastrand::Rng::with_seed(seed), percent };
+        let random = fastrand::Rng::with_seed(seed);
+        let faults = Faults { random, percent, stall: Stall::default() };
         Self { log, faults: Arc::new(Mutex::new(faults)) }
+    }
+
+    pub(super) fn stalling(log: Arc<dyn EventLog>, stall: Stall) -> Self {
+        let flaky = Self::new(log, 0, 0);
+        flaky.faults.lock().stall = stall;
+        flaky
     }
 
     fn fails(&self) -> bool {
@@ -71,7 +86,9 @@ impl EventLog for FlakyLog {
     }
 
     async fn reader(&self, from: Vec<(Partition, u64)>) -> Result<Box<dyn Reader>> {
-        Ok(Box::new(Sips { reader: self.log.reader(from).await?, rest: VecDeque::new() }))
+        let reader = self.log.reader(from).await?;
+        let faults = self.faults.clone();
+        Ok(Box::new(Sips { reader, rest: VecDeque::new(), given: 0, faults }))
     }
 
     async fn trim(&self, partition: &Partition, before: u64) -> Result<()> {
@@ -101,12 +118,27 @@ impl EventLog for FlakyLog {
 struct Sips {
     reader: Box<dyn Reader>,
     rest: VecDeque<Batch>,
+    given: usize,
+    faults: Arc<Mutex<Faults>>,
+}
+
+impl Sips {
+    fn stalls(&self) -> bool {
+        let stall = &mut self.faults.lock().stall;
+        let stalls = self.given >= stall.after && stall.reads > 0;
+        stall.reads -= usize::from(stalls);
+        stalls
+    }
 }
 
 #[async_trait]
 impl Reader for Sips {
     async fn next(&mut self, limit: ReadLimit) -> Result<Option<Batch>> {
         tokio::task::yield_now().await;
+        if self.stalls() {
+            tokio::time::sleep(limit.wait).await;
+            return Ok(None);
+        }
         if self.rest.is_empty() {
             let Some(batch) = self.reader.next(limit).await? else { return Ok(None) };
             let Batch { partition, records, next: end } = batch;
@@ -119,6 +151,7 @@ impl Reader for Sips {
                 last.next = end;
             }
         }
+        self.given += 1;
         Ok(self.rest.pop_front())
     }
 }

@@ -58,6 +58,7 @@ mod flaky;
 mod json;
 mod judge;
 pub mod kind;
+mod load;
 mod memory;
 #[cfg(test)]
 mod model;

@@ -13,8 +13,8 @@ use super::{
     Applier, Change, ChangeSet, EntityKey, Json, Kind, Name, Outcome, Snapshot, Topics, Verdict,
     View,
 };
-use crate::log::EventLog;
 use crate::log::embedded::EmbeddedLog;
+use crate::log::{EventLog, ReadLimit};
 
 const NOW: Duration = Duration::from_millis(1);
 
@@ -120,12 +120,15 @@ fn random_set(random: &mut Rng, model: &Model, number: usize) -> ChangeSet {
 }
 
 async fn verdicts(log: &dyn EventLog, topics: &Topics) -> Vec<Verdict> {
-    let end = log.bounds(&topics.verdicts).await.unwrap().end;
+    let bounds = log.bounds(&topics.verdicts).await.unwrap();
+    let from = vec![(topics.verdicts.clone(), bounds.first)];
+    let mut reader = log.reader(from).await.unwrap();
     let mut found = Vec::new();
-    let take = |record: &crate::log::Record| {
-        found.extend(serde_json::from_slice(record.value.as_deref().unwrap()).ok());
-    };
-    super::replica::read_up_to(log, &topics.verdicts, end, NOW, take).await.unwrap();
+    let limit = ReadLimit { wait: NOW, ..ReadLimit::default() };
+    while let Some(batch) = reader.next(limit).await.unwrap() {
+        let values = batch.records.iter().map(|record| record.value.as_deref().unwrap());
+        found.extend(values.filter_map(|value| serde_json::from_slice(value).ok()));
+    }
     found
 }
 

@@ -1,9 +1,8 @@
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use super::entity::{END_KEY, End, OPENED_KEY};
-use super::{Entity, EntityKey, Error, Snapshot};
-use crate::log::{EventLog, Partition, ReadLimit, Reader, Record};
+use super::{Entity, EntityKey, Snapshot};
+use crate::log::Record;
 
 /// The configuration as it is read, record by record.
 ///
@@ -19,6 +18,8 @@ pub(super) struct Replica {
     /// The end that was read last, if nothing came after it.
     end: Option<End>,
     started: bool,
+    /// The content's hash is of what it was before.
+    hash_is_stale: bool,
 }
 
 impl Replica {
@@ -58,14 +59,28 @@ impl Replica {
         let Some(end): Option<End> = end else { return };
         self.content.revision = end.revision;
         self.content.floors.clone_from(&end.floors);
-        self.content.rehash();
+        self.hash_is_stale = true;
         self.end = Some(end);
     }
 
-    /// The configuration, if it is whole; else why it is not.
-    pub(super) fn whole(&self) -> Result<&Snapshot, String> {
+    /// Whether the last record that counts ended a change set.
+    pub(super) fn is_at_end(&self) -> bool {
+        self.end.is_some()
+    }
+
+    /// Whether nothing of any change set was read.
+    pub(super) fn is_new(&self) -> bool {
+        !self.started
+    }
+
+    /// The configuration, if it is whole; else why it is not. Hashes it the first
+    /// time that it is asked for after a change set.
+    pub(super) fn whole(&mut self) -> Result<&Snapshot, String> {
         if let Some((key, reason)) = self.unread.first_key_value() {
             return Err(format!("record {key}: {reason}"));
+        }
+        if self.end.is_some() && std::mem::take(&mut self.hash_is_stale) {
+            self.content.rehash();
         }
         match &self.end {
             None if !self.started => Ok(&self.content),
@@ -78,34 +93,6 @@ impl Replica {
         }
     }
 }
-
-/// Reads a partition from its start up to offset `end`, and gives the reader that
-/// goes on, and the offset from which it does. That is below `end` only if nothing
-/// came for `patience`.
-pub(super) async fn read_up_to(
-    log: &dyn EventLog,
-    partition: &Partition,
-    end: u64,
-    patience: Duration,
-    mut take: impl FnMut(&Record) + Send,
-) -> Result<(Box<dyn Reader>, u64), Error> {
-    let failed = || Error::log("read what is there");
-    let mut next = log.bounds(partition).await.map_err(failed())?.first;
-    let from = vec![(partition.clone(), next)];
-    let mut reader = log.reader(from).await.map_err(failed())?;
-    while next < end {
-        // The last offset is usually a mark of Kafka's transactions, which no
-        // reader sees.
-        let wait = if next + 1 == end { patience.min(MARK_PATIENCE) } else { patience };
-        let limit = ReadLimit { wait, ..ReadLimit::default() };
-        let Some(batch) = reader.next(limit).await.map_err(failed())? else { break };
-        batch.records.iter().for_each(&mut take);
-        next = batch.next;
-    }
-    Ok((reader, next))
-}
-
-const MARK_PATIENCE: Duration = Duration::from_millis(300);
 
 #[cfg(test)]
 mod tests {
@@ -144,7 +131,8 @@ mod tests {
         let mut replica = Replica::default();
         let mut whole = vec![replica.whole().is_ok()];
         for record in &records {
-            assert_eq!(replica.take(record), replica.whole().is_ok());
+            let ends = replica.take(record);
+            assert_eq!(ends, replica.whole().is_ok());
             whole.push(replica.whole().is_ok());
         }
         assert_eq!(whole, [true, false, false, true]);

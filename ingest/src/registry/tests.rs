@@ -6,6 +6,10 @@ const PEM: &str = "-----BEGIN PRIVATE KEY-----\\nhush\\n-----END PRIVATE KEY----
 /// Reads changes, one a line: `+ kind/name spec`, `N kind/name spec` on version
 /// N, `-N kind/name`.
 fn set(changes: &str) -> ChangeSet {
+    set_called("s", changes)
+}
+
+pub(super) fn set_called(id: &str, changes: &str) -> ChangeSet {
     let change = |line: &str| {
         let mut words = line.trim().splitn(3, ' ');
         let (expected, key) = (words.next().unwrap(), words.next().unwrap());
@@ -23,7 +27,7 @@ fn set(changes: &str) -> ChangeSet {
         }
     };
     let changes = changes.lines().filter(|line| !line.trim().is_empty()).map(change).collect();
-    ChangeSet { id: "s".parse().unwrap(), author: "a".into(), message: "m".into(), changes }
+    ChangeSet { id: id.parse().unwrap(), author: "a".into(), message: "m".into(), changes }
 }
 
 fn base() -> Snapshot {

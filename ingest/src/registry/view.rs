@@ -5,12 +5,11 @@ use arc_swap::{ArcSwap, Cache};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::replica::{Replica, read_up_to};
+use super::load::{Loaded, load};
+use super::replica::Replica;
 use super::{Digest, Error, Snapshot, Topics};
 use crate::log::{EventLog, ReadLimit, Reader};
 
-/// How long loading waits for records that may be there.
-const PATIENCE: Duration = Duration::from_secs(5);
 /// How long the follower waits before it reads everything anew after a failure.
 const RELOAD_AFTER: Duration = Duration::from_secs(1);
 
@@ -59,15 +58,18 @@ impl View {
     /// Makes the topics, loads the registry and goes on following it.
     ///
     /// # Errors
-    /// [`Error::Log`]; [`Error::Damaged`] if what is there is not whole.
+    /// [`Error::Log`]; [`Error::Unread`] if the log does not give what it holds;
+    /// [`Error::Damaged`] if what is there is not whole. A node does not start
+    /// with less than there is, such as without its deny rules.
     pub async fn open(log: Arc<dyn EventLog>, topics: Topics) -> Result<Self, Error> {
         topics.create(&*log).await?;
-        let (replica, reader) = load(&*log, &topics).await?;
-        let snapshot = replica.whole().map_err(damaged(&topics))?.clone();
+        let mut loaded = load(&*log, &topics.entities).await?;
+        let damaged = |detail| Error::damaged(&topics.entities, detail);
+        let snapshot = loaded.replica.whole().map_err(damaged)?.clone();
         let (status_sender, status) = watch::channel(Status::of(&snapshot, None));
         let current = Arc::new(ArcSwap::from_pointee(snapshot));
         let publisher = Publisher { current: current.clone(), status: status_sender };
-        let task = tokio::spawn(follow(log, topics, publisher, (replica, reader)));
+        let task = tokio::spawn(follow(log, topics, publisher, loaded));
         Ok(Self { current, status, _follower: Arc::new(Follower(task)) })
     }
 
@@ -145,41 +147,19 @@ impl Publisher {
     }
 }
 
-type Loaded = (Replica, Box<dyn Reader>);
-
-async fn load(log: &dyn EventLog, topics: &Topics) -> Result<Loaded, Error> {
-    let bounds = log.bounds(&topics.entities).await.map_err(Error::log("load"))?;
-    let mut replica = Replica::default();
-    let take = |record: &_| {
-        replica.take(record);
-    };
-    let (reader, _) = read_up_to(log, &topics.entities, bounds.end, PATIENCE, take).await?;
-    Ok((replica, reader))
-}
-
-fn damaged(topics: &Topics) -> impl FnOnce(String) -> Error {
-    let topic = topics.entities.topic.to_string();
-    |detail| Error::Damaged { topic, detail }
-}
-
 /// Follows for ever. After a failure everything is read anew.
-async fn follow(
-    log: Arc<dyn EventLog>,
-    topics: Topics,
-    publisher: Publisher,
-    (mut replica, mut reader): Loaded,
-) {
+async fn follow(log: Arc<dyn EventLog>, topics: Topics, publisher: Publisher, mut loaded: Loaded) {
     loop {
-        let Err(fault) = follow_reader(&mut replica, &mut *reader, &publisher).await;
+        let Err(fault) = follow_reader(&mut loaded.replica, &mut *loaded.reader, &publisher).await;
         publisher.keep(fault);
-        (replica, reader) = loop {
+        loaded = loop {
             tokio::time::sleep(RELOAD_AFTER).await;
-            match load(&*log, &topics).await {
+            match load(&*log, &topics.entities).await {
                 Ok(loaded) => break loaded,
                 Err(error) => publisher.keep(error.to_string()),
             }
         };
-        if let Ok(snapshot) = replica.whole() {
+        if let Ok(snapshot) = loaded.replica.whole() {
             publisher.publish(snapshot);
         }
     }
