@@ -134,7 +134,7 @@ impl Applier {
     /// something.
     fn judge(&self, record: &Record) -> (Verdict, Vec<NewRecord>, Option<Snapshot>) {
         let proposal = record.offset;
-        let refused = |id: Name, digest, reasons| {
+        let refused = |id: Name, digest: Option<Digest>, reasons| {
             let outcome = Outcome::Refused { reasons };
             (Verdict { id, digest, proposal, outcome }, Vec::new(), None)
         };
@@ -145,8 +145,7 @@ impl Applier {
                 // Without serde's words, which quote what they found.
                 let what = format!("cannot be read at column {}", error.column());
                 let reason = whole_set(&what, "propose a change set of this release of weir");
-                let digest = Digest::of_parts([value]);
-                return refused(unread_id(record), digest, vec![reason]);
+                return refused(unread_id(record), None, vec![reason]);
             }
         };
         let digest = set.digest();
@@ -155,15 +154,15 @@ impl Applier {
                 return (Verdict { proposal, ..verdict }, Vec::new(), None);
             }
             let reason = whole_set("has the id of another change set", "give each set its own id");
-            return refused(set.id, digest, vec![reason]);
+            return refused(set.id, Some(digest), vec![reason]);
         }
         match judge(&self.now, &set) {
-            Err(reasons) => refused(set.id, digest, reasons),
+            Err(reasons) => refused(set.id, Some(digest), reasons),
             Ok(judged) => {
                 let entities = judged.records(&set.id);
                 let revision = judged.next.revision;
                 let outcome = Outcome::Accepted { revision, written: judged.written };
-                let verdict = Verdict { id: set.id, digest, proposal, outcome };
+                let verdict = Verdict { id: set.id, digest: Some(digest), proposal, outcome };
                 (verdict, entities, Some(judged.next))
             }
         }
@@ -197,5 +196,53 @@ impl fmt::Debug for Applier {
             .field("revision", &self.now.revision)
             .field("spent", &self.spent)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::embedded::EmbeddedLog;
+    use crate::registry::tests::set_called;
+
+    const TIER: &str = r#"+ tier/gold {"burst_requests_max": 5}"#;
+
+    async fn propose(log: &Arc<dyn EventLog>, record: NewRecord) {
+        log.append(vec![(Topics::default().proposals, record)]).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn an_applier_that_cannot_read_fences_nobody() {
+        let log: Arc<dyn EventLog> = Arc::new(EmbeddedLog::in_memory());
+        let topics = Topics::default();
+        let mut newer = Applier::open(&log, topics.clone()).await.unwrap();
+        // As an older release sees a kind that it does not know.
+        let record = NewRecord::keyed("gadget/g", &b"{}"[..]);
+        log.append(vec![(topics.entities.clone(), record)]).await.unwrap();
+        let opened = Applier::open(&log, topics.clone()).await;
+        assert!(matches!(opened, Err(Error::Damaged { .. })), "{opened:?}");
+        propose(&log, set_called("s1", TIER).encode()).await;
+        assert_eq!(newer.step(PATIENCE).await.unwrap(), 1);
+        assert_eq!(newer.now().revision(), 1);
+    }
+
+    /// Of another release, say; this one's own set of that id is still to be made.
+    #[tokio::test]
+    async fn a_set_that_cannot_be_read_does_not_take_its_id() {
+        let log: Arc<dyn EventLog> = Arc::new(EmbeddedLog::in_memory());
+        let topics = Topics::default();
+        let mut applier = Applier::open(&log, topics.clone()).await.unwrap();
+        for id in ["s1", "s2"] {
+            propose(&log, NewRecord::keyed(id, &b"{}"[..])).await;
+        }
+        while applier.step(Duration::from_millis(1)).await.unwrap() > 0 {}
+        propose(&log, set_called("s1", TIER).encode()).await;
+        applier.step(PATIENCE).await.unwrap();
+        assert_eq!(applier.now().revision(), 1);
+        // The next applier learns the same from the log.
+        let mut heir = Applier::open(&log, topics).await.unwrap();
+        propose(&log, set_called("s2", &TIER.replace("gold", "silver")).encode()).await;
+        heir.step(PATIENCE).await.unwrap();
+        assert_eq!(heir.now().revision(), 2);
     }
 }

@@ -19,13 +19,14 @@ pub(super) struct Memory {
 }
 
 impl Memory {
-    /// Remembers the first verdict on an id.
+    /// Remembers the first verdict on an id, unless it is on what nobody could read.
     pub(super) fn remember(&mut self, verdict: &Verdict, encoded: Bytes) {
+        let Some(digest) = verdict.digest else { return };
         if self.verdicts.contains_key(&verdict.id) {
             return;
         }
         self.bytes += encoded.len();
-        self.verdicts.insert(verdict.id.clone(), (verdict.digest, encoded));
+        self.verdicts.insert(verdict.id.clone(), (digest, encoded));
         self.order.push_back(verdict.id.clone());
         while self.order.len() > VERDICTS_MAX || self.bytes > BYTES_MAX {
             let Some(oldest) = self.order.pop_front() else { break };
@@ -52,7 +53,7 @@ mod tests {
         let outcome = Outcome::Refused { reasons: Vec::new() };
         for proposal in 0..=VERDICTS_MAX as u64 {
             let id = Name::new(&format!("s{proposal}")).unwrap();
-            let digest = Digest::of_parts([id.as_str().as_bytes()]);
+            let digest = Some(Digest::of_parts([id.as_str().as_bytes()]));
             let verdict = Verdict { id, digest, proposal, outcome: outcome.clone() };
             memory.remember(&verdict, verdict.encode().value.unwrap());
             let again = Verdict { proposal: 999_999, ..verdict };

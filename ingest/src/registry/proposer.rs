@@ -36,20 +36,29 @@ impl Proposer {
         let end = self.log.bounds(&self.topics.verdicts).await.map_err(failed())?.end;
         let from = vec![(self.topics.verdicts.clone(), end)];
         let mut verdicts = self.log.reader(from).await.map_err(failed())?;
-        match self.log.append(vec![(self.topics.proposals.clone(), record)]).await {
+        let proposal = match self.log.append(vec![(self.topics.proposals.clone(), record)]).await {
             Err(error) if error.outcome() == Outcome::NotWritten => return Err(failed()(error)),
             // It may be there: the verdict will tell.
-            Err(error) => tracing::warn!(id = %set.id, %error, "proposal not confirmed"),
-            Ok(_) => {}
-        }
-        match timeout_at(deadline, answer(&mut *verdicts, set)).await {
+            Err(error) => {
+                tracing::warn!(id = %set.id, %error, "proposal not confirmed");
+                None
+            }
+            Ok(appended) => appended.first().map(|appended| appended.offset),
+        };
+        match timeout_at(deadline, answer(&mut *verdicts, set, proposal)).await {
             Ok(verdict) => verdict,
             Err(_) => Err(Error::NoVerdict { id: set.id.clone(), waited: self.timeout }),
         }
     }
 }
 
-async fn answer(verdicts: &mut dyn Reader, set: &ChangeSet) -> Result<Verdict, Error> {
+/// The first verdict on this set, or on what is at the offset of its proposal: an
+/// applier that cannot read the set does not know its digest.
+async fn answer(
+    verdicts: &mut dyn Reader,
+    set: &ChangeSet,
+    proposal: Option<u64>,
+) -> Result<Verdict, Error> {
     let digest = set.digest();
     loop {
         // The set is in the log by now: what fails here leaves its outcome unknown,
@@ -63,9 +72,9 @@ async fn answer(verdicts: &mut dyn Reader, set: &ChangeSet) -> Result<Verdict, E
         };
         for record in batch.into_iter().flat_map(|batch| batch.records) {
             let value = record.value.as_deref().unwrap_or_default();
-            if record.key.as_deref() == Some(set.id.as_str().as_bytes())
-                && let Ok(verdict) = serde_json::from_slice::<Verdict>(value)
-                && verdict.digest == digest
+            if let Ok(verdict) = serde_json::from_slice::<Verdict>(value)
+                && (proposal == Some(verdict.proposal)
+                    || (verdict.id == set.id && verdict.digest == Some(digest)))
             {
                 return Ok(verdict);
             }
@@ -87,4 +96,33 @@ fn check(set: &ChangeSet, bytes: usize) -> Result<(), Error> {
     }
     let reasons = reasons.into_iter().map(|fault| Refusal { entity: None, fault }).collect();
     Err(Error::Invalid { id: set.id.clone(), reasons })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::embedded::EmbeddedLog;
+    use crate::registry::tests::set_called;
+
+    /// As an older release answers, to which a change of this one is unknown.
+    #[tokio::test]
+    async fn the_verdict_on_a_set_that_was_not_understood_is_seen() {
+        let log: Arc<dyn EventLog> = Arc::new(EmbeddedLog::in_memory());
+        let topics = Topics::default();
+        topics.create(&*log).await.unwrap();
+        let proposer = Proposer::new(log.clone(), topics.clone(), Duration::from_secs(30));
+        let set = set_called("s1", r#"+ tier/gold {"burst_requests_max": 5}"#);
+        let older = async {
+            let verdict = || {
+                let refused = crate::registry::Outcome::Refused { reasons: Vec::new() };
+                Verdict { id: set.id.clone(), digest: None, proposal: 0, outcome: refused }.encode()
+            };
+            while log.bounds(&topics.proposals).await.unwrap().end == 0 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            log.append(vec![(topics.verdicts.clone(), verdict())]).await.unwrap();
+        };
+        let (told, ()) = tokio::join!(proposer.propose(&set), older);
+        assert_eq!(told.unwrap().proposal, 0);
+    }
 }

@@ -123,7 +123,7 @@ fn a_verdict_fits_a_record_whatever_was_proposed() {
     let set = set(&format!(r#"+ upstream/{name} {{"targets": [], "balance": "{balance}"}}"#));
     let Err(reasons) = judge(&base(), &set) else { panic!("it was accepted") };
     let outcome = Outcome::Refused { reasons: vec![reasons[0].clone(); 100] };
-    let verdict = Verdict { id: set.id.clone(), digest: set.digest(), proposal: 0, outcome };
+    let verdict = Verdict { id: set.id.clone(), digest: Some(set.digest()), proposal: 0, outcome };
     let bytes = verdict.encode().bytes();
     assert!(bytes < crate::log::RECORD_BYTES_MAX, "{bytes} bytes");
 }

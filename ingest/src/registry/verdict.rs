@@ -10,8 +10,10 @@ use crate::log::NewRecord;
 pub struct Verdict {
     /// The change set's id.
     pub id: Name,
-    /// The change set's digest, which tells it from another of the same id.
-    pub digest: Digest,
+    /// The change set's digest, which tells it from another of the same id. `None`:
+    /// the applier could not read it, and the id is still free.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<Digest>,
     /// The offset of the proposal that this answers.
     pub proposal: u64,
     /// Accepted or refused.
