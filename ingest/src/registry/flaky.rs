@@ -25,6 +25,7 @@ struct Faults {
     random: fastrand::Rng,
     percent: u8,
     stall: Stall,
+    is_out_of_reach: bool,
 }
 
 /// Gives nothing for `reads` reads, after each reader has given `after` records.
@@ -37,14 +38,23 @@ pub(super) struct Stall {
 impl FlakyLog {
     pub(super) fn new(log: Arc<dyn EventLog>, seed: u64, percent: u8) -> Self {
         let random = fastrand::Rng::with_seed(seed);
-        let faults = Faults { random, percent, stall: Stall::default() };
+        let faults = Faults { random, percent, stall: Stall::default(), is_out_of_reach: false };
         Self { log, faults: Arc::new(Mutex::new(faults)) }
     }
 
     pub(super) fn stalling(log: Arc<dyn EventLog>, stall: Stall) -> Self {
         let flaky = Self::new(log, 0, 0);
-        flaky.faults.lock().stall = stall;
+        flaky.stall(stall);
         flaky
+    }
+
+    pub(super) fn stall(&self, stall: Stall) {
+        self.faults.lock().stall = stall;
+    }
+
+    /// Whether it no longer tells its bounds.
+    pub(super) fn set_out_of_reach(&self, is_out_of_reach: bool) {
+        self.faults.lock().is_out_of_reach = is_out_of_reach;
     }
 
     fn fails(&self) -> bool {
@@ -74,6 +84,9 @@ impl EventLog for FlakyLog {
     }
 
     async fn bounds(&self, partition: &Partition) -> Result<Bounds> {
+        if self.faults.lock().is_out_of_reach {
+            return Err(Error::TimedOut(Duration::from_millis(1)));
+        }
         self.log.bounds(partition).await
     }
 

@@ -4,14 +4,20 @@ use std::time::Duration;
 use arc_swap::{ArcSwap, Cache};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
+use super::entity::END_KEY;
 use super::load::{Loaded, load};
 use super::replica::Replica;
 use super::{Digest, Error, Snapshot, Topics};
-use crate::log::{EventLog, ReadLimit, Reader};
+use crate::log::{EventLog, Partition, ReadLimit, Record};
 
-/// How long the follower waits before it reads everything anew after a failure.
+/// How long the follower waits before it reads everything anew after a failure;
+/// doubled while what it reads is not whole, up to the second.
 const RELOAD_AFTER: Duration = Duration::from_secs(1);
+const RELOAD_AFTER_MAX: Duration = Duration::from_secs(30);
+/// How often the follower asks, while nothing comes, whether there is something.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// A node's picture of the registry, in memory, kept up to date.
 ///
@@ -94,7 +100,8 @@ impl View {
         self.status.borrow().clone()
     }
 
-    /// Waits until a revision is shown, as a verdict names it.
+    /// Waits until a revision is shown, as a verdict names it. That may be never:
+    /// the caller sets a timeout, and finds the reason in [`View::status`].
     ///
     /// # Errors
     /// If following has stopped, as the runtime is going down.
@@ -137,6 +144,14 @@ impl Publisher {
         self.status.send_replace(Status::of(snapshot, None));
     }
 
+    /// Shows it if there was a fault until now.
+    fn recover(&self, snapshot: &Snapshot) {
+        let was_at_fault = self.status.borrow().fault.is_some();
+        if was_at_fault {
+            self.publish(snapshot);
+        }
+    }
+
     /// Keeps what is shown, and says why.
     fn keep(&self, fault: String) {
         if self.status.borrow().fault.as_ref() == Some(&fault) {
@@ -149,41 +164,117 @@ impl Publisher {
 
 /// Follows for ever. After a failure everything is read anew.
 async fn follow(log: Arc<dyn EventLog>, topics: Topics, publisher: Publisher, mut loaded: Loaded) {
+    let mut pause = RELOAD_AFTER;
     loop {
-        let Err(fault) = follow_reader(&mut loaded.replica, &mut *loaded.reader, &publisher).await;
+        let Err(fault) = follow_reader(&*log, &topics.entities, &mut loaded, &publisher).await;
         publisher.keep(fault);
-        loaded = loop {
-            tokio::time::sleep(RELOAD_AFTER).await;
+        loop {
+            tokio::time::sleep(pause).await;
+            pause = (2 * pause).min(RELOAD_AFTER_MAX);
             match load(&*log, &topics.entities).await {
-                Ok(loaded) => break loaded,
+                Ok(anew) => {
+                    loaded = anew;
+                    break;
+                }
                 Err(error) => publisher.keep(error.to_string()),
             }
-        };
+        }
         if let Ok(snapshot) = loaded.replica.whole() {
+            pause = RELOAD_AFTER;
             publisher.publish(snapshot);
         }
     }
 }
 
-/// Publishes a snapshot where a change set ends and the content is whole.
+/// Publishes a snapshot where a change set ends and the content is whole; of the
+/// sets that end in one batch the last. While nothing comes it looks whether that
+/// is so because there is nothing.
 async fn follow_reader(
-    replica: &mut Replica,
-    reader: &mut dyn Reader,
+    log: &dyn EventLog,
+    partition: &Partition,
+    loaded: &mut Loaded,
     publisher: &Publisher,
 ) -> Result<std::convert::Infallible, String> {
+    let mut looked = Instant::now();
+    let mut is_behind = false;
     loop {
-        match reader.next(ReadLimit::default()).await.map_err(|error| error.to_string())? {
-            Some(batch) => {
-                for record in &batch.records {
-                    if replica.take(record)
-                        && let Ok(snapshot) = replica.whole()
-                    {
-                        publisher.publish(snapshot);
-                    }
-                }
-            }
-            // Everything is read: what is not whole now does not become so by reading on.
-            None => replica.whole().map(drop)?,
+        let limit = ReadLimit::default();
+        if let Some(batch) = loaded.reader.next(limit).await.map_err(|error| error.to_string())? {
+            take(&mut loaded.replica, &batch.records, publisher);
+            // A mark may follow, which no reader sees.
+            loaded.end = loaded.end.max(batch.next + 1);
+            is_behind = false;
+            continue;
         }
+        // Everything is read: what is not whole now does not become so by reading on.
+        let snapshot = loaded.replica.whole()?;
+        if looked.elapsed() < LOOK_EVERY {
+            continue;
+        }
+        looked = Instant::now();
+        match log.bounds(partition).await {
+            Err(error) => publisher.keep(format!("the log cannot be reached: {error}")),
+            Ok(bounds) if bounds.end <= loaded.end => {
+                is_behind = false;
+                publisher.recover(snapshot);
+            }
+            // Loading anew tells a reader that is stuck from marks and what was aborted.
+            Ok(bounds) if is_behind => {
+                return Err(format!("nothing comes from the log, which ends at {}", bounds.end));
+            }
+            Ok(_) => is_behind = true,
+        }
+    }
+}
+
+fn take(replica: &mut Replica, records: &[Record], publisher: &Publisher) {
+    let is_end = |record: &Record| record.key.as_deref() == Some(END_KEY);
+    let ended = records.iter().rposition(is_end).map_or(0, |last| last + 1);
+    let (ended, begun) = records.split_at(ended);
+    for record in ended {
+        replica.take(record);
+    }
+    if !ended.is_empty()
+        && let Ok(snapshot) = replica.whole()
+    {
+        publisher.publish(snapshot);
+    }
+    for record in begun {
+        replica.take(record);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::embedded::EmbeddedLog;
+    use crate::registry::Applier;
+    use crate::registry::flaky::{FlakyLog, Stall};
+    use crate::registry::tests::set_called;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_view_tells_that_its_log_is_out_of_reach_or_stuck_and_recovers() {
+        let log: Arc<dyn EventLog> = Arc::new(EmbeddedLog::in_memory());
+        let topics = Topics::default();
+        let mut applier = Applier::open(&log, topics.clone()).await.unwrap();
+        let flaky = FlakyLog::stalling(log.clone(), Stall::default());
+        let view = View::open(Arc::new(flaky.clone()), topics.clone()).await.unwrap();
+        let mut changes = view.changes();
+
+        flaky.set_out_of_reach(true);
+        changes.wait_for(|status| status.fault.is_some()).await.unwrap();
+        flaky.set_out_of_reach(false);
+        changes.wait_for(|status| status.fault.is_none()).await.unwrap();
+
+        flaky.stall(Stall { after: 0, reads: usize::MAX });
+        let set = set_called("s1", r#"+ tier/gold {"burst_requests_max": 5}"#);
+        log.append(vec![(topics.proposals.clone(), set.encode())]).await.unwrap();
+        applier.step(LOOK_EVERY).await.unwrap();
+        let stuck = changes.wait_for(|status| status.fault.is_some()).await.unwrap().clone();
+        assert!(stuck.fault.unwrap().starts_with("nothing comes from the log"));
+        assert_eq!(view.status().revision, 0);
+        flaky.stall(Stall::default());
+        let shown = view.wait_for(1).await.unwrap();
+        assert_eq!((shown.revision(), view.status().fault), (1, None));
     }
 }
