@@ -55,6 +55,7 @@ pub(super) async fn load(log: &dyn EventLog, partition: &Partition) -> Result<Lo
             loaded.next = batch.next;
             continue;
         }
+        loaded.replica.hash().await;
         let end = log.bounds(partition).await.map_err(failed())?.end;
         let has_moved = std::mem::replace(&mut loaded.end, end) != end;
         let is_settled = loaded.replica.is_at_end() && loaded.replica.whole().is_ok();
@@ -65,6 +66,7 @@ pub(super) async fn load(log: &dyn EventLog, partition: &Partition) -> Result<Lo
             return Err(Error::unread(partition, loaded.next, end));
         }
     }
+    loaded.replica.hash().await;
     Ok(loaded)
 }
 

@@ -26,9 +26,11 @@
 //!    This also passes over the holes that compaction leaves in older sets.
 //! 4. What is not whole never replaces what is: a view keeps its last good
 //!    snapshot, says why, and reads everything anew. It never goes back to an older
-//!    revision, short of a restart.
+//!    revision, short of a restart. A node that cannot read all there is does not
+//!    start, and an applier that cannot fences nobody.
 //! 5. Nothing refers to what is not there.
-//! 6. No secret is in an error, a verdict, a plan or a `Debug` output.
+//! 6. No secret is in an error, a verdict, a plan or a `Debug` output; a fault
+//!    quotes no text value, but for a word where one of a few is asked for.
 //!
 //! Verdicts have a topic of their own. In `weir.registry` every view would read
 //! them all, and a tombstone for each would have to be written in time; compacted

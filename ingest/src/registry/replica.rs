@@ -4,6 +4,9 @@ use super::entity::{END_KEY, End, OPENED_KEY};
 use super::{Entity, EntityKey, Snapshot};
 use crate::log::Record;
 
+/// So many entities are hashed off the runtime: that takes a millisecond or two.
+const MANY: usize = 5_000;
+
 /// The configuration as it is read, record by record.
 ///
 /// It is a configuration that somebody accepted only where a change set ends, and
@@ -71,6 +74,24 @@ impl Replica {
     /// Whether nothing of any change set was read.
     pub(super) fn is_new(&self) -> bool {
         !self.started
+    }
+
+    /// Hashes what a change set left, off the runtime where that takes long, so
+    /// that [`Replica::whole`] has no more to do.
+    pub(super) async fn hash(&mut self) {
+        if self.end.is_none() || !self.hash_is_stale || self.content.entities.len() < MANY {
+            return;
+        }
+        let mut content = self.content.clone();
+        let hashed = tokio::task::spawn_blocking(move || {
+            content.rehash();
+            content.config_hash
+        });
+        // It fails as the runtime goes down; then nobody waits for it any more.
+        if let Ok(hash) = hashed.await {
+            self.content.config_hash = hash;
+            self.hash_is_stale = false;
+        }
     }
 
     /// The configuration, if it is whole; else why it is not. Hashes it the first
@@ -165,5 +186,25 @@ mod tests {
         }
         let reason = replica.whole().unwrap_err();
         assert!(reason.starts_with("record application/a: hush: unknown key"), "{reason}");
+    }
+
+    /// As few have, though those are hashed elsewhere.
+    #[tokio::test]
+    async fn many_entities_have_the_hash_that_the_set_states() {
+        let entity = |i: usize| {
+            let key = EntityKey::parse(&format!("application/a{i}")).unwrap();
+            let json = Json(serde_json::from_str(r#"{"owner":"o"}"#).unwrap());
+            Entity::new(key, 1, json).unwrap()
+        };
+        let mut now = Snapshot::default();
+        (0..MANY).for_each(|i| now.put(entity(i)));
+        let mut replica = Replica { content: now.clone(), ..Replica::default() };
+        let (now, records) = records(&now, &set("s1", &[("b", None)]));
+        for record in &records {
+            replica.take(record);
+        }
+        replica.hash().await;
+        assert!(!replica.hash_is_stale);
+        assert_eq!(replica.whole(), Ok(&now));
     }
 }

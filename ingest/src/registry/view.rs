@@ -200,7 +200,7 @@ async fn follow_reader(
     loop {
         let limit = ReadLimit::default();
         if let Some(batch) = loaded.reader.next(limit).await.map_err(|error| error.to_string())? {
-            take(&mut loaded.replica, &batch.records, publisher);
+            take(&mut loaded.replica, &batch.records, publisher).await;
             // A mark may follow, which no reader sees.
             loaded.end = loaded.end.max(batch.next + 1);
             is_behind = false;
@@ -227,17 +227,18 @@ async fn follow_reader(
     }
 }
 
-fn take(replica: &mut Replica, records: &[Record], publisher: &Publisher) {
+async fn take(replica: &mut Replica, records: &[Record], publisher: &Publisher) {
     let is_end = |record: &Record| record.key.as_deref() == Some(END_KEY);
     let ended = records.iter().rposition(is_end).map_or(0, |last| last + 1);
     let (ended, begun) = records.split_at(ended);
     for record in ended {
         replica.take(record);
     }
-    if !ended.is_empty()
-        && let Ok(snapshot) = replica.whole()
-    {
-        publisher.publish(snapshot);
+    if !ended.is_empty() {
+        replica.hash().await;
+        if let Ok(snapshot) = replica.whole() {
+            publisher.publish(snapshot);
+        }
     }
     for record in begun {
         replica.take(record);

@@ -110,7 +110,6 @@ impl Loading {
     /// Lists a directory and those below it. Links are followed; depth and number
     /// of directories bound those that lead in a circle. What begins with a dot is
     /// left out: a Kubernetes mount keeps its files once more in such a directory.
-
     fn list(&mut self, root: &Path, dir: &Path, depth: usize, files: &mut Vec<PathBuf>) {
         let name = shown(root, dir);
         if depth > DEPTH_MAX {
