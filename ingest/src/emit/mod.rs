@@ -31,11 +31,7 @@
 //! Who shares an emitter? A gateway opens one per thread, each a producer of its
 //! own (`edge-1.0`, `edge-1.1`) with its own spool: nothing is shared between
 //! requests of different threads, and the lock is never waited for. The rest of a
-//! program shares one. Measured with `benches/emit.rs` on two cores, files in
-//! memory, 38 fields in 1,194 bytes, medians of three rounds: to build and encode
-//! an event 0.5 µs, to emit it 2.2 µs in all, 1.1 µs in batches of 16; two threads
-//! at once, wall time per event: 2.3 µs with one emitter, 1.1 µs with one each.
-//! One drainer takes 135,000 events a second to the embedded log.
+//! program shares one. What it costs: `docs/benchmarks.md`.
 //!
 //! The boot is the last one plus one, or the time in milliseconds if that is
 //! more: a spool that was lost with its disk must not repeat identities, since
