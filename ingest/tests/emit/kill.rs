@@ -7,10 +7,10 @@
 //! once after deduplication, with no gap.
 
 use std::collections::{BTreeMap, HashMap};
-use std::io::{BufRead, BufReader, Write};
+use std::io::Write;
 use std::num::NonZeroU32;
 use std::path::Path;
-use std::process::{Command, ExitCode, Stdio};
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +20,7 @@ use ingest::emit::{self, Emitted, Emitter, Service, TOPIC};
 use ingest::event::{EventId, Kind, Outcome, Producer, SystemClock, cloudevents};
 use ingest::log::embedded::{Config, EmbeddedLog};
 use ingest::log::{EventLog, Partition, ReadLimit, TopicSpec};
+use rig::victim;
 
 const VICTIM: &str = "WEIR_KILL_VICTIM";
 const THREADS: u64 = 3;
@@ -84,10 +85,7 @@ fn emit_without_end(emitter: &Emitter, thread: u64) -> Result<()> {
 }
 
 pub(crate) fn what_was_emitted_reaches_the_log_once() -> Result<()> {
-    let kills = match std::env::var("WEIR_KILLS") {
-        Ok(text) => text.parse().context("WEIR_KILLS is a number")?,
-        Err(_) => 10,
-    };
+    let kills = victim::kills(10)?;
     let seed = fastrand::u64(..);
     eprintln!("seed {seed}");
     let mut random = fastrand::Rng::with_seed(seed);
@@ -111,24 +109,8 @@ fn kill_once(
     random: &mut fastrand::Rng,
     said: &mut BTreeMap<EventId, String>,
 ) -> Result<()> {
-    let mut victim = Command::new(std::env::current_exe()?)
-        .env(VICTIM, dir)
-        .stdout(Stdio::piped())
-        .spawn()
-        .context("start the victim")?;
-    let output = victim.stdout.take().context("its output is a pipe")?;
-    let reader = std::thread::spawn(move || {
-        let lines = BufReader::new(output).split(b'\n');
-        lines.map_while(Result::ok).collect::<Vec<_>>()
-    });
-    std::thread::sleep(Duration::from_millis(random.u64(50..500)));
-    victim.kill()?;
-    victim.wait()?;
-    let mut lines = reader.join().map_err(|_| anyhow::anyhow!("the reader panicked"))?;
-    // The last line may have been cut off by the kill.
-    lines.pop();
-    for line in lines {
-        let line = String::from_utf8(line)?;
+    let time = Duration::from_millis(random.u64(50..500));
+    for line in victim::kill_after(VICTIM, dir, time)? {
         let (id, journey) = line.split_once(' ').context("an identity and a journey")?;
         ensure!(said.insert(id.parse()?, journey.to_owned()).is_none(), "{id} was given twice");
     }

@@ -5,9 +5,9 @@
 //! log must hold all that it said, in order, once.
 
 use std::collections::HashMap;
-use std::io::{BufRead, BufReader, Write};
+use std::io::Write;
 use std::path::Path;
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -16,6 +16,7 @@ use ingest::log::embedded::{Config, EmbeddedLog};
 use ingest::log::{
     Cleanup, EventLog, GroupOffsets, NewRecord, Partition, ReadLimit, TopicSpec, Transaction,
 };
+use rig::victim;
 
 const VICTIM: &str = "WEIR_KILL_VICTIM";
 const WRITERS: u64 = 6;
@@ -114,10 +115,7 @@ async fn held(log: &dyn EventLog) -> Result<HashMap<u64, Vec<u64>>> {
 }
 
 pub(crate) fn what_was_acknowledged_survives() -> Result<()> {
-    let kills = match std::env::var("WEIR_KILLS") {
-        Ok(text) => text.parse().context("WEIR_KILLS is a number")?,
-        Err(_) => 25,
-    };
+    let kills = victim::kills(25)?;
     let seed = fastrand::u64(..);
     eprintln!("seed {seed}");
     let mut random = fastrand::Rng::with_seed(seed);
@@ -137,28 +135,12 @@ pub(crate) fn what_was_acknowledged_survives() -> Result<()> {
 
 /// Starts a victim, kills it after a while, and answers what it had said.
 fn kill_once(dir: &Path, random: &mut fastrand::Rng) -> Result<Vec<(u64, u64, u64)>> {
-    let mut victim: Child = Command::new(std::env::current_exe()?)
-        .env(VICTIM, dir)
-        .stdout(Stdio::piped())
-        .spawn()
-        .context("start the victim")?;
-    let output = victim.stdout.take().context("its output is a pipe")?;
-    let reader = std::thread::spawn(move || {
-        let lines = BufReader::new(output).split(b'\n');
-        lines.map_while(Result::ok).collect::<Vec<_>>()
-    });
-    std::thread::sleep(Duration::from_millis(random.u64(30..400)));
-    victim.kill()?;
-    victim.wait()?;
-    let lines = reader.join().map_err(|_| anyhow::anyhow!("the reader panicked"))?;
+    let time = Duration::from_millis(random.u64(30..400));
     let mut acknowledged = Vec::new();
-    for line in lines {
-        let line = String::from_utf8(line)?;
+    for line in victim::kill_after(VICTIM, dir, time)? {
         let numbers: Vec<u64> = line.split(' ').map(str::parse).collect::<Result<_, _>>()?;
-        // A line that was cut off by the kill was not said.
-        if let [writer, number, offset] = numbers[..] {
-            acknowledged.push((writer, number, offset));
-        }
+        let [writer, number, offset] = numbers[..] else { bail!("the victim said {line:?}") };
+        acknowledged.push((writer, number, offset));
     }
     Ok(acknowledged)
 }

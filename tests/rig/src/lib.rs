@@ -23,6 +23,7 @@ mod guarded;
 mod installed;
 mod kafka;
 mod ports;
+pub mod victim;
 
 pub use guarded::Guarded;
 pub use kafka::Kafka;
