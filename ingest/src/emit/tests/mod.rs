@@ -107,7 +107,8 @@ impl Running {
     /// Ends the service where it is; nothing of it is at work afterwards.
     async fn kill(self) {
         self.task.abort();
-        let _ = self.task.await;
+        let ended = self.task.await;
+        assert!(ended.is_err_and(|error| error.is_cancelled()), "the service ended by itself");
         while Arc::strong_count(&self.spool) > self.others {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
