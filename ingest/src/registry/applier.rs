@@ -6,7 +6,10 @@ use super::entity::OPENED_KEY;
 use super::judge::judge;
 use super::load::{load, read_through};
 use super::memory::Memory;
-use super::{ChangeSet, Digest, Error, Fault, Name, Outcome, Refusal, Snapshot, Topics, Verdict};
+use super::{
+    ChangeSet, DeepCheck, Digest, Error, Fault, Name, Outcome, Refusal, Snapshot, Topics, Verdict,
+    no_deep_check,
+};
 use crate::log::{
     EventLog, GroupOffsets, NewRecord, Partition, ReadLimit, Reader, Record, Transaction, Writer,
 };
@@ -25,6 +28,7 @@ pub struct Applier {
     proposals: Box<dyn Reader>,
     now: Snapshot,
     memory: Memory,
+    check: DeepCheck,
     /// A commit failed: whether it was made, only the log knows.
     spent: bool,
 }
@@ -78,7 +82,13 @@ impl Applier {
         let from = vec![(topics.proposals.clone(), start)];
         let proposals = log.reader(from).await.map_err(Error::log("read proposals"))?;
         tracing::info!(revision = now.revision, proposal = start, "registry applier opened");
-        Ok(Self { topics, writer, proposals, now, memory, spent: false })
+        Ok(Self { topics, writer, proposals, now, memory, check: no_deep_check, spent: false })
+    }
+
+    /// Judges by a deep check too.
+    #[must_use]
+    pub fn checking(self, check: DeepCheck) -> Self {
+        Self { check, ..self }
     }
 
     /// Judges the proposals that are there, or come within `wait`. Answers how many.
@@ -156,7 +166,7 @@ impl Applier {
             let reason = whole_set("has the id of another change set", "give each set its own id");
             return refused(set.id, Some(digest), vec![reason]);
         }
-        match judge(&self.now, &set) {
+        match judge(&self.now, &set, self.check) {
             Err(reasons) => refused(set.id, Some(digest), reasons),
             Ok(judged) => {
                 let entities = judged.records(&set.id);

@@ -21,11 +21,8 @@ pub struct Fault {
 }
 
 impl Fault {
-    pub(super) fn new(
-        path: impl Into<String>,
-        what: impl Into<String>,
-        mend: impl Into<String>,
-    ) -> Self {
+    /// A fault; texts beyond 400 bytes are cut.
+    pub fn new(path: impl Into<String>, what: impl Into<String>, mend: impl Into<String>) -> Self {
         Self { path: cut(path.into()), what: cut(what.into()), mend: cut(mend.into()) }
     }
 }

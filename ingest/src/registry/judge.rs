@@ -4,7 +4,8 @@ use super::change::{SET_BYTES_MAX, SPEC_BYTES_MAX};
 use super::fault::FAULTS_MAX;
 use super::snapshot::ENTITIES_MAX;
 use super::{
-    Change, ChangeSet, Entity, EntityKey, Fault, Faults, Json, Name, Refusal, Snapshot, Written,
+    Change, ChangeSet, DeepCheck, Entity, EntityKey, Fault, Faults, Json, Name, Refusal, Snapshot,
+    Written,
 };
 use crate::log::NewRecord;
 
@@ -28,7 +29,11 @@ impl Judged {
 
 /// Judges a change set against a configuration. A pure function, so that a plan
 /// says beforehand what the applier will say.
-pub(super) fn judge(now: &Snapshot, set: &ChangeSet) -> Result<Judged, Vec<Refusal>> {
+pub(super) fn judge(
+    now: &Snapshot,
+    set: &ChangeSet,
+    check: DeepCheck,
+) -> Result<Judged, Vec<Refusal>> {
     let mut refusals = Refusals::default();
     let mut faults = Faults::default();
     set.check(&mut faults);
@@ -64,7 +69,7 @@ pub(super) fn judge(now: &Snapshot, set: &ChangeSet) -> Result<Judged, Vec<Refus
                 next.remove(&key);
                 written.push(Written { entity: key, version: None });
             }
-            Change::Put { spec, .. } => match read(&key, version, spec) {
+            Change::Put { spec, .. } => match read(&key, version, spec, check) {
                 Err(faults) => refusals.all(Some(&key), faults),
                 Ok(entity) => {
                     next.put(entity);
@@ -109,13 +114,20 @@ fn check_version(now: &Snapshot, change: &Change, key: &EntityKey) -> Result<u64
     Err(Fault::new("", what, mend))
 }
 
-fn read(key: &EntityKey, version: u64, spec: &Json) -> Result<Entity, Vec<Fault>> {
+fn read(
+    key: &EntityKey,
+    version: u64,
+    spec: &Json,
+    check: DeepCheck,
+) -> Result<Entity, Vec<Fault>> {
     let bytes = serde_json::to_vec(spec).map_or(0, |json| json.len());
     if bytes > SPEC_BYTES_MAX {
         let mend = format!("keep it to {SPEC_BYTES_MAX}");
         return Err(vec![Fault::new("", format!("has {bytes} bytes"), mend)]);
     }
-    Entity::new(key.clone(), version, spec.clone())
+    let entity = Entity::new(key.clone(), version, spec.clone())?;
+    check(&entity.spec)?;
+    Ok(entity)
 }
 
 /// Refuses what would refer to nothing: by what is written, or by what stays

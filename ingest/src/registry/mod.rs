@@ -28,7 +28,8 @@
 //!    snapshot, says why, and reads everything anew. It never goes back to an older
 //!    revision, short of a restart. A node that cannot read all there is does not
 //!    start, and an applier that cannot fences nobody.
-//! 5. Nothing refers to what is not there.
+//! 5. Nothing refers to what is not there, and what only a role can read was found
+//!    right by the check that the role gives the applier.
 //! 6. No secret is in an error, a verdict, a plan or a `Debug` output; a fault
 //!    quotes no text value, but for a word where one of a few is asked for.
 //!
@@ -51,6 +52,7 @@
 
 mod applier;
 mod change;
+mod deep_check;
 mod entity;
 mod error;
 mod fault;
@@ -77,6 +79,7 @@ mod view;
 
 pub use applier::Applier;
 pub use change::{CHANGES_MAX, Change, ChangeSet, SET_BYTES_MAX, SPEC_BYTES_MAX};
+pub use deep_check::{DeepCheck, no_deep_check};
 pub use entity::Entity;
 pub use error::Error;
 pub use fault::{Fault, Faults};

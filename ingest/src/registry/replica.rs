@@ -119,7 +119,7 @@ impl Replica {
 mod tests {
     use super::*;
     use crate::log::{Headers, LogTime, NewRecord};
-    use crate::registry::{Change, ChangeSet, Json, Kind, Name, judge};
+    use crate::registry::{Change, ChangeSet, Json, Kind, Name, judge, no_deep_check};
 
     fn set(id: &str, changes: &[(&str, Option<u64>)]) -> ChangeSet {
         let put = |(name, expected): &(&str, Option<u64>)| Change::Put {
@@ -134,7 +134,8 @@ mod tests {
     }
 
     fn records(now: &Snapshot, set: &ChangeSet) -> (Snapshot, Vec<Record>) {
-        let judged = judge::judge(now, set).unwrap_or_else(|refusals| panic!("{}", refusals[0]));
+        let judged = judge::judge(now, set, no_deep_check)
+            .unwrap_or_else(|refusals| panic!("{}", refusals[0]));
         let record = |new: NewRecord| Record {
             offset: 0,
             time: LogTime(0),

@@ -2,7 +2,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::applier::next_proposal;
-use super::{Applier, Error, Topics};
+use super::{Applier, DeepCheck, Error, Topics};
 use crate::log::EventLog;
 
 /// A proposal that has waited so long has no applier.
@@ -23,10 +23,10 @@ const DAMAGED_PAUSE: Duration = Duration::from_secs(60);
 /// whose applier was fenced stands by: it takes over only when a proposal waits
 /// and nobody judges it. Two that take over at once are still safe, the log lets
 /// one of them commit.
-pub async fn run_applier(log: Arc<dyn EventLog>, topics: Topics) {
+pub async fn run_applier(log: Arc<dyn EventLog>, topics: Topics, check: DeepCheck) {
     let mut pause = PAUSE_RESET;
     loop {
-        let Err(error) = apply(&log, &topics, &mut pause).await;
+        let Err(error) = apply(&log, &topics, check, &mut pause).await;
         if error.is_fenced() {
             tracing::info!("another registry applier has taken over; standing by");
             tokio::time::sleep(LOOK).await;
@@ -51,9 +51,10 @@ fn pause_after(error: &Error, last: Duration) -> Duration {
 async fn apply(
     log: &Arc<dyn EventLog>,
     topics: &Topics,
+    check: DeepCheck,
     pause: &mut Duration,
 ) -> Result<std::convert::Infallible, Error> {
-    let mut applier = Applier::open(log, topics.clone()).await?;
+    let mut applier = Applier::open(log, topics.clone()).await?.checking(check);
     loop {
         applier.step(LOOK).await?;
         *pause = PAUSE_RESET;

@@ -1,5 +1,5 @@
 use super::judge::judge;
-use super::{Change, ChangeSet, EntityKey, Json, Outcome, Snapshot, Verdict};
+use super::{Change, ChangeSet, EntityKey, Json, Outcome, Snapshot, Verdict, no_deep_check};
 
 const PEM: &str = "-----BEGIN PRIVATE KEY-----\\nhush\\n-----END PRIVATE KEY-----";
 
@@ -38,14 +38,14 @@ fn base() -> Snapshot {
         + api/orders {"context": "/o", "version": "v1", "upstream": "orders", "tiers": ["gold"], "resources": [{"methods": ["GET"], "path": "/"}]}
         + subscription/s1 {"api": "orders", "application": "shop", "tier": "gold"}
     "#;
-    judge(&Snapshot::default(), &set(base))
+    judge(&Snapshot::default(), &set(base), no_deep_check)
         .map(|judged| judged.next)
         .unwrap_or_else(|refusals| panic!("{}", refusals[0]))
 }
 
 /// What is said of changes on the base; nothing if they are accepted.
 fn check(changes: &str, expected: &[&str]) {
-    let found = match judge(&base(), &set(changes)) {
+    let found = match judge(&base(), &set(changes), no_deep_check) {
         Ok(_) => Vec::new(),
         Err(refusals) => refusals.iter().map(ToString::to_string).collect(),
     };
@@ -110,7 +110,7 @@ fn a_secret_is_neither_in_a_refusal_nor_in_a_debug_output() {
     };
     check(&spec("active"), &[]);
     check(&spec("hush"), &["key/k: state: is not a right value; give next, active, retired"]);
-    let judged = judge(&base(), &set(&spec("active"))).map(|judged| judged.next);
+    let judged = judge(&base(), &set(&spec("active")), no_deep_check).map(|judged| judged.next);
     assert!(!format!("{:?}", judged.unwrap_or_default()).contains("hush"));
 }
 
@@ -121,7 +121,7 @@ fn a_verdict_fits_a_record_whatever_was_proposed() {
     // What JSON escapes takes six bytes.
     let balance = "\\u0001".repeat(10_000);
     let set = set(&format!(r#"+ upstream/{name} {{"targets": [], "balance": "{balance}"}}"#));
-    let Err(reasons) = judge(&base(), &set) else { panic!("it was accepted") };
+    let Err(reasons) = judge(&base(), &set, no_deep_check) else { panic!("it was accepted") };
     let outcome = Outcome::Refused { reasons: vec![reasons[0].clone(); 100] };
     let verdict = Verdict { id: set.id.clone(), digest: Some(set.digest()), proposal: 0, outcome };
     let bytes = verdict.encode().bytes();
@@ -137,7 +137,8 @@ fn a_name_that_comes_back_starts_above_what_was_removed() {
         "-2 tier/gold",
         r#"+ tier/gold {"burst_requests_max": 6}"#,
     ] {
-        now = judge(&now, &set(changes)).map(|judged| judged.next).unwrap_or_default();
+        now =
+            judge(&now, &set(changes), no_deep_check).map(|judged| judged.next).unwrap_or_default();
     }
     let gold = now.entity(&EntityKey::parse("tier/gold").unwrap()).unwrap();
     assert_eq!((gold.version, now.revision()), (3, 5));
@@ -146,9 +147,9 @@ fn a_name_that_comes_back_starts_above_what_was_removed() {
 #[test]
 fn the_hash_is_of_the_content_and_specs_are_ready_to_use() {
     let now = base();
-    let same = judge(&now, &set(r#"1 tier/gold {"burst_requests_max": 5}"#));
+    let same = judge(&now, &set(r#"1 tier/gold {"burst_requests_max": 5}"#), no_deep_check);
     assert_eq!(same.map(|judged| judged.next.config_hash()).ok(), Some(now.config_hash()));
-    let other = judge(&now, &set(r#"1 tier/gold {"burst_requests_max": 6}"#));
+    let other = judge(&now, &set(r#"1 tier/gold {"burst_requests_max": 6}"#), no_deep_check);
     assert_ne!(other.map(|judged| judged.next.config_hash()).ok(), Some(now.config_hash()));
 
     let api: &super::kind::Api = now.get(&"orders".parse().unwrap()).unwrap();

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use ingest::log::{NewRecord, ReadLimit};
 use ingest::registry::{
-    Applier, ChangeSet, Error, Outcome, Proposer, Topics, Verdict, View, run_applier,
+    Applier, ChangeSet, Error, Outcome, Proposer, Topics, Verdict, View, no_deep_check, run_applier,
 };
 
 use crate::world::{Case, PATIENCE, World, put, set};
@@ -77,7 +77,7 @@ fn revision(verdict: &Verdict) -> Result<u64> {
 async fn what_is_accepted_is_there_after_reopening(mut world: World) -> Result<()> {
     let view = View::open(world.log.clone(), world.topics.clone()).await?;
     ensure!(view.status().revision == 0);
-    let applier = tokio::spawn(run_applier(world.log.clone(), world.topics.clone()));
+    let applier = tokio::spawn(run_applier(world.log.clone(), world.topics.clone(), no_deep_check));
     let accepted = world.proposer().propose(&tier("s1", None, 5)).await?;
     let shown = view.wait_for(revision(&accepted)?).await?;
     let refused = world.proposer().propose(&tier("s2", None, 6)).await?;
@@ -102,12 +102,12 @@ async fn what_is_accepted_is_there_after_reopening(mut world: World) -> Result<(
 }
 
 async fn a_set_is_made_once_however_often_it_is_proposed(world: World) -> Result<()> {
-    let applier = tokio::spawn(run_applier(world.log.clone(), world.topics.clone()));
+    let applier = tokio::spawn(run_applier(world.log.clone(), world.topics.clone(), no_deep_check));
     let first = world.proposer().propose(&tier("s1", None, 5)).await?;
     applier.abort();
     drop(applier.await);
     // The next applier knows the verdict from the log.
-    let applier = tokio::spawn(run_applier(world.log.clone(), world.topics.clone()));
+    let applier = tokio::spawn(run_applier(world.log.clone(), world.topics.clone(), no_deep_check));
     let second = world.proposer().propose(&tier("s1", None, 5)).await?;
     ensure!(second.outcome == first.outcome && second.proposal != first.proposal, "{second:?}");
     let other = world.proposer().propose(&tier("s1", None, 6)).await?;
@@ -119,7 +119,7 @@ async fn a_set_is_made_once_however_often_it_is_proposed(world: World) -> Result
     drop(applier.await);
     let unknown = impatient.propose(&tier("s2", Some(1), 7)).await;
     ensure!(matches!(unknown, Err(Error::NoVerdict { .. })), "{unknown:?}");
-    tokio::spawn(run_applier(world.log.clone(), world.topics.clone()));
+    tokio::spawn(run_applier(world.log.clone(), world.topics.clone(), no_deep_check));
     let told = world.proposer().propose(&tier("s2", Some(1), 7)).await?;
     ensure!(revision(&told)? == 2);
     ensure!(verdicts(&world, 5).await?.len() == 5, "one for each proposal");
@@ -145,7 +145,7 @@ async fn a_fenced_applier_changes_nothing(world: World) -> Result<()> {
 }
 
 async fn a_standby_takes_over(world: World) -> Result<()> {
-    let run = || tokio::spawn(run_applier(world.log.clone(), world.topics.clone()));
+    let run = || tokio::spawn(run_applier(world.log.clone(), world.topics.clone(), no_deep_check));
     let nodes = [run(), run()];
     for i in 0..4 {
         let expected = (i > 0).then_some(i);
@@ -186,7 +186,7 @@ async fn an_unreadable_proposal_is_refused_and_stops_nothing(world: World) -> Re
 }
 
 async fn a_view_is_right_after_compaction(world: World) -> Result<()> {
-    let applier = tokio::spawn(run_applier(world.log.clone(), world.topics.clone()));
+    let applier = tokio::spawn(run_applier(world.log.clone(), world.topics.clone(), no_deep_check));
     let follower = View::open(world.log.clone(), world.topics.clone()).await?;
     let targets = |i: u64| {
         let target = |j| format!(r#"{{"url":"http://host-{i}-{j}:8080/{}"}}"#, "x".repeat(600));

@@ -7,7 +7,8 @@ use serde_json::Value;
 
 use super::locate::locate;
 use crate::registry::fault::nearest;
-use crate::registry::{BadName, Entity, EntityKey, Fault, Json, Kind, Name};
+use crate::registry::kind::Source;
+use crate::registry::{BadName, DeepCheck, Entity, EntityKey, Fault, Json, Kind, Name};
 
 const FILES_MAX: usize = 10_000;
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
@@ -72,8 +73,8 @@ impl std::error::Error for FileErrors {}
 /// Everything that is wrong in them; nothing is taken from a directory that has
 /// an error. That there is no such file is one: a wrong path or an empty mount
 /// must not read as the wish to have nothing.
-pub fn load(dir: &Path) -> Result<Wanted, FileErrors> {
-    let mut loading = Loading::default();
+pub fn load(dir: &Path, check: DeepCheck) -> Result<Wanted, FileErrors> {
+    let mut loading = Loading::new(check);
     let mut files = Vec::new();
     loading.list(dir, dir, 0, &mut files);
     files.sort();
@@ -99,14 +100,18 @@ pub fn load(dir: &Path) -> Result<Wanted, FileErrors> {
     if loading.errors.is_empty() { Ok(loading.wanted) } else { Err(FileErrors(loading.errors)) }
 }
 
-#[derive(Default)]
 struct Loading {
+    check: DeepCheck,
     wanted: Wanted,
     errors: Vec<FileError>,
     directories: usize,
 }
 
 impl Loading {
+    fn new(check: DeepCheck) -> Self {
+        Self { check, wanted: Wanted::default(), errors: Vec::new(), directories: 0 }
+    }
+
     /// Lists a directory and those below it. Links are followed; depth and number
     /// of directories bound those that lead in a circle. What begins with a dot is
     /// left out: a Kubernetes mount keeps its files once more in such a directory.
@@ -172,11 +177,16 @@ impl Loading {
                     return;
                 }
                 Ok(serde_norway::Value::Null) => {}
-                Ok(value) => match read(value) {
+                Ok(value) => match read(value, self.check) {
                     Err(faults) => faults.into_iter().for_each(|fault| {
                         self.fail(file, place(&fault.path), fault);
                     }),
-                    Ok((key, json)) => self.add(file, place(""), key, json),
+                    Ok((key, mut json)) => {
+                        if key.kind == Kind::Route {
+                            add_source(&mut json, file, |path| place(path).0);
+                        }
+                        self.add(file, place(""), key, json);
+                    }
                 },
             }
         }
@@ -200,7 +210,7 @@ fn shown(root: &Path, path: &Path) -> String {
 
 /// Reads a document, and says everything that is wrong with it. Nothing shows a
 /// value, which may be a secret in the wrong place, but for a kind or a spec's own.
-fn read(document: serde_norway::Value) -> Result<(EntityKey, Json), Vec<Fault>> {
+fn read(document: serde_norway::Value, check: DeepCheck) -> Result<(EntityKey, Json), Vec<Fault>> {
     const KEYS: [&str; 3] = ["kind", "name", "spec"];
     let fault = |path: &str, what: &str, mend: &str| Fault::new(path, what, mend);
     let Ok(Value::Object(mut fields)) = serde_json::to_value(document) else {
@@ -237,7 +247,7 @@ fn read(document: serde_norway::Value) -> Result<(EntityKey, Json), Vec<Fault>> 
         }
     });
     if let (Some(kind), Some(spec)) = (kind, &spec)
-        && let Err(found) = kind.read(spec)
+        && let Err(found) = kind.read(spec).and_then(|(spec, _)| check(&spec))
     {
         faults.extend(found.into_iter().map(|fault| {
             let dot = if fault.path.is_empty() { "" } else { "." };
@@ -252,6 +262,19 @@ fn read(document: serde_norway::Value) -> Result<(EntityKey, Json), Vec<Fault>> 
         }
         _ => Err(faults),
     }
+}
+
+/// Writes into a route where each of its steps stands, for the faults of its runs.
+fn add_source(json: &mut Json, file: &str, line: impl Fn(&str) -> usize) {
+    let steps = json.0.get("steps").and_then(Value::as_array).map_or(0, Vec::len);
+    let lines = (0..steps).map(|i| {
+        let path = format!("steps[{i}]");
+        let line = line(&format!("spec.{path}"));
+        (path, u32::try_from(line).unwrap_or(u32::MAX))
+    });
+    let source = Source { file: file.to_owned(), lines: lines.collect() };
+    let source = serde_json::to_value(source).expect("names and numbers are JSON");
+    json.0.insert("source".to_owned(), source);
 }
 
 fn read_kind(kind: &Value) -> Result<Kind, Fault> {

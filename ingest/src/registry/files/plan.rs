@@ -6,7 +6,9 @@ use serde_json::Value;
 
 use super::Wanted;
 use crate::registry::judge::judge;
-use crate::registry::{Change, ChangeSet, EntityKey, Json, Kind, Name, Refusal, Snapshot};
+use crate::registry::{
+    Change, ChangeSet, EntityKey, Json, Kind, Name, Refusal, Snapshot, no_deep_check,
+};
 
 /// What becomes of an entity that no file speaks of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -133,7 +135,8 @@ impl Plan {
         }
         let id = Name::new("plan").expect("letters are a name");
         let set = self.change_set(id, "plan".to_owned(), "plan".to_owned());
-        judge(snapshot, &set).err().unwrap_or_default()
+        // The deep check was made when the files were read.
+        judge(snapshot, &set, no_deep_check).err().unwrap_or_default()
     }
 }
 

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use super::*;
-use crate::registry::{Change, ChangeSet, Snapshot, judge};
+use crate::registry::{Change, ChangeSet, Snapshot, judge, no_deep_check};
 
 fn bad_dir() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src/registry/files/bad")
@@ -21,7 +21,10 @@ fn every_bad_file_is_refused_in_its_words() {
         cases += 1;
         let dir = tempfile::tempdir().unwrap();
         std::fs::copy(&path, dir.path().join(path.file_name().unwrap())).unwrap();
-        let found = format!("{}\n", load(dir.path()).expect_err(&path.display().to_string()));
+        let found = format!(
+            "{}\n",
+            load(dir.path(), no_deep_check).expect_err(&path.display().to_string())
+        );
         assert!(!found.contains("hush"), "{}: {found}", path.display());
         let expected = path.with_extension("txt");
         if std::env::var_os("WEIR_BLESS").is_some() {
@@ -47,7 +50,9 @@ fn change_set(plan: &Plan) -> ChangeSet {
 
 fn apply(plan: &Plan, now: &Snapshot) -> Snapshot {
     assert_eq!(plan.refusals(now), []);
-    judge::judge(now, &change_set(plan)).map(|judged| judged.next).unwrap_or_else(|_| panic!())
+    judge::judge(now, &change_set(plan), no_deep_check)
+        .map(|judged| judged.next)
+        .unwrap_or_else(|_| panic!())
 }
 
 #[test]
@@ -61,7 +66,7 @@ fn a_directory_is_planned_applied_and_then_as_wanted() {
     );
     write(dir.path(), "key.yaml", &key);
     write(dir.path(), "notes.txt", "not: [yaml");
-    let wanted = load(dir.path()).unwrap();
+    let wanted = load(dir.path(), no_deep_check).unwrap();
     let place = &wanted.entities.values().last().unwrap().1;
     assert_eq!(place.to_string(), "apis/orders.yaml:1:1");
 
@@ -81,7 +86,7 @@ fn a_directory_is_planned_applied_and_then_as_wanted() {
         &upstream.replace("'}]", "', weight: 2}, {url: 'http://b'}]"),
     );
     write(dir.path(), "key.yaml", &key.replace("active", "retired").replace("hush", "hush2"));
-    let wanted = load(dir.path()).unwrap();
+    let wanted = load(dir.path(), no_deep_check).unwrap();
     let second = plan(&wanted, &now, Missing::Remove);
     assert_eq!(
         second.to_string(),
@@ -115,7 +120,7 @@ fn a_plan_tells_beforehand_what_would_be_refused() {
     let dir = tempfile::tempdir().unwrap();
     let text = "kind: application\nname: shop\nspec: {owner: me, tier: gold}\n";
     write(dir.path(), "shop.yaml", text);
-    let plan = plan(&load(dir.path()).unwrap(), &Snapshot::default(), Missing::Keep);
+    let plan = plan(&load(dir.path(), no_deep_check).unwrap(), &Snapshot::default(), Missing::Keep);
     let refusals = plan.refusals(&Snapshot::default());
     assert_eq!(
         refusals[0].to_string(),
@@ -142,12 +147,12 @@ fn a_mount_of_links_is_read_once() {
     link("..2026", "..data").unwrap();
     link("..data/tiers.yaml", "tiers.yaml").unwrap();
     link("..data/more", "more").unwrap();
-    let wanted = load(dir.path()).unwrap();
+    let wanted = load(dir.path(), no_deep_check).unwrap();
     let places: Vec<_> = wanted.entities.values().map(|(_, place)| place.to_string()).collect();
     assert_eq!(places, ["tiers.yaml:1:1", "more/tiers.yaml:1:1"]);
 
     link("nowhere.yaml", "lost.yaml").unwrap();
-    let found = load(dir.path()).unwrap_err().to_string();
+    let found = load(dir.path(), no_deep_check).unwrap_err().to_string();
     assert!(found.starts_with("lost.yaml:1:1: cannot be read: "), "{found}");
 }
 
@@ -158,7 +163,7 @@ fn links_in_a_circle_come_to_an_end() {
     for name in ["a", "b", "c"] {
         std::os::unix::fs::symlink(".", dir.path().join(name)).unwrap();
     }
-    let found = load(dir.path()).unwrap_err().to_string();
+    let found = load(dir.path(), no_deep_check).unwrap_err().to_string();
     assert!(found.contains("is too deep") && found.contains("one directory too many"), "{found}");
 }
 
@@ -167,8 +172,8 @@ fn links_in_a_circle_come_to_an_end() {
 fn a_directory_without_a_file_is_not_the_wish_to_have_nothing() {
     let dir = tempfile::tempdir().unwrap();
     write(dir.path(), "notes.txt", "");
-    let found = load(dir.path()).unwrap_err().to_string();
+    let found = load(dir.path(), no_deep_check).unwrap_err().to_string();
     assert!(found.starts_with(".:1:1: holds no .yaml or .yml file; "), "{found}");
     write(dir.path(), "nothing.yaml", "");
-    assert_eq!(load(dir.path()), Ok(Wanted::default()));
+    assert_eq!(load(dir.path(), no_deep_check), Ok(Wanted::default()));
 }

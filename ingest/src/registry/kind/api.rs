@@ -1,5 +1,6 @@
 use serde::{Deserialize, Serialize};
 
+use super::network::check_network;
 use super::{Kind, KindSpec, Name, Reference};
 use crate::registry::Faults;
 
@@ -9,13 +10,24 @@ use crate::registry::Faults;
 pub struct Api {
     /// The path under which it is reached, as `/orders`.
     pub context: String,
-    /// Its version, as callers name it.
+    /// Its version, as callers name it: the segment after the context, as in
+    /// `/orders/1.0`, 1 to 32 letters, digits, dots, hyphens and underscores.
     pub version: String,
+    /// Whether callers reach it without naming a version too, as `/orders`.
+    #[serde(default)]
+    pub default_version: bool,
     /// Where it stands in its life.
     #[serde(default)]
     pub lifecycle: Lifecycle,
     /// Who answers: an upstream.
     pub upstream: Name,
+    /// A tier that limits all callers of the API together.
+    #[serde(default)]
+    pub tier: Option<Name>,
+    /// The networks that callers may come from, 0 to 1,000, as `192.0.2.0/24`;
+    /// none: from anywhere.
+    #[serde(default)]
+    pub allow: Vec<String>,
     /// The tiers that subscriptions may choose from, 0 to 20.
     #[serde(default)]
     pub tiers: Vec<Name>,
@@ -38,8 +50,12 @@ pub struct Api {
 pub struct Resource {
     /// The methods, 1 to 7.
     pub methods: Vec<Method>,
-    /// The path below the context, a template as `/orders/{id}`.
+    /// The path below context and version, a template as `/orders/{id}`. `/*` at
+    /// its end stands for whatever follows, also nothing.
     pub path: String,
+    /// The operation's id in the API's document, 1 to 256 bytes.
+    #[serde(default)]
+    pub operation: Option<String>,
     /// The scopes of which a token needs one, 0 to 20; none: any token will do.
     #[serde(default)]
     pub scopes: Vec<String>,
@@ -114,6 +130,14 @@ impl KindSpec for Api {
             faults.add("context", "is not a fixed path", "give a path as /orders");
         }
         faults.text("version", &self.version, 32);
+        let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+        if !self.version.chars().all(is_part) || self.version.starts_with('.') {
+            faults.add("version", "does not fit into a path", "give it as 1.0 or v2");
+        }
+        faults.count("allow", self.allow.len(), 0, 1_000);
+        for (i, cidr) in self.allow.iter().enumerate().take(1_000) {
+            check_network(faults, &format!("allow[{i}]"), cidr);
+        }
         faults.count("tiers", self.tiers.len(), 0, 20);
         faults.count("authentication", self.authentication.len(), 1, 5);
         if self.authentication.len() > 1 && self.authentication.contains(&Authentication::None) {
@@ -134,7 +158,9 @@ impl KindSpec for Api {
     fn references(&self) -> Vec<Reference> {
         let tiers = self.tiers.iter().enumerate();
         let resources = self.resources.iter().enumerate();
+        let tier = self.tier.iter();
         std::iter::once(Reference::new("upstream", Kind::Upstream, &self.upstream))
+            .chain(tier.map(|tier| Reference::new("tier", Kind::Tier, tier)))
             .chain(tiers.map(|(i, tier)| Reference::new(format!("tiers[{i}]"), Kind::Tier, tier)))
             .chain(resources.filter_map(|(i, resource)| {
                 let tier = resource.tier.as_ref()?;
@@ -148,9 +174,17 @@ impl Resource {
     fn validate(&self, i: usize, faults: &mut Faults) {
         let at = |field: &str| format!("resources[{i}].{field}");
         faults.count(at("methods"), self.methods.len(), 1, 7);
-        check_path(faults, &at("path"), &self.path);
-        if !is_template(&self.path) {
+        let fixed = self.path.strip_suffix("/*").unwrap_or(&self.path);
+        if !fixed.is_empty() {
+            check_path(faults, &at("path"), fixed);
+        }
+        if !is_template(fixed) {
             faults.add(at("path"), "braces do not enclose a whole segment", "write /orders/{id}");
+        } else if fixed.contains('*') {
+            faults.add(at("path"), "has a star before its end", "write /* at the end, or no star");
+        }
+        if let Some(operation) = &self.operation {
+            faults.text(at("operation"), operation, 256);
         }
         faults.count(at("scopes"), self.scopes.len(), 0, 20);
         for (j, scope) in self.scopes.iter().enumerate().take(20) {

@@ -15,14 +15,62 @@ pub struct Application {
     /// A tier that limits the whole application.
     #[serde(default)]
     pub tier: Option<Name>,
+    /// What it proves itself by as an OAuth2 client whose id is the application's
+    /// name: 0 to 10, so that an old one and its successor hold side by side.
+    #[serde(default)]
+    pub secrets: Vec<ClientSecret>,
+    /// The scopes that it may ask for, 0 to 100.
+    #[serde(default)]
+    pub scopes: Vec<String>,
     /// Where the authorization code may be sent, 0 to 20 addresses, compared as
     /// they are written (RFC 9700, section 2.1).
     #[serde(default)]
     pub redirect_urls: Vec<String>,
 }
 
+/// A client secret. Only its hash is known here: a secret is 32 random bytes that
+/// the key manager makes, so that a plain hash of it cannot be guessed back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClientSecret {
+    /// SHA-256 of the secret, 64 lower-case hexadecimal digits.
+    pub sha256: String,
+    /// Which keys of the application it belongs to.
+    #[serde(default)]
+    pub environment: Environment,
+}
+
+/// Which of an application's keys are used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Environment {
+    /// The real thing.
+    #[default]
+    Production,
+    /// For trying out.
+    Sandbox,
+}
+
 impl KindSpec for Application {
     fn validate(&self, faults: &mut Faults) {
+        faults.count("secrets", self.secrets.len(), 0, 10);
+        for (i, secret) in self.secrets.iter().enumerate().take(10) {
+            let is_digit = |byte: u8| byte.is_ascii_digit() || matches!(byte, b'a'..=b'f');
+            if secret.sha256.len() != 64 || !secret.sha256.bytes().all(is_digit) {
+                let mend = "give 64 lower-case hexadecimal digits, as `weir keys secret` prints";
+                faults.add(format!("secrets[{i}].sha256"), "is not a SHA-256 hash", mend);
+            }
+        }
+        faults.count("scopes", self.scopes.len(), 0, 100);
+        for (i, scope) in self.scopes.iter().enumerate().take(100) {
+            let at = format!("scopes[{i}]");
+            faults.text(at.as_str(), scope, 128);
+            // RFC 6749, section 3.3.
+            let is_token = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\');
+            if !scope.bytes().all(is_token) {
+                faults.add(at, "is not a scope", "leave out spaces, quotes and backslashes");
+            }
+        }
         faults.text("owner", &self.owner, 256);
         if let Some(description) = &self.description {
             faults.text("description", description, 1_024);

@@ -1,7 +1,6 @@
-use std::net::IpAddr;
-
 use serde::{Deserialize, Serialize};
 
+use super::network::check_network;
 use super::{Kind, KindSpec, Name, Reference};
 use crate::registry::Faults;
 
@@ -38,12 +37,8 @@ impl KindSpec for DenyRule {
         if self.matches == Match::default() {
             faults.add("match", "would deny everybody", "give at least one of its keys");
         }
-        if let Some(cidr) = &self.matches.cidr
-            && !is_network(cidr)
-        {
-            let mend =
-                "give an address and a prefix length, as 192.0.2.0/24, no bits beyond it set";
-            faults.add("match.cidr", "is not a network", mend);
+        if let Some(cidr) = &self.matches.cidr {
+            check_network(faults, "match.cidr", cidr);
         }
         let texts = [
             ("match.user", &self.matches.user),
@@ -63,17 +58,5 @@ impl KindSpec for DenyRule {
             .map(|name| Reference::new("match.application", Kind::Application, name))
             .chain(api.map(|name| Reference::new("match.api", Kind::Api, name)))
             .collect()
-    }
-}
-
-/// Whether a text is a network (RFC 4632, section 3.1), its host bits all zero.
-fn is_network(text: &str) -> bool {
-    let Some((address, length)) = text.split_once('/') else { return false };
-    let (Ok(address), Ok(length)) = (address.parse::<IpAddr>(), length.parse::<u32>()) else {
-        return false;
-    };
-    match address {
-        IpAddr::V4(v4) => length <= 32 && v4.to_bits().checked_shl(length).unwrap_or(0) == 0,
-        IpAddr::V6(v6) => length <= 128 && v6.to_bits().checked_shl(length).unwrap_or(0) == 0,
     }
 }

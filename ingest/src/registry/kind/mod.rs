@@ -7,7 +7,10 @@ mod api;
 mod application;
 mod deny_rule;
 mod key;
+mod network;
 mod parse;
+mod queue;
+mod route;
 mod subscription;
 mod tier;
 mod upstream;
@@ -18,9 +21,11 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 pub use self::api::{Api, Authentication, Lifecycle, Method, Resource};
-pub use self::application::Application;
+pub use self::application::{Application, ClientSecret, Environment};
 pub use self::deny_rule::{DenyRule, Match};
 pub use self::key::{Algorithm, Key, KeyState, Secret};
+pub use self::queue::{Deliver, OnExhausted, Queue, Retry};
+pub use self::route::{From, FromHttp, Route, Source, Step};
 pub use self::subscription::{Subscription, SubscriptionState};
 pub use self::tier::{Quota, Tier};
 pub use self::upstream::{Balance, HealthCheck, Target, Upstream};
@@ -100,6 +105,8 @@ kinds! {
     Application "application",
     DenyRule "deny_rule",
     Key "key",
+    Queue "queue",
+    Route "route",
     Subscription "subscription",
     Tier "tier",
     Upstream "upstream",

@@ -1,0 +1,1 @@
+//! The gateway: what clients call; with the key manager and the API manager.

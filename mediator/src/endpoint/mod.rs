@@ -1,0 +1,3 @@
+//! How messages come in and go out: one folder per transport.
+
+pub mod http;

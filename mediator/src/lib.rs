@@ -1,0 +1,4 @@
+//! What happens to a message between its caller and its target: routes, and
+//! reliable delivery.
+
+pub mod endpoint;
