@@ -1,11 +1,12 @@
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::locate::locate;
+use super::openapi;
 use crate::registry::fault::nearest;
 use crate::registry::kind::Source;
 use crate::registry::{BadName, DeepCheck, Entity, EntityKey, Fault, Json, Kind, Name};
@@ -74,7 +75,7 @@ impl std::error::Error for FileErrors {}
 /// an error. That there is no such file is one: a wrong path or an empty mount
 /// must not read as the wish to have nothing.
 pub fn load(dir: &Path, check: DeepCheck) -> Result<Wanted, FileErrors> {
-    let mut loading = Loading::new(check);
+    let mut loading = Loading::new(dir, check);
     let mut files = Vec::new();
     loading.list(dir, dir, 0, &mut files);
     files.sort();
@@ -88,11 +89,7 @@ pub fn load(dir: &Path, check: DeepCheck) -> Result<Wanted, FileErrors> {
     }
     for path in files {
         let name = shown(dir, &path);
-        let text = std::fs::metadata(&path).and_then(|metadata| match metadata.len() {
-            0..=FILE_BYTES_MAX => std::fs::read_to_string(&path),
-            bytes => Err(std::io::Error::other(format!("{bytes} bytes, of {FILE_BYTES_MAX}"))),
-        });
-        match text {
+        match read_text(&path) {
             Ok(text) => loading.file(&name, &text),
             Err(error) => loading.unread(&name, &error),
         }
@@ -101,6 +98,7 @@ pub fn load(dir: &Path, check: DeepCheck) -> Result<Wanted, FileErrors> {
 }
 
 struct Loading {
+    root: PathBuf,
     check: DeepCheck,
     wanted: Wanted,
     errors: Vec<FileError>,
@@ -108,8 +106,9 @@ struct Loading {
 }
 
 impl Loading {
-    fn new(check: DeepCheck) -> Self {
-        Self { check, wanted: Wanted::default(), errors: Vec::new(), directories: 0 }
+    fn new(root: &Path, check: DeepCheck) -> Self {
+        let root = root.to_owned();
+        Self { root, check, wanted: Wanted::default(), errors: Vec::new(), directories: 0 }
     }
 
     /// Lists a directory and those below it. Links are followed; depth and number
@@ -177,17 +176,58 @@ impl Loading {
                     return;
                 }
                 Ok(serde_norway::Value::Null) => {}
-                Ok(value) => match read(value, self.check) {
-                    Err(faults) => faults.into_iter().for_each(|fault| {
-                        self.fail(file, place(&fault.path), fault);
-                    }),
-                    Ok((key, mut json)) => {
-                        if key.kind == Kind::Route {
-                            add_source(&mut json, file, |path| place(path).0);
+                Ok(value) if is_openapi(&value) => {}
+                Ok(mut value) => {
+                    match self.expand(file, &mut value).and_then(|()| read(value, self.check)) {
+                        Err(faults) => faults.into_iter().for_each(|fault| {
+                            self.fail(file, place(&fault.path), fault);
+                        }),
+                        Ok((key, mut json)) => {
+                            if key.kind == Kind::Route {
+                                add_source(&mut json, file, |path| place(path).0);
+                            }
+                            self.add(file, place(""), key, json);
                         }
-                        self.add(file, place(""), key, json);
                     }
-                },
+                }
+            }
+        }
+    }
+
+    /// Puts the resources of an API's document in the place of its name. What is
+    /// wrong in that document is told as being there; what is answered is empty then.
+    fn expand(&mut self, file: &str, value: &mut serde_norway::Value) -> Result<(), Vec<Fault>> {
+        let is_api = value.get("kind").and_then(|kind| kind.as_str()) == Some(Kind::Api.as_str());
+        let spec = value.get_mut("spec").and_then(|spec| spec.as_mapping_mut());
+        let Some(spec) = spec.filter(|spec| is_api && spec.contains_key("openapi")) else {
+            return Ok(());
+        };
+        let fault = |what: &str, mend: &str| vec![Fault::new("spec.openapi", what, mend)];
+        if spec.contains_key("resources") {
+            return Err(fault("stands beside resources", "leave out one of the two"));
+        }
+        let named = spec.remove("openapi");
+        let Some(named) = named.as_ref().and_then(|named| named.as_str()) else {
+            return Err(fault("is not a file's name", "name the document, a file beside this one"));
+        };
+        let beside = Path::new(file).parent().unwrap_or(Path::new(""));
+        let Some(path) = below(&beside.join(named)) else {
+            let mend = "name a file of the configuration's directory";
+            return Err(fault("leads out of the directory", mend));
+        };
+        let text = read_text(&self.root.join(&path))
+            .map_err(|error| fault(&format!("cannot be read: {error}"), "name the document"))?;
+        match openapi::resources(&text) {
+            Err(faults) => {
+                for (at, fault) in faults {
+                    self.fail(&path.display().to_string(), at, fault);
+                }
+                Err(Vec::new())
+            }
+            Ok(resources) => {
+                let resources = serde_norway::to_value(resources).expect("JSON is YAML");
+                spec.insert("resources".into(), resources);
+                Ok(())
             }
         }
     }
@@ -200,6 +240,33 @@ impl Loading {
         let place = Place { file: file.to_owned(), line: at.0, column: at.1 };
         self.wanted.entities.insert(key, (json, place));
     }
+}
+
+fn read_text(path: &Path) -> std::io::Result<String> {
+    match std::fs::metadata(path)?.len() {
+        0..=FILE_BYTES_MAX => std::fs::read_to_string(path),
+        bytes => Err(std::io::Error::other(format!("{bytes} bytes, of {FILE_BYTES_MAX}"))),
+    }
+}
+
+/// Whether a document is an API's description, which an entity may name.
+fn is_openapi(document: &serde_norway::Value) -> bool {
+    let has = |key: &str| document.get(key).is_some();
+    (has("openapi") || has("swagger")) && !has("kind")
+}
+
+/// A path without its dots; none if it leads upwards out of where it begins.
+fn below(path: &Path) -> Option<PathBuf> {
+    let mut clean = PathBuf::new();
+    for component in path.components() {
+        match component {
+            Component::Normal(name) => clean.push(name),
+            Component::CurDir => {}
+            Component::ParentDir if clean.pop() => {}
+            _ => return None,
+        }
+    }
+    Some(clean)
 }
 
 /// A path from the directory on; `.` for itself.

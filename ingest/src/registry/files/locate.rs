@@ -11,7 +11,15 @@ use serde::de::{DeserializeSeed, Error, IgnoredAny, MapAccess, SeqAccess, Visito
 pub(super) fn locate(document: serde_norway::Deserializer<'_>, path: &str) -> (usize, usize) {
     let segments: Vec<&str> =
         path.split(['.', '[', ']']).filter(|segment| !segment.is_empty()).collect();
-    let failed = Along(&segments).deserialize(document).err();
+    locate_segments(document, &segments)
+}
+
+/// As [`locate`], by the keys and indices of the path.
+pub(super) fn locate_segments(
+    document: serde_norway::Deserializer<'_>,
+    segments: &[&str],
+) -> (usize, usize) {
+    let failed = Along(segments).deserialize(document).err();
     let location = failed.and_then(|error| error.location());
     location.map_or((1, 1), |location| (location.line(), location.column()))
 }

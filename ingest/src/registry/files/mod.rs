@@ -9,6 +9,10 @@
 //! parted by `---`. All errors of all files are reported at once. A secret is
 //! never shown: a plan says that it changes, not from what to what.
 //!
+//! An `api` may name its OpenAPI document, a file beside it, in the place of its
+//! resources: `openapi: orders.openapi.yaml`. Such documents are no entities, and
+//! are passed over where they lie among the files.
+//!
 //! Links are followed, as a mounted ConfigMap consists of them; what begins with
 //! a dot is left out. A directory without one file is an error, not the wish to
 //! have nothing.
@@ -17,6 +21,7 @@
 
 mod load;
 mod locate;
+mod openapi;
 mod plan;
 #[cfg(test)]
 mod tests;

@@ -7,7 +7,7 @@ use super::*;
 use crate::registry::{Change, ChangeSet, Snapshot, judge, no_deep_check};
 
 fn bad_dir() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("src/registry/files/bad")
+    Path::new(&std::env::var("CARGO_MANIFEST_DIR").unwrap()).join("src/registry/files/bad")
 }
 
 #[test]
@@ -176,4 +176,72 @@ fn a_directory_without_a_file_is_not_the_wish_to_have_nothing() {
     assert!(found.starts_with(".:1:1: holds no .yaml or .yml file; "), "{found}");
     write(dir.path(), "nothing.yaml", "");
     assert_eq!(load(dir.path(), no_deep_check), Ok(Wanted::default()));
+}
+
+const API: &str =
+    "kind: api\nname: orders\nspec:\n  context: /orders\n  version: '1'\n  upstream: orders\n";
+
+#[test]
+fn an_api_takes_its_resources_from_its_document() {
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path(), "apis/orders.yaml", &format!("{API}  openapi: ../docs/orders.yaml\n"));
+    let document = "openapi: 3.0.3\npaths:\n  /{id}:\n    get: {operationId: getOrder}\n";
+    write(dir.path(), "docs/orders.yaml", document);
+    let wanted = load(dir.path(), no_deep_check).unwrap();
+    let (json, _) = wanted.entities.values().next().unwrap();
+    let expected =
+        serde_json::json!([{"methods": ["GET"], "path": "/{id}", "operation": "getOrder"}]);
+    assert_eq!((wanted.entities.len(), &json.0["resources"]), (1, &expected));
+    assert!(!json.0.contains_key("openapi"));
+}
+
+#[test]
+fn a_bad_document_of_an_api_is_told_in_its_own_place() {
+    let check = |openapi: &str, document: &str, expected: &str| {
+        let dir = tempfile::tempdir().unwrap();
+        write(dir.path(), "orders.yaml", &format!("{API}  openapi: {openapi}\n"));
+        write(dir.path(), "orders.openapi.yaml", document);
+        assert_eq!(load(dir.path(), no_deep_check).unwrap_err().to_string(), expected);
+    };
+    let document = "openapi: 3.0.3\npaths: {}\n";
+    check(
+        "orders.openapi.yaml",
+        document,
+        "orders.openapi.yaml:2:1: paths: holds no operation; give at least one path and method",
+    );
+    check(
+        "missing.yaml",
+        document,
+        "orders.yaml:7:3: spec.openapi: cannot be read: No such file or directory (os error 2); \
+         name the document",
+    );
+    check(
+        "../orders.openapi.yaml",
+        document,
+        "orders.yaml:7:3: spec.openapi: leads out of the directory; name a file of the \
+         configuration's directory",
+    );
+    check(
+        "{a: b}",
+        document,
+        "orders.yaml:7:3: spec.openapi: is not a file's name; name the document, a file beside \
+         this one",
+    );
+}
+
+#[test]
+fn a_route_knows_where_its_steps_stand_and_is_checked_by_its_role() {
+    let dir = tempfile::tempdir().unwrap();
+    let route = "kind: route\nname: r\nspec:\n  from: {http: {methods: [GET], path: /r}}\n  \
+                 steps:\n  - respond: {}\n  # why\n  - {id: x, fault: {}}\n";
+    write(dir.path(), "routes/r.yaml", route);
+    let wanted = load(dir.path(), no_deep_check).unwrap();
+    let (json, _) = wanted.entities.values().next().unwrap();
+    let source =
+        serde_json::json!({"file": "routes/r.yaml", "lines": {"steps[0]": 6, "steps[1]": 8}});
+    assert_eq!(json.0["source"], source);
+    let refuse: crate::registry::DeepCheck =
+        |_| Err(vec![crate::registry::Fault::new("steps[1].fault", "is empty", "give a message")]);
+    let found = load(dir.path(), refuse).unwrap_err().to_string();
+    assert_eq!(found, "routes/r.yaml:8:13: spec.steps[1].fault: is empty; give a message");
 }

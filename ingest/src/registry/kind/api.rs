@@ -59,6 +59,10 @@ pub struct Resource {
     /// The scopes of which a token needs one, 0 to 20; none: any token will do.
     #[serde(default)]
     pub scopes: Vec<String>,
+    /// How callers of this resource prove who they are, where it is not as for the
+    /// whole API; 1 to 5 ways, any of which will do.
+    #[serde(default)]
+    pub authentication: Option<Vec<Authentication>>,
     /// A tier that limits this resource by itself.
     #[serde(default)]
     pub tier: Option<Name>,
@@ -139,14 +143,7 @@ impl KindSpec for Api {
             check_network(faults, &format!("allow[{i}]"), cidr);
         }
         faults.count("tiers", self.tiers.len(), 0, 20);
-        faults.count("authentication", self.authentication.len(), 1, 5);
-        if self.authentication.len() > 1 && self.authentication.contains(&Authentication::None) {
-            faults.add(
-                "authentication",
-                "`none` among others",
-                "give `none` alone, or leave it out",
-            );
-        }
+        check_authentication(faults, "authentication", &self.authentication);
         faults.range("timeout_ms", self.timeout_ms, 1, 600_000);
         faults.range("body_bytes_max", self.body_bytes_max, 0, 1024 * 1024 * 1024);
         faults.count("resources", self.resources.len(), 1, 1_000);
@@ -183,6 +180,9 @@ impl Resource {
         } else if fixed.contains('*') {
             faults.add(at("path"), "has a star before its end", "write /* at the end, or no star");
         }
+        if let Some(ways) = &self.authentication {
+            check_authentication(faults, &at("authentication"), ways);
+        }
         if let Some(operation) = &self.operation {
             faults.text(at("operation"), operation, 256);
         }
@@ -190,6 +190,13 @@ impl Resource {
         for (j, scope) in self.scopes.iter().enumerate().take(20) {
             faults.text(format!("resources[{i}].scopes[{j}]"), scope, 128);
         }
+    }
+}
+
+fn check_authentication(faults: &mut Faults, at: &str, ways: &[Authentication]) {
+    faults.count(at, ways.len(), 1, 5);
+    if ways.len() > 1 && ways.contains(&Authentication::None) {
+        faults.add(at, "`none` among others", "give `none` alone, or leave it out");
     }
 }
 
