@@ -1,1 +1,3 @@
 //! The gateway: what clients call; with the key manager and the API manager.
+
+pub mod manager;

@@ -303,10 +303,6 @@ paths:
             "path:",
             &["2:1: paths: is missing, or not a mapping; give the paths of the API"],
         );
-        check(
-            "  /open:",
-            " /open:",
-            &["16:2: did not find expected key; mend the YAML or JSON"],
-        );
+        check("  /open:", " /open:", &["16:2: did not find expected key; mend the YAML or JSON"]);
     }
 }

@@ -140,6 +140,16 @@ codes! {
     /// The message is larger than a queue takes.
     MessageTooLarge = "message_too_large" 413 Refused "the message is too large to be stored";
 
+    // Administration.
+    /// No such entity, or no such kind.
+    EntityNotFound = "entity_not_found" 404 ClientError "there is no such entity";
+    /// Somebody changed the configuration since the plan was made.
+    RevisionChanged = "revision_changed" 409 ClientError "the configuration was changed meanwhile; plan again";
+    /// The change set was refused, and nothing was changed.
+    ChangeRefused = "change_refused" 422 Refused "the change was refused";
+    /// Whether the change was made is not known; the same id tells.
+    VerdictMissing = "verdict_missing" 503 Unavailable "no verdict came in time; send it again with the same id";
+
     // Weir itself.
     /// The event of the request could not be kept, so the request is not taken.
     EventsUnavailable = "events_unavailable" 503 Unavailable "the gateway takes no requests at the moment";

@@ -1,0 +1,207 @@
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ingest::emit;
+use ingest::event::{Event, Kind as EventKind, Producer, SystemClock, cloudevents};
+use ingest::log::embedded::EmbeddedLog;
+use ingest::log::{EventLog, Partition, ReadLimit, TopicSpec};
+use ingest::registry::{Proposer, Topics, View, no_deep_check, run_applier};
+use serde_json::{Value, json};
+use tokio::task::JoinHandle;
+
+use super::*;
+
+const TOKEN: &str = "let-me-in";
+
+struct World {
+    log: Arc<dyn EventLog>,
+    manager: Manager,
+    parts: Parts,
+    client: reqwest::Client,
+    applier: JoinHandle<()>,
+    events: JoinHandle<()>,
+    stop: tokio::sync::watch::Sender<bool>,
+    _spool: tempfile::TempDir,
+}
+
+impl World {
+    async fn start() -> Self {
+        let log: Arc<dyn EventLog> = Arc::new(EmbeddedLog::in_memory());
+        log.create_topic(&TopicSpec::kept(emit::TOPIC, 1)).await.unwrap();
+        let topics = Topics::default();
+        let applier = tokio::spawn(run_applier(log.clone(), topics.clone(), no_deep_check));
+        let view = View::open(log.clone(), topics.clone()).await.unwrap();
+        let proposer = Proposer::new(log.clone(), topics, Duration::from_secs(10));
+        let spool = tempfile::tempdir().unwrap();
+        let producer = Producer::new("manager").unwrap();
+        let config = emit::Config::new(producer, spool.path(), NonZeroU32::MIN);
+        let (emitter, service) = emit::open(config, log.clone(), Arc::new(SystemClock)).unwrap();
+        let (stop, stopped) = tokio::sync::watch::channel(false);
+        let events = tokio::spawn(async move {
+            let mut stopped = stopped;
+            service
+                .run(async move {
+                    let _ = stopped.wait_for(|stop| *stop).await;
+                })
+                .await
+                .unwrap();
+        });
+        let parts = Parts { view, proposer, emitter, token: TokenHash::of(TOKEN) };
+        let config = Config { address: ([127, 0, 0, 1], 0).into() };
+        let manager = Manager::start(&config, parts.clone()).await.unwrap();
+        let client = reqwest::Client::new();
+        Self { log, manager, parts, client, applier, events, stop, _spool: spool }
+    }
+
+    async fn call(&self, method: http::Method, path: &str, body: &Value) -> (u16, Value) {
+        let url = format!("http://{}{path}", self.manager.address());
+        let request = self.client.request(method, url).bearer_auth(TOKEN).json(body);
+        let response = request.send().await.unwrap();
+        (response.status().as_u16(), response.json().await.unwrap())
+    }
+
+    async fn post(&self, path: &str, body: &Value) -> (u16, Value) {
+        self.call(http::Method::POST, path, body).await
+    }
+
+    async fn get(&self, path: &str) -> (u16, Value) {
+        self.call(http::Method::GET, path, &Value::Null).await
+    }
+
+    /// Stops everything, and answers the administrative events in the log.
+    async fn stop(self) -> Vec<Box<Event>> {
+        self.manager.shutdown().await;
+        self.stop.send_replace(true);
+        self.events.await.unwrap();
+        self.applier.abort();
+        let events = Partition::new(emit::TOPIC, 0);
+        let mut reader = self.log.reader(vec![(events, 0)]).await.unwrap();
+        let limit = ReadLimit { wait: Duration::from_millis(1), ..ReadLimit::default() };
+        let mut found = Vec::new();
+        while let Some(batch) = reader.next(limit).await.unwrap() {
+            let read = |record: &ingest::log::Record| {
+                let value = record.value.as_deref().unwrap();
+                Box::new(cloudevents::read(record.headers.iter(), value).unwrap())
+            };
+            found.extend(batch.records.iter().map(read));
+        }
+        found.retain(|event| event.kind == EventKind::Admin);
+        found
+    }
+}
+
+fn tier(name: &str, requests: u64) -> Value {
+    let requests = json!({"max": requests, "window_ms": 60_000});
+    json!({"kind": "tier", "name": name, "spec": {"requests": requests}})
+}
+
+#[tokio::test]
+async fn what_is_planned_is_applied_shown_and_told() {
+    let world = World::start().await;
+    let wish = json!({"entities": [tier("gold", 100), tier("silver", 10)]});
+    let (status, planned) = world.post("/admin/v1/plan", &wish).await;
+    assert_eq!((status, &planned["revision"]), (200, &json!(0)), "{planned}");
+    let text = planned["text"].as_str().unwrap();
+    assert_eq!(
+        text,
+        "+ tier/gold\n+ tier/silver\n2 to create, 0 to change, 0 to remove, 0 unchanged"
+    );
+
+    let mut apply = wish.clone();
+    apply["revision"] = json!(0);
+    let (status, applied) = world.post("/admin/v1/apply", &apply).await;
+    assert_eq!((status, &applied["revision"]), (200, &json!(1)), "{applied}");
+    let (_, gold) = world.get("/admin/v1/registry/tier/gold").await;
+    assert_eq!(gold["spec"]["requests"]["max"], 100);
+
+    // The same again changes nothing; on the old revision it is refused.
+    let (status, again) = world.post("/admin/v1/apply", &wish).await;
+    assert_eq!((status, &again["id"], &again["written"]), (200, &Value::Null, &json!([])));
+    let (status, stale) = world.post("/admin/v1/apply", &apply).await;
+    assert_eq!((status, &stale["code"]), (409, &json!("revision_changed")));
+
+    let wish = json!({"entities": [tier("gold", 200)], "missing": "remove"});
+    let (status, applied) = world.post("/admin/v1/apply", &wish).await;
+    assert_eq!(status, 200, "{applied}");
+    let (_, listing) = world.get("/admin/v1/registry?kind=tier").await;
+    assert_eq!(listing["entities"], json!({"tier/gold": 2}));
+
+    let events = world.stop().await;
+    let told: Vec<_> = events
+        .iter()
+        .map(|event| {
+            let text = |text: &Option<ingest::event::Text>| text.clone().unwrap().to_string();
+            let (action, id) = (text(&event.admin_action), text(&event.admin_entity_id));
+            (action, id, event.admin_entity_version)
+        })
+        .collect();
+    let expected = [
+        ("create", "gold", Some(1)),
+        ("create", "silver", Some(1)),
+        ("update", "gold", Some(2)),
+        ("delete", "silver", None),
+    ];
+    let expected = expected.map(|(action, id, version)| (action.into(), id.into(), version));
+    assert_eq!(told, expected);
+}
+
+#[tokio::test]
+async fn what_is_wrong_changes_nothing_and_is_told() {
+    let world = World::start().await;
+    let wish = json!({"entities": [
+        {"kind": "application", "name": "shop", "spec": {"owner": "ada", "tier": "gold"}}]});
+    let (status, refused) = world.post("/admin/v1/apply", &wish).await;
+    let detail = "application/shop: tier: tier/gold does not exist; create it first, or in the \
+                  same set";
+    assert_eq!((status, &refused["code"]), (422, &json!("change_refused")), "{refused}");
+    assert_eq!(refused["detail"], detail);
+    assert_eq!(refused["correlation_id"].as_str().map(str::len), Some(32));
+
+    let (status, bad) = world.post("/admin/v1/apply", &json!({"entitties": "hush"})).await;
+    assert_eq!((status, &bad["code"]), (400, &json!("body_invalid")));
+    assert!(!bad.to_string().contains("hush"), "{bad}");
+
+    let (status, missing) = world.get("/admin/v1/registry/tier/gold").await;
+    assert_eq!((status, &missing["code"]), (404, &json!("entity_not_found")));
+    assert_eq!(world.get("/admin/v1/registry/toy/gold").await.0, 404);
+    assert_eq!(world.get("/admin/v2").await.0, 404);
+    assert!(world.stop().await.is_empty());
+}
+
+#[tokio::test]
+async fn nobody_is_let_in_without_the_token_and_no_secret_leaves() {
+    let world = World::start().await;
+    let pem = "-----BEGIN PRIVATE KEY-----\nhush\n-----END PRIVATE KEY-----";
+    let spec = json!({"algorithm": "es256", "state": "active", "private_key_pem": pem});
+    let wish = json!({"entities": [{"kind": "key", "name": "k1", "spec": spec}]});
+    assert_eq!(world.post("/admin/v1/apply", &wish).await.0, 200);
+    let (_, key) = world.get("/admin/v1/registry/key/k1").await;
+    assert_eq!(key["spec"]["private_key_pem"], "[hidden]");
+
+    let url = format!("http://{}/admin/v1/registry", world.manager.address());
+    for token in [None, Some("let-me-out"), Some("")] {
+        let mut request = world.client.get(&url);
+        if let Some(token) = token {
+            request = request.bearer_auth(token);
+        }
+        let response = request.send().await.unwrap();
+        assert_eq!(response.status(), 401, "{token:?}");
+        assert_eq!(response.headers()["www-authenticate"], "Bearer realm=\"weir admin\"");
+        assert_eq!(response.headers()["content-type"], "application/problem+json");
+    }
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_port_in_use_is_named() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let world = World::start().await;
+    let parts = world.parts.clone();
+    let failed = Manager::start(&Config { address }, parts).await.unwrap_err().to_string();
+    let expected = format!("admin API: cannot listen on {address}: ");
+    assert!(failed.starts_with(&expected), "{failed}");
+    assert!(failed.ends_with("; free the port, or set manager.address"), "{failed}");
+    world.stop().await;
+}
