@@ -23,8 +23,10 @@ mod load;
 mod locate;
 mod openapi;
 mod plan;
+mod settings;
 #[cfg(test)]
 mod tests;
 
 pub use load::{FileError, FileErrors, Place, Wanted, load};
 pub use plan::{FieldChange, Missing, Plan, Step, plan};
+pub use settings::{Override, settings};

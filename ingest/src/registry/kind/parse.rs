@@ -1,4 +1,5 @@
-use serde_json::Value;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
 
 use super::{Json, KindSpec, Reference};
 use crate::registry::BadName;
@@ -9,17 +10,28 @@ const WORD_BYTES_MAX: usize = 64;
 
 /// Reads a spec into its struct and checks it.
 pub(super) fn read<T: KindSpec>(json: &Json) -> Result<(T, Vec<Reference>), Vec<Fault>> {
-    let value = Value::Object(json.0.clone());
-    let spec: T = serde_path_to_error::deserialize(value).map_err(|error| {
-        let path = error.path().to_string();
-        let path = if path == "." { String::new() } else { path };
-        vec![explain(&path, &error.into_inner().to_string(), !T::SECRETS.is_empty())]
-    })?;
+    let spec: T = typed(&json.0, !T::SECRETS.is_empty()).map_err(|fault| vec![fault])?;
     let mut faults = Faults::default();
     spec.validate(&mut faults);
     faults.into_result()?;
     let references = spec.references();
     Ok((spec, references))
+}
+
+/// Reads a mapping into a struct that is no entity, such as a node's settings.
+pub(in crate::registry) fn read_typed<T: DeserializeOwned>(
+    json: &Map<String, Value>,
+) -> Result<T, Fault> {
+    typed(json, false)
+}
+
+fn typed<T: DeserializeOwned>(json: &Map<String, Value>, secret: bool) -> Result<T, Fault> {
+    let value = Value::Object(json.clone());
+    serde_path_to_error::deserialize(value).map_err(|error| {
+        let path = error.path().to_string();
+        let path = if path == "." { String::new() } else { path };
+        explain(&path, &error.into_inner().to_string(), secret)
+    })
 }
 
 /// Turns serde's words into what is wrong and what would be right. Serde quotes
@@ -38,10 +50,17 @@ fn explain(path: &str, message: &str, secret: bool) -> Fault {
         if message == BadName.to_string() {
             return Fault::new(path, "is not a name", message);
         }
-        return Fault::new(path, "is not a right value", "see the documentation of this kind");
+        let is_plain = |byte: u8| byte.is_ascii_alphabetic() || byte == b' ';
+        let what = match message.bytes().all(is_plain) {
+            // A few words of a parser, such as "invalid socket address syntax".
+            true => format!("is not a right value: {message}"),
+            false => "is not a right value".to_owned(),
+        };
+        return Fault::new(path, what, "see what the documentation says of it");
     };
     let known = quoted(expected);
-    let known_text = if known.is_empty() { expected.to_owned() } else { known.join(", ") };
+    let known_text =
+        if known.is_empty() { type_name(expected).to_owned() } else { known.join(", ") };
     let mend = |word: &str| match nearest(word, known.iter().map(String::as_str)) {
         Some(near) => format!("did you mean `{near}`? known are {known_text}"),
         None => format!("known are {known_text}"),
@@ -71,6 +90,23 @@ fn explain(path: &str, message: &str, secret: bool) -> Fault {
 fn is_word(text: &str) -> bool {
     let is_part = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
     text.len() <= WORD_BYTES_MAX && text.bytes().all(is_part)
+}
+
+/// A type by the name that people know.
+fn type_name(expected: &str) -> &str {
+    match expected {
+        "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number from 0",
+        "i8" | "i16" | "i32" | "i64" | "isize" => "a whole number",
+        "a nonzero u16" | "a nonzero u32" | "a nonzero u64" | "a nonzero usize" => {
+            "a whole number from 1"
+        }
+        "a boolean" => "true or false",
+        "a string" => "a text",
+        "a sequence" => "a list",
+        "a map" => "a mapping",
+        _ if expected.starts_with("struct ") => "a mapping",
+        _ => expected,
+    }
 }
 
 /// What serde found, without its value.
@@ -121,6 +157,6 @@ mod tests {
         check("application", r#"{"owner":"me","tier":"/hush"}"#, "tier: is not a name; a name has");
         // The words that part serde's message may stand in the value.
         let parted = r#"{"targets":"hush, expected hush"}"#;
-        check("upstream", parted, "targets: is a text; give a sequence");
+        check("upstream", parted, "targets: is a text; give a list");
     }
 }
