@@ -23,7 +23,9 @@ mod guarded;
 mod installed;
 mod kafka;
 mod ports;
+mod proxy;
 pub mod victim;
 
 pub use guarded::Guarded;
 pub use kafka::Kafka;
+pub use proxy::Proxy;
