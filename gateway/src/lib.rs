@@ -1,3 +1,4 @@
 //! The gateway: what clients call; with the key manager and the API manager.
 
 pub mod manager;
+pub mod throttle;
