@@ -1,4 +1,5 @@
 //! The gateway: what clients call; with the key manager and the API manager.
 
 pub mod manager;
+pub mod auth;
 pub mod throttle;
