@@ -1,0 +1,76 @@
+//! Where a queue lives in the log.
+
+use std::num::NonZeroU32;
+
+use ingest::log::{Error, EventLog, Partition, Result, TopicSpec};
+use ingest::registry::Name;
+
+/// What stands behind a queue's name in the names of its other topics; so no
+/// queue's name ends so.
+const SUFFIXES: [&str; 3] = [".dead", ".parked", ".progress"];
+
+/// The topics of a queue, which all have as many partitions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Topics {
+    pub(crate) messages: String,
+    pub(crate) partitions: NonZeroU32,
+}
+
+impl Topics {
+    /// Makes the topics, unless they are there. A queue keeps the number of
+    /// partitions that it was made with, whatever `partitions` says later, since
+    /// a key must not move.
+    pub(crate) async fn prepare(log: &dyn EventLog, queue: &Name, partitions: u32) -> Result<Self> {
+        let messages = format!("weir.queue.{queue}");
+        if SUFFIXES.iter().any(|suffix| queue.as_str().ends_with(suffix)) {
+            let reason = format!("a queue's name does not end in {}", SUFFIXES.join(", "));
+            return Err(Error::InvalidTopic { name: messages, reason });
+        }
+        let partitions = match log.topic(&messages).await {
+            Ok(spec) => spec.partitions,
+            Err(Error::UnknownTopic(_)) => partitions,
+            Err(error) => return Err(error),
+        };
+        for spec in [
+            TopicSpec::kept(format!("{messages}.dead"), partitions),
+            TopicSpec::compacted(format!("{messages}.progress"), partitions),
+            TopicSpec::kept(messages.as_str(), partitions),
+        ] {
+            log.create_topic(&spec).await?;
+        }
+        let partitions = NonZeroU32::new(partitions).expect("a topic has a partition");
+        Ok(Self { messages, partitions })
+    }
+
+    pub(crate) fn messages(&self, index: u32) -> Partition {
+        Partition::new(self.messages.as_str(), index)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ingest::log::embedded::EmbeddedLog;
+
+    #[tokio::test]
+    async fn a_queue_keeps_the_partitions_it_was_made_with() {
+        let log = EmbeddedLog::in_memory();
+        let name = Name::new("orders").unwrap();
+        let made = Topics::prepare(&log, &name, 3).await.unwrap();
+        assert_eq!(Topics::prepare(&log, &name, 5).await.unwrap(), made);
+        assert_eq!(made.partitions.get(), 3);
+        for topic in ["", ".dead", ".progress"] {
+            let spec = log.topic(&format!("weir.queue.orders{topic}")).await.unwrap();
+            assert_eq!((spec.partitions, spec.needs_keys()), (3, topic == ".progress"));
+        }
+    }
+
+    #[tokio::test]
+    async fn no_queue_takes_the_topic_of_another() {
+        let log = EmbeddedLog::in_memory();
+        for name in ["orders.dead", "orders.progress", "orders.parked"] {
+            let refused = Topics::prepare(&log, &Name::new(name).unwrap(), 1).await;
+            assert!(matches!(refused, Err(Error::InvalidTopic { .. })), "{name}");
+        }
+    }
+}
