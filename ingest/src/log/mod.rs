@@ -289,6 +289,22 @@ pub trait Member: Send + fmt::Debug {
     /// [`Error::OutOfRange`] as for a [`Reader`].
     async fn poll(&mut self, limit: ReadLimit) -> Result<Polled>;
 
+    /// Stops reading partitions, so that the member can go on polling while it has
+    /// no room for their records. After this answers no poll tells of their
+    /// records, until [`Member::resume`], and none is lost meanwhile. It ends when
+    /// the partition is given up; partitions that are not the member's are passed
+    /// over.
+    ///
+    /// # Errors
+    /// When the log's client refuses; nothing has changed then.
+    fn pause(&mut self, partitions: &[Partition]) -> Result<()>;
+
+    /// Goes on reading paused partitions with the record where it stopped.
+    ///
+    /// # Errors
+    /// As for [`Member::pause`].
+    fn resume(&mut self, partitions: &[Partition]) -> Result<()>;
+
     /// Commits the offsets to go on from.
     ///
     /// # Errors

@@ -125,6 +125,16 @@ impl Member for EmbeddedMember {
         }
     }
 
+    fn pause(&mut self, partitions: &[Partition]) -> Result<()> {
+        self.cursors.set_paused(partitions, true);
+        Ok(())
+    }
+
+    fn resume(&mut self, partitions: &[Partition]) -> Result<()> {
+        self.cursors.set_paused(partitions, false);
+        Ok(())
+    }
+
     async fn commit(&mut self, offsets: &[(Partition, u64)]) -> Result<()> {
         let membership = Some(self.membership());
         let (group, offsets) = (self.group.clone(), offsets.to_vec());

@@ -30,11 +30,22 @@ struct Cursor {
     partition: Partition,
     key: PartitionKey,
     next: u64,
+    /// Keeps its place, and is not read.
+    is_paused: bool,
 }
 
 impl Cursors {
     pub(super) fn insert(&mut self, partition: Partition, key: PartitionKey, next: u64) {
-        self.cursors.push(Cursor { partition, key, next });
+        self.cursors.push(Cursor { partition, key, next, is_paused: false });
+    }
+
+    /// Stops reading the partitions, or goes on; those that are not here are passed over.
+    pub(super) fn set_paused(&mut self, partitions: &[Partition], is_paused: bool) {
+        for cursor in &mut self.cursors {
+            if partitions.contains(&cursor.partition) {
+                cursor.is_paused = is_paused;
+            }
+        }
     }
 
     pub(super) fn remove(&mut self, partition: &Partition) {
@@ -54,7 +65,8 @@ impl Cursors {
             // left nothing where the cursor is.
             loop {
                 let cursor = &self.cursors[at];
-                if log.shared.view.read().state.ends(cursor.key).end == cursor.next {
+                let has_more = log.shared.view.read().state.ends(cursor.key).end != cursor.next;
+                if cursor.is_paused || !has_more {
                     break;
                 }
                 let (partition, key, from) = (cursor.partition.clone(), cursor.key, cursor.next);

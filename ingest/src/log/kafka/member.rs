@@ -168,6 +168,8 @@ impl KafkaMember {
             let starts = self.starts(&coming).await?;
             let list = offset_list(starts.iter().map(|(of, offset)| (of, at(*offset))))?;
             self.consumer.incremental_assign(&list).map_err(|e| refused("take partitions", &e))?;
+            // The client may remember a pause from before.
+            self.consumer.resume(&list).map_err(|e| refused("resume partitions", &e))?;
             self.consumer.context().rebalances.lock().pop_front();
             self.positions.next.extend(starts.iter().cloned());
             return Ok((!starts.is_empty()).then_some(Polled::Assigned(starts)));
@@ -214,6 +216,21 @@ impl Member for KafkaMember {
                 return Err(error);
             }
         }
+    }
+
+    fn pause(&mut self, partitions: &[Partition]) -> Result<()> {
+        let ours = self.positions.ours(partitions);
+        let list = offset_list(ours.iter().map(|of| (of, Offset::Invalid)))?;
+        self.consumer.pause(&list).map_err(|e| refused("pause partitions", &e))?;
+        self.positions.pause(&ours);
+        Ok(())
+    }
+
+    fn resume(&mut self, partitions: &[Partition]) -> Result<()> {
+        let ours = self.positions.ours(partitions);
+        self.positions.resume(&ours);
+        let list = offset_list(ours.iter().map(|of| (of, Offset::Invalid)))?;
+        self.consumer.resume(&list).map_err(|e| refused("resume partitions", &e))
     }
 
     async fn commit(&mut self, offsets: &[(Partition, u64)]) -> Result<()> {

@@ -1,6 +1,6 @@
 //! Readers of Kafka's log.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -21,6 +21,11 @@ pub(super) struct Positions {
     pub(super) next: BTreeMap<Partition, u64>,
     /// The first record of the next batch: it is of another partition.
     ahead: Option<(Partition, Record)>,
+    /// Partitions that are not read for now.
+    paused: BTreeSet<Partition>,
+    /// What the client had given already when its partition was paused. Its place
+    /// is before everything that the client gives after.
+    held: BTreeMap<Partition, Record>,
     /// An error that the client says once, after which it reads the partition no
     /// more; so it is said again until the partition is given up.
     lasting: Option<KafkaError>,
@@ -30,10 +35,39 @@ impl Positions {
     /// Forgets a partition that is read no longer.
     pub(super) fn remove(&mut self, partition: &Partition) {
         self.next.remove(partition);
+        self.paused.remove(partition);
+        self.held.remove(partition);
         self.lasting = None;
         if self.ahead.as_ref().is_some_and(|(of, _)| of == partition) {
             self.ahead = None;
         }
+    }
+
+    /// Those of the partitions that are read here.
+    pub(super) fn ours(&self, partitions: &[Partition]) -> Vec<Partition> {
+        partitions.iter().filter(|of| self.next.contains_key(*of)).cloned().collect()
+    }
+
+    /// Tells no more of the partitions, once the client reads them no more.
+    pub(super) fn pause(&mut self, partitions: &[Partition]) {
+        self.paused.extend(partitions.iter().cloned());
+        if let Some((of, record)) = self.ahead.take_if(|(of, _)| partitions.contains(of)) {
+            self.held.insert(of, record);
+        }
+    }
+
+    /// Tells of the partitions again, before the client reads them.
+    pub(super) fn resume(&mut self, partitions: &[Partition]) {
+        self.paused.retain(|of| !partitions.contains(of));
+    }
+
+    /// What comes before anything that the client gives.
+    fn take_ahead(&mut self) -> Option<(Partition, Record)> {
+        if let Some(ahead) = self.ahead.take() {
+            return Some(ahead);
+        }
+        let of = self.held.keys().find(|of| !self.paused.contains(*of))?.clone();
+        self.held.remove_entry(&of)
     }
 
     /// The next records of one partition; pending while there are none. Cancel
@@ -46,7 +80,7 @@ impl Positions {
         if let Some(error) = &self.lasting {
             return Err(error.clone());
         }
-        let (partition, first) = match self.ahead.take() {
+        let (partition, first) = match self.take_ahead() {
             Some(ahead) => ahead,
             None => loop {
                 let message = match consumer.recv().await {

@@ -112,6 +112,91 @@ pub(super) async fn members_share_and_hand_over(world: World) -> Result<()> {
     Ok(())
 }
 
+/// Polls until nothing comes any more, and answers what came.
+async fn drain(member: &mut dyn Member) -> Result<BTreeMap<u32, Vec<String>>> {
+    let mut came: BTreeMap<u32, Vec<String>> = BTreeMap::new();
+    let mut idle = 0;
+    while idle < 15 {
+        match member.poll(turn()).await? {
+            Polled::Records(batch) => {
+                idle = 0;
+                let texts = batch.records.iter().map(text);
+                came.entry(batch.partition.index).or_default().extend(texts);
+            }
+            _ => idle += 1,
+        }
+    }
+    Ok(came)
+}
+
+pub(super) async fn a_paused_partition_waits_and_loses_nothing(world: World) -> Result<()> {
+    let partitions = world.topic("t", 2).await?;
+    let expected = |prefix: &str, rounds: std::ops::Range<usize>| -> Vec<String> {
+        let round = |r| (0..200).map(move |i| format!("{prefix} {r} {i}"));
+        rounds.flat_map(round).collect()
+    };
+    let append = async |round: usize| -> Result<()> {
+        for (partition, prefix) in partitions.iter().zip(["a", "b"]) {
+            let records = numbered(partition, &format!("{prefix} {round}"), 200);
+            world.log.append(records).await?;
+        }
+        Ok(())
+    };
+    append(0).await?;
+    let mut worker = Worker::join(&world, "t").await?;
+    until(&mut [&mut worker], |w| w[0].has.len() == 2 && !w[0].read.is_empty()).await?;
+
+    // Both were read from, and the client may hold more of either.
+    append(1).await?;
+    let small = ReadLimit { bytes: 100, ..turn() };
+    if let Polled::Records(batch) = worker.member.poll(small).await? {
+        worker.read.extend(batch.records.iter().map(text));
+    }
+    worker.member.pause(&partitions[..1])?;
+    let mut came = drain(&mut *worker.member).await?;
+    ensure!(!came.contains_key(&0), "records of a paused partition came");
+    append(2).await?;
+    let more = drain(&mut *worker.member).await?;
+    ensure!(!more.contains_key(&0), "records of a paused partition came");
+    came.entry(1).or_default().extend(more.into_values().flatten());
+
+    worker.member.resume(&partitions[..1])?;
+    append(3).await?;
+    for (index, texts) in drain(&mut *worker.member).await? {
+        came.entry(index).or_default().extend(texts);
+    }
+    for (index, prefix) in [(0, "a"), (1, "b")] {
+        let before = worker.read.iter().filter(|text| text.starts_with(prefix)).cloned();
+        let all: Vec<_> = before.chain(came.remove(&index).unwrap_or_default()).collect();
+        ensure!(all == expected(prefix, 0..4), "{prefix}: {} came: {all:?}", all.len());
+    }
+    Ok(())
+}
+
+pub(super) async fn a_pause_ends_with_the_assignment(world: World) -> Result<()> {
+    let partitions = world.topic("t", 2).await?;
+    let mut one = Worker::join(&world, "t").await?;
+    until(&mut [&mut one], |w| w[0].has.len() == 2).await?;
+    one.member.pause(&partitions)?;
+    let mut two = Worker::join(&world, "t").await?;
+    until(&mut [&mut one, &mut two], |w| w[0].has.len() == 1 && w[1].has.len() == 1).await?;
+    // What is not its own is passed over, by both calls.
+    two.member.pause(&partitions[..1])?;
+    two.member.pause(&partitions[1..])?;
+    two.member.leave().await?;
+    until(&mut [&mut one], |w| w[0].has.len() == 2).await?;
+    for partition in &partitions {
+        world.log.append(numbered(partition, &format!("{}", partition.index), 1)).await?;
+    }
+    // One partition was one's all the time, and is paused still.
+    let came = drain(&mut *one.member).await?;
+    ensure!(came.len() == 1, "{came:?}");
+    one.member.resume(&partitions)?;
+    let came = drain(&mut *one.member).await?;
+    ensure!(came.len() == 1, "{came:?}");
+    Ok(())
+}
+
 pub(super) async fn a_silent_member_is_put_out_and_refused(world: World) -> Result<()> {
     let partition = world.topic("t", 1).await?.remove(0);
     world.log.append(numbered(&partition, "x", 3)).await?;

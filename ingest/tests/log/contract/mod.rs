@@ -28,7 +28,8 @@ pub(crate) fn cases() -> Vec<(&'static str, Case)> {
             topics_are_made_once_and_just_so;
         read: a_reader_waits_for_what_comes, partitions_take_turns,
             an_offset_outside_is_an_error, a_time_leads_to_its_first_record;
-        group: offsets_are_remembered_without_members, members_share_and_hand_over;
+        group: offsets_are_remembered_without_members, members_share_and_hand_over,
+            a_paused_partition_waits_and_loses_nothing, a_pause_ends_with_the_assignment;
         transaction: records_and_offsets_come_together, a_zombie_writer_is_refused,
             a_refused_transaction_leaves_no_trace;
         cleanup: a_trim_removes_what_is_below;
