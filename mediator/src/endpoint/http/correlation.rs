@@ -51,6 +51,12 @@ impl Correlation {
         Self { id, trace, parent, span, sampled }
     }
 
+    /// The place of a call that is made under this span: a span of its own.
+    /// `random` gives 64 random bits.
+    pub fn child(&self, random: impl FnOnce() -> u64) -> Self {
+        Self { parent: Some(self.span), span: random().max(1), ..self.clone() }
+    }
+
     /// The correlation id as a header's value.
     pub fn id_header(&self) -> HeaderValue {
         HeaderValue::from_str(&self.id).expect("visible ASCII is a header's value")
@@ -156,6 +162,8 @@ mod tests {
         assert_eq!(brought.parent, Some(0x00f0_67aa_0ba9_02b7));
         assert_eq!(brought.trace_header(), format!("00-{TRACE}-0000000000000001-00").as_str());
 
+        let child = brought.child(|| 9);
+        assert_eq!((child.parent, child.span, child.trace), (Some(1), 9, brought.trace));
         assert_eq!(&*of(&[("x-correlation-id", "order-1")]).id, "order-1");
         let long = "x".repeat(ID_BYTES_MAX + 1);
         assert_ne!(&*of(&[("x-correlation-id", &long)]).id, long);

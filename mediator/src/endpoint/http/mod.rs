@@ -1,7 +1,10 @@
-//! HTTP: what every role that speaks it has in common.
+//! HTTP: what every role that speaks it has in common, and the client.
 
+mod call;
 mod correlation;
 mod problem;
+mod targets;
 
+pub use call::{ANSWER_BYTES_MAX, Answer, CallError, Caller, Request, Sent, is_hop_by_hop};
 pub use correlation::{CORRELATION_HEADER, Correlation, TRACE_HEADER, TRACE_STATE_HEADER};
 pub use problem::{Code, PROBLEM_CONTENT_TYPE, Problem};
