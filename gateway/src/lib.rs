@@ -2,4 +2,5 @@
 
 pub mod manager;
 pub mod auth;
+pub mod keys;
 pub mod throttle;

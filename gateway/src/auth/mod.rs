@@ -49,3 +49,4 @@ pub use key_sets::KeySets;
 pub use networks::Networks;
 pub use subscriptions::{Held, Subscriptions};
 pub use verifier::Verifier;
+pub(crate) use verifier::token_id;

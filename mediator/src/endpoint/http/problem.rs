@@ -107,6 +107,10 @@ codes! {
     DeniedByRule = "denied_by_rule" 403 Denied "the request was denied";
     /// The client could not prove who it is (RFC 6749, section 5.2).
     ClientInvalid = "client_invalid" 401 Denied "the client's credentials are not valid";
+    /// The grant is none that the key manager knows (RFC 6749, section 5.2).
+    GrantUnsupported = "grant_unsupported" 400 ClientError "this grant is not supported";
+    /// The client may not have a scope that it asks for (RFC 6749, section 5.2).
+    ScopeInvalid = "scope_invalid" 400 Denied "the client may not have this scope";
 
     // How much.
     /// A limit of requests was reached.
