@@ -60,15 +60,19 @@ impl Window {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Barrier;
+
     use super::*;
 
     #[test]
     fn eight_threads_get_exactly_the_quota_of_each_window() {
-        let (window, max) = (Window::default(), 10_000);
+        let (window, max) = (Window::default(), 500_000);
+        let start = Barrier::new(8);
         let allowed = |index: u64| {
             let count = || {
+                start.wait();
                 let take = |_: &u32| window.take(max, 1_000, index * 1_000 + 7).allowed;
-                (0..5_000).filter(take).count()
+                (0..100_000).filter(take).count()
             };
             std::thread::scope(|scope| {
                 let threads: Vec<_> = (0..8).map(|_| scope.spawn(count)).collect();
@@ -76,7 +80,7 @@ mod tests {
             })
         };
         for index in [1_700_000_000, 1_700_000_001] {
-            assert_eq!(allowed(index), 10_000, "window {index}");
+            assert_eq!(allowed(index), 500_000, "window {index}");
         }
     }
 
