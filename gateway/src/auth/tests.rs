@@ -19,7 +19,10 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::key_sets::read;
-use super::{Caller, Config, Issuer, KeyFetcher, KeySets, Verifier};
+use super::{
+    Caller, Config, DenyRules, Facts, Issuer, KeyFetcher, KeySets, Subscriptions, Verifier,
+};
+use crate::keys::tests::{World, put};
 
 const NOW: i64 = 1_800_000_000;
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -291,6 +294,8 @@ fn a_cached_token_ends_in_time_and_with_its_key() {
     let token = signer.token();
     let first = verify(&mut verifier, &token, NOW).unwrap();
     let again = verify(&mut verifier, &token, NOW + 629).unwrap();
+    let (_, signature) = token.rsplit_once('.').unwrap();
+    assert!(!format!("{verifier:?}").contains(signature), "a token is never shown");
     assert!(Arc::ptr_eq(&first, &again), "it comes from the cache");
     assert_eq!(verify(&mut verifier, &token, NOW + 630), Err(Code::TokenExpired));
     assert_eq!(verify(&mut verifier, &token, NOW - 31), Err(Code::TokenNotYetValid));
@@ -342,6 +347,40 @@ fn bad_documents_are_said_to_be_so() {
     check(&json!({ "keys": vec![json!({}); 101] }).to_string(), "has more than 100 keys");
     let one_bad = format!(r#"{{"keys":[{{"kty":"new"}},{}]}}"#, Signer::es256("k1").jwk);
     assert_eq!(read(one_bad.as_bytes(), &issuer("http://unused")).unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn rules_and_subscriptions_are_those_of_the_registry() {
+    let world = World::new().await;
+    let resources = json!([{ "methods": ["GET"], "path": "/" }]);
+    let api = json!({
+        "context": "/o", "version": "v1", "upstream": "u", "tiers": ["gold"],
+        "resources": resources,
+    });
+    let subscription = json!({ "api": "orders", "application": "shop", "tier": "gold" });
+    let rule = |cidr: &str| json!({ "match": { "cidr": cidr }, "reason": "scans" });
+    let changes = vec![
+        put("tier/gold", None, json!({ "burst_requests_max": 5 })),
+        put("upstream/u", None, json!({ "targets": [{ "url": "http://u" }] })),
+        put("api/orders", None, api),
+        put("subscription/s1", None, subscription),
+        put("deny_rule/wide", None, rule("198.51.0.0/16")),
+        put("deny_rule/narrow", None, rule("198.51.100.0/24")),
+    ];
+    world.change("s", changes).await;
+    let snapshot = world.view.snapshot();
+    let held = Subscriptions::compile(&snapshot).check("orders", "shop").cloned().unwrap();
+    assert_eq!((held.name.as_str(), held.tier.as_str()), ("s1", "gold"));
+
+    let rules = DenyRules::compile(&snapshot);
+    let check = |address: &str, expected: Option<&str>| {
+        let address = Some(address.parse().unwrap());
+        let found = rules.find(&Facts { address, ..Facts::default() });
+        assert_eq!(found.map(|rule| rule.name.as_str()), expected, "{address:?}");
+    };
+    check("198.51.100.7", Some("narrow"));
+    check("198.51.7.7", Some("wide"));
+    check("198.52.7.7", None);
 }
 
 /// An issuer's server: what it answers can be changed, and it counts.

@@ -2,6 +2,7 @@
 //! is full it becomes the old one, and the old one is dropped.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
 
 use super::Caller;
@@ -16,7 +17,6 @@ type Tail = [u8; TAIL_BYTES];
 const GENERATION_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// A good token.
-#[derive(Debug, Clone)]
 pub(super) struct Known {
     token: Box<str>,
     pub(super) caller: Arc<Caller>,
@@ -31,7 +31,6 @@ pub(super) struct Times {
     pub(super) expires_s: i64,
 }
 
-#[derive(Debug)]
 pub(super) struct TokenCache {
     young: HashMap<Tail, Known>,
     young_bytes: usize,
@@ -99,6 +98,13 @@ impl TokenCache {
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.young.len() + self.old.len()
+    }
+}
+
+/// Tokens are never shown.
+impl fmt::Debug for TokenCache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cache of {} and {} tokens", self.young.len(), self.old.len())
     }
 }
 

@@ -10,7 +10,7 @@ use mediator::endpoint::http::{Code, Correlation};
 use super::secret::PREFIX;
 
 /// What is known of a request when it is answered.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Told {
     /// The client that it says it is, if that is a name.
     pub(super) client: Option<String>,

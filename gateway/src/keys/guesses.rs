@@ -10,7 +10,10 @@ const CLIENTS_MAX: usize = 10_000;
 
 /// Counts wrong secrets, by client. Whether a client is known makes no difference,
 /// so that nobody can tell by it.
-#[derive(Debug, Default)]
+///
+/// Requests of one client that are looked at in the same moment may be one more
+/// than the limit each; there are as many such moments as threads.
+#[derive(Default)]
 pub(super) struct Guesses(Mutex<HashMap<Box<str>, Count>>);
 
 #[derive(Debug, Clone, Copy)]

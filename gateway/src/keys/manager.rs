@@ -47,7 +47,6 @@ impl fmt::Debug for Parts {
 }
 
 /// What all requests share.
-#[derive(Debug)]
 pub(super) struct Shared {
     pub(super) config: Config,
     pub(super) parts: Parts,
@@ -116,7 +115,9 @@ fn router(shared: Arc<Shared>) -> Router {
 }
 
 async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) {
-    let mut builder = Builder::new(TokioExecutor::new());
+    // With HTTP/2 too, it would wait for a first byte without a timeout, to see
+    // which of them it is.
+    let mut builder = Builder::new(TokioExecutor::new()).http1_only();
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
     let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let graceful = GracefulShutdown::new();

@@ -30,7 +30,7 @@
 //! watched, and at that bound the one with the fewest wrong secrets is forgotten.
 //! An orderly stop waits 10 s for requests under way.
 //!
-//! Not yet: TLS, other grants than client credentials, introspection, revocation.
+//! Not yet: TLS, HTTP/2, other grants than client credentials, introspection, revocation.
 
 mod client;
 mod config;
@@ -44,7 +44,7 @@ mod metadata;
 mod secret;
 mod signing;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod token;
 
 pub use config::Config;

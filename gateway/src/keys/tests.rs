@@ -30,9 +30,9 @@ const FORM: &str = "application/x-www-form-urlencoded";
 const GRANT: &str = "grant_type=client_credentials";
 
 /// A registry with one application, `shop`, and what key managers need.
-struct World {
+pub(crate) struct World {
     log: Arc<dyn EventLog>,
-    view: View,
+    pub(crate) view: View,
     proposer: Proposer,
     clock: Arc<ManualClock>,
     emitter: emit::Emitter,
@@ -51,7 +51,7 @@ impl Drop for World {
 }
 
 impl World {
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let log: Arc<dyn EventLog> = Arc::new(EmbeddedLog::in_memory());
         let topics = Topics::default();
         topics.create(&*log).await.unwrap();
@@ -92,7 +92,7 @@ impl World {
         world
     }
 
-    async fn change(&self, id: &str, changes: Vec<Change>) {
+    pub(crate) async fn change(&self, id: &str, changes: Vec<Change>) {
         let (author, message) = ("a test".to_owned(), "m".to_owned());
         let set = ChangeSet { id: id.parse().unwrap(), author, message, changes };
         let verdict = Box::pin(self.proposer.propose(&set)).await.unwrap();
@@ -181,7 +181,7 @@ impl World {
     }
 }
 
-fn put(key: &str, expected: Option<u64>, spec: Value) -> Change {
+pub(crate) fn put(key: &str, expected: Option<u64>, spec: Value) -> Change {
     let EntityKey { kind, name } = EntityKey::parse(key).unwrap();
     let Value::Object(spec) = spec else { panic!("a spec is an object") };
     Change::Put { kind, name, expected, spec: Json(spec) }

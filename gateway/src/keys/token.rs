@@ -68,14 +68,14 @@ pub(super) async fn token(
             Err(failure) => Err(failure),
         },
         Err(error) => {
-            tracing::warn!(%error, "no token is given");
+            tracing::debug!(%error, "no token is given");
             return answer(&correlation, Err(unavailable()));
         }
     };
     let refused = given.as_ref().err().map(|failure| failure.code);
     let event = event(&shared.parts.emitter, &told, &correlation, peer.ip(), refused);
     if let Err(error) = shared.parts.emitter.emit(*event) {
-        tracing::warn!(%error, "no token is given");
+        tracing::debug!(%error, "no token is given");
         return answer(&correlation, Err(unavailable()));
     }
     answer(&correlation, given)

@@ -1,5 +1,5 @@
+use super::Limit;
 use super::counters::Count;
-use super::{Level, Limit};
 
 /// The most limits of a request: four levels, each with a quota and a burst.
 pub const LIMITS_MAX: usize = 8;
@@ -71,11 +71,6 @@ impl Limit {
             _ => {}
         }
     }
-
-    /// What it is of, as in `throttle_level` of events.
-    pub fn level_text(&self) -> &'static str {
-        Level::text(self.level)
-    }
 }
 
 /// Takes one request from every limit, or from none.
@@ -110,7 +105,7 @@ mod tests {
     use ingest::registry::kind::{Quota, Tier};
 
     use super::*;
-    use crate::throttle::Counters;
+    use crate::throttle::{Counters, Level};
 
     fn quota(counters: &Counters, level: Level, name: &str, max: u64) -> Vec<Limit> {
         let requests = Some(Quota { max, window_ms: 60_000 });
@@ -143,7 +138,7 @@ mod tests {
         );
         let (limit, taken) = take_all(wide.iter().chain(&narrow), 0).nearest.unwrap();
         assert_eq!((limit.policy.as_str(), taken.limit, taken.remaining), ("narrow", 5, 4));
-        assert_eq!((limit.level_text(), taken.reset_ms), ("subscription", 60_000));
+        assert_eq!((limit.level.text(), taken.reset_ms), ("subscription", 60_000));
         assert!(take_all([], 0).nearest.is_none());
     }
 }
