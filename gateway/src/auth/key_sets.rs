@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arc_swap::{ArcSwap, Cache};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::DecodingKey;
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyAlgorithm, PublicKeyUse};
 use serde_json::Value;
@@ -119,13 +121,19 @@ pub(super) fn read(jwks: &[u8], issuer: &Issuer) -> Result<PublicKeys, &'static 
     Ok(jwks.filter_map(|jwk| public_key(jwk, &issuer.algorithms)).collect())
 }
 
+/// RFC 7518, section 3.3, and no longer than can be checked in reasonable time.
+fn is_long(modulus: &str) -> bool {
+    let bytes = URL_SAFE_NO_PAD.decode(modulus).unwrap_or_default();
+    (2_048..=8_192).contains(&(8 * bytes.iter().skip_while(|byte| **byte == 0).count()))
+}
+
 fn public_key(jwk: Jwk, allowed: &[Algorithm]) -> Option<(Box<str>, PublicKey)> {
     let id = jwk.common.key_id.as_deref().filter(|id| !id.is_empty() && id.len() <= 256)?;
     if !matches!(jwk.common.public_key_use, None | Some(PublicKeyUse::Signature)) {
         return None;
     }
     let algorithm = match &jwk.algorithm {
-        AlgorithmParameters::RSA(_) => Algorithm::Rs256,
+        AlgorithmParameters::RSA(key) if is_long(&key.n) => Algorithm::Rs256,
         AlgorithmParameters::EllipticCurve(key) if key.curve == EllipticCurve::P256 => {
             Algorithm::Es256
         }

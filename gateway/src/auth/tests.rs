@@ -269,6 +269,10 @@ fn the_algorithm_is_the_keys_and_never_the_tokens() {
 fn a_key_that_is_not_for_this_is_never_taken() {
     let signer = Signer::es256("k1");
     let symmetric = json!({ "kty": "oct", "kid": "k1", "k": "c2VjcmV0" });
+    let rsa = |bits: usize| {
+        let modulus = URL_SAFE_NO_PAD.encode(vec![0xC1; bits / 8]);
+        json!({ "kty": "RSA", "kid": "k1", "n": modulus, "e": "AQAB" })
+    };
     for jwk in [
         with(signer.jwk.clone(), "use", json!("enc")),
         with(signer.jwk.clone(), "alg", json!("RS256")),
@@ -276,6 +280,8 @@ fn a_key_that_is_not_for_this_is_never_taken() {
         with(signer.jwk.clone(), "crv", json!("P-384")),
         with(signer.jwk.clone(), "kid", Value::Null),
         symmetric,
+        rsa(1_024),
+        rsa(16_384),
     ] {
         let (mut verifier, sets) = verifier(&[]);
         publish(&sets, &json!({ "keys": [jwk] }).to_string());
