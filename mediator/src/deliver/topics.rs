@@ -42,8 +42,26 @@ impl Topics {
         Ok(Self { messages, partitions })
     }
 
+    /// The group of the queue's workers.
+    pub(crate) fn group(&self) -> &str {
+        &self.messages
+    }
+
+    /// The name that a partition's owner writes under.
+    pub(crate) fn writer(&self, index: u32) -> String {
+        format!("{}.{index}", self.messages)
+    }
+
     pub(crate) fn messages(&self, index: u32) -> Partition {
         Partition::new(self.messages.as_str(), index)
+    }
+
+    pub(crate) fn dead(&self, index: u32) -> Partition {
+        Partition::new(format!("{}.dead", self.messages), index)
+    }
+
+    pub(crate) fn progress(&self, index: u32) -> Partition {
+        Partition::new(format!("{}.progress", self.messages), index)
     }
 }
 

@@ -1,0 +1,139 @@
+//! The workers of all queues, started and stopped as the registry says.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use ingest::log::Partition;
+use ingest::registry::kind::Queue;
+use ingest::registry::{Name, Snapshot};
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use super::slots::Slots;
+use super::status::QueueStatus;
+use super::{Config, Parts, worker};
+
+/// Delivers the messages of every queue of the registry, until it is shut down.
+/// Dropped without, it breaks off; nothing is lost, some is attempted again.
+pub struct Delivery {
+    parts: Parts,
+    workers: Arc<Mutex<BTreeMap<Name, Worker>>>,
+    stop: watch::Sender<bool>,
+    task: JoinHandle<()>,
+}
+
+#[derive(Debug)]
+struct Worker {
+    slots: Slots,
+    status: Arc<Mutex<QueueStatus>>,
+    stop: watch::Sender<bool>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Delivery {
+    /// Starts a worker for each queue, now and when the registry gets one. What
+    /// changes in a queue or its upstream counts from the next attempt on; the
+    /// worker of a queue that is removed stops, and its messages stay.
+    pub fn start(config: Config, parts: Parts) -> Self {
+        let workers = Arc::new(Mutex::new(BTreeMap::new()));
+        let (stop, stopping) = watch::channel(false);
+        let task = tokio::spawn(follow(config, parts.clone(), workers.clone(), stopping));
+        Self { parts, workers, stop, task }
+    }
+
+    /// Starts no more attempts, gives those under way their time, commits, and
+    /// hands the partitions over.
+    pub async fn shutdown(mut self) {
+        self.stop.send_replace(true);
+        // It ends with its workers; a panic of it has ended them already.
+        let _ = (&mut self.task).await;
+    }
+
+    /// How far every queue is on this node.
+    pub async fn status(&self) -> Vec<QueueStatus> {
+        let mut all: Vec<QueueStatus> =
+            self.workers.lock().values().map(|worker| worker.status.lock().clone()).collect();
+        for QueueStatus { queue, partitions, .. } in &mut all {
+            for (index, status) in partitions {
+                let partition = Partition::new(format!("weir.queue.{queue}"), *index);
+                let bounds = self.parts.log.bounds(&partition).await;
+                status.end = bounds.map_or(0, |bounds| bounds.end);
+            }
+        }
+        all
+    }
+}
+
+impl Drop for Delivery {
+    fn drop(&mut self) {
+        self.task.abort();
+        self.workers.lock().clear();
+    }
+}
+
+impl fmt::Debug for Delivery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Delivery").field("workers", &*self.workers.lock()).finish_non_exhaustive()
+    }
+}
+
+type Workers = Arc<Mutex<BTreeMap<Name, Worker>>>;
+
+async fn follow(config: Config, parts: Parts, workers: Workers, mut stop: watch::Receiver<bool>) {
+    let mut changes = parts.view.changes();
+    loop {
+        changes.mark_unchanged();
+        let removed = adjust(&config, &parts, &workers, &parts.view.snapshot());
+        end(removed).await;
+        tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => break,
+            changed = changes.changed() => if changed.is_err() {
+                break;
+            },
+        }
+    }
+    let all = std::mem::take(&mut *workers.lock());
+    end(all.into_values().collect()).await;
+}
+
+/// Starts what is missing, and takes out what is to end.
+fn adjust(config: &Config, parts: &Parts, workers: &Workers, snapshot: &Snapshot) -> Vec<Worker> {
+    let mut workers = workers.lock();
+    for (name, queue) in snapshot.all::<Queue>() {
+        let max = usize::try_from(queue.concurrency_max).unwrap_or(1);
+        if let Some(worker) = workers.get(name) {
+            worker.slots.set_max(max);
+            continue;
+        }
+        let slots = Slots::new(max);
+        let status = QueueStatus { queue: name.clone(), partitions: BTreeMap::new(), fault: None };
+        let status = Arc::new(Mutex::new(status));
+        let (stop, stopping) = watch::channel(false);
+        let (with, shown) = ((parts.clone(), config.clone()), (slots.clone(), status.clone()));
+        let run = worker::run(name.clone(), queue.partitions, with, shown, stopping);
+        let task = tokio::spawn(run);
+        workers.insert(name.clone(), Worker { slots, status, stop, task });
+    }
+    let gone: Vec<Name> =
+        workers.keys().filter(|name| snapshot.get::<Queue>(name).is_none()).cloned().collect();
+    gone.iter().filter_map(|name| workers.remove(name)).collect()
+}
+
+/// Waits until workers have ended in order.
+async fn end(mut workers: Vec<Worker>) {
+    for worker in &workers {
+        worker.stop.send_replace(true);
+    }
+    for worker in &mut workers {
+        // One that panicked has ended too.
+        let _ = (&mut worker.task).await;
+    }
+}

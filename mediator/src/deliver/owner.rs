@@ -1,0 +1,418 @@
+//! The owner of a partition: one task.
+//!
+//! ```text
+//!  worker ─ records ─► window ─► attempts (tasks) ─► ends ─► window
+//!                        │  every 20 ms, or 500 ends
+//!                        ▼
+//!                    one transaction: progress, dead letters, group's offset
+//! ```
+//!
+//! It first becomes the partition's one writer, which refuses every later commit
+//! of a former owner; only then it reads how far that came. A commit that fails
+//! ends the owner, since nobody knows then what a next one would find; but for a
+//! refused one, which a rebalance under way explains: it waits for the membership
+//! to be renewed, starts nothing meanwhile, and gives up with the third refusal.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use ingest::event::Timestamp;
+use ingest::log::{
+    Error, GroupOffsets, Membership, NewRecord, Partition, ReadLimit, Record, Transaction, Writer,
+};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::attempt::{Attempt, Done};
+use super::partition::{Progress, Window};
+use super::retry::Verdict;
+use super::status::PartitionStatus;
+use super::worker::Shared;
+
+/// The key of the record that says who owns the partition. Its offset is the epoch.
+const OWNER_KEY: &[u8] = b"owner";
+/// The key of the record that says how far it is.
+const PROGRESS_KEY: &[u8] = b"progress";
+/// How long the record that an owner has just written may take to be read.
+const PROGRESS_PATIENCE: Duration = Duration::from_secs(10);
+/// So many refusals in a row end the owner.
+const REFUSALS_MAX: u32 = 3;
+/// How long a refused commit waits for a new membership.
+const REFUSED_WAIT: Duration = Duration::from_millis(500);
+/// The longest sleep, since the clock may be set.
+const SLEEP_MAX: Duration = Duration::from_secs(1);
+/// A larger progress is written less often: 20 ms more for each so many bytes.
+const PROGRESS_BYTES_PER_INTERVAL: usize = 16 * 1024;
+/// The most dead letters of one transaction, in bytes.
+const DEAD_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// What a worker tells an owner.
+#[derive(Debug)]
+pub(super) enum Command {
+    Records {
+        records: Vec<Record>,
+        next: u64,
+    },
+    /// Give the partition up: end what is under way, commit, answer.
+    Release(oneshot::Sender<()>),
+}
+
+/// What an owner works with.
+#[derive(Debug)]
+pub(super) struct Owning {
+    pub(super) shared: Arc<Shared>,
+    pub(super) partition: u32,
+    /// Where the group said to go on from.
+    pub(super) from: u64,
+    pub(super) commands: mpsc::Receiver<Command>,
+    pub(super) membership: watch::Receiver<Membership>,
+    /// Whether the worker is to read records.
+    pub(super) has_room: Arc<AtomicBool>,
+}
+
+type Committed = (Box<dyn Writer>, Result<(), Error>);
+
+struct Owner {
+    with: Owning,
+    messages: Partition,
+    epoch: u64,
+    window: Window,
+    /// None while a commit is under way.
+    writer: Option<Box<dyn Writer>>,
+    commit: Option<JoinHandle<Committed>>,
+    attempts: JoinSet<Done>,
+    /// Dead letters that no commit has, and those of the commit under way.
+    dead: Vec<NewRecord>,
+    dead_under_way: usize,
+    /// Whether there is something to commit, and how many ends of attempts.
+    is_changed: bool,
+    ends: usize,
+    /// When the next commit may begin.
+    commit_at: Instant,
+    committing: u64,
+    trimmed: u64,
+    refusals: u32,
+    random: fastrand::Rng,
+}
+
+/// Owns a partition until it is released; returns before only with an error.
+pub(super) async fn own(with: Owning) -> Result<(), Error> {
+    let (writer, epoch, progress) = take_over(&with).await?;
+    let seed = with.shared.config.seed ^ epoch ^ u64::from(with.partition).rotate_left(32);
+    let committed = progress.committed;
+    with.has_room.store(true, Ordering::Release);
+    let mut owner = Owner {
+        messages: with.shared.topics.messages(with.partition),
+        epoch,
+        window: Window::new(with.shared.config.limits(), progress),
+        writer: Some(writer),
+        commit: None,
+        attempts: JoinSet::new(),
+        dead: Vec::new(),
+        dead_under_way: 0,
+        is_changed: false,
+        ends: 0,
+        commit_at: Instant::now(),
+        committing: committed,
+        trimmed: committed,
+        refusals: 0,
+        random: fastrand::Rng::with_seed(seed),
+        with,
+    };
+    owner.show();
+    let ended = owner.work().await;
+    let Owning { shared, partition, .. } = &owner.with;
+    shared.status.lock().partitions.remove(partition);
+    ended
+}
+
+/// Fences the former owner, then finds out how far it came.
+async fn take_over(with: &Owning) -> Result<(Box<dyn Writer>, u64, Progress), Error> {
+    let Shared { parts, topics, queue, .. } = &*with.shared;
+    let log = &parts.log;
+    let mut writer = log.writer(&topics.writer(with.partition)).await?;
+    let partition = topics.progress(with.partition);
+    let opened = NewRecord::keyed(OWNER_KEY, Vec::new());
+    let records = vec![(partition.clone(), opened)];
+    let appended = writer.commit(Transaction { records, offsets: Vec::new() }).await?;
+    let own = appended.first().map(|appended| appended.offset).ok_or(Error::Closed)?;
+
+    // What this owner wrote comes after everything that a former one did.
+    let first = log.bounds(&partition).await?.first;
+    let mut reader = log.reader(vec![(partition.clone(), first)]).await?;
+    let deadline = Instant::now() + PROGRESS_PATIENCE;
+    let mut last = None;
+    let mut next = first;
+    while next <= own {
+        let batch = reader.next(ReadLimit::default()).await?;
+        for record in batch.iter().flat_map(|batch| &batch.records) {
+            if record.key.as_deref() == Some(PROGRESS_KEY) {
+                last = Some(record.clone());
+            }
+        }
+        next = batch.map_or(next, |batch| batch.next);
+        if next <= own && Instant::now() > deadline {
+            return Err(Error::TimedOut(PROGRESS_PATIENCE));
+        }
+    }
+    let mut progress = Progress::default();
+    if let Some(value) = last.and_then(|record| record.value) {
+        progress = Progress::decode(&value).map_err(|error| Error::Damaged {
+            file: partition.to_string(),
+            position: own,
+            detail: error.to_string(),
+        })?;
+    }
+    let messages = topics.messages(with.partition);
+    let committed = log.committed(topics.group(), &messages).await?.unwrap_or(0);
+    progress.committed = progress.committed.max(committed).max(with.from);
+    let (queue, epoch) = (queue.as_str(), own + 1);
+    tracing::info!(queue, partition = with.partition, epoch, from = progress.committed, "owns");
+    Ok((writer, epoch, progress))
+}
+
+impl Owner {
+    async fn work(&mut self) -> Result<(), Error> {
+        loop {
+            let now = self.with.shared.parts.clock.now();
+            self.window.wake(now);
+            self.begin_commit();
+            let may_start = self.refusals == 0 && self.window.has_ready();
+            let (slots, wake) = (self.with.shared.slots.clone(), self.wake_at(now));
+            tokio::select! {
+                biased;
+                committed = join(&mut self.commit), if self.commit.is_some() => {
+                    self.end_commit(committed).await?;
+                }
+                command = self.with.commands.recv() => match command {
+                    Some(Command::Records { records, next }) => self.load(&records, next),
+                    Some(Command::Release(released)) => {
+                        self.release().await?;
+                        // Who has gone meanwhile takes no answer.
+                        let _ = released.send(());
+                        return Ok(());
+                    }
+                    None => return Ok(()),
+                },
+                Some(done) = self.attempts.join_next(), if !self.attempts.is_empty() => {
+                    self.end_attempt(done.map_err(|_| Error::Closed)?);
+                }
+                slot = slots.take(), if may_start => self.start(slot),
+                () = sleep_until(wake) => {}
+            }
+        }
+    }
+
+    /// When there is something to do that nobody tells of.
+    fn wake_at(&self, now: Timestamp) -> Instant {
+        let at = Instant::now();
+        let mut wait = SLEEP_MAX;
+        if let Some(due) = self.window.next_due() {
+            wait = wait.min(Duration::from_micros(due.micros_since(now).max(0).unsigned_abs()));
+        }
+        if self.is_changed && self.commit.is_none() {
+            wait = wait.min(self.commit_at.saturating_duration_since(at));
+        }
+        at + wait
+    }
+
+    fn load(&mut self, records: &[Record], next: u64) {
+        for record in records {
+            self.window.load(super::stored::Message::of(record));
+        }
+        self.window.read_to(next);
+        self.look_for_room();
+    }
+
+    fn look_for_room(&self) {
+        self.with.has_room.store(!self.window.is_full(), Ordering::Release);
+    }
+
+    fn start(&mut self, slot: super::slots::Slot) {
+        let Some(start) = self.window.start() else { return };
+        let attempt = Attempt {
+            shared: self.with.shared.clone(),
+            partition: self.with.partition,
+            epoch: self.epoch,
+            seed: self.random.u64(..),
+        };
+        self.attempts.spawn(async move {
+            let done = attempt.run(start).await;
+            drop(slot);
+            done
+        });
+        self.is_changed = true;
+    }
+
+    fn end_attempt(&mut self, done: Done) {
+        let offset = done.message.offset();
+        match done.verdict {
+            Verdict::Delivered => self.window.complete(offset),
+            Verdict::Retry { due } => self.window.retry(offset, due),
+            Verdict::Held(_) => self.window.hold(offset),
+            Verdict::Dead(reason) => {
+                let mut headers = vec![
+                    ("weir_dead_reason", reason.text().to_owned()),
+                    ("weir_attempts", done.attempts.to_string()),
+                    ("weir_dead_time", done.at.to_string()),
+                    ("weir_queue_offset", offset.to_string()),
+                ];
+                if let Some(status) = done.status {
+                    headers.push(("weir_dead_status", status.as_u16().to_string()));
+                }
+                self.dead.push(done.message.with(&headers));
+                self.window.complete(offset);
+            }
+        }
+        self.is_changed = true;
+        self.ends += 1;
+    }
+
+    /// Begins a commit, if one is due.
+    fn begin_commit(&mut self) {
+        let Some(writer) = self.commit_is_due().then(|| self.writer.take()).flatten() else {
+            return;
+        };
+        let Shared { topics, config, .. } = &*self.with.shared;
+        let partition = self.with.partition;
+        let mut dead_bytes = 0;
+        let dead = self.dead.iter().take_while(|record| {
+            dead_bytes += record.bytes();
+            dead_bytes <= DEAD_BYTES_MAX
+        });
+        let dead: Vec<_> = dead.map(|record| (topics.dead(partition), record.clone())).collect();
+        self.dead_under_way = dead.len();
+        if dead.len() < self.dead.len() {
+            // What does not fit goes before: killed here, it is there twice.
+            let transaction = Transaction { records: dead, offsets: Vec::new() };
+            self.commit = Some(tokio::spawn(commit(writer, transaction)));
+            return;
+        }
+        let progress = self.window.progress(self.epoch);
+        self.committing = progress.committed;
+        let value = progress.encode();
+        let intervals = 1 + value.len() / PROGRESS_BYTES_PER_INTERVAL;
+        let interval = config.commit_interval.saturating_mul(intervals as u32);
+        self.commit_at = Instant::now() + interval.min(SLEEP_MAX);
+        let mut records = dead;
+        records.push((topics.progress(partition), NewRecord::keyed(PROGRESS_KEY, value)));
+        let offsets = vec![GroupOffsets {
+            group: topics.group().to_owned(),
+            membership: Some(self.with.membership.borrow_and_update().clone()),
+            offsets: vec![(self.messages.clone(), progress.committed)],
+        }];
+        (self.is_changed, self.ends) = (false, 0);
+        self.commit = Some(tokio::spawn(commit(writer, Transaction { records, offsets })));
+    }
+
+    fn commit_is_due(&self) -> bool {
+        let many = self.ends >= self.with.shared.config.commit_completions_max;
+        // A refused commit waits its time, whatever has come about meanwhile.
+        let is_time = Instant::now() >= self.commit_at || (many && self.refusals == 0);
+        self.is_changed && self.commit.is_none() && is_time
+    }
+
+    async fn end_commit(&mut self, (writer, committed): Committed) -> Result<(), Error> {
+        self.writer = Some(writer);
+        match committed {
+            Ok(()) => {
+                self.refusals = 0;
+                self.dead.drain(..self.dead_under_way);
+                self.look_for_room();
+                self.show();
+                self.trim(self.with.shared.config.trim_records);
+                Ok(())
+            }
+            Err(Error::Fenced(_)) if self.refusals + 1 < REFUSALS_MAX => {
+                self.refusals += 1;
+                self.is_changed = true;
+                // Dropped partitions end this task here.
+                let renewed = timeout(REFUSED_WAIT, self.with.membership.changed()).await;
+                self.commit_at = Instant::now() + self.with.shared.config.poll_wait;
+                match renewed {
+                    Ok(Err(_)) => Err(Error::Closed),
+                    _ => Ok(()),
+                }
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Removes what is completed from the topic, in steps.
+    fn trim(&mut self, step: u64) {
+        if self.committing < self.trimmed.saturating_add(step.max(1)) {
+            return;
+        }
+        self.trimmed = self.committing;
+        let (log, partition) = (self.with.shared.parts.log.clone(), self.messages.clone());
+        let before = self.committing;
+        tokio::spawn(async move {
+            // The next step removes what this one could not.
+            if let Err(error) = log.trim(&partition, before).await {
+                tracing::debug!(%partition, %error, "could not trim a queue");
+            }
+        });
+    }
+
+    /// Starts nothing more, gives what is under way some time, and commits.
+    async fn release(&mut self) -> Result<(), Error> {
+        let deadline = Instant::now() + self.with.shared.config.release_timeout;
+        while !self.attempts.is_empty() {
+            tokio::select! {
+                done = self.attempts.join_next() => {
+                    if let Some(Ok(done)) = done {
+                        self.end_attempt(done);
+                    }
+                }
+                () = sleep_until(deadline) => break,
+            }
+        }
+        self.attempts.abort_all();
+        while self.is_changed || self.commit.is_some() {
+            if self.commit.is_none() {
+                sleep_until(self.commit_at).await;
+                self.begin_commit();
+            }
+            if self.commit.is_some() {
+                let committed = join(&mut self.commit).await;
+                self.end_commit(committed).await?;
+            }
+        }
+        self.trim(1);
+        Ok(())
+    }
+
+    fn show(&self) {
+        let counts = self.window.counts();
+        let status = PartitionStatus {
+            epoch: self.epoch,
+            committed: self.window.committed(),
+            end: 0,
+            completed_ahead: counts.completed_ahead,
+            under_way: counts.under_way,
+            waiting: counts.waiting,
+            held: counts.held,
+            messages: counts.messages,
+            bytes: counts.bytes,
+            oldest_accepted: self.window.oldest(),
+        };
+        self.with.shared.status.lock().partitions.insert(self.with.partition, status);
+    }
+}
+
+async fn commit(mut writer: Box<dyn Writer>, transaction: Transaction) -> Committed {
+    let committed = writer.commit(transaction).await;
+    (writer, committed.map(|_| ()))
+}
+
+/// Waits for the commit under way, and takes it.
+async fn join(commit: &mut Option<JoinHandle<Committed>>) -> Committed {
+    let joined = match commit.as_mut() {
+        Some(joining) => joining.await,
+        None => std::future::pending().await,
+    };
+    *commit = None;
+    joined.expect("a commit does not panic")
+}

@@ -1,0 +1,269 @@
+//! The window beside a model that is too simple to be wrong.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use ingest::event::Timestamp;
+use ingest::log::{Headers, LogTime, Record};
+
+use super::{Limits, Progress, Window};
+use crate::deliver::stored::Message;
+
+const LIMITS: Limits = Limits { records: 40, bytes: 1 << 20 };
+
+fn message(offset: u64, key: Option<u8>) -> Message {
+    Message::of(&Record {
+        offset,
+        time: LogTime(0),
+        key: key.map(|key| Bytes::from(vec![key])),
+        value: Some(Bytes::from_static(b"body")),
+        headers: Headers::default(),
+    })
+}
+
+fn at(micros: i64) -> Timestamp {
+    Timestamp::from_micros(micros)
+}
+
+fn window(keys: &[Option<u8>]) -> Window {
+    let mut window = Window::new(LIMITS, Progress::default());
+    for (offset, key) in keys.iter().enumerate() {
+        window.load(message(offset as u64, *key));
+    }
+    window
+}
+
+/// Starts everything that is ready.
+fn start_all(window: &mut Window) -> Vec<(u64, u64)> {
+    let mut started = Vec::new();
+    while let Some(start) = window.start() {
+        started.push((start.message.offset(), start.attempt));
+    }
+    started
+}
+
+#[test]
+fn a_key_that_waits_holds_back_only_itself() {
+    let mut window = window(&[Some(1), Some(1), Some(2), None, None]);
+    assert_eq!(start_all(&mut window), [(0, 1), (2, 1), (3, 1), (4, 1)]);
+    window.retry(0, at(100));
+    for offset in [2, 3, 4] {
+        window.complete(offset);
+    }
+    assert_eq!(start_all(&mut window), []);
+    assert_eq!((window.committed(), window.counts().completed_ahead), (0, 3));
+    window.wake(at(99));
+    assert_eq!(start_all(&mut window), []);
+    assert_eq!(window.next_due(), Some(at(100)));
+    window.wake(at(100));
+    assert_eq!(start_all(&mut window), [(0, 2)]);
+    window.complete(0);
+    assert_eq!(window.committed(), 1);
+    assert_eq!(start_all(&mut window), [(1, 1)]);
+    window.complete(1);
+    assert_eq!((window.committed(), window.counts().bytes), (5, 0));
+}
+
+#[test]
+fn a_held_message_stays_and_is_seen() {
+    let mut before = window(&[Some(1), Some(1), Some(2)]);
+    start_all(&mut before);
+    before.hold(0);
+    before.complete(2);
+    assert_eq!(before.counts().held, 1);
+    let progress = before.progress(1);
+    let mut after = Window::new(LIMITS, progress);
+    for (offset, key) in [(0, 1), (1, 1), (2, 2)] {
+        after.load(message(offset, Some(key)));
+    }
+    assert_eq!(start_all(&mut after), []);
+    assert_eq!((after.counts().held, after.committed()), (1, 0));
+}
+
+#[test]
+fn attempts_that_were_started_are_known_to_the_next_owner() {
+    let mut before = window(&[Some(1), Some(2), Some(3)]);
+    start_all(&mut before);
+    before.retry(1, at(500));
+    // 0 and 2 are under way when the owner is killed.
+    let progress = before.progress(1);
+    let mut after = Window::new(LIMITS, progress.clone());
+    assert_eq!(after.progress(1), progress, "nothing is forgotten before it is read");
+    for (offset, key) in [(0, 1), (1, 2), (2, 3)] {
+        after.load(message(offset, Some(key)));
+    }
+    assert_eq!(start_all(&mut after), [(0, 2), (2, 2)]);
+    after.wake(at(500));
+    assert_eq!(start_all(&mut after), [(1, 2)]);
+}
+
+#[test]
+fn a_window_is_full_by_offsets_or_bytes() {
+    let mut window = Window::new(Limits { records: 3, bytes: 1 << 20 }, Progress::default());
+    for offset in 0..3 {
+        assert!(!window.is_full());
+        window.load(message(offset, Some(offset as u8)));
+    }
+    assert!(window.is_full());
+    start_all(&mut window);
+    // What has completed ahead counts on: it has to be written down.
+    window.complete(1);
+    window.complete(2);
+    assert!(window.is_full());
+    window.complete(0);
+    assert!(!window.is_full());
+
+    let mut window = Window::new(Limits { records: 100, bytes: 10 }, Progress::default());
+    (0..2).for_each(|offset| window.load(message(offset, None)));
+    assert!(!window.is_full());
+    window.load(message(2, None));
+    assert!(window.is_full());
+}
+
+#[test]
+fn offsets_without_records_are_passed_over() {
+    let mut window = window(&[Some(1)]);
+    window.load(message(5, Some(2)));
+    window.read_to(9);
+    start_all(&mut window);
+    window.complete(0);
+    assert_eq!(window.committed(), 5);
+    window.complete(5);
+    assert_eq!(window.committed(), 9);
+}
+
+/// What the log and the target have.
+#[derive(Default)]
+struct Model {
+    keys: Vec<Option<u8>>,
+    completed: BTreeSet<u64>,
+    /// Per message the attempts that were started.
+    attempts: BTreeMap<u64, u64>,
+    under_way: BTreeSet<u64>,
+    held: BTreeSet<u64>,
+    due: BTreeMap<u64, i64>,
+    now: i64,
+}
+
+impl Model {
+    fn is_head(&self, offset: u64) -> bool {
+        let key = self.keys[offset as usize];
+        let before = (0..offset).filter(|o| key.is_some() && self.keys[*o as usize] == key);
+        before.into_iter().all(|o| self.completed.contains(&o))
+    }
+
+    fn may_start(&self, offset: u64) -> bool {
+        !self.completed.contains(&offset)
+            && !self.under_way.contains(&offset)
+            && !self.held.contains(&offset)
+            && self.is_head(offset)
+            && self.due.get(&offset).is_none_or(|due| *due <= self.now)
+    }
+
+    fn committed(&self, read: u64) -> u64 {
+        (0..read).find(|offset| !self.completed.contains(offset)).unwrap_or(read)
+    }
+}
+
+#[test]
+fn a_window_does_what_the_model_does_through_restarts() {
+    let seed = fastrand::u64(..);
+    for round in 0..100 {
+        let seed = seed.wrapping_add(round);
+        run_beside_the_model(seed);
+    }
+}
+
+fn run_beside_the_model(seed: u64) {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut model = Model::default();
+    for _ in 0..120 {
+        model.keys.push(random.bool().then(|| random.u8(..5)));
+    }
+    let mut window = Window::new(LIMITS, Progress::default());
+    let mut read = 0u64;
+    let mut restarts = 0;
+    for step in 0.. {
+        assert!(step < 20_000, "seed {seed}: it never ends");
+        let case = format!("seed {seed}, step {step}");
+        match random.u8(..12) {
+            0..=3 if !window.is_full() && read < 120 => {
+                window.load(message(read, model.keys[read as usize]));
+                read += 1;
+            }
+            4..=6 => {
+                window.wake(at(model.now));
+                let expected = (0..read).find(|offset| model.may_start(*offset));
+                let started = window.start();
+                assert_eq!(started.as_ref().map(|s| s.message.offset()), expected, "{case}");
+                if let Some(start) = started {
+                    let offset = start.message.offset();
+                    let attempts = model.attempts.entry(offset).or_default();
+                    *attempts += 1;
+                    assert_eq!(start.attempt, *attempts, "{case}");
+                    assert_eq!(Arc::strong_count(&start.message), 2, "{case}: one copy only");
+                    model.under_way.insert(offset);
+                    model.due.remove(&offset);
+                }
+            }
+            7..=9 => {
+                let under_way: Vec<u64> = model.under_way.iter().copied().collect();
+                let Some(offset) = random.choice(under_way) else { continue };
+                model.under_way.remove(&offset);
+                match random.u8(..10) {
+                    0..=1 => {
+                        let due = model.now + random.i64(0..20);
+                        window.retry(offset, at(due));
+                        model.due.insert(offset, due);
+                    }
+                    2 if model.held.len() < 2 => {
+                        window.hold(offset);
+                        model.held.insert(offset);
+                    }
+                    _ => {
+                        window.complete(offset);
+                        model.completed.insert(offset);
+                    }
+                }
+            }
+            10 => model.now += random.i64(0..10),
+            _ if random.u8(..8) == 0 => {
+                let progress = window.progress(restarts);
+                assert_eq!(Progress::decode(&progress.encode()).unwrap(), progress, "{case}");
+                window = Window::new(LIMITS, progress);
+                restarts += 1;
+                model.under_way.clear();
+                // Read from further back than needed, as a member may.
+                read = window.committed().saturating_sub(random.u64(..3));
+                while read < window.committed() {
+                    window.load(message(read, model.keys[read as usize]));
+                    read += 1;
+                }
+            }
+            _ => {}
+        }
+        assert_eq!(window.committed(), model.committed(read), "{case}");
+        let counts = window.counts();
+        assert_eq!(counts.under_way, model.under_way.len(), "{case}");
+        let ahead = model.completed.range(window.committed()..).count() as u64;
+        let progress = window.progress(0);
+        assert_eq!(progress.completed.count(), ahead, "{case}");
+        assert!(read - window.committed() <= LIMITS.records, "{case}");
+        if !model.held.is_empty() && random.u8(..50) == 0 {
+            // Somebody decides on what is held: a new owner finds it dead.
+            let offset = *model.held.first().expect("one is held");
+            model.held.clear();
+            let mut progress = window.progress(restarts);
+            progress.heads.iter_mut().for_each(|head| head.is_held = false);
+            window = Window::new(LIMITS, progress);
+            model.under_way.clear();
+            read = window.committed();
+            assert!(read <= offset, "{case}");
+        }
+        if model.completed.len() == 120 {
+            break;
+        }
+    }
+    assert_eq!(window.counts().messages, 0, "seed {seed}");
+}

@@ -1,0 +1,39 @@
+//! Reliable delivery through a real target, on both logs, and under kill -9.
+//!
+//! One process, so that one Kafka serves all cases. `WEIR_KILLS` sets how often
+//! the delivering process is killed (25 if it is not set).
+
+mod cases;
+mod kill;
+mod receiver;
+mod restart;
+mod world;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use libtest_mimic::{Arguments, Failed, Trial};
+use world::Subject;
+
+fn main() -> ExitCode {
+    if kill::is_victim() {
+        return kill::run_victim();
+    }
+    let arguments = Arguments::from_args();
+    let mut trials = Vec::new();
+    for subject in [Subject::Embedded, Subject::kafka()].map(Arc::new) {
+        for (name, case) in cases::cases().into_iter().chain(restart::cases()) {
+            let subject = subject.clone();
+            trials.push(Trial::test(format!("{}::{name}", subject.name()), move || {
+                subject.run(name, case).map_err(|error| Failed::from(format!("{error:#}")))
+            }));
+        }
+        for (name, case) in kill::cases(&subject) {
+            let subject = subject.clone();
+            trials.push(Trial::test(format!("{}::{name}", subject.name()), move || {
+                case(&subject).map_err(|error| Failed::from(format!("{error:#}")))
+            }));
+        }
+    }
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
