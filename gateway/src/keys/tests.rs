@@ -52,6 +52,10 @@ impl Drop for World {
 
 impl World {
     pub(crate) async fn new() -> Self {
+        Self::with(emit::WhenFull::Refuse).await
+    }
+
+    async fn with(when_full: emit::WhenFull) -> Self {
         let log: Arc<dyn EventLog> = Arc::new(EmbeddedLog::in_memory());
         let topics = Topics::default();
         topics.create(&*log).await.unwrap();
@@ -67,6 +71,7 @@ impl World {
             spool_bytes_max: 1024 * 1024,
             reserve_bytes: 256 * 1024,
             drain_interval: Duration::from_millis(1),
+            when_full,
             ..emit::Config::new(producer, dir.path(), NonZeroU32::MIN)
         };
         let (emitter, service) = emit::open(config, log.clone(), clock.clone()).unwrap();
@@ -452,19 +457,48 @@ async fn each_answer_has_its_event_and_no_event_a_secret() {
 
 #[tokio::test]
 async fn a_full_spool_gives_no_token() {
-    let world = World::new().await;
-    let manager = world.manager().await;
-    // Nobody drains it.
-    while world.emitter.admit().is_ok() {
-        let mut event = world.emitter.event(Kind::Error, Outcome::InternalError);
-        event.url_path = Some("x".repeat(4_000).into());
-        let _ = world.emitter.emit(event).unwrap();
+    for when_full in [emit::WhenFull::Refuse, emit::WhenFull::Drop] {
+        let world = World::with(when_full).await;
+        let manager = world.manager().await;
+        // Nobody drains it.
+        loop {
+            let mut event = world.emitter.event(Kind::Error, Outcome::InternalError);
+            event.url_path = Some("x".repeat(100).into());
+            if !matches!(world.emitter.emit(event), Ok(emit::Emitted::Spooled(_))) {
+                break;
+            }
+        }
+        let request = world.post(&manager).basic_auth("shop", Some(&world.secret)).body(GRANT);
+        let found = json_of(request.send().await.unwrap(), 503).await;
+        assert_eq!(found["error"], "temporarily_unavailable", "{when_full:?}");
+        assert!(found.get("access_token").is_none());
+        if when_full == emit::WhenFull::Refuse {
+            let url = format!("http://{}/health", manager.address());
+            assert_eq!(world.http.get(url).send().await.unwrap().status(), 503);
+        }
+        manager.shutdown().await;
     }
-    let request = world.post(&manager).basic_auth("shop", Some(&world.secret)).body(GRANT);
-    let found = json_of(request.send().await.unwrap(), 503).await;
-    assert_eq!(found["error"], "temporarily_unavailable");
-    assert!(found.get("access_token").is_none());
-    let url = format!("http://{}/health", manager.address());
-    assert_eq!(world.http.get(url).send().await.unwrap().status(), 503);
-    manager.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_wrong_start_says_why() {
+    let world = World::new().await;
+    let running = world.manager().await;
+    let start = async |address: std::net::SocketAddr, audience: &str| {
+        let parts = Parts {
+            view: world.view.clone(),
+            proposer: world.proposer.clone(),
+            emitter: world.emitter.clone(),
+            clock: world.clock.clone(),
+        };
+        let (issuer, audience) = (ISSUER.to_owned(), audience.to_owned());
+        let config = Config { address, issuer, audience, token_ttl_s: 600 };
+        Box::pin(KeyManager::start(config, parts)).await.unwrap_err().to_string()
+    };
+    let taken = running.address();
+    let found = start(taken, "apis").await;
+    assert!(found.starts_with(&format!("key manager cannot listen on {taken}: ")), "{found}");
+    let found = start(taken, "").await;
+    assert_eq!(found, "key manager: audience: is empty; give the name that gateways expect");
+    running.shutdown().await;
 }

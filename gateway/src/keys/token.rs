@@ -9,6 +9,7 @@ use axum::body::{Body, to_bytes};
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, header};
+use ingest::emit::Emitted;
 use ingest::registry::Name;
 use ingest::registry::kind::Application;
 use mediator::endpoint::http::{CORRELATION_HEADER, Code, Correlation};
@@ -74,9 +75,14 @@ pub(super) async fn token(
     };
     let refused = given.as_ref().err().map(|failure| failure.code);
     let event = event(&shared.parts.emitter, &told, &correlation, peer.ip(), refused);
-    if let Err(error) = shared.parts.emitter.emit(*event) {
-        tracing::debug!(%error, "no token is given");
-        return answer(&correlation, Err(unavailable()));
+    match shared.parts.emitter.emit(*event) {
+        Ok(Emitted::Spooled(_)) => {}
+        // A token that nobody is told of is not given, however the spool is set up.
+        Ok(Emitted::Dropped) => return answer(&correlation, Err(unavailable())),
+        Err(error) => {
+            tracing::debug!(%error, "no token is given");
+            return answer(&correlation, Err(unavailable()));
+        }
     }
     answer(&correlation, given)
 }
