@@ -1,6 +1,6 @@
 //! The gateway: what clients call; with the key manager and the API manager.
 
-pub mod manager;
 pub mod auth;
 pub mod keys;
+pub mod manager;
 pub mod throttle;

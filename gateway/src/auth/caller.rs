@@ -1,4 +1,5 @@
 use std::fmt;
+use std::sync::Arc;
 
 use http::{HeaderValue, StatusCode};
 use ingest::registry::kind::Environment;
@@ -8,16 +9,18 @@ use mediator::endpoint::http::Code;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
     /// The user or client (`sub`).
-    pub subject: Box<str>,
+    pub subject: Arc<str>,
     /// The application's name (`client_id`).
-    pub client_id: Box<str>,
+    pub client_id: Arc<str>,
     /// The scopes, sorted.
     pub scopes: Box<[Box<str>]>,
+    /// The scopes as they were given, separated by spaces.
+    pub scope: Arc<str>,
     /// Which of the application's keys were used.
     pub environment: Environment,
     /// 32 hexadecimal digits of the SHA-256 of the token's id; of the token itself
     /// if it has none.
-    pub token_id: Box<str>,
+    pub token_id: Arc<str>,
     /// When the token ends, in seconds since 1970.
     pub expires_s: i64,
 }
@@ -122,6 +125,7 @@ mod tests {
             subject: "s".into(),
             client_id: "shop".into(),
             scopes: ["read", "write"].map(Into::into).into(),
+            scope: "read write".into(),
             environment: Environment::Production,
             token_id: "0".into(),
             expires_s: 0,

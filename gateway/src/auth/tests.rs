@@ -32,6 +32,7 @@ pub(crate) fn caller(subject: &str) -> Arc<Caller> {
         subject: subject.into(),
         client_id: "shop".into(),
         scopes: Box::default(),
+        scope: "".into(),
         environment: Environment::Production,
         token_id: "0".into(),
         expires_s: 0,

@@ -231,6 +231,7 @@ impl Claims {
             subject: subject.into(),
             client_id: client_id.into(),
             scopes: scopes.into(),
+            scope: scope.into(),
             environment: self.environment.unwrap_or_default(),
             token_id: token_id(id.as_deref().unwrap_or(token)),
             expires_s: times.expires_s,
@@ -239,7 +240,7 @@ impl Claims {
 }
 
 /// 32 hexadecimal digits that stand for a token in events: of its `jti`.
-pub(crate) fn token_id(jti: &str) -> Box<str> {
+pub(crate) fn token_id(jti: &str) -> Arc<str> {
     let digest = Sha256::digest(jti.as_bytes());
     digest[..16].iter().map(|byte| format!("{byte:02x}")).collect::<String>().into()
 }

@@ -1,6 +1,7 @@
 //! The events of the token endpoint: one for each answer.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ingest::emit::Emitter;
 use ingest::event::{Event, Kind, Outcome, Text};
@@ -18,7 +19,7 @@ pub(super) struct Told {
     pub(super) proven: Option<Environment>,
     pub(super) scopes: Option<String>,
     /// Hash of the id of the token that is given.
-    pub(super) token_id: Option<Box<str>>,
+    pub(super) token_id: Option<Arc<str>>,
 }
 
 pub(super) fn event(
@@ -48,18 +49,11 @@ pub(super) fn event(
     event.auth_subject = client.map(|client| client.clone().into());
     if let Some(environment) = told.proven {
         event.app_id = client.map(|client| client.clone().into());
-        event.app_environment = Some(Text::from_static(environment_text(environment)));
+        event.app_environment = Some(Text::from_static(environment.text()));
         event.token_action = Some("issue".into());
         event.token_grant = Some("client_credentials".into());
         event.auth_scopes = told.scopes.clone().map(Into::into);
-        event.auth_token_id = told.token_id.as_ref().map(|id| id.to_string().into());
+        event.auth_token_id = told.token_id.clone().map(Into::into);
     }
     event
-}
-
-pub(super) const fn environment_text(environment: Environment) -> &'static str {
-    match environment {
-        Environment::Production => "production",
-        Environment::Sandbox => "sandbox",
-    }
 }

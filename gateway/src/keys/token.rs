@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use super::client::{Refused, credentials};
-use super::events::{Told, environment_text, event};
+use super::events::{Told, event};
 use super::form;
 use super::manager::{Peer, Shared};
 use super::secret::{environment_of, hex, random};
@@ -166,7 +166,7 @@ impl Shared {
             "iss": self.config.issuer, "aud": self.config.audience,
             "sub": name, "client_id": name,
             "iat": now_s, "nbf": now_s, "exp": now_s + i64::from(self.config.token_ttl_s),
-            "jti": jti, "scope": scope, "environment": environment_text(environment),
+            "jti": jti, "scope": scope, "environment": environment.text(),
         });
         let keys = self.signing.of(&snapshot);
         let token = keys.active.as_ref().and_then(|signer| signer.sign(&claims));

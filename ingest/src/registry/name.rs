@@ -15,6 +15,11 @@ use super::Kind;
 pub struct Name(Arc<str>);
 
 impl Name {
+    /// The text, shared.
+    pub fn shared(&self) -> Arc<str> {
+        self.0.clone()
+    }
+
     /// The longest name, in bytes.
     pub const BYTES_MAX: usize = 128;
 

@@ -68,6 +68,16 @@ pub fn settings<T: DeserializeOwned>(
     })
 }
 
+/// That a file of settings cannot be read.
+pub fn unreadable(file: &str, error: &std::io::Error) -> FileErrors {
+    let mend = "see that it is there, UTF-8, and may be read";
+    let fault = Fault::new("", format!("cannot be read: {error}"), mend);
+    FileErrors(vec![FileError {
+        place: Place { file: file.to_owned(), line: 1, column: 1 },
+        fault,
+    }])
+}
+
 /// Sets a value, with the mappings on the way to it.
 fn set(settings: &mut Map<String, Value>, path: &str, value: Value) {
     match path.split_once('.') {

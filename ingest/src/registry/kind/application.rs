@@ -51,6 +51,16 @@ pub enum Environment {
     Sandbox,
 }
 
+impl Environment {
+    /// Its name, as in `app_environment` of events.
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::Production => "production",
+            Self::Sandbox => "sandbox",
+        }
+    }
+}
+
 impl KindSpec for Application {
     fn validate(&self, faults: &mut Faults) {
         faults.count("secrets", self.secrets.len(), 0, 10);
