@@ -11,7 +11,7 @@
 //! of a former owner; only then it reads how far that came. A commit that fails
 //! ends the owner, since nobody knows then what a next one would find; but for a
 //! refused one, which a rebalance under way explains: it waits for the membership
-//! to be renewed, starts nothing meanwhile, and gives up with the third refusal.
+//! to be renewed, starts nothing meanwhile, and gives up after 5 s.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -37,8 +37,11 @@ const OWNER_KEY: &[u8] = b"owner";
 const PROGRESS_KEY: &[u8] = b"progress";
 /// How long the record that an owner has just written may take to be read.
 const PROGRESS_PATIENCE: Duration = Duration::from_secs(10);
-/// So many refusals in a row end the owner.
-const REFUSALS_MAX: u32 = 3;
+/// Commits that are refused for so long end the owner. A rebalance of Kafka takes
+/// a second or two between its new generation and the member's learning of it.
+const REFUSED_PATIENCE: Duration = Duration::from_secs(5);
+/// The wait between two commits that are refused.
+const REFUSED_PAUSE: Duration = Duration::from_millis(100);
 /// How long a refused commit waits for a new membership.
 const REFUSED_WAIT: Duration = Duration::from_millis(500);
 /// The longest sleep, since the clock may be set.
@@ -93,7 +96,8 @@ struct Owner {
     commit_at: Instant,
     committing: u64,
     trimmed: u64,
-    refusals: u32,
+    /// Since when commits are refused.
+    refused: Option<Instant>,
     random: fastrand::Rng,
 }
 
@@ -117,7 +121,7 @@ pub(super) async fn own(with: Owning) -> Result<(), Error> {
         commit_at: Instant::now(),
         committing: committed,
         trimmed: committed,
-        refusals: 0,
+        refused: None,
         random: fastrand::Rng::with_seed(seed),
         with,
     };
@@ -179,7 +183,7 @@ impl Owner {
             let now = self.with.shared.parts.clock.now();
             self.window.wake(now);
             self.begin_commit();
-            let may_start = self.refusals == 0 && self.window.has_ready();
+            let may_start = self.refused.is_none() && self.window.has_ready();
             let (slots, wake) = (self.with.shared.slots.clone(), self.wake_at(now));
             tokio::select! {
                 biased;
@@ -310,7 +314,7 @@ impl Owner {
     fn commit_is_due(&self) -> bool {
         let many = self.ends >= self.with.shared.config.commit_completions_max;
         // A refused commit waits its time, whatever has come about meanwhile.
-        let is_time = Instant::now() >= self.commit_at || (many && self.refusals == 0);
+        let is_time = Instant::now() >= self.commit_at || (many && self.refused.is_none());
         self.is_changed && self.commit.is_none() && is_time
     }
 
@@ -318,19 +322,18 @@ impl Owner {
         self.writer = Some(writer);
         match committed {
             Ok(()) => {
-                self.refusals = 0;
+                self.refused = None;
                 self.dead.drain(..self.dead_under_way);
                 self.look_for_room();
                 self.show();
                 self.trim(self.with.shared.config.trim_records);
                 Ok(())
             }
-            Err(Error::Fenced(_)) if self.refusals + 1 < REFUSALS_MAX => {
-                self.refusals += 1;
+            Err(Error::Fenced(_)) if self.has_patience() => {
                 self.is_changed = true;
-                // Dropped partitions end this task here.
+                // The worker that has lost the partition ends this task here.
                 let renewed = timeout(REFUSED_WAIT, self.with.membership.changed()).await;
-                self.commit_at = Instant::now() + self.with.shared.config.poll_wait;
+                self.commit_at = Instant::now() + REFUSED_PAUSE;
                 match renewed {
                     Ok(Err(_)) => Err(Error::Closed),
                     _ => Ok(()),
@@ -338,6 +341,12 @@ impl Owner {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Whether a refused commit is tried again.
+    fn has_patience(&mut self) -> bool {
+        let since = *self.refused.get_or_insert_with(Instant::now);
+        since.elapsed() < REFUSED_PATIENCE
     }
 
     /// Removes what is completed from the topic, in steps.

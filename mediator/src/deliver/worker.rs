@@ -142,7 +142,11 @@ impl Worker {
         let limit = ReadLimit { bytes: read_bytes, wait: poll_wait };
         while !*stop.borrow() {
             self.look_after_owners().await?;
-            match self.member.poll(limit).await? {
+            let polled = self.member.poll(limit).await?;
+            // Before anything is released: its last commit needs the membership that
+            // the rebalance has made.
+            self.membership.send_replace(self.member.membership());
+            match polled {
                 Polled::Assigned(assigned) => self.take(assigned)?,
                 Polled::Revoked(revoked) => self.release(Some(&revoked)).await,
                 Polled::Lost(lost) => {
@@ -163,7 +167,6 @@ impl Worker {
                 Polled::Idle => {}
             }
             self.shared.status.lock().fault = None;
-            self.membership.send_replace(self.member.membership());
         }
         Ok(())
     }

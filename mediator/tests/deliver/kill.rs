@@ -4,6 +4,8 @@
 //! process. It says on its standard output which ids it has accepted, after it
 //! has. It is killed at random moments and started again on the same log; at the
 //! end everything that it said is delivered or dead, in order, by one key each.
+//! On Kafka there are two, killed at moments of their own: what one owned, the
+//! other takes over.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
@@ -46,20 +48,14 @@ pub(crate) fn run_victim() -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// What a victim is told: log, queue, spool, boot, and whether it only delivers.
-fn tell(world: &World, dir: &str, boot: usize, accepts: Accepts) -> String {
+/// What a victim is told: log, queue, spool, boot, and what its keys begin with;
+/// nothing if it only delivers.
+fn tell(world: &World, dir: &str, boot: usize, accepts: &str) -> String {
     let (place, prefix) = match &world.place {
         Place::Dir(dir) => (dir.display().to_string(), String::new()),
         Place::Kafka { bootstrap, prefix } => (bootstrap.clone(), prefix.clone()),
     };
-    let accepts = u8::from(matches!(accepts, Accepts::WithoutEnd));
-    [&place, &prefix, world.queue.as_str(), dir, &boot.to_string(), &accepts.to_string()].join("|")
-}
-
-#[derive(Clone, Copy)]
-enum Accepts {
-    WithoutEnd,
-    Nothing,
+    [&place, &prefix, world.queue.as_str(), dir, &boot.to_string(), accepts].join("|")
 }
 
 async fn work_until_killed(told: &str) -> Result<()> {
@@ -69,9 +65,10 @@ async fn work_until_killed(told: &str) -> Result<()> {
         "" => Place::Dir(PathBuf::from(place)),
         prefix => Place::Kafka { bootstrap: place.to_owned(), prefix: prefix.to_owned() },
     };
-    let mut node = Node::open(&place, &PathBuf::from(dir), "victim").await?;
+    let name = format!("victim{accepts}");
+    let mut node = Node::open(&place, &PathBuf::from(dir), &name).await?;
     node.deliver(config());
-    if accepts == "0" {
+    if accepts.is_empty() {
         return std::future::pending().await;
     }
     let queue: ingest::registry::Name = queue.parse()?;
@@ -79,7 +76,7 @@ async fn work_until_killed(told: &str) -> Result<()> {
     let node = Arc::new(node);
     let mut accepting = tokio::task::JoinSet::new();
     for key in 0..KEYS {
-        let (node, queue) = (node.clone(), queue.clone());
+        let (node, queue, key) = (node.clone(), queue.clone(), format!("{accepts}{key}"));
         accepting.spawn(async move {
             for number in 0u64.. {
                 let id = format!("{key}-{boot:03}-{number:06}");
@@ -124,17 +121,31 @@ fn survives(subject: &Subject) -> Result<()> {
         node.stop().await
     })?;
 
-    let spool = tempfile::tempdir()?;
-    let dir = spool.path().display().to_string();
-    let mut accepted = BTreeSet::new();
-    for kill in 0..kills {
-        let least = if is_kafka { 6_000 } else { 60 };
-        let time = Duration::from_millis(least + random.u64(..600));
-        let told = tell(&world, &dir, kill, Accepts::WithoutEnd);
-        for id in victim::kill_after(VICTIM, told, time)? {
-            ensure!(accepted.insert(id.clone()), "{id} was accepted twice");
+    let victims: &[&str] = if is_kafka { &["a", "b"] } else { &["a"] };
+    let accepted = std::thread::scope(|scope| {
+        let mut start = |name: &'static str| {
+            let (world, mut random) = (&world, random.fork());
+            scope.spawn(move || -> Result<Vec<String>> {
+                let spool = tempfile::tempdir()?;
+                let dir = spool.path().display().to_string();
+                let mut said = Vec::new();
+                for kill in 0..kills {
+                    let (least, most) = if is_kafka { (3_000, 12_000) } else { (60, 660) };
+                    let time = Duration::from_millis(random.u64(least..most));
+                    said.extend(victim::kill_after(VICTIM, tell(world, &dir, kill, name), time)?);
+                }
+                Ok(said)
+            })
+        };
+        let started: Vec<_> = victims.iter().map(|name| start(name)).collect();
+        let mut accepted = BTreeSet::new();
+        for victim in started {
+            for id in victim.join().expect("no thread panics")? {
+                ensure!(accepted.insert(id.clone()), "{id} was accepted twice");
+            }
         }
-    }
+        Ok(accepted)
+    })?;
     ensure!(accepted.len() > 10 * kills, "only {} were accepted", accepted.len());
     runtime
         .block_on(check(&world, &receiver, &accepted))
@@ -207,7 +218,7 @@ fn poison(subject: &Subject) -> Result<()> {
     let spool = tempfile::tempdir()?;
     let dir = spool.path().display().to_string();
     for kill in 0..ATTEMPTS_MAX {
-        let told = tell(&world, &dir, kill, Accepts::Nothing);
+        let told = tell(&world, &dir, kill, "");
         victim::kill_after(VICTIM, told, Duration::from_millis(1_500))?;
         ensure!(receiver.of("poison").len() == kill + 1, "one attempt for each life");
     }
