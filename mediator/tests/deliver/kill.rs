@@ -157,16 +157,6 @@ fn survives(subject: &Subject) -> Result<()> {
 async fn check(world: &World, receiver: &Receiver, accepted: &BTreeSet<String>) -> Result<()> {
     let node = world.delivering("last").await?;
     node.is_drained(world, PARTITIONS).await?;
-    let dead: BTreeSet<String> = node.dead(world).await?.into_iter().map(|(id, ..)| id).collect();
-    let delivered = receiver.delivered();
-    let taken: BTreeSet<&String> = delivered.iter().collect();
-    let lost: Vec<_> =
-        accepted.iter().filter(|id| !taken.contains(id) && !dead.contains(*id)).collect();
-    ensure!(lost.is_empty(), "{} lost: {lost:?}", lost.len());
-    let both: Vec<_> = dead.iter().filter(|id| taken.contains(id)).collect();
-    ensure!(both.is_empty(), "delivered and dead: {both:?}");
-    ensure!(!dead.is_empty(), "some are refused");
-
     // The body tells the message, the header says the key that its target knows it by.
     let mut ids: BTreeMap<&str, &str> = BTreeMap::new();
     let mut keys: BTreeMap<&str, &str> = BTreeMap::new();
@@ -177,6 +167,16 @@ async fn check(world: &World, receiver: &Receiver, accepted: &BTreeSet<String>) 
         let body = keys.insert(&attempt.id, &attempt.body).unwrap_or(&attempt.body);
         ensure!(body == attempt.body, "key {} serves two ids", attempt.id);
     }
+    let dead: BTreeSet<String> = node.dead(world).await?.into_iter().map(|(id, ..)| id).collect();
+    let delivered = receiver.delivered();
+    let taken: BTreeSet<&String> = delivered.iter().collect();
+    let lost: Vec<_> =
+        accepted.iter().filter(|id| !taken.contains(id) && !dead.contains(*id)).collect();
+    ensure!(lost.is_empty(), "{} lost: {lost:?}", lost.len());
+    let both: Vec<_> = dead.iter().filter(|id| taken.contains(id)).collect();
+    ensure!(both.is_empty(), "delivered and dead: {both:?}");
+    ensure!(!dead.is_empty(), "some are refused");
+
     ensure!(taken.len() == delivered.len(), "a duplicate is left after deduplication");
 
     // An id sorts as it was accepted within its key.

@@ -3,7 +3,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use ingest::emit::{self, WhenFull};
-use ingest::event::{Kind, Outcome};
+use ingest::event::{Kind, Outcome, cloudevents};
 use ingest::log::Partition;
 use ingest::registry::Name;
 
@@ -81,6 +81,13 @@ async fn a_full_spool_holds_an_attempt_back_and_loses_nothing() {
     until("the end is committed", async || committed().await == Some(1)).await;
     assert_eq!(taken.load(Ordering::SeqCst), 1, "it was not attempted again");
     delivery.shutdown().await;
+    until("the spool is drained", async || world.emitter.metrics().lag_bytes == 0).await;
     drop(stop);
     service.await.unwrap().unwrap();
+    let records = world.records(emit::TOPIC, 0).await;
+    let read = |r: &ingest::log::Record| {
+        cloudevents::read(r.headers.iter(), r.value.as_ref().unwrap()).unwrap().delivery_outcome
+    };
+    let told: Vec<_> = records.iter().filter_map(read).collect();
+    assert_eq!(told, ["delivered"], "the attempt is told of once");
 }
