@@ -24,9 +24,12 @@
 //!    request that a killed owner had sent may still arrive late; the target tells
 //!    it by `Weir-Owner-Epoch`, the lower of two, and `Weir-Sequence`, which grows
 //!    within a key.
-//! 5. An attempt counts from its start. So a message that kills the process is
-//!    counted too, if it is under way longer than one commit takes, and reaches the
-//!    dead letters after `attempts_max`.
+//! 5. An attempt counts from its start, which the next commit writes down; in the
+//!    first second of an owner it is written down before it is made. So a message
+//!    that kills the process is counted too, even one that does so at once: after
+//!    the first kill its next attempts are within that second, or what comes before
+//!    them is committed. It reaches the dead letters after `attempts_max`, or one
+//!    more where the first kill came before the commit.
 //! 6. The events of an attempt are written before its end is committed. A kill
 //!    between repeats them, dead letters' too: readers count distinct message ids.
 //! 7. Nothing of a message but its id, key and place is in an event or a log line.
@@ -34,7 +37,7 @@
 //! Limits, and what happens at them: a message [`MESSAGE_BYTES_MAX`] with a key of
 //! [`KEY_BYTES_MAX`] and [`HEADERS_MAX`] headers, refused beyond. Per partition
 //! 10,000 offsets and 32 MiB above the committed offset, and up to three reads of
-//! 256 KiB more: then its reading pauses, and the member goes on polling. So a key
+//! 256 KiB more (on Kafka without headers): then its reading pauses, and the member goes on polling. So a key
 //! that is blocked long enough stops its partition, since its messages are not
 //! parked elsewhere yet; held messages do so too. Attempts under way: the queue's
 //! `concurrency_max` on each node. A spool of events that is full holds attempts

@@ -26,8 +26,9 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::attempt::{Attempt, Done};
-use super::partition::{Progress, Window};
+use super::partition::{Progress, Start, Window};
 use super::retry::Verdict;
+use super::slots::Slot;
 use super::status::PartitionStatus;
 use super::worker::Shared;
 
@@ -48,6 +49,9 @@ const REFUSED_WAIT: Duration = Duration::from_millis(500);
 const SLEEP_MAX: Duration = Duration::from_secs(1);
 /// A larger progress is written less often: 20 ms more for each so many bytes.
 const PROGRESS_BYTES_PER_INTERVAL: usize = 16 * 1024;
+/// For so long after it took over, an owner writes attempts down before it makes
+/// them: what kills a process at once is counted too.
+const CAUTIOUS: Duration = Duration::from_secs(1);
 /// The most dead letters of one transaction, in bytes.
 const DEAD_BYTES_MAX: usize = 8 * 1024 * 1024;
 
@@ -86,6 +90,11 @@ struct Owner {
     writer: Option<Box<dyn Writer>>,
     commit: Option<JoinHandle<Committed>>,
     attempts: JoinSet<Done>,
+    /// Attempts that are made once they are written down, and how many of them the
+    /// commit under way has.
+    announced: Vec<(Start, Slot)>,
+    announced_under_way: usize,
+    cautious_until: Instant,
     /// Dead letters that no commit has, and those of the commit under way.
     dead: Vec<NewRecord>,
     dead_under_way: usize,
@@ -114,6 +123,9 @@ pub(super) async fn own(with: Owning) -> Result<(), Error> {
         writer: Some(writer),
         commit: None,
         attempts: JoinSet::new(),
+        announced: Vec::new(),
+        announced_under_way: 0,
+        cautious_until: Instant::now() + CAUTIOUS,
         dead: Vec::new(),
         dead_under_way: 0,
         is_changed: false,
@@ -234,8 +246,17 @@ impl Owner {
         self.with.has_room.store(!self.window.is_full(), Ordering::Release);
     }
 
-    fn start(&mut self, slot: super::slots::Slot) {
+    fn start(&mut self, slot: Slot) {
         let Some(start) = self.window.start() else { return };
+        self.is_changed = true;
+        if Instant::now() < self.cautious_until {
+            self.announced.push((start, slot));
+        } else {
+            self.make(start, slot);
+        }
+    }
+
+    fn make(&mut self, start: Start, slot: Slot) {
         let attempt = Attempt {
             shared: self.with.shared.clone(),
             partition: self.with.partition,
@@ -247,7 +268,6 @@ impl Owner {
             drop(slot);
             done
         });
-        self.is_changed = true;
     }
 
     fn end_attempt(&mut self, done: Done) {
@@ -290,12 +310,14 @@ impl Owner {
         self.dead_under_way = dead.len();
         if dead.len() < self.dead.len() {
             // What does not fit goes before: killed here, it is there twice.
+            self.announced_under_way = 0;
             let transaction = Transaction { records: dead, offsets: Vec::new() };
             self.commit = Some(tokio::spawn(commit(writer, transaction)));
             return;
         }
         let progress = self.window.progress(self.epoch);
         self.committing = progress.committed;
+        self.announced_under_way = self.announced.len();
         let value = progress.encode();
         let intervals = 1 + value.len() / PROGRESS_BYTES_PER_INTERVAL;
         let interval = config.commit_interval.saturating_mul(intervals as u32);
@@ -324,6 +346,12 @@ impl Owner {
             Ok(()) => {
                 self.refused = None;
                 self.dead.drain(..self.dead_under_way);
+                for (start, slot) in
+                    self.announced.drain(..self.announced_under_way).collect::<Vec<_>>()
+                {
+                    self.make(start, slot);
+                }
+                self.announced_under_way = 0;
                 self.look_for_room();
                 self.show();
                 self.trim(self.with.shared.config.trim_records);
@@ -368,6 +396,11 @@ impl Owner {
     /// Starts nothing more, gives what is under way some time, and commits.
     async fn release(&mut self) -> Result<(), Error> {
         let deadline = Instant::now() + self.with.shared.config.release_timeout;
+        self.announced_under_way = 0;
+        for (start, _slot) in std::mem::take(&mut self.announced) {
+            self.window.withdraw(start.message.offset());
+            self.is_changed = true;
+        }
         while !self.attempts.is_empty() {
             tokio::select! {
                 done = self.attempts.join_next() => {

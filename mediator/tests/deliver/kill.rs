@@ -23,6 +23,8 @@ use crate::world::{Node, Place, Subject, World, config, message};
 const VICTIM: &str = "WEIR_DELIVER_VICTIM";
 const KEYS: u64 = 8;
 const PARTITIONS: u32 = 3;
+/// For a victim that has a target of its own, which one message kills.
+const ABORTS: &str = "aborts";
 
 type Case = fn(&Subject) -> Result<()>;
 
@@ -31,6 +33,7 @@ pub(crate) fn cases(subject: &Subject) -> Vec<(&'static str, Case)> {
         vec![("what_was_accepted_is_delivered_or_dead_after_kill_9", |subject| survives(subject))];
     if matches!(subject, Subject::Embedded) {
         cases.push(("a_message_that_kills_is_dead_after_its_attempts", poison));
+        cases.push(("a_message_that_kills_at_once_is_dead_too", poison_at_once));
     }
     cases
 }
@@ -67,6 +70,20 @@ async fn work_until_killed(told: &str) -> Result<()> {
     };
     let name = format!("victim{accepts}");
     let mut node = Node::open(&place, &PathBuf::from(dir), &name).await?;
+    if accepts == ABORTS {
+        let target = Receiver::start(|attempt| {
+            if attempt.id == "poison" {
+                println!("attempt {}", attempt.number);
+                std::process::abort();
+            }
+            Reply::Status(200)
+        })
+        .await?;
+        node.put("upstream/shop", &format!(r#"{{"targets": [{{"url": "{}"}}]}}"#, target.url))
+            .await?;
+        node.deliver(config());
+        return std::future::pending().await;
+    }
     node.deliver(config());
     if accepts.is_empty() {
         return std::future::pending().await;
@@ -230,6 +247,41 @@ fn poison(subject: &Subject) -> Result<()> {
         let dead = node.dead(&world).await?;
         let expected = ("poison".to_owned(), "attempts_used_up".to_owned(), "3".to_owned());
         ensure!(dead == [expected], "{dead:?}");
+        node.stop().await
+    })
+}
+
+/// A message whose attempt kills the process within the moment, before a commit
+/// that would come by itself.
+fn poison_at_once(subject: &Subject) -> Result<()> {
+    let spec = r#""partitions": 1, "retry": {"attempts_max": 3}"#;
+    let world = subject.world("abort")?;
+    let runtime = tokio::runtime::Runtime::new()?;
+    let receiver = runtime.block_on(Receiver::willing())?;
+    runtime.block_on(async {
+        let node = world.node("setup").await?;
+        world.queue(&node, &receiver.url, spec).await?;
+        for id in ["before", "poison", "behind"] {
+            node.accept(&world.queue, id, Some("k")).await?;
+        }
+        node.stop().await
+    })?;
+    let spool = tempfile::tempdir()?;
+    let dir = spool.path().display().to_string();
+    for attempt in 1..=3 {
+        let told = tell(&world, &dir, attempt, ABORTS);
+        let said = victim::kill_after(VICTIM, told, Duration::from_millis(1_500))?;
+        ensure!(said == [format!("attempt {attempt}")], "life {attempt}: {said:?}");
+    }
+    runtime.block_on(async {
+        let mut node = world.node("last").await?;
+        world.queue(&node, &receiver.url, spec).await?;
+        node.deliver(config());
+        node.is_drained(&world, 1).await?;
+        let dead = node.dead(&world).await?;
+        let expected = ("poison".to_owned(), "attempts_used_up".to_owned(), "3".to_owned());
+        ensure!(dead == [expected], "{dead:?}");
+        ensure!(receiver.delivered() == ["behind"], "{:?}", receiver.delivered());
         node.stop().await
     })
 }

@@ -99,6 +99,20 @@ fn attempts_that_were_started_are_known_to_the_next_owner() {
 }
 
 #[test]
+fn an_attempt_that_is_withdrawn_does_not_count() {
+    let mut window = window(&[Some(1), Some(1)]);
+    assert_eq!(start_all(&mut window), [(0, 1)]);
+    window.withdraw(0);
+    assert_eq!(window.progress(1).heads, []);
+    assert_eq!(start_all(&mut window), [(0, 1)]);
+    window.retry(0, at(1));
+    window.wake(at(1));
+    assert_eq!(start_all(&mut window), [(0, 2)]);
+    window.withdraw(0);
+    assert_eq!(window.progress(1).heads[0].attempts, 1);
+}
+
+#[test]
 fn a_window_is_full_by_offsets_or_bytes() {
     let mut window = Window::new(Limits { records: 3, bytes: 1 << 20 }, Progress::default());
     for offset in 0..3 {

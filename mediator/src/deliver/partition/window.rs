@@ -180,6 +180,17 @@ impl Window {
         Some(Start { message: entry.message.clone(), attempt: entry.attempts })
     }
 
+    /// The attempt that was started last for a message is not made after all.
+    pub(crate) fn withdraw(&mut self, offset: u64) {
+        self.set(offset, State::Ready);
+        if let Some(entry) = self.messages.get_mut(&offset) {
+            entry.attempts -= 1;
+            if entry.attempts == 0 {
+                self.tried.remove(&offset);
+            }
+        }
+    }
+
     /// The message under way is delivered, or is with the dead letters: the next
     /// of its key is the head.
     pub(crate) fn complete(&mut self, offset: u64) {
