@@ -1,6 +1,7 @@
 //! Where a queue lives in the log.
 
 use std::num::NonZeroU32;
+use std::time::Duration;
 
 use ingest::log::{Error, EventLog, Partition, Result, TopicSpec};
 use ingest::registry::Name;
@@ -8,6 +9,11 @@ use ingest::registry::Name;
 /// What stands behind a queue's name in the names of its other topics; so no
 /// queue's name ends so.
 const SUFFIXES: [&str; 3] = [".dead", ".parked", ".progress"];
+
+/// How often topics that another node is making are looked for, and how long after
+/// each other.
+const TRIES_MAX: u32 = 20;
+const TRY_PAUSE: Duration = Duration::from_millis(100);
 
 /// The topics of a queue, which all have as many partitions.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +32,21 @@ impl Topics {
             let reason = format!("a queue's name does not end in {}", SUFFIXES.join(", "));
             return Err(Error::InvalidTopic { name: messages, reason });
         }
+        // Another node may make them at this very moment; Kafka then knows of them
+        // before it can say how they are made.
+        let mut tries = 1;
+        loop {
+            match Self::make(log, messages.clone(), partitions).await {
+                Err(Error::UnknownTopic(_)) if tries < TRIES_MAX => {
+                    tries += 1;
+                    tokio::time::sleep(TRY_PAUSE).await;
+                }
+                made => return made,
+            }
+        }
+    }
+
+    async fn make(log: &dyn EventLog, messages: String, partitions: u32) -> Result<Self> {
         let partitions = match log.topic(&messages).await {
             Ok(spec) => spec.partitions,
             Err(Error::UnknownTopic(_)) => partitions,

@@ -81,7 +81,8 @@ async fn attempts_are_counted_through_restarts(world: World) -> Result<()> {
 async fn a_partition_that_is_handed_over_goes_on_in_order(world: World) -> Result<()> {
     let receiver = Receiver::start(|attempt| match attempt.seen {
         1 if attempt.sequence % 5 == 0 => Reply::Status(503),
-        _ => Reply::Slow(200, Duration::from_millis(3)),
+        // So long that some are under way whenever a partition is given up.
+        _ => Reply::Slow(200, Duration::from_millis(30)),
     })
     .await?;
     let node = world.delivering("one").await?;
