@@ -123,6 +123,8 @@ async fn a_partition_that_is_handed_over_goes_on_in_order(world: World) -> Resul
     check_order(&receiver)?;
     let delivered = receiver.attempts().iter().filter(|a| a.status == 200).count();
     ensure!(delivered == 1_500, "{delivered} deliveries of 1500 messages");
+    let broken_off = receiver.attempts().iter().filter(|a| a.status == 0).count();
+    ensure!(broken_off == 0, "{broken_off} attempts were broken off");
     node.stop().await
 }
 
