@@ -12,14 +12,14 @@ use http::{HeaderMap, HeaderValue, header};
 use ingest::emit::Emitted;
 use ingest::registry::Name;
 use ingest::registry::kind::Application;
-use mediator::endpoint::http::{CORRELATION_HEADER, Code, Correlation};
+use mediator::endpoint::http::{CORRELATION_HEADER, Code, Correlation, Peer};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use super::client::{Refused, credentials};
 use super::events::{Told, event};
 use super::form;
-use super::manager::{Peer, Shared};
+use super::manager::Shared;
 use super::secret::{environment_of, hex, random};
 use crate::auth::token_id;
 

@@ -2,15 +2,20 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ingest::emit::Emitter;
 use ingest::registry::{Proposer, View};
+use mediator::endpoint::http::Server;
 use sha2::{Digest, Sha256};
 use tokio::net::TcpListener;
-use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 use super::{Config, api};
+
+const SERVER: Server =
+    Server { name: "admin API", connections_max: 256, stop_timeout: Duration::from_secs(10) };
 
 /// What the admin API works with.
 #[derive(Debug, Clone)]
@@ -60,7 +65,7 @@ pub struct StartError {
 #[derive(Debug)]
 pub struct Manager {
     address: SocketAddr,
-    stop: watch::Sender<bool>,
+    stop: CancellationToken,
     task: JoinHandle<()>,
 }
 
@@ -73,17 +78,10 @@ impl Manager {
         let failed = |source| StartError { address: config.address, source };
         let listener = TcpListener::bind(config.address).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        let (stop, mut stopped) = watch::channel(false);
+        let stop = CancellationToken::new();
         let router = api::router(Arc::new(parts));
-        let task = tokio::spawn(async move {
-            let until = async move {
-                let _ = stopped.wait_for(|stop| *stop).await;
-            };
-            let served = axum::serve(listener, router).with_graceful_shutdown(until).await;
-            if let Err(error) = served {
-                tracing::error!(%error, "admin API stopped");
-            }
-        });
+        let task = tokio::spawn(SERVER.run(listener, router, stop.clone()));
+        tracing::info!(%address, "admin API listens");
         Ok(Self { address, stop, task })
     }
 
@@ -94,7 +92,7 @@ impl Manager {
 
     /// Takes no new requests, and waits for those under way.
     pub async fn shutdown(self) {
-        self.stop.send_replace(true);
+        self.stop.cancel();
         let _ = self.task.await;
     }
 }

@@ -93,7 +93,7 @@ impl Faults {
 }
 
 /// The one of `known` that `word` was probably meant to be.
-pub(super) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     // What is further away than a third of the word is another word.
     let reach = 1 + word.chars().count().min(64) / 3;
     known

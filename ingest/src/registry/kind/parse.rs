@@ -25,8 +25,19 @@ pub(in crate::registry) fn read_typed<T: DeserializeOwned>(
     typed(json, false)
 }
 
+/// Reads a part of a spec that only a role can read, such as a step of a route.
+///
+/// # Errors
+/// The fault, with its place in the part.
+pub fn read_part<T: DeserializeOwned>(part: &Value) -> Result<T, Vec<Fault>> {
+    typed_value(part.clone(), false).map_err(|fault| vec![fault])
+}
+
 fn typed<T: DeserializeOwned>(json: &Map<String, Value>, secret: bool) -> Result<T, Fault> {
-    let value = Value::Object(json.clone());
+    typed_value(Value::Object(json.clone()), secret)
+}
+
+fn typed_value<T: DeserializeOwned>(value: Value, secret: bool) -> Result<T, Fault> {
     serde_path_to_error::deserialize(value).map_err(|error| {
         let path = error.path().to_string();
         let path = if path == "." { String::new() } else { path };

@@ -20,6 +20,11 @@ macro_rules! codes {
             /// Every code.
             pub const ALL: &'static [Self] = &[$(Self::$code),+];
 
+            /// The code of a stable text.
+            pub fn parse(text: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|code| code.text() == text)
+            }
+
             /// The stable text, as in `error_type` of events.
             pub const fn text(self) -> &'static str {
                 match self { $(Self::$code => $text),+ }
