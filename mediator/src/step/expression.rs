@@ -21,6 +21,7 @@ use jaq_core::{
 use tokio::sync::Semaphore;
 
 use super::Fault;
+use super::mask::mask;
 use crate::endpoint::http::Code;
 use crate::message::Value;
 
@@ -109,20 +110,11 @@ impl Compiled {
         let mut values = self.filter.id.run((context, body)).map(unwrap_valr);
         match values.next() {
             Some(Ok(value)) => Ok(value),
-            // jq quotes the values that it met: their kinds and the error stay.
-            Some(Err(error)) => Err(shown(&error.to_string())),
+            // jq quotes the values that it met.
+            Some(Err(error)) => Err(mask(&error.to_string(), &self.text)),
             None => Err("the expression gives no value".to_owned()),
         }
     }
-}
-
-/// jq's words on a failure, short enough for an event.
-fn shown(message: &str) -> String {
-    let mut text: String = message.chars().take(200).collect();
-    if text.len() < message.len() {
-        text.push('…');
-    }
-    text
 }
 
 /// Everything but what reaches out, in whose place stands an error.
@@ -215,6 +207,8 @@ mod tests {
         check("$nobody", "{}", "names `$nobody`, an unknown variable").await;
         check("empty", "{}", "gives no value").await;
         check(".a.b", r#"{"a":1}"#, "cannot index").await;
+        let found = run(".a | tonumber", r#"{"a":"hush 4711"}"#).await.unwrap_err();
+        assert!(!found.contains("hush") && !found.contains("4711"), "{found}");
         for out in ["env", "input", "halt", "debug", "stderr", "$ENV"] {
             let found = run(out, "{}").await;
             assert!(found.is_err(), "{out}: {found:?}");

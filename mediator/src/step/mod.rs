@@ -13,6 +13,7 @@ mod call;
 mod expression;
 mod fault;
 mod header;
+mod mask;
 mod respond;
 mod soap;
 mod store;

@@ -6,6 +6,7 @@ use ingest::registry::{self, Name, read_part};
 use serde::Deserialize;
 
 use super::call::{check_path, refused, timeout, timeout_ms};
+use super::mask::mask;
 use super::{Fault, Language, Next, Template, template};
 use crate::endpoint::http::{Code, Request};
 use crate::endpoint::soap::{Answer, Version, read, wrap};
@@ -13,9 +14,6 @@ use crate::message::{Message, Value, xml};
 use crate::route::Context;
 
 const SOAP_ACTION: HeaderName = HeaderName::from_static("soapaction");
-/// How much of a fault's words goes into the event.
-const REASON_CHARS_MAX: usize = 200;
-
 /// Calls a SOAP service. The message is then the content of the first element of
 /// the answer's body, as JSON.
 #[derive(Debug)]
@@ -88,11 +86,8 @@ impl Soap {
         let status = answer.status;
         let element = match read(self.version, &answer.body) {
             Ok(Answer::Fault(fault)) => {
-                let mut reason: String = format!("{}: {}", fault.code, fault.reason)
-                    .chars()
-                    .take(REASON_CHARS_MAX)
-                    .collect();
-                reason = format!("upstream {} answered a fault: {reason}", self.upstream);
+                let said = mask(&format!("{}: {}", fault.code, fault.reason), "");
+                let reason = format!("upstream {} answered a fault: {said}", self.upstream);
                 return Err(Fault::new(Code::SoapFault, reason));
             }
             _ if status.as_u16() >= 300 => {

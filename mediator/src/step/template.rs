@@ -12,6 +12,7 @@ use std::sync::Arc;
 use minijinja::{AutoEscape, Environment, ErrorKind, UndefinedBehavior, context};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
+use super::mask::mask;
 use super::{Fault, Variables};
 use crate::endpoint::http::Code;
 use crate::message::{Value, json};
@@ -38,6 +39,7 @@ pub(crate) enum Language {
 /// A compiled template. Clones share it.
 #[derive(Clone)]
 pub(crate) struct Template {
+    text: Arc<str>,
     environment: Arc<Environment<'static>>,
     /// Whether the body is read at all: a body that cannot be read as JSON or XML
     /// does no harm to a path without it.
@@ -73,10 +75,12 @@ impl Template {
                 write!(out, "{}", utf8_percent_encode(&text, SEGMENT)).map_err(Into::into)
             });
         }
-        environment.add_template_owned(NAME, text.to_owned()).map_err(|error| explain(&error))?;
+        environment
+            .add_template_owned(NAME, text.to_owned())
+            .map_err(|error| explain(&error, text))?;
         let names = environment
             .get_template(NAME)
-            .map_err(|error| explain(&error))?
+            .map_err(|error| explain(&error, text))?
             .undeclared_variables(false);
         const KNOWN: [&str; 5] = ["body", "headers", "properties", "path", "query"];
         if let Some(name) = names.iter().find(|name| {
@@ -86,7 +90,7 @@ impl Template {
             return Err(format!("names `{name}`; known are {}", KNOWN.join(", ")));
         }
         let reads_body = names.contains("body");
-        Ok(Self { environment: Arc::new(environment), reads_body })
+        Ok(Self { text: text.into(), environment: Arc::new(environment), reads_body })
     }
 
     /// Whether a run reads the body.
@@ -106,7 +110,7 @@ impl Template {
             path => json::to_template(&variables.path),
             query => json::to_template(&variables.query),
         };
-        let failed = |error| Fault::new(Code::StepFailed, explain(&error));
+        let failed = |error| Fault::new(Code::StepFailed, explain(&error, &self.text));
         let template = self.environment.get_template(NAME).map_err(failed)?;
         let text = template.render(context).map_err(failed)?;
         if text.len() > OUT_BYTES_MAX {
@@ -117,9 +121,9 @@ impl Template {
     }
 }
 
-/// What is wrong and in which line; minijinja quotes no values.
-fn explain(error: &minijinja::Error) -> String {
-    let what = error.detail().map_or_else(|| error.kind().to_string(), ToOwned::to_owned);
+/// What is wrong and in which line, without the values that it may quote.
+fn explain(error: &minijinja::Error, text: &str) -> String {
+    let what = error.detail().map_or_else(|| error.kind().to_string(), |what| mask(what, text));
     match error.line() {
         Some(line) => format!("{what}, in line {line} of the template"),
         None => what,
