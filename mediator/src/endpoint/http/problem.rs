@@ -44,6 +44,12 @@ macro_rules! codes {
                 match self { $(Self::$code => Outcome::$outcome),+ }
             }
 
+            /// What it means, in a sentence for the documentation.
+            #[cfg(test)]
+            const fn meaning(self) -> &'static str {
+                match self { $(Self::$code => concat!($($doc),+)),+ }
+            }
+
             /// A short summary for people, the same for every occurrence.
             pub const fn title(self) -> &'static str {
                 match self { $(Self::$code => $title),+ }
@@ -211,6 +217,26 @@ impl Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// `WEIR_REGENERATE=1` writes the page anew.
+    #[test]
+    fn the_page_of_codes_lists_them_all() {
+        let mut page = "# Codes of errors\n\nEvery error is answered with problem details (RFC 9457): `type`, `title`, `status`,\n\
+                        `detail` where there is one, `code` and `correlation_id`. The code is also\n\
+                        `error_type` of the event, and `fault_code` of a route's fault. Codes are only ever\nadded.\n\n\
+                        | code | status | outcome | when |\n| --- | ---: | --- | --- |\n"
+            .to_owned();
+        for code in Code::ALL {
+            let (status, outcome) = (code.status().as_u16(), code.outcome().text());
+            page += &format!("| `{}` | {status} | {outcome} |{} |\n", code.text(), code.meaning());
+        }
+        let manifest = std::env::var("CARGO_MANIFEST_DIR").unwrap();
+        let file = std::path::Path::new(&manifest).join("../docs/errors.md");
+        if std::env::var_os("WEIR_REGENERATE").is_some() {
+            std::fs::write(&file, &page).unwrap();
+        }
+        assert_eq!(std::fs::read_to_string(file).unwrap(), page, "WEIR_REGENERATE=1 writes it");
+    }
 
     #[test]
     fn codes_are_unique_snake_case_and_errors() {
