@@ -4,3 +4,6 @@ pub mod auth;
 pub mod keys;
 pub mod manager;
 pub mod throttle;
+pub mod publish;
+#[expect(dead_code, reason = "what forwards requests reads it")]
+mod upstream;

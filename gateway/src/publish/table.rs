@@ -1,0 +1,267 @@
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use http::Method;
+use ingest::registry::kind::{Api, Lifecycle, Method as Listed, Resource, Upstream};
+use ingest::registry::{Name, Snapshot};
+use matchit::Router;
+
+use super::PathFault;
+use super::path::decoded;
+use crate::upstream;
+
+/// Everything that callers reach, as of one snapshot of the registry.
+pub struct Table {
+    snapshot: Arc<Snapshot>,
+    config_hash: Arc<str>,
+    /// By context and version, and by context alone for a default version.
+    prefixes: HashMap<String, Arc<PublishedApi>>,
+    /// How many segments the deepest prefix has.
+    depth_max: usize,
+}
+
+/// An API with what a request needs of it, shared by the events that name it.
+pub struct PublishedApi {
+    /// The entity's name.
+    pub name: Arc<str>,
+    /// The version, as callers name it.
+    pub version: Arc<str>,
+    /// The path under which it is reached.
+    pub context: Arc<str>,
+    /// The entity.
+    pub spec: Api,
+    /// Who answers.
+    #[expect(dead_code, reason = "what forwards requests reads it")]
+    pub(crate) upstream: Arc<upstream::Group>,
+    resources: Vec<Arc<PublishedResource>>,
+    templates: Router<Entry>,
+}
+
+/// A resource with what a request needs of it.
+pub struct PublishedResource {
+    /// Its place in `spec.resources` of its API.
+    pub index: usize,
+    /// The template below the context and version.
+    pub path: Arc<str>,
+    /// The template with the API's context, for events.
+    pub route: Arc<str>,
+    /// The operation's id in the API's document.
+    pub operation: Option<Arc<str>>,
+    /// The entity's part.
+    pub spec: Resource,
+}
+
+/// The resources of one template, by method.
+#[derive(Clone, Default)]
+struct Entry(Vec<(Listed, usize)>);
+
+/// What a request asks for.
+pub struct Matched {
+    /// The API.
+    pub api: Arc<PublishedApi>,
+    /// The resource.
+    pub resource: Arc<PublishedResource>,
+    /// How many bytes of the path name the API; the rest goes upstream.
+    pub prefix_bytes: usize,
+}
+
+/// Why there is nothing for a request.
+pub enum Missed {
+    /// The path has more than one meaning.
+    Path(PathFault),
+    /// No API has this path.
+    Api,
+    /// The API is retired.
+    Retired(Arc<PublishedApi>),
+    /// The API has no such resource.
+    Resource(Arc<PublishedApi>),
+    /// The resource takes other methods: the value of `Allow`.
+    Method(Arc<PublishedApi>, String),
+}
+
+impl Table {
+    /// Compiles a snapshot. What cannot be is left out and told of.
+    pub fn compile(snapshot: &Arc<Snapshot>) -> Self {
+        let mut upstreams = HashMap::new();
+        for (name, spec) in snapshot.all::<Upstream>() {
+            match upstream::Group::compile(name, spec) {
+                Ok(group) => {
+                    upstreams.insert(name.clone(), Arc::new(group));
+                }
+                Err(error) => tracing::error!(upstream = %name, %error, "upstream left out"),
+            }
+        }
+        let mut table = Self {
+            snapshot: snapshot.clone(),
+            config_hash: snapshot.config_hash().to_string().into(),
+            prefixes: HashMap::new(),
+            depth_max: 0,
+        };
+        for (name, spec) in snapshot.all::<Api>() {
+            use Lifecycle::{Deprecated, Published, Retired};
+            if !matches!(spec.lifecycle, Published | Deprecated | Retired) {
+                continue;
+            }
+            let Some(upstream) = upstreams.get(&spec.upstream) else {
+                tracing::error!(api = %name, upstream = %spec.upstream, "api left out without its upstream");
+                continue;
+            };
+            match PublishedApi::compile(name, spec, upstream.clone()) {
+                Ok(api) => table.publish(Arc::new(api)),
+                Err(error) => tracing::error!(api = %name, %error, "api left out"),
+            }
+        }
+        table
+    }
+
+    fn publish(&mut self, api: Arc<PublishedApi>) {
+        let versioned = format!("{}/{}", api.context, api.version);
+        let plain = api.spec.default_version.then(|| api.context.to_string());
+        for prefix in std::iter::once(versioned).chain(plain) {
+            if let Some(first) = self.prefixes.get(&prefix) {
+                tracing::error!(prefix, api = %api.name, kept = %first.name, "two apis claim one path");
+                continue;
+            }
+            self.depth_max = self.depth_max.max(prefix.matches('/').count());
+            self.prefixes.insert(prefix, api.clone());
+        }
+    }
+
+    /// What a request asks for by its method and raw path.
+    ///
+    /// # Errors
+    /// [`Missed`].
+    pub fn find(&self, method: &Method, path: &str) -> Result<Matched, Missed> {
+        let matched = decoded(path).map_err(Missed::Path)?;
+        let (api, prefix) = self.find_api(&matched).ok_or(Missed::Api)?;
+        if api.spec.lifecycle == Lifecycle::Retired {
+            return Err(Missed::Retired(api.clone()));
+        }
+        let rest = &matched[prefix..];
+        let rest = if rest.is_empty() { "/" } else { rest };
+        let Ok(found) = api.templates.at(rest) else {
+            return Err(Missed::Resource(api.clone()));
+        };
+        let Some(index) = found.value.find(method) else {
+            return Err(Missed::Method(api.clone(), found.value.allow()));
+        };
+        let (resource, prefix_bytes) = (api.resources[index].clone(), raw_bytes(path, prefix));
+        Ok(Matched { api: api.clone(), resource, prefix_bytes })
+    }
+
+    /// The API of the longest prefix, and how many decoded bytes that has.
+    fn find_api(&self, path: &str) -> Option<(&Arc<PublishedApi>, usize)> {
+        let ends = path.bytes().enumerate().skip(1).filter(|(_, byte)| *byte == b'/');
+        let ends = ends.map(|(at, _)| at).chain([path.len()]).take(self.depth_max);
+        // The longest that fits is the last that does.
+        let found = ends.filter_map(|end| Some((self.prefixes.get(&path[..end])?, end)));
+        found.last()
+    }
+
+    /// The snapshot that this is compiled from: for what else a request needs of it.
+    pub fn snapshot(&self) -> &Arc<Snapshot> {
+        &self.snapshot
+    }
+
+    /// The hash of the configuration, as events carry it.
+    pub fn config_hash(&self) -> &Arc<str> {
+        &self.config_hash
+    }
+}
+
+/// How many raw bytes decode to the first `decoded` bytes of a path that was decoded.
+fn raw_bytes(path: &str, decoded: usize) -> usize {
+    let (mut raw, bytes) = (0, path.as_bytes());
+    for _ in 0..decoded {
+        raw += if bytes[raw] == b'%' { 3 } else { 1 };
+    }
+    raw
+}
+
+impl PublishedApi {
+    fn compile(name: &Name, spec: &Api, upstream: Arc<upstream::Group>) -> Result<Self, String> {
+        // Templates of one shape are one entry, whatever their parts are called.
+        let mut shapes = BTreeMap::<String, Entry>::new();
+        let mut resources = Vec::with_capacity(spec.resources.len());
+        for (index, resource) in spec.resources.iter().enumerate() {
+            for shape in shapes_of(&resource.path) {
+                let Entry(methods) = shapes.entry(shape).or_default();
+                for method in &resource.methods {
+                    if !methods.iter().any(|(listed, _)| listed == method) {
+                        methods.push((*method, index));
+                    }
+                }
+            }
+            resources.push(Arc::new(PublishedResource {
+                index,
+                path: resource.path.as_str().into(),
+                route: format!("{}{}", spec.context, resource.path).into(),
+                operation: resource.operation.as_deref().map(Into::into),
+                spec: resource.clone(),
+            }));
+        }
+        let mut templates = Router::new();
+        for (shape, entry) in shapes {
+            templates.insert(shape, entry).map_err(|error| error.to_string())?;
+        }
+        Ok(Self {
+            name: name.as_str().into(),
+            version: spec.version.as_str().into(),
+            context: spec.context.as_str().into(),
+            spec: spec.clone(),
+            upstream,
+            resources,
+            templates,
+        })
+    }
+}
+
+/// The templates in the router's language that stand for one of ours.
+fn shapes_of(path: &str) -> Vec<String> {
+    let fixed = path.strip_suffix("/*");
+    let mut shape = String::new();
+    for (i, segment) in fixed.unwrap_or(path).split('/').skip(1).enumerate() {
+        shape.push('/');
+        if segment.starts_with('{') {
+            shape.push_str(&format!("{{p{i}}}"));
+        } else {
+            shape.push_str(segment);
+        }
+    }
+    match fixed {
+        None => vec![shape],
+        Some("") => vec!["/".to_owned(), "/{*rest}".to_owned()],
+        Some(_) => vec![shape.clone(), format!("{shape}/"), format!("{shape}/{{*rest}}")],
+    }
+}
+
+impl Entry {
+    fn find(&self, method: &Method) -> Option<usize> {
+        let asked = listed(method)?;
+        let find = |method| self.0.iter().find(|(m, _)| *m == method).map(|(_, index)| *index);
+        find(asked).or_else(|| if asked == Listed::Head { find(Listed::Get) } else { None })
+    }
+
+    /// The value of `Allow` (RFC 9110, section 10.2.1).
+    fn allow(&self) -> String {
+        let has = |method| self.0.iter().any(|(m, _)| *m == method);
+        let allowed = ALL
+            .iter()
+            .filter(|(method, _)| has(*method) || (*method == Listed::Head && has(Listed::Get)));
+        allowed.map(|(_, text)| *text).collect::<Vec<_>>().join(", ")
+    }
+}
+
+const ALL: [(Listed, &str); 7] = [
+    (Listed::Get, "GET"),
+    (Listed::Head, "HEAD"),
+    (Listed::Post, "POST"),
+    (Listed::Put, "PUT"),
+    (Listed::Patch, "PATCH"),
+    (Listed::Delete, "DELETE"),
+    (Listed::Options, "OPTIONS"),
+];
+
+fn listed(method: &Method) -> Option<Listed> {
+    ALL.iter().find(|(_, text)| *text == method.as_str()).map(|(listed, _)| *listed)
+}

@@ -1,0 +1,5 @@
+//! The services behind.
+
+mod group;
+
+pub(crate) use group::Group;
