@@ -1,9 +1,15 @@
 //! The gateway: what clients call; with the key manager and the API manager.
 
 pub mod auth;
+mod config;
+mod http;
 pub mod keys;
+mod listen;
 pub mod manager;
-pub mod throttle;
 pub mod publish;
-#[expect(dead_code, reason = "what forwards requests reads it")]
+mod server;
+pub mod throttle;
 mod upstream;
+
+pub use config::{Config, ConfigFault, Limits, Listener, Timeouts, Tls};
+pub use server::{Gateway, Parts, StartError};

@@ -31,7 +31,6 @@ pub struct PublishedApi {
     /// The entity.
     pub spec: Api,
     /// Who answers.
-    #[expect(dead_code, reason = "what forwards requests reads it")]
     pub(crate) upstream: Arc<upstream::Group>,
     resources: Vec<Arc<PublishedResource>>,
     templates: Router<Entry>,

@@ -1,5 +1,37 @@
-//! The services behind.
+//! The services behind: who is next, a connection to it, and at most one retry.
+//!
+//! ```text
+//!  stack ─► Upstreams::send ─► pick a target ─► idle connection, last in first out
+//!           (one per thread)        ▲               │ none: connect (TCP, TLS)
+//!                └── at most one retry, elsewhere ◄─┴─► request ─► head of the answer
+//! ```
+//!
+//! Each data-plane thread has its own connections, turns and suspensions; nothing is
+//! shared and nothing is locked.
+//!
+//! What is tried again:
+//! - An idle connection that turns out to be closed gives the request back unsent, so
+//!   the next one is taken; that is no retry, and no attempt.
+//! - After a connect failure the next target is tried, once, if `retries_max` is not 0.
+//!   Nothing was sent.
+//! - A request without a body, of an idempotent method (RFC 9110, section 9.2.2), whose
+//!   connection broke before any answer came, is sent once more if `retries_max` is not 0.
+//! - All else is never sent twice. A timeout is not retried.
+//!
+//! A target that could not be connected to is passed over for a second, by the thread
+//! that found out, as long as another one is left.
+//!
+//! Limits: 64 idle connections per target and thread, each for 30 s; what is more is
+//! closed. `least_requests` and `consistent_hash` take turns like `round_robin` for now.
 
+mod connect;
 mod group;
+mod pool;
+mod send;
+#[cfg(test)]
+mod tests;
 
-pub(crate) use group::Group;
+pub(crate) use connect::Connector;
+pub(crate) use group::{Group, Target};
+pub(crate) use pool::{Lease, Upstreams};
+pub(crate) use send::{Calls, Forward};

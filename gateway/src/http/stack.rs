@@ -1,0 +1,243 @@
+//! The way of a request, from top to bottom.
+
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use http::header::{ALLOW, CONNECTION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, UPGRADE};
+use http::request::Parts;
+use http::{Method, Request, Response, StatusCode, Version};
+use hyper::body::{Body as _, Incoming};
+use mediator::endpoint::http::{CORRELATION_HEADER, Code, Correlation, Problem, TRACE_HEADER};
+use tokio::time::Instant;
+
+use super::admission::{Asked, Refusal};
+use super::answer::{After, problem_answer};
+use super::body::{AnswerBody, CutOff, RequestBody, Stream};
+use super::connection::Peer;
+use super::forwarded::{client_address, remove_hop_by_hop, set_forwarded};
+use super::record::Record;
+use super::thread::Thread;
+use super::watch::Watch;
+use crate::publish::{Matched, Missed, Table};
+use crate::upstream::{Calls, Forward};
+
+/// Why a request goes no further.
+struct Stop {
+    problem: Problem,
+    headers: Vec<(HeaderName, HeaderValue)>,
+    after: After,
+}
+
+impl From<Code> for Stop {
+    fn from(code: Code) -> Self {
+        Problem::from(code).into()
+    }
+}
+
+impl From<Problem> for Stop {
+    fn from(problem: Problem) -> Self {
+        Self { problem, headers: Vec::new(), after: After::Keep }
+    }
+}
+
+impl Stop {
+    fn closing(self) -> Self {
+        Self { after: After::Close, ..self }
+    }
+}
+
+/// Answers a request. An error closes the connection without an answer.
+pub(super) async fn serve(
+    thread: Rc<Thread>,
+    peer: Rc<Peer>,
+    watch: Rc<Watch>,
+    request: Request<Incoming>,
+) -> Result<Response<AnswerBody>, CutOff> {
+    let busy = watch.begin();
+    // Where the request stands in its journey: every answer names it, also a refusal.
+    let correlation = Correlation::of(request.headers(), || thread.random());
+    // Work whose event would not be kept is refused before it is done.
+    if thread.emitter.admit().is_err() {
+        let problem = Code::EventsUnavailable.into();
+        return Ok(problem_answer(&problem, &correlation, Vec::new(), After::Keep).0);
+    }
+    let (parts, body) = request.into_parts();
+    let mut record = Record::begin(&thread, &peer);
+    record.correlation(&correlation);
+    record.request(&parts);
+    let has_body = !body.is_end_stream();
+    let passed = pass(&thread, &peer, &correlation, parts, body, &mut record).await;
+    let mut answer = match passed {
+        Ok(Passed { mut answer, lease, deadline }) => {
+            remove_hop_by_hop(answer.headers_mut());
+            answer.headers_mut().insert(CORRELATION_HEADER, correlation.id_header());
+            record.answering(answer.status());
+            let is_over = answer.body().is_end_stream();
+            if is_over {
+                // hyper does not ask for a body that there is none of.
+                record.answered()?;
+            }
+            let wrap = |incoming| Stream::new(incoming, record, lease, deadline, busy);
+            answer.map(|incoming| AnswerBody::Upstream(Box::new(wrap(incoming))))
+        }
+        // The client is gone: there is nobody to tell.
+        Err(Stop { problem: Problem { code: Code::ClientClosed, .. }, .. }) => {
+            record.failed(Code::ClientClosed);
+            return Err(CutOff(Code::ClientClosed));
+        }
+        Err(Stop { problem, headers, after }) => {
+            // What is left of a body would be read only to be thrown away.
+            let after = if has_body { After::Close } else { after };
+            let (answer, bytes) = problem_answer(&problem, &correlation, headers, after);
+            record.refused(problem.code, bytes)?;
+            answer
+        }
+    };
+    if thread.draining.is_cancelled() {
+        answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    Ok(answer)
+}
+
+struct Passed {
+    answer: Response<Incoming>,
+    lease: crate::upstream::Lease,
+    deadline: Instant,
+}
+
+async fn pass(
+    thread: &Rc<Thread>,
+    peer: &Peer,
+    correlation: &Correlation,
+    parts: Parts,
+    body: Incoming,
+    record: &mut Record,
+) -> Result<Passed, Stop> {
+    let arrived = Instant::now();
+    let limits = &thread.config.limits;
+    // A thread that has more than it can hold says so at once.
+    if thread.in_flight.get() > limits.requests_max {
+        return Err(Code::Overloaded.into());
+    }
+    // What could be read in two ways is not passed on, and nothing after it is read.
+    check_form(&parts, limits.url_bytes_max)?;
+    // The configuration is read once: all that follows sees the same one.
+    let table = thread.table();
+    record.event().config_hash = Some(table.config_hash().clone().into());
+    let client = client_address(&parts.headers, peer.ip, |ip| thread.config.is_trusted(ip));
+    if client != peer.ip {
+        record.event().client_address = Some(client.to_string().into());
+        record.event().client_port = None;
+    }
+    // What is asked for decides which rules hold.
+    let matched = find(&table, &parts, record)?;
+    record.matched(&matched);
+    // Who may: before a byte of the body is read, and before the upstream hears of it.
+    authorize(thread, &table, &matched, &parts, client, record).await?;
+    // A body that is announced as too large is refused unread; one that is not
+    // announced is cut off where it passes the limit.
+    let bytes_max = matched.api.spec.body_bytes_max;
+    if body.size_hint().lower() > bytes_max {
+        return Err(Stop::from(too_large(bytes_max)).closing());
+    }
+    let (body, intake) = RequestBody::new(body, bytes_max, thread.config.timeouts.body_idle());
+    record.intake(intake.clone());
+    let deadline = arrived + Duration::from_millis(matched.api.spec.timeout_ms);
+    let forward = forward_of(peer, correlation, parts, &matched);
+    let (group, mut calls) = (&matched.api.upstream, Calls::default());
+    let sent = thread.upstreams.send(group, forward, body, deadline, &mut calls).await;
+    record.calls(group, calls);
+    match sent {
+        // No upgrade was asked for.
+        Ok((answer, _)) if answer.status() == StatusCode::SWITCHING_PROTOCOLS => {
+            Err(Code::UpstreamBroken.into())
+        }
+        Ok((answer, lease)) => Ok(Passed { answer, lease, deadline }),
+        Err(code) => match intake.fault.get() {
+            Some(Code::BodyTooLarge) => Err(Stop::from(too_large(bytes_max)).closing()),
+            Some(fault) => Err(Stop::from(fault).closing()),
+            None => Err(code.into()),
+        },
+    }
+}
+
+fn too_large(bytes_max: u64) -> Problem {
+    Problem::new(Code::BodyTooLarge, format!("at most {bytes_max} bytes are taken here"))
+}
+
+/// Refuses what hyper takes, but an upstream may read otherwise, and what is not there.
+fn check_form(parts: &Parts, url_bytes_max: usize) -> Result<(), Stop> {
+    let target = parts.uri.path_and_query().map_or("", |target| target.as_str());
+    if target.len() > url_bytes_max {
+        let detail = format!("at most {url_bytes_max} bytes are taken");
+        return Err(Stop::from(Problem::new(Code::UrlTooLong, detail)).closing());
+    }
+    // RFC 9112, section 3.2.
+    let hosts = parts.headers.get_all(HOST).iter().count();
+    if hosts > 1 || (hosts == 0 && parts.version == Version::HTTP_11) {
+        let problem = Problem::new(Code::RequestMalformed, "one Host header is needed");
+        return Err(Stop::from(problem).closing());
+    }
+    if parts.method == Method::CONNECT || parts.headers.contains_key(UPGRADE) {
+        return Err(Stop::from(Code::NotImplemented).closing());
+    }
+    Ok(())
+}
+
+fn find(table: &Table, parts: &Parts, record: &mut Record) -> Result<Matched, Stop> {
+    table.find(&parts.method, parts.uri.path()).map_err(|missed| match missed {
+        Missed::Path(fault) => {
+            Stop::from(Problem::new(Code::RequestMalformed, fault.to_string())).closing()
+        }
+        Missed::Api => Code::ApiNotFound.into(),
+        Missed::Retired(api) => {
+            record.api(&api);
+            Code::ApiRetired.into()
+        }
+        Missed::Resource(api) => {
+            record.api(&api);
+            Code::ResourceNotFound.into()
+        }
+        Missed::Method(api, allow) => {
+            record.api(&api);
+            let allow = HeaderValue::try_from(allow).expect("methods are a header's value");
+            Stop { headers: vec![(ALLOW, allow)], ..Code::MethodNotAllowed.into() }
+        }
+    })
+}
+
+/// Allow list, authentication, subscription and limits have their place here.
+async fn authorize(
+    thread: &Thread,
+    table: &Table,
+    matched: &Matched,
+    parts: &Parts,
+    client: IpAddr,
+    record: &mut Record,
+) -> Result<(), Stop> {
+    let asked = Asked { table, matched, parts, client };
+    let decided = thread.admission.authorize(asked, record.event()).await;
+    decided.map_err(|Refusal { problem, headers }| Stop { headers, ..problem.into() })
+}
+
+/// The request as the upstream gets it.
+fn forward_of(peer: &Peer, correlation: &Correlation, parts: Parts, matched: &Matched) -> Forward {
+    let host = match parts.uri.authority() {
+        Some(authority) => HeaderValue::from_str(authority.as_str()).ok(),
+        None => parts.headers.get(HOST).cloned(),
+    };
+    let target = parts.uri.path_and_query().map_or("", |target| target.as_str());
+    let rest = target[matched.prefix_bytes..].to_owned();
+    let mut headers = parts.headers;
+    let length = headers.get(CONTENT_LENGTH).cloned();
+    remove_hop_by_hop(&mut headers);
+    // `Connection` cannot take the length away, nor what is set below.
+    if let Some(length) = length {
+        headers.insert(CONTENT_LENGTH, length);
+    }
+    set_forwarded(&mut headers, &peer.address, peer.scheme, host, peer.is_trusted);
+    headers.insert(TRACE_HEADER, correlation.trace_header());
+    headers.insert(CORRELATION_HEADER, correlation.id_header());
+    Forward { method: parts.method, rest, headers }
+}

@@ -1,0 +1,226 @@
+//! A data-plane thread: what its requests share, and how it begins and ends.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ingest::emit::Emitter;
+use ingest::event::{Clock, Text};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::spawn_local;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::Acceptor;
+use super::admission::Admission;
+use super::connection::{Peer, serve_connection};
+use crate::Config;
+use crate::publish::{Table, TableReader};
+use crate::upstream::{Connector, Upstreams};
+
+/// How often idle connections to upstreams are looked at.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
+/// How long nothing is accepted after the machine could not give a connection, as
+/// when it is out of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// What all requests of a thread share. Nothing of it is another thread's, but what
+/// is read only.
+pub(super) struct Thread {
+    pub(super) config: Arc<Config>,
+    pub(super) node: Text,
+    pub(super) zone: Option<Text>,
+    pub(super) emitter: Emitter,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) upstreams: Upstreams,
+    pub(super) admission: Admission,
+    /// How many requests are under way.
+    pub(super) in_flight: Rc<Cell<usize>>,
+    /// Set when no further connection is taken.
+    pub(super) draining: CancellationToken,
+    tables: RefCell<TableReader>,
+    random: RefCell<fastrand::Rng>,
+}
+
+/// A bound port, as one thread has it.
+pub(crate) struct Bound {
+    pub(crate) listener: std::net::TcpListener,
+    /// None if it speaks no TLS.
+    pub(crate) acceptor: Option<Acceptor>,
+}
+
+/// What a thread is made of.
+pub(crate) struct ThreadParts {
+    pub(crate) config: Arc<Config>,
+    pub(crate) emitter: Emitter,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) connector: Connector,
+    pub(crate) tables: TableReader,
+    pub(crate) bound: Vec<Bound>,
+    /// Of this thread alone, so that looking at it contends with nobody.
+    pub(crate) draining: CancellationToken,
+}
+
+impl Thread {
+    fn new(parts: ThreadParts) -> Self {
+        let ThreadParts { config, emitter, clock, connector, tables, draining, bound: _ } = parts;
+        Self {
+            node: Arc::<str>::from(config.node.as_str()).into(),
+            zone: config.zone.as_deref().map(|zone| Arc::<str>::from(zone).into()),
+            config,
+            emitter,
+            clock,
+            upstreams: Upstreams::new(connector),
+            admission: Admission,
+            in_flight: Rc::default(),
+            draining,
+            tables: RefCell::new(tables),
+            random: RefCell::new(fastrand::Rng::new()),
+        }
+    }
+
+    /// The configuration of now. A request asks once.
+    pub(super) fn table(&self) -> Arc<Table> {
+        self.tables.borrow_mut().load().clone()
+    }
+
+    /// 64 random bits, for ids; not for secrets.
+    pub(super) fn random(&self) -> u64 {
+        self.random.borrow_mut().u64(..)
+    }
+}
+
+/// Serves until `draining` is set and the connections have ended, or the time for
+/// that is over. `ready` is told whether it serves.
+pub(crate) fn run_thread(
+    mut parts: ThreadParts,
+    ready: tokio::sync::oneshot::Sender<io::Result<()>>,
+) {
+    let bound = std::mem::take(&mut parts.bound);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build_local(tokio::runtime::LocalOptions::default());
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => return drop(ready.send(Err(error))),
+    };
+    // What is still open when this ends is dropped with the runtime.
+    runtime.block_on(async move {
+        let listeners = bound.into_iter().map(|Bound { listener, acceptor }| {
+            listener.set_nonblocking(true)?;
+            Ok((TcpListener::from_std(listener)?, acceptor))
+        });
+        let listeners = match listeners.collect::<io::Result<Vec<_>>>() {
+            Ok(listeners) => listeners,
+            Err(error) => return drop(ready.send(Err(error))),
+        };
+        let thread = Rc::new(Thread::new(parts));
+        drop(ready.send(Ok(())));
+        serve_until_drained(thread, listeners).await;
+    });
+}
+
+async fn serve_until_drained(thread: Rc<Thread>, listeners: Vec<(TcpListener, Option<Acceptor>)>) {
+    let connections_max = u32::try_from(thread.config.limits.connections_max).unwrap_or(u32::MAX);
+    let connections = Arc::new(Semaphore::new(connections_max as usize));
+    let upstreams = thread.upstreams.clone();
+    let sweeping = spawn_local(async move {
+        loop {
+            sleep(SWEEP_INTERVAL).await;
+            upstreams.sweep();
+        }
+    });
+    let accepting = listeners.into_iter().map(|(listener, acceptor)| {
+        spawn_local(accept(thread.clone(), listener, acceptor, connections.clone()))
+    });
+    for task in accepting.collect::<Vec<_>>() {
+        if let Err(error) = task.await {
+            tracing::error!(%error, "a listener ended");
+        }
+    }
+    // All permits are here again once the last connection has ended.
+    if timeout(thread.config.timeouts.drain(), connections.acquire_many(connections_max))
+        .await
+        .is_err()
+    {
+        let requests = thread.in_flight.get();
+        tracing::warn!(requests, "requests did not end in time and are cut off");
+    }
+    sweeping.abort();
+}
+
+/// Takes connections until the thread is draining, and then those that wait already:
+/// closing a port with others on it resets what waits there.
+async fn accept(
+    thread: Rc<Thread>,
+    listener: TcpListener,
+    acceptor: Option<Acceptor>,
+    connections: Arc<Semaphore>,
+) {
+    let serve = |stream, address, permit| {
+        let connection = serve_stream(thread.clone(), stream, address, acceptor.clone(), permit);
+        drop(spawn_local(connection));
+    };
+    let mut was_well = true;
+    loop {
+        let next = async {
+            let permit = connections.clone().acquire_owned().await.expect("it is never closed");
+            (listener.accept().await, permit)
+        };
+        let (accepted, permit) = tokio::select! {
+            biased;
+            () = thread.draining.cancelled() => break,
+            next = next => next,
+        };
+        match accepted {
+            Ok((stream, address)) => {
+                was_well = true;
+                serve(stream, address, permit);
+            }
+            Err(error) => {
+                if std::mem::replace(&mut was_well, false) {
+                    tracing::warn!(%error, "a connection cannot be accepted");
+                }
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+    let Ok(listener) = listener.into_std() else { return };
+    while let Ok(permit) = connections.clone().try_acquire_owned()
+        && let Ok((stream, address)) = listener.accept()
+    {
+        let stream = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
+        if let Ok(stream) = stream {
+            serve(stream, address, permit);
+        }
+    }
+}
+
+async fn serve_stream(
+    thread: Rc<Thread>,
+    stream: TcpStream,
+    address: SocketAddr,
+    acceptor: Option<Acceptor>,
+    _permit: OwnedSemaphorePermit,
+) {
+    // A small answer must not wait for the acknowledgement of the one before.
+    if stream.set_nodelay(true).is_err() {
+        return;
+    }
+    let mut peer = Peer::new(&thread, address);
+    let Some(acceptor) = acceptor else {
+        return serve_connection(thread, peer, stream).await;
+    };
+    match timeout(thread.config.timeouts.header_read(), acceptor.accept(stream)).await {
+        Ok(Ok(stream)) => {
+            peer.speaks_tls(super::tls::version(&stream), super::tls::cipher(&stream));
+            serve_connection(thread, peer, stream).await;
+        }
+        Ok(Err(error)) => tracing::debug!(peer = %address, %error, "no TLS with a client"),
+        Err(_) => tracing::debug!(peer = %address, "a TLS handshake took too long"),
+    }
+}

@@ -1,0 +1,157 @@
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::client::conn::http1::SendRequest;
+use ingest::registry::kind::Balance;
+use tokio::time::Instant;
+
+use super::{Connector, Group, Target};
+use crate::http::RequestBody;
+
+/// Idle connections per target and thread.
+const IDLE_MAX: usize = 64;
+/// How long a connection may be idle.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a target is passed over that could not be connected to.
+const SUSPENDED_FOR: Duration = Duration::from_secs(1);
+
+/// What one thread knows of upstreams: connections, turns, suspensions.
+#[derive(Clone)]
+pub(crate) struct Upstreams {
+    pub(super) connector: Connector,
+    state: Rc<RefCell<State>>,
+}
+
+#[derive(Default)]
+struct State {
+    idle: HashMap<Arc<str>, Vec<Idle>>,
+    turns: HashMap<Arc<str>, Turn>,
+    suspended: HashMap<Arc<str>, Instant>,
+}
+
+struct Idle {
+    sender: SendRequest<RequestBody>,
+    since: Instant,
+}
+
+/// Whose turn it is, as smooth weighted round robin: each target earns its weight, the
+/// richest is taken and pays for all.
+#[derive(Default)]
+struct Turn(Vec<i64>);
+
+/// A connection that is in use. Dropped, it is closed; given back, kept.
+pub(crate) struct Lease {
+    sender: SendRequest<RequestBody>,
+    origin: Arc<str>,
+    state: Rc<RefCell<State>>,
+}
+
+impl Upstreams {
+    pub(crate) fn new(connector: Connector) -> Self {
+        Self { connector, state: Rc::default() }
+    }
+
+    /// The target whose turn it is; not a suspended one or `avoided`, unless no
+    /// other is left.
+    pub(super) fn pick<'a>(&self, group: &'a Group, avoided: Option<&Target>) -> &'a Target {
+        let targets = &group.targets;
+        if targets.len() == 1 {
+            return &targets[0];
+        }
+        let mut state = self.state.borrow_mut();
+        let now = Instant::now();
+        let State { turns, suspended, .. } = &mut *state;
+        let is_well = |target: &Target| {
+            avoided.is_none_or(|avoided| avoided.origin != target.origin)
+                && suspended.get(&target.origin).is_none_or(|until| *until <= now)
+        };
+        let any_well = targets.iter().any(is_well);
+        if !turns.contains_key(&group.name) {
+            turns.insert(group.name.clone(), Turn::default());
+        }
+        let Turn(earned) = turns.get_mut(&group.name).expect("it was put there just now");
+        earned.resize(targets.len(), 0);
+        let weigh = |target: &Target| match group.balance {
+            Balance::Weighted => target.weight,
+            _ => 1,
+        };
+        let (mut best, mut total) = (None::<usize>, 0);
+        for (i, target) in targets.iter().enumerate() {
+            if any_well && !is_well(target) {
+                continue;
+            }
+            earned[i] += weigh(target);
+            total += weigh(target);
+            if best.is_none_or(|best| earned[i] > earned[best]) {
+                best = Some(i);
+            }
+        }
+        let best = best.unwrap_or(0);
+        earned[best] -= total;
+        &targets[best]
+    }
+
+    pub(super) fn suspend(&self, target: &Target) {
+        let until = Instant::now() + SUSPENDED_FOR;
+        self.state.borrow_mut().suspended.insert(target.origin.clone(), until);
+    }
+
+    /// The idle connection that was used last and is still good.
+    pub(super) fn take(&self, target: &Target) -> Option<Lease> {
+        let mut state = self.state.borrow_mut();
+        let idle = state.idle.get_mut(&target.origin)?;
+        while let Some(Idle { sender, since }) = idle.pop() {
+            if sender.is_ready() && since.elapsed() < IDLE_TIMEOUT {
+                return Some(self.lease(target, sender));
+            }
+        }
+        None
+    }
+
+    pub(super) fn lease(&self, target: &Target, sender: SendRequest<RequestBody>) -> Lease {
+        Lease { sender, origin: target.origin.clone(), state: self.state.clone() }
+    }
+
+    /// Closes what was idle too long, and forgets what is over. Called now and then.
+    pub(crate) fn sweep(&self) {
+        let state = &mut *self.state.borrow_mut();
+        state.idle.retain(|_, idle| {
+            idle.retain(|one| !one.sender.is_closed() && one.since.elapsed() < IDLE_TIMEOUT);
+            !idle.is_empty()
+        });
+        let now = Instant::now();
+        state.suspended.retain(|_, until| *until > now);
+    }
+
+    /// How many connections are idle.
+    #[cfg(test)]
+    pub(super) fn idle(&self) -> usize {
+        self.state.borrow().idle.values().map(Vec::len).sum()
+    }
+}
+
+impl Lease {
+    pub(super) fn sender(&mut self) -> &mut SendRequest<RequestBody> {
+        &mut self.sender
+    }
+
+    /// Keeps the connection for the next request. One whose request is still being
+    /// sent is not ready by then, and is closed when its turn comes.
+    pub(crate) fn give_back(self) {
+        let Self { sender, origin, state } = self;
+        if sender.is_closed() {
+            return;
+        }
+        let mut state = state.borrow_mut();
+        let idle = match state.idle.get_mut(&origin) {
+            Some(idle) => idle,
+            None => state.idle.entry(origin).or_default(),
+        };
+        if idle.len() < IDLE_MAX {
+            idle.push(Idle { sender, since: Instant::now() });
+        }
+    }
+}

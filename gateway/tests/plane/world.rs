@@ -1,0 +1,174 @@
+//! A registry, a log and a gateway, all real, and clients that write bytes.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use gateway::{Config, Gateway, Listener, Parts};
+use ingest::emit;
+use ingest::event::{Event, Kind, Outcome, SystemClock, cloudevents};
+use ingest::log::embedded::EmbeddedLog;
+use ingest::log::{EventLog, Partition, ReadLimit, TopicSpec};
+use ingest::registry::{
+    Change, ChangeSet, EntityKey, Json, Outcome as Judged, Proposer, Topics, View, no_deep_check,
+    run_applier,
+};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::origin::Origin;
+
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+pub(crate) struct World {
+    pub(crate) log: Arc<dyn EventLog>,
+    pub(crate) view: View,
+    pub(crate) origin: Origin,
+    proposer: Proposer,
+    applier: tokio::task::JoinHandle<()>,
+    pub(crate) dir: tempfile::TempDir,
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        self.applier.abort();
+    }
+}
+
+/// An open API at `/shop/1` with one resource for everything.
+pub(crate) const SHOP: &str = r#"api/shop {"context": "/shop", "version": "1", "upstream": "u",
+    "lifecycle": "published", "authentication": ["none"], MORE "resources": [RESOURCES]}"#;
+pub(crate) const ANY: &str =
+    r#"{"methods": ["GET", "POST", "PUT", "DELETE", "OPTIONS"], "path": "/*"}"#;
+
+pub(crate) fn shop(more: &str, resources: &str) -> String {
+    SHOP.replace('\n', " ").replace("MORE", more).replace("RESOURCES", resources)
+}
+
+impl World {
+    /// With one origin, and the shop before it.
+    pub(crate) async fn new() -> Self {
+        let world = Self::empty().await;
+        let upstream = world.upstream("");
+        world.put("first", &[&upstream, &shop("", ANY)]).await;
+        world
+    }
+
+    pub(crate) async fn empty() -> Self {
+        let log: Arc<dyn EventLog> = Arc::new(EmbeddedLog::in_memory());
+        let topics = Topics::default();
+        topics.create(&*log).await.unwrap();
+        log.create_topic(&TopicSpec::kept(emit::TOPIC, 1)).await.unwrap();
+        let applier = tokio::spawn(run_applier(log.clone(), topics.clone(), no_deep_check));
+        let view = Box::pin(View::open(log.clone(), topics.clone())).await.unwrap();
+        let proposer = Proposer::new(log.clone(), topics, PATIENCE);
+        let dir = tempfile::tempdir().unwrap();
+        let origin = Origin::start().await;
+        Self { log, view, origin, proposer, applier, dir }
+    }
+
+    /// The origin as `upstream/u`, with more members.
+    pub(crate) fn upstream(&self, more: &str) -> String {
+        let address = self.origin.address;
+        format!(r#"upstream/u {{"targets": [{{"url": "http://{address}"}}] {more}}}"#)
+    }
+
+    /// Puts entities, each as `kind/name spec`.
+    pub(crate) async fn put(&self, id: &str, entities: &[&str]) {
+        let put = |entity: &&str| {
+            let (key, spec) = entity.trim().split_once(' ').unwrap();
+            let EntityKey { kind, name } = EntityKey::parse(key).unwrap();
+            let spec = Json(serde_json::from_str(spec).unwrap());
+            Change::Put { kind, name, expected: None, spec }
+        };
+        let changes = entities.iter().map(put).collect();
+        let (author, message) = ("a test".to_owned(), "m".to_owned());
+        let set = ChangeSet { id: id.parse().unwrap(), author, message, changes };
+        let verdict = Box::pin(self.proposer.propose(&set)).await.unwrap();
+        let Judged::Accepted { revision, .. } = verdict.outcome else { panic!("{verdict:?}") };
+        self.view.wait_for(revision).await.unwrap();
+    }
+
+    pub(crate) fn config(&self) -> Config {
+        Config {
+            listeners: vec![Listener { address: "127.0.0.1:0".parse().unwrap(), tls: None }],
+            threads: 2,
+            node: "edge".to_owned(),
+            zone: Some("dmz".to_owned()),
+            spool_dir: self.dir.path().to_owned(),
+            ..Config::default()
+        }
+    }
+
+    pub(crate) fn parts(&self) -> Parts {
+        Parts { view: self.view.clone(), log: self.log.clone(), clock: Arc::new(SystemClock) }
+    }
+
+    pub(crate) async fn start(&self) -> Gateway {
+        self.start_with(|_| {}).await
+    }
+
+    pub(crate) async fn start_with(&self, change: impl FnOnce(&mut Config)) -> Gateway {
+        let mut config = self.config();
+        change(&mut config);
+        Box::pin(Gateway::start(config, self.parts())).await.unwrap()
+    }
+
+    /// Stops the gateway, and says what requests it told of.
+    pub(crate) async fn stop(&self, gateway: Gateway) -> Vec<Box<Event>> {
+        Box::pin(gateway.shutdown()).await;
+        let partition = Partition::new(emit::TOPIC, 0);
+        let end = self.log.bounds(&partition).await.unwrap().end;
+        let mut reader = self.log.reader(vec![(partition, 0)]).await.unwrap();
+        let (mut events, mut next) = (Vec::new(), 0);
+        while next < end {
+            let Some(batch) = reader.next(ReadLimit::default()).await.unwrap() else { continue };
+            next = batch.next;
+            for record in batch.records {
+                let value = record.value.clone().unwrap();
+                let event = Box::new(cloudevents::read(record.headers.iter(), &value).unwrap());
+                if event.kind == Kind::Request {
+                    events.push(event);
+                }
+            }
+        }
+        events
+    }
+}
+
+/// Writes bytes and reads until the connection ends.
+pub(crate) async fn ask(address: SocketAddr, request: impl AsRef<[u8]>) -> String {
+    let exchange = async {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(request.as_ref()).await.unwrap();
+        let mut answer = Vec::new();
+        // A reset says no more than what came before it.
+        let _ = stream.read_to_end(&mut answer).await;
+        String::from_utf8_lossy(&answer).into_owned()
+    };
+    tokio::time::timeout(PATIENCE, exchange).await.expect("the connection ends")
+}
+
+/// A request without a body after which the connection ends.
+pub(crate) async fn get(address: SocketAddr, path: &str) -> String {
+    ask(address, format!("GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")).await
+}
+
+/// The status of an answer, and its problem's code if it has one.
+pub(crate) fn said(answer: &str) -> String {
+    let status = answer.split(' ').nth(1).unwrap_or("nothing");
+    let code = answer.split_once(r#""code":""#).and_then(|(_, rest)| rest.split('"').next());
+    match code {
+        Some(code) => format!("{status} {code}"),
+        None => status.to_owned(),
+    }
+}
+
+/// An event as outcome and code.
+pub(crate) fn told(event: &Event) -> String {
+    let outcome: Outcome = event.outcome;
+    match &event.error_type {
+        Some(code) => format!("{} {code}", outcome.text()),
+        None => outcome.text().to_owned(),
+    }
+}
