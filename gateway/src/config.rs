@@ -5,8 +5,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ingest::event::Producer;
+use ingest::registry::Fault;
 use ipnet::IpNet;
 use serde::Deserialize;
+
+use crate::auth;
 
 /// How the data plane is set up. Unknown keys are refused.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -28,6 +31,8 @@ pub struct Config {
     /// Where the threads' spools live, on a local disk.
     #[serde(skip)]
     pub spool_dir: PathBuf,
+    /// Whose tokens are taken.
+    pub auth: auth::Config,
     /// Certificates, as PEM, that are trusted of upstreams besides the machine's.
     pub upstream_ca_file: Option<PathBuf>,
     /// How much.
@@ -95,6 +100,7 @@ impl Default for Config {
             zone: None,
             trusted_proxies: Vec::new(),
             spool_dir: PathBuf::from("spool"),
+            auth: auth::Config::default(),
             upstream_ca_file: None,
             limits: Limits::default(),
             timeouts: Timeouts::default(),
@@ -157,6 +163,10 @@ impl Config {
         range("timeouts.idle_ms", timeouts.idle_ms, 10, 3_600_000);
         range("timeouts.body_idle_ms", timeouts.body_idle_ms, 10, 600_000);
         range("timeouts.drain_ms", timeouts.drain_ms, 0, 600_000);
+        for fault in self.auth.validate().err().unwrap_or_default() {
+            let Fault { path, what, mend, .. } = fault;
+            faults.push(ConfigFault { path: format!("auth.{path}"), what, mend });
+        }
         if let Err(error) = Producer::new(format!("{}.255", self.node)) {
             faults.push(ConfigFault {
                 path: "node".to_owned(),

@@ -22,6 +22,7 @@ use ingest::registry::View;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::auth::{self, KeyFetcher, KeySets, Verifier};
 use crate::config::{Config, ConfigFault};
 use crate::http::{Acceptor, Bound, ThreadParts, run_thread};
 use crate::listen;
@@ -68,6 +69,9 @@ pub enum StartError {
     /// The topic of events is not there.
     #[error("gateway: the topic of events cannot be used: {0}")]
     Log(#[from] ingest::log::Error),
+    /// The client for issuers' keys cannot be made.
+    #[error("gateway: {0}")]
+    Keys(#[from] auth::Error),
     /// A spool cannot be opened.
     #[error("gateway: {0}")]
     Spool(#[from] emit::Error),
@@ -106,6 +110,8 @@ impl Gateway {
         let partitions = log.topic(emit::TOPIC).await?.partitions;
         let partitions = NonZeroU32::new(partitions).unwrap_or(NonZeroU32::MIN);
         let publisher = Publisher::new(view);
+        let key_sets = KeySets::new(&config.auth);
+        let keys = KeyFetcher::new(&config.auth, key_sets.clone())?;
         let mut emitters = Vec::with_capacity(count);
         for index in 0..count {
             let producer = Producer::new(format!("{}.{index}", config.node));
@@ -137,6 +143,7 @@ impl Gateway {
                 clock: clock.clone(),
                 connector: connector.clone(),
                 tables: publisher.reader(),
+                verifier: Verifier::new(&config.auth, &key_sets),
                 bound: std::mem::take(&mut bound[index]),
                 draining: gateway.draining.child_token(),
             };
@@ -157,6 +164,7 @@ impl Gateway {
         }
         let stopped = gateway.stop.clone().cancelled_owned();
         gateway.tasks.spawn(publisher.run(stopped));
+        gateway.tasks.spawn(keys.run(gateway.stop.clone()));
         tracing::info!(addresses = ?gateway.addresses, threads = count, "gateway serves");
         Ok(gateway)
     }

@@ -11,7 +11,7 @@ use hyper::body::{Body as _, Incoming};
 use mediator::endpoint::http::{CORRELATION_HEADER, Code, Correlation, Problem, TRACE_HEADER};
 use tokio::time::Instant;
 
-use super::admission::{Asked, Refusal};
+use super::admission::{Asked, Refusal, headers_of};
 use super::answer::{After, problem_answer};
 use super::body::{AnswerBody, CutOff, RequestBody, Stream};
 use super::connection::Peer;
@@ -20,6 +20,7 @@ use super::record::Record;
 use super::thread::Thread;
 use super::watch::Watch;
 use crate::publish::{Matched, Missed, Table};
+use crate::throttle::Values;
 use crate::upstream::{Calls, Forward};
 
 /// Why a request goes no further.
@@ -134,7 +135,7 @@ async fn pass(
     let matched = find(&table, &parts, record)?;
     record.matched(&matched);
     // Who may: before a byte of the body is read, and before the upstream hears of it.
-    authorize(thread, &table, &matched, &parts, client, record).await?;
+    let told = authorize(thread, &table, &matched, &parts, client, record)?;
     // A body that is announced as too large is refused unread; one that is not
     // announced is cut off where it passes the limit.
     let bytes_max = matched.api.spec.body_bytes_max;
@@ -153,7 +154,13 @@ async fn pass(
         Ok((answer, _)) if answer.status() == StatusCode::SWITCHING_PROTOCOLS => {
             Err(Code::UpstreamBroken.into())
         }
-        Ok((answer, lease)) => Ok(Passed { answer, lease, deadline }),
+        Ok((mut answer, lease)) => {
+            // A caller that slows down in time is never refused.
+            for (name, value) in told.into_iter().flat_map(headers_of) {
+                answer.headers_mut().insert(name, value);
+            }
+            Ok(Passed { answer, lease, deadline })
+        }
         Err(code) => match intake.fault.get() {
             Some(Code::BodyTooLarge) => Err(Stop::from(too_large(bytes_max)).closing()),
             Some(fault) => Err(Stop::from(fault).closing()),
@@ -207,17 +214,18 @@ fn find(table: &Table, parts: &Parts, record: &mut Record) -> Result<Matched, St
     })
 }
 
-/// Allow list, authentication, subscription and limits have their place here.
-async fn authorize(
+/// Deny rules, allow list, authentication, subscription and limits, in this order.
+fn authorize(
     thread: &Thread,
     table: &Table,
     matched: &Matched,
     parts: &Parts,
     client: IpAddr,
     record: &mut Record,
-) -> Result<(), Stop> {
-    let asked = Asked { table, matched, parts, client };
-    let decided = thread.admission.authorize(asked, record.event()).await;
+) -> Result<Option<Values>, Stop> {
+    let now_ms = u64::try_from(record.event().event_time.as_micros() / 1_000).unwrap_or(0);
+    let asked = Asked { table, matched, parts, client, now_ms };
+    let decided = thread.admission.borrow_mut().authorize(&asked, record.event());
     decided.map_err(|Refusal { problem, headers }| Stop { headers, ..problem.into() })
 }
 

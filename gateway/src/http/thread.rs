@@ -19,6 +19,7 @@ use super::Acceptor;
 use super::admission::Admission;
 use super::connection::{Peer, serve_connection};
 use crate::Config;
+use crate::auth::Verifier;
 use crate::publish::{Table, TableReader};
 use crate::upstream::{Connector, Upstreams};
 
@@ -37,7 +38,8 @@ pub(super) struct Thread {
     pub(super) emitter: Emitter,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) upstreams: Upstreams,
-    pub(super) admission: Admission,
+    /// Never borrowed across an await.
+    pub(super) admission: RefCell<Admission>,
     /// How many requests are under way.
     pub(super) in_flight: Rc<Cell<usize>>,
     /// Set when no further connection is taken.
@@ -60,6 +62,7 @@ pub(crate) struct ThreadParts {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) connector: Connector,
     pub(crate) tables: TableReader,
+    pub(crate) verifier: Verifier,
     pub(crate) bound: Vec<Bound>,
     /// Of this thread alone, so that looking at it contends with nobody.
     pub(crate) draining: CancellationToken,
@@ -67,7 +70,8 @@ pub(crate) struct ThreadParts {
 
 impl Thread {
     fn new(parts: ThreadParts) -> Self {
-        let ThreadParts { config, emitter, clock, connector, tables, draining, bound: _ } = parts;
+        let ThreadParts { config, emitter, clock, connector, tables, verifier, draining, bound: _ } =
+            parts;
         Self {
             node: Arc::<str>::from(config.node.as_str()).into(),
             zone: config.zone.as_deref().map(|zone| Arc::<str>::from(zone).into()),
@@ -75,7 +79,7 @@ impl Thread {
             emitter,
             clock,
             upstreams: Upstreams::new(connector),
-            admission: Admission,
+            admission: RefCell::new(Admission::new(verifier)),
             in_flight: Rc::default(),
             draining,
             tables: RefCell::new(tables),

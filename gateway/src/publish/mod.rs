@@ -38,12 +38,14 @@
 //! Limits: an API has 1,000 resources at most, a context 512 bytes ([`ingest::registry::kind::Api`]).
 //! A lookup hashes as many prefixes as the deepest published one has segments.
 
+mod access;
 mod path;
 mod publisher;
 mod table;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use access::{Access, ApiAccess, ResourceAccess, Subscribed, Way};
 pub use path::PathFault;
 pub use publisher::{Publisher, TableReader};
 pub use table::{Matched, Missed, PublishedApi, PublishedResource, Table};

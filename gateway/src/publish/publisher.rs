@@ -5,11 +5,14 @@ use arc_swap::{ArcSwap, Cache};
 use ingest::registry::View;
 
 use super::Table;
+use crate::throttle::Counters;
 
 /// Compiles the registry's snapshots, one after another, and shows the last.
 pub struct Publisher {
     view: View,
     current: Arc<ArcSwap<Table>>,
+    /// What was counted outlives a change.
+    counters: Arc<Counters>,
 }
 
 /// Reads the current table at the cost of one atomic load and a comparison. Each
@@ -27,8 +30,10 @@ impl TableReader {
 impl Publisher {
     /// Compiles what the view shows now.
     pub fn new(view: View) -> Self {
-        let current = Arc::new(ArcSwap::from_pointee(Table::compile(&view.snapshot())));
-        Self { view, current }
+        let counters = Arc::<Counters>::default();
+        let table = Table::compile(&view.snapshot(), &counters);
+        let current = Arc::new(ArcSwap::from_pointee(table));
+        Self { view, current, counters }
     }
 
     /// A reader for one thread.
@@ -57,8 +62,9 @@ impl Publisher {
             return;
         }
         let revision = snapshot.revision();
+        let counters = self.counters.clone();
         // A thousand APIs take some milliseconds, which others need not wait for.
-        match tokio::task::spawn_blocking(move || Table::compile(&snapshot)).await {
+        match tokio::task::spawn_blocking(move || Table::compile(&snapshot, &counters)).await {
             Ok(table) => {
                 tracing::info!(revision, config_hash = %table.config_hash(), "configuration in force");
                 self.current.store(Arc::new(table));

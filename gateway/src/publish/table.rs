@@ -6,14 +6,16 @@ use ingest::registry::kind::{Api, Lifecycle, Method as Listed, Resource, Upstrea
 use ingest::registry::{Name, Snapshot};
 use matchit::Router;
 
-use super::PathFault;
 use super::path::decoded;
+use super::{Access, ApiAccess, PathFault, ResourceAccess};
+use crate::throttle::Counters;
 use crate::upstream;
 
 /// Everything that callers reach, as of one snapshot of the registry.
 pub struct Table {
     snapshot: Arc<Snapshot>,
     config_hash: Arc<str>,
+    access: Access,
     /// By context and version, and by context alone for a default version.
     prefixes: HashMap<String, Arc<PublishedApi>>,
     /// How many segments the deepest prefix has.
@@ -30,6 +32,8 @@ pub struct PublishedApi {
     pub context: Arc<str>,
     /// The entity.
     pub spec: Api,
+    /// Who may call it.
+    pub(crate) access: ApiAccess,
     /// Who answers.
     pub(crate) upstream: Arc<upstream::Group>,
     resources: Vec<Arc<PublishedResource>>,
@@ -46,6 +50,8 @@ pub struct PublishedResource {
     pub route: Arc<str>,
     /// The operation's id in the API's document.
     pub operation: Option<Arc<str>>,
+    /// How callers prove who they are.
+    pub(crate) access: ResourceAccess,
     /// The entity's part.
     pub spec: Resource,
 }
@@ -79,8 +85,9 @@ pub enum Missed {
 }
 
 impl Table {
-    /// Compiles a snapshot. What cannot be is left out and told of.
-    pub fn compile(snapshot: &Arc<Snapshot>) -> Self {
+    /// Compiles a snapshot. What cannot be is left out and told of. Limits go on
+    /// counting where `counters` are.
+    pub fn compile(snapshot: &Arc<Snapshot>, counters: &Counters) -> Self {
         let mut upstreams = HashMap::new();
         for (name, spec) in snapshot.all::<Upstream>() {
             match upstream::Group::compile(name, spec) {
@@ -93,6 +100,7 @@ impl Table {
         let mut table = Self {
             snapshot: snapshot.clone(),
             config_hash: snapshot.config_hash().to_string().into(),
+            access: Access::compile(snapshot, counters),
             prefixes: HashMap::new(),
             depth_max: 0,
         };
@@ -105,7 +113,7 @@ impl Table {
                 tracing::error!(api = %name, upstream = %spec.upstream, "api left out without its upstream");
                 continue;
             };
-            match PublishedApi::compile(name, spec, upstream.clone()) {
+            match PublishedApi::compile(name, spec, upstream.clone(), snapshot, counters) {
                 Ok(api) => table.publish(Arc::new(api)),
                 Err(error) => tracing::error!(api = %name, %error, "api left out"),
             }
@@ -162,6 +170,11 @@ impl Table {
         &self.snapshot
     }
 
+    /// Who may call at all, and how much.
+    pub(crate) fn access(&self) -> &Access {
+        &self.access
+    }
+
     /// The hash of the configuration, as events carry it.
     pub fn config_hash(&self) -> &Arc<str> {
         &self.config_hash
@@ -178,7 +191,13 @@ fn raw_bytes(path: &str, decoded: usize) -> usize {
 }
 
 impl PublishedApi {
-    fn compile(name: &Name, spec: &Api, upstream: Arc<upstream::Group>) -> Result<Self, String> {
+    fn compile(
+        name: &Name,
+        spec: &Api,
+        upstream: Arc<upstream::Group>,
+        snapshot: &Snapshot,
+        counters: &Counters,
+    ) -> Result<Self, String> {
         // Templates of one shape are one entry, whatever their parts are called.
         let mut shapes = BTreeMap::<String, Entry>::new();
         let mut resources = Vec::with_capacity(spec.resources.len());
@@ -196,6 +215,7 @@ impl PublishedApi {
                 path: resource.path.as_str().into(),
                 route: format!("{}{}", spec.context, resource.path).into(),
                 operation: resource.operation.as_deref().map(Into::into),
+                access: ResourceAccess::compile(name, spec, resource, snapshot, counters),
                 spec: resource.clone(),
             }));
         }
@@ -207,6 +227,7 @@ impl PublishedApi {
             name: name.as_str().into(),
             version: spec.version.as_str().into(),
             context: spec.context.as_str().into(),
+            access: ApiAccess::compile(name, spec, snapshot, counters)?,
             spec: spec.clone(),
             upstream,
             resources,

@@ -9,6 +9,7 @@ use ingest::registry::{
 };
 
 use super::{Missed, Publisher, Table};
+use crate::throttle::Counters;
 
 struct World {
     proposer: Proposer,
@@ -105,7 +106,7 @@ async fn requests_find_the_resource_that_is_meant() {
          api/hidden {hidden}\napi/old {old}\napi/orders {orders}\napi/twin {twin}"
     );
     world.put("s1", &lines).await;
-    let table = Table::compile(&world.view.snapshot());
+    let table = Table::compile(&world.view.snapshot(), &Counters::default());
     let check = |request: &str, expected: &str| {
         assert_eq!(find(&table, request), expected, "{request}");
     };

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)] // the helpers of tests are tests as well
 
+mod callers;
 mod origin;
 mod plain;
 mod problems;

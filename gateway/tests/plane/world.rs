@@ -24,7 +24,7 @@ pub(crate) struct World {
     pub(crate) log: Arc<dyn EventLog>,
     pub(crate) view: View,
     pub(crate) origin: Origin,
-    proposer: Proposer,
+    pub(crate) proposer: Proposer,
     applier: tokio::task::JoinHandle<()>,
     pub(crate) dir: tempfile::TempDir,
 }
