@@ -203,8 +203,8 @@ fn check_events<'a>(of: impl Fn(&str) -> &'a Event, events: &[Box<Event>]) {
     assert_eq!(throttled.throttle_remaining, Some(0));
     assert_eq!(text(&throttled.subscription_id), "shop-pets");
     assert_eq!(text(&throttled.auth_outcome), "allowed");
-    let is_let_in = |event: &&Box<Event>| told(event) == "success" && event.app_id.is_some();
-    let let_in: Vec<_> = events.iter().filter(is_let_in).collect();
+    let is_let_in = |event: &&Event| told(event) == "success" && event.app_id.is_some();
+    let let_in: Vec<_> = events.iter().map(|event| &**event).filter(is_let_in).collect();
     assert_eq!(let_in.len(), 3);
     for event in let_in {
         assert_eq!(text(&event.auth_outcome), "allowed");

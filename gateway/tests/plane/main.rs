@@ -7,4 +7,5 @@ mod origin;
 mod plain;
 mod problems;
 mod retries;
+mod smuggling;
 mod world;
