@@ -32,6 +32,18 @@
 //! | `%` without two digits, or what decodes to `%` and two digits | decoded once here, twice elsewhere |
 //! | control characters, `%00` to `%1F`, `%7F`; no UTF-8 | end a text for some |
 //!
+//! An API whose every resource has the path `/*` does not depend on how a path is read
+//! below its context, and old addresses hold what the others refuse. For such an API
+//! only what could leave the context, and so the target's base path, is refused:
+//!
+//! | in the path | API with other paths | API with `/*` alone |
+//! | --- | --- | --- |
+//! | `.` and `..` as segments, also encoded or before `;` | refused | refused |
+//! | `\`, `%5C`, `%2F`; encoded twice; malformed `%`; control characters | refused | refused |
+//! | `//`, `;`, `%3B`, encoded bytes that are no UTF-8 | refused | passed on as they are |
+//!
+//! The API is then found by its context alone, in which none of these may be.
+//!
 //! What remains is decoded once for matching, so that `/%61dmin` is `/admin` here as
 //! it is there. Decoding cannot move a segment's end, since no slash can come of it.
 //!

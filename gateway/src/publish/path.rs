@@ -47,27 +47,74 @@ pub(super) fn decoded(path: &str) -> Result<Cow<'_, str>, PathFault> {
     Ok(decoded)
 }
 
+/// Whether a path may be passed on as it is where nothing depends on how it is read
+/// below the context: it cannot leave that. The rest of [`decoded`]'s rules is left out.
+pub(super) fn is_contained(path: &str) -> Result<(), PathFault> {
+    check_percent_signs(path, &[b"2f", b"5c"])?;
+    let bytes: Vec<u8> = percent_decode_str(path).collect();
+    if bytes.contains(&b'\\') {
+        return Err(PathFault::Separator);
+    }
+    if bytes.iter().any(u8::is_ascii_control) || is_encoded(&bytes) {
+        return Err(PathFault::Encoding);
+    }
+    let segments = bytes.split(|byte| *byte == b'/');
+    // Servlet containers cut off what a semicolon begins.
+    let mut names = segments.map(|segment| segment.split(|byte| *byte == b';').next());
+    if names.any(|name| matches!(name, Some(b"." | b".."))) {
+        return Err(PathFault::DotSegment);
+    }
+    Ok(())
+}
+
 fn decode(path: &str) -> Result<Cow<'_, str>, PathFault> {
+    check_percent_signs(path, &[b"2f", b"5c", b"3b"])?;
+    let decoded = percent_decode_str(path).decode_utf8().map_err(|_| PathFault::Encoding)?;
+    if is_encoded(decoded.as_bytes()) { Err(PathFault::Encoding) } else { Ok(decoded) }
+}
+
+/// Each has two digits, and none of those that are refused.
+fn check_percent_signs(path: &str, refused: &[&[u8; 2]]) -> Result<(), PathFault> {
     let bytes = path.as_bytes();
     for (i, _) in bytes.iter().enumerate().filter(|(_, byte)| **byte == b'%') {
         let digits = bytes.get(i + 1..i + 3).ok_or(PathFault::Encoding)?;
         if !digits.iter().all(u8::is_ascii_hexdigit) {
             return Err(PathFault::Encoding);
         }
-        if matches!(&digits.to_ascii_lowercase()[..], b"2f" | b"5c" | b"3b") {
+        if refused.iter().any(|refused| digits.eq_ignore_ascii_case(&refused[..])) {
             return Err(PathFault::Separator);
         }
     }
-    let decoded = percent_decode_str(path).decode_utf8().map_err(|_| PathFault::Encoding)?;
-    let is_encoded_again = decoded.as_bytes().windows(3).any(|three| {
+    Ok(())
+}
+
+/// Whether anything is left to decode.
+fn is_encoded(bytes: &[u8]) -> bool {
+    bytes.windows(3).any(|three| {
         three[0] == b'%' && three[1].is_ascii_hexdigit() && three[2].is_ascii_hexdigit()
-    });
-    if is_encoded_again { Err(PathFault::Encoding) } else { Ok(decoded) }
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_path_that_nothing_depends_on_only_has_to_stay_where_it_is() {
+        let check = |path: &str, expected| assert_eq!(is_contained(path), expected, "{path}");
+        for path in ["/a//b", "/a;x=1/b", "/a%3Bx", "/%ee%f0%e0", "/...;/x", "/a..", "/"] {
+            check(path, Ok(()));
+        }
+        for path in ["/a/../b", "/%2e%2E/b", "/a/..;x/b", "/a/..%3bx/b", "/a//..", "/a/.;"] {
+            check(path, Err(PathFault::DotSegment));
+        }
+        for path in ["/a\\b", "/a%5Cb", "/..%2Fb", "/a%2fb"] {
+            check(path, Err(PathFault::Separator));
+        }
+        for path in ["/%", "/%zz", "/%00", "/a%0d", "/%7f", "/%252e%252e/b"] {
+            check(path, Err(PathFault::Encoding));
+        }
+    }
 
     #[test]
     fn a_path_with_two_meanings_is_refused() {

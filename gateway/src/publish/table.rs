@@ -1,3 +1,4 @@
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -6,7 +7,7 @@ use ingest::registry::kind::{Api, Lifecycle, Method as Listed, Resource, Upstrea
 use ingest::registry::{Name, Snapshot};
 use matchit::Router;
 
-use super::path::decoded;
+use super::path::{decoded, is_contained};
 use super::{Access, ApiAccess, PathFault, ResourceAccess};
 use crate::throttle::Counters;
 use crate::upstream;
@@ -36,6 +37,8 @@ pub struct PublishedApi {
     pub(crate) access: ApiAccess,
     /// Who answers.
     pub(crate) upstream: Arc<upstream::Group>,
+    /// Whether every path below the context is one resource, whatever it means.
+    is_any_path: bool,
     resources: Vec<Arc<PublishedResource>>,
     templates: Router<Entry>,
 }
@@ -139,20 +142,30 @@ impl Table {
     /// # Errors
     /// [`Missed`].
     pub fn find(&self, method: &Method, path: &str) -> Result<Matched, Missed> {
-        let matched = decoded(path).map_err(Missed::Path)?;
+        // The context of a path that is passed on as it is must itself be plain.
+        let (matched, is_decoded) = match decoded(path) {
+            Ok(decoded) => (decoded, true),
+            Err(fault) => {
+                let found = self.find_api(path).filter(|(api, _)| api.is_any_path);
+                let (_, prefix) = found.ok_or(Missed::Path(fault))?;
+                is_contained(&path[prefix..]).map_err(Missed::Path)?;
+                (Cow::Borrowed(path), false)
+            }
+        };
         let (api, prefix) = self.find_api(&matched).ok_or(Missed::Api)?;
         if api.spec.lifecycle == Lifecycle::Retired {
             return Err(Missed::Retired(api.clone()));
         }
         let rest = &matched[prefix..];
-        let rest = if rest.is_empty() { "/" } else { rest };
+        let rest = if rest.is_empty() || !is_decoded { "/" } else { rest };
         let Ok(found) = api.templates.at(rest) else {
             return Err(Missed::Resource(api.clone()));
         };
         let Some(index) = found.value.find(method) else {
             return Err(Missed::Method(api.clone(), found.value.allow()));
         };
-        let (resource, prefix_bytes) = (api.resources[index].clone(), raw_bytes(path, prefix));
+        let prefix_bytes = if is_decoded { raw_bytes(path, prefix) } else { prefix };
+        let resource = api.resources[index].clone();
         Ok(Matched { api: api.clone(), resource, prefix_bytes })
     }
 
@@ -230,6 +243,7 @@ impl PublishedApi {
             access: ApiAccess::compile(name, spec, snapshot, counters)?,
             spec: spec.clone(),
             upstream,
+            is_any_path: spec.resources.iter().all(|resource| resource.path == "/*"),
             resources,
             templates,
         })

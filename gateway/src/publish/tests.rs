@@ -97,12 +97,13 @@ async fn requests_find_the_resource_that_is_meant() {
     ];
     let orders = api("/orders", "1.0", DEFAULT, &resources);
     let all = api("/all", "v1", LIVE, &[("DELETE", "/*"), ("GET", "/x")]);
+    let any = api("/any", "v1", DEFAULT, &[("GET", "/*")]);
     let nested = api("/orders/deep", "2", LIVE, &[("GET", "/{id}")]);
     let old = api("/old", "1", r#""lifecycle": "retired","#, &[("GET", "/")]);
     let hidden = api("/hidden", "1", "", &[("GET", "/")]);
     let twin = api("/orders", "1.0", LIVE, &[("DELETE", "/twin")]);
     let lines = format!(
-        "upstream/u {{\"targets\": [{{\"url\": \"http://127.0.0.1:1\"}}]}}\napi/all {all}\napi/deep {nested}\n\
+        "upstream/u {{\"targets\": [{{\"url\": \"http://127.0.0.1:1\"}}]}}\napi/all {all}\napi/any {any}\napi/deep {nested}\n\
          api/hidden {hidden}\napi/old {old}\napi/orders {orders}\napi/twin {twin}"
     );
     world.put("s1", &lines).await;
@@ -143,6 +144,16 @@ async fn requests_find_the_resource_that_is_meant() {
     check("GET /ordersx/1.0", "no api");
     check("GET /", "no api");
     check("DELETE /orders/1.0/twin", "orders no resource");
+    check("GET /any/v1//a;b/%ee%f0", "any /* //a;b/%ee%f0");
+    check("GET /any/v1/", "any /* /");
+    check("GET /any//a", "any /* //a");
+    check("POST /any/v1//a", "any allows GET, HEAD");
+    check("GET /any/v1;x/a", "any /* /v1;x/a");
+    check("GET /any;x/v1/a", "the path holds a backslash, a semicolon or an encoded slash");
+    check("GET //any/v1/a", "the path has an empty segment");
+    check("GET /any/v1/a;b/../c", "the path has a segment of dots");
+    check("GET /any/v1//..;/c", "the path has a segment of dots");
+    check("DELETE /all/v1//x", "the path has an empty segment");
     check("GET /all/v1/../x", "the path has a segment of dots");
 }
 
