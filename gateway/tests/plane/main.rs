@@ -2,10 +2,14 @@
 
 #![allow(clippy::unwrap_used)] // the helpers of tests are tests as well
 
+mod bodies;
 mod callers;
+mod change;
+mod headers;
 mod origin;
 mod plain;
 mod problems;
 mod retries;
 mod smuggling;
+mod tls;
 mod world;

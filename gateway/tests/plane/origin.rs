@@ -33,13 +33,20 @@ pub(crate) struct Origin {
     pub(crate) address: SocketAddr,
     seen: Arc<Mutex<Vec<Seen>>>,
     connections: Arc<AtomicUsize>,
+    /// Bytes of `big` answers that were handed to the kernel.
+    pub(crate) written: Arc<AtomicUsize>,
 }
 
 impl Origin {
     pub(crate) async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let origin = Self { address, seen: Arc::default(), connections: Arc::default() };
+        let origin = Self {
+            address,
+            seen: Arc::default(),
+            connections: Arc::default(),
+            written: Arc::default(),
+        };
         let serving = origin.clone();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -75,6 +82,9 @@ impl Origin {
                     Some((action, number)) => (action, number.parse().unwrap_or(0)),
                     None => (action.rsplit('/').next().unwrap_or_default(), 0),
                 };
+            if action == "stuck" {
+                std::future::pending::<()>().await;
+            }
             let whole = read_body(&mut stream, &mut buffer, &mut seen, action != "sink").await;
             let is_head = seen.line.starts_with("HEAD ");
             let (body, body_bytes) = (seen.body.clone(), seen.body_bytes);
@@ -104,6 +114,7 @@ impl Origin {
                     let next = left.min(part.len());
                     stream.write_all(&part[..next]).await?;
                     left -= next;
+                    self.written.fetch_add(next, Ordering::Relaxed);
                 }
                 continue;
             }

@@ -73,15 +73,23 @@ impl World {
         format!(r#"upstream/u {{"targets": [{{"url": "http://{address}"}}] {more}}}"#)
     }
 
-    /// Puts entities, each as `kind/name spec`.
+    /// Puts new entities, each as `kind/name spec`.
     pub(crate) async fn put(&self, id: &str, entities: &[&str]) {
-        let put = |entity: &&str| {
+        let split = |entity: &&str| {
             let (key, spec) = entity.trim().split_once(' ').unwrap();
-            let EntityKey { kind, name } = EntityKey::parse(key).unwrap();
-            let spec = Json(serde_json::from_str(spec).unwrap());
-            Change::Put { kind, name, expected: None, spec }
+            put(key, None, spec)
         };
-        let changes = entities.iter().map(put).collect();
+        self.propose(id, entities.iter().map(split).collect()).await;
+    }
+
+    /// Puts an entity that is there already.
+    pub(crate) async fn replace(&self, id: &str, key: &str, spec: &str) {
+        let found = EntityKey::parse(key).unwrap();
+        let version = self.view.snapshot().entity(&found).unwrap().version;
+        self.propose(id, vec![put(key, Some(version), spec)]).await;
+    }
+
+    async fn propose(&self, id: &str, changes: Vec<Change>) {
         let (author, message) = ("a test".to_owned(), "m".to_owned());
         let set = ChangeSet { id: id.parse().unwrap(), author, message, changes };
         let verdict = Box::pin(self.proposer.propose(&set)).await.unwrap();
@@ -134,6 +142,11 @@ impl World {
         }
         events
     }
+}
+
+fn put(key: &str, expected: Option<u64>, spec: &str) -> Change {
+    let EntityKey { kind, name } = EntityKey::parse(key).unwrap();
+    Change::Put { kind, name, expected, spec: Json(serde_json::from_str(spec).unwrap()) }
 }
 
 /// Writes bytes and reads until the connection ends.

@@ -1,0 +1,163 @@
+//! Bodies: streamed, bounded, and never ended cleanly where they broke.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::{sleep, timeout};
+
+use crate::world::{ANY, PATIENCE, World, ask, get, said, shop, told};
+
+const BIG: usize = 100_000_000;
+/// What sockets and the gateway may hold of a body, both ways of a connection.
+const HELD_MAX: usize = 40_000_000;
+
+async fn big_world() -> World {
+    let world = World::empty().await;
+    let upstream = world.upstream("");
+    let shop = shop(r#""body_bytes_max": 200000000, "timeout_ms": 60000,"#, ANY);
+    world.put("first", &[&upstream, &shop]).await;
+    world
+}
+
+/// Waits until a count stands still: what there is room for has been written.
+async fn settled(count: &AtomicUsize) -> usize {
+    let mut last = usize::MAX;
+    loop {
+        let now = count.load(Ordering::Relaxed);
+        if now > 0 && now == last {
+            return now;
+        }
+        last = now;
+        sleep(Duration::from_millis(300)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_answer_waits_for_a_client_that_does_not_read() {
+    let world = big_world().await;
+    let gateway = world.start().await;
+    let mut stream = TcpStream::connect(gateway.addresses()[0]).await.unwrap();
+    let request = format!("GET /shop/1/big-{BIG} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let held = timeout(PATIENCE, settled(&world.origin.written)).await.unwrap();
+    assert!(held < HELD_MAX, "{held} bytes are under way to nobody");
+    let (mut bytes, mut buffer) = (0, vec![0; 64 * 1024]);
+    loop {
+        match stream.read(&mut buffer).await.unwrap() {
+            0 => break,
+            read => bytes += read,
+        }
+    }
+    assert!((BIG..BIG + 1_000).contains(&bytes), "{bytes}");
+    let events = world.stop(gateway).await;
+    assert_eq!(told(&events[0]), "success");
+    assert_eq!(events[0].http_response_body_size, Some(BIG as i64));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_request_waits_for_an_origin_that_does_not_read() {
+    let world = big_world().await;
+    let gateway = world.start_with(|config| config.timeouts.drain_ms = 100).await;
+    let head = |path: &str| {
+        format!(
+            "POST /shop/1/{path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: {BIG}\r\n\r\n"
+        )
+    };
+    let address = gateway.addresses()[0];
+    let sending = async |path: &str, sent: Arc<AtomicUsize>| {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(head(path).as_bytes()).await.unwrap();
+        let part = vec![b'x'; 50_000];
+        while sent.load(Ordering::Relaxed) < BIG {
+            stream.write_all(&part).await.unwrap();
+            sent.fetch_add(part.len(), Ordering::Relaxed);
+        }
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    };
+    let sent = Arc::<AtomicUsize>::default();
+    tokio::select! {
+        answer = sending("stuck", sent.clone()) => panic!("{answer}"),
+        held = settled(&sent) => assert!(held < HELD_MAX, "{held} bytes are under way to nobody"),
+    }
+    let answer = timeout(PATIENCE, sending("sink", Arc::default())).await.unwrap();
+    assert!(answer.ends_with(&format!("\r\n\r\n{BIG}")), "{answer}");
+    let events = world.stop(gateway).await;
+    let sink = events.iter().find(|event| told(event) == "success").unwrap();
+    assert_eq!(sink.http_request_body_size, Some(BIG as i64));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_upstream_breaks_off_is_not_ended_cleanly() {
+    let world = World::new().await;
+    let gateway = world.start().await;
+    let answer = get(gateway.addresses()[0], "/shop/1/broken").await;
+    assert!(answer.contains("content-length: 100\r\n"), "{answer}");
+    assert!(answer.ends_with("\r\n\r\n0123456789"), "{answer}");
+    let answer = get(gateway.addresses()[0], "/shop/1/unchunked").await;
+    assert!(answer.ends_with("0123456789\r\n"), "{answer}");
+    let told: Vec<String> = world.stop(gateway).await.iter().map(|event| told(event)).collect();
+    assert_eq!(told, ["upstream_error upstream_broken"; 2]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_goes_away_has_an_event_that_says_so() {
+    let world = World::new().await;
+    let gateway = world.start().await;
+    let address = gateway.addresses()[0];
+    let begin = async |request: String| {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        stream
+    };
+    let request = |path: &str| format!("GET /shop/1/{path} HTTP/1.1\r\nhost: a\r\n\r\n");
+    let mut stream = begin(request(&format!("big-{BIG}"))).await;
+    stream.read_exact(&mut [0; 1_000]).await.unwrap();
+    drop(stream);
+    let stream = begin(request("slow-20000")).await;
+    let deadline = std::time::Instant::now() + PATIENCE;
+    while world.origin.count() < 2 {
+        assert!(std::time::Instant::now() < deadline, "it never came");
+        sleep(Duration::from_millis(5)).await;
+    }
+    drop(stream);
+    let half = "POST /shop/1/echo HTTP/1.1\r\nhost: a\r\ncontent-length: 100\r\n\r\nhalf";
+    drop(begin(half.to_owned()).await);
+    drop(begin("GET /shop/1/x HTTP/1.1\r\nho".to_owned()).await);
+    let begun = std::time::Instant::now();
+    let events = world.stop(gateway).await;
+    assert!(begun.elapsed() < Duration::from_secs(10), "nothing waits for those who went");
+    let told: Vec<String> = events.iter().map(|event| told(event)).collect();
+    assert_eq!(told, ["client_closed client_closed"; 4]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_may_ask_before_it_sends() {
+    let world = World::new().await;
+    let gateway = world.start().await;
+    let address = gateway.addresses()[0];
+    let head = |path: &str| {
+        format!(
+            "POST {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\nexpect: 100-continue\r\ncontent-length: 2\r\n\r\n"
+        )
+    };
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(head("/shop/1/echo").as_bytes()).await.unwrap();
+    let mut go = [0; 25];
+    timeout(PATIENCE, stream.read_exact(&mut go)).await.unwrap().unwrap();
+    assert_eq!(&go, b"HTTP/1.1 100 Continue\r\n\r\n");
+    stream.write_all(b"hi").await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.ends_with("\r\n\r\nhi"), "{answer}");
+    // One that is refused is not asked for its body.
+    assert_eq!(said(&ask(address, head("/none")).await), "404 api_not_found");
+    let answer =
+        ask(address, "HEAD /shop/1/x HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await;
+    assert!(answer.contains("content-length: 5\r\n") && answer.ends_with("\r\n\r\n"), "{answer}");
+    assert_eq!(world.stop(gateway).await.len(), 3);
+}
