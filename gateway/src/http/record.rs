@@ -20,7 +20,8 @@ use crate::upstream::{Calls, Group};
 const TEXT_BYTES_MAX: usize = 1_024;
 
 /// A request's event on its way to the spool. Dropped before it is written, it says
-/// that the client went away, which is what hyper drops a request for.
+/// that the client went away, which is what hyper drops a request for, or that the
+/// gateway stopped.
 pub(super) struct Record {
     /// Boxed, since it is 3 KB and waits for the upstream. None once it is written.
     event: Option<Box<Event>>,
@@ -175,7 +176,8 @@ impl Record {
 
 impl Drop for Record {
     fn drop(&mut self) {
-        self.failed(Code::ClientClosed);
+        let is_cut_off = self.thread.is_cut_off.get();
+        self.failed(if is_cut_off { Code::Stopped } else { Code::ClientClosed });
     }
 }
 

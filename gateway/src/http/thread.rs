@@ -42,6 +42,8 @@ pub(super) struct Thread {
     pub(super) admission: RefCell<Admission>,
     /// How many requests are under way.
     pub(super) in_flight: Rc<Cell<usize>>,
+    /// Set when what is still under way is dropped, so that no client is blamed for it.
+    pub(super) is_cut_off: Cell<bool>,
     /// Set when no further connection is taken.
     pub(super) draining: CancellationToken,
     tables: RefCell<TableReader>,
@@ -81,6 +83,7 @@ impl Thread {
             upstreams: Upstreams::new(connector),
             admission: RefCell::new(Admission::new(verifier)),
             in_flight: Rc::default(),
+            is_cut_off: Cell::new(false),
             draining,
             tables: RefCell::new(tables),
             random: RefCell::new(fastrand::Rng::new()),
@@ -153,6 +156,7 @@ async fn serve_until_drained(thread: Rc<Thread>, listeners: Vec<(TcpListener, Op
     {
         let requests = thread.in_flight.get();
         tracing::warn!(requests, "requests did not end in time and are cut off");
+        thread.is_cut_off.set(true);
     }
     sweeping.abort();
 }

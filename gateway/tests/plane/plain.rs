@@ -1,6 +1,50 @@
 //! What every request has: its way to the origin and back, and its event.
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
 use crate::world::{World, get, told};
+
+/// Whether a file below the directory holds the text.
+fn holds(dir: &std::path::Path, text: &str) -> bool {
+    std::fs::read_dir(dir).unwrap().any(|entry| {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            return holds(&path, text);
+        }
+        // A file may be removed between the two.
+        let bytes = std::fs::read(path).unwrap_or_default();
+        bytes.windows(text.len()).any(|part| part == text.as_bytes())
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_is_in_the_spool_before_its_answer_is_complete() {
+    let world = World::new().await;
+    let gateway = world.start_with(|config| config.threads = 1).await;
+    let mut stream = TcpStream::connect(gateway.addresses()[0]).await.unwrap();
+    let paths =
+        ["/shop/1/x", "/shop/1/echo", "/nowhere", "/shop/1/status-204", "/shop/1/big-100000"];
+    for i in 0..50 {
+        let (path, id) = (paths[i % paths.len()], format!("answer-{i:03}"));
+        let head = format!("GET {path} HTTP/1.1\r\nhost: a\r\nx-correlation-id: {id}\r\n\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        while !is_complete(&answer) {
+            assert!(stream.read_buf(&mut answer).await.unwrap() > 0);
+        }
+        assert!(holds(world.dir.path(), &id), "{i}: {path}");
+    }
+    assert_eq!(world.stop(gateway).await.len(), 50);
+}
+
+fn is_complete(answer: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(answer).to_ascii_lowercase();
+    let Some((head, body)) = text.split_once("\r\n\r\n") else { return false };
+    let length = head.split_once("content-length: ").map_or("0", |(_, rest)| rest);
+    let length: usize = length.lines().next().unwrap().parse().unwrap();
+    body.len() >= length
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_goes_to_the_origin_and_has_one_event() {

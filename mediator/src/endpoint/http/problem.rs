@@ -170,6 +170,8 @@ codes! {
     EventsUnavailable = "events_unavailable" 503 Unavailable "the gateway takes no requests at the moment";
     /// Too many requests or connections are under way.
     Overloaded = "overloaded" 503 Unavailable "the gateway is busy";
+    /// The gateway stopped, and could wait no longer. The answer is broken off.
+    Stopped = "stopped" 503 Unavailable "the gateway stopped before the answer was complete";
     /// The client went away (not sent to anybody; 499 as nginx notes it).
     ClientClosed = "client_closed" 499 ClientClosed "the client went away";
     /// A defect.
