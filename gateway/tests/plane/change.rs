@@ -43,15 +43,18 @@ impl Client {
     }
 }
 
-/// Clients that call without a pause until `done` or nobody listens; how often they did.
+/// Clients that call, half of them with pauses, until `done` or nobody listens; how often they did.
 fn load(address: SocketAddr, done: &Arc<AtomicBool>, count: &Arc<AtomicUsize>) -> JoinSet<()> {
     let mut clients = JoinSet::new();
-    for _ in 0..8 {
+    for i in 0..16 {
         let (done, count) = (done.clone(), count.clone());
         clients.spawn(async move {
             let mut client = Client { address, stream: None };
             while !done.load(Ordering::Relaxed) && client.call().await {
                 count.fetch_add(1, Ordering::Relaxed);
+                if i % 2 == 0 {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
             }
         });
     }
