@@ -6,7 +6,9 @@
 //! start with an error that names it, and nothing is left behind.
 //!
 //! Stop: no connection is taken but those that wait already; requests under way are
-//! finished, for `timeouts.drain_ms` at most; then the events go to the log.
+//! finished, for `timeouts.drain_ms` at most; then the events go to the log. A connection
+//! that comes in the very instant in which its port is closed may be reset, unread: who
+//! balances the load stops sending first.
 
 use std::fmt;
 use std::io;
