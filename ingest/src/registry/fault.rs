@@ -87,7 +87,11 @@ impl Faults {
         }
     }
 
-    pub(super) fn into_result(self) -> Result<(), Vec<Fault>> {
+    /// Nothing, or the faults.
+    ///
+    /// # Errors
+    /// The faults, if there is one.
+    pub fn into_result(self) -> Result<(), Vec<Fault>> {
         if self.0.is_empty() { Ok(()) } else { Err(self.0) }
     }
 }

@@ -84,7 +84,7 @@ pub use entity::Entity;
 pub use error::Error;
 pub use fault::{Fault, Faults, nearest};
 pub use json::{Digest, Json};
-pub use kind::{Kind, Spec, read_part};
+pub use kind::{Kind, Spec, explain};
 pub use name::{BadName, EntityKey, Name};
 pub use proposer::Proposer;
 pub use snapshot::{ENTITIES_MAX, Snapshot};

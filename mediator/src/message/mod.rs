@@ -155,6 +155,24 @@ impl Message {
         headers.map(|(name, value)| (name.clone(), value.clone())).collect()
     }
 
+    /// The headers that steps have set.
+    pub(crate) fn set_headers(&self) -> HeaderMap {
+        let set = self.set.iter().filter_map(|name| Some((name.clone(), self.headers.get(name)?)));
+        set.map(|(name, value)| (name, value.clone())).collect()
+    }
+
+    /// Removes a header.
+    pub fn remove_header(&mut self, name: &HeaderName) {
+        self.headers.remove(name);
+        self.set.retain(|set| set != name);
+    }
+
+    /// The format of the body, by its content type.
+    pub(crate) fn format(&self) -> Format {
+        let content_type = self.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        Format::of(content_type.unwrap_or_default())
+    }
+
     /// Whether there is nothing in the body.
     pub fn is_empty(&self) -> bool {
         self.bytes.as_ref().is_some_and(Bytes::is_empty)
@@ -183,9 +201,8 @@ impl Message {
             Origin::Upstream => Code::UpstreamError,
             Origin::Route => Code::StepFailed,
         };
-        let content_type = self.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let invalid = |reason| BodyError { code: whose(Code::BodyInvalid), reason };
-        match Format::of(content_type.unwrap_or_default()) {
+        match self.format() {
             Format::Json => json::parse(bytes).map_err(invalid),
             Format::Xml => xml::parse(bytes).map(|root| xml::to_json(&root)).map_err(invalid),
             Format::Other => Err(BodyError {

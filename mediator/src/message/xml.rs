@@ -123,7 +123,7 @@ pub fn parse(bytes: &[u8]) -> Result<Element, String> {
 }
 
 fn fault(what: &str, at: u64) -> String {
-    format!("the body is XML with {what}, at byte {at}")
+    format!("the body is not taken as XML: {what}, at byte {at}")
 }
 
 /// The elements that are open, and the root once it is closed.

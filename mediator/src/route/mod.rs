@@ -1,34 +1,31 @@
 //! Routes: what happens to a message, step by step.
 //!
 //! ```text
-//!  registry ─► Table (plans by method and path; swapped whole)
-//!                 │ find
-//!  request ─► Message ─► step ─► step ─► … ─► answer
-//!                 │       └── each timed, a fault names it, with file and line
-//!                 └─► one batch of events: a step each, and the run
+//!  registry ─ change ─► compile ─► Plan (swapped whole) ◄─ one load ─ request
+//!                                                                      │
+//!   answer ◄─ events spooled ◄─ run: step, step, … within the timeout ◄┘
 //! ```
 //!
-//! A route is compiled once per change. What a deep check refuses never becomes an
-//! entity; should a plan not compile all the same, the last good one of its name
-//! stays, and the log of the process says so.
-//!
 //! What holds:
-//! - A run that begins on one plan ends on it, whatever is changed meanwhile.
-//! - The events of a run are in the spool before its answer is given.
-//! - A caller learns a code; an operator learns step, file, line and reason.
+//! - A route is compiled once for each change of it, all of it or not at all. One
+//!   that does not compile keeps its last good plan; [`deep_check`] refuses it before
+//!   it gets so far.
+//! - A run uses one snapshot and one plan from its beginning to its end.
+//! - A run ends though its caller has gone. It has one event of kind route, and one of
+//!   kind step for each step that was begun; they are in the spool, as one batch,
+//!   before the caller has its answer.
+//! - A fault names route, step, file and line in the event. Its caller gets a code, and
+//!   only such words as the route wrote for it or that tell what it sent wrong.
+//! - A run whose time ended while it stored the message says `queue_unavailable`, as
+//!   nobody knows whether the queue has it.
 //!
-//! Limits: a run takes at most the route's `timeout_ms`; what a step began outside
-//! may still arrive there.
+//! Limits: 200 steps; a run `timeout_ms`; the rest stands with each step and with the
+//! listener ([`crate::endpoint::http`]).
 
-mod check;
-mod context;
+mod events;
 mod plan;
 mod run;
-mod table;
-mod told;
 
-pub use check::deep_check;
-pub(crate) use context::{Context, Shared};
-pub(crate) use plan::Plan;
-pub(crate) use run::{Request, run};
-pub(crate) use table::{Found, Missed, Table};
+pub use self::plan::deep_check;
+pub(crate) use self::plan::{Found, Plan};
+pub(crate) use self::run::{Request, Runner};

@@ -1,59 +1,227 @@
+//! Compiled routes, and the way from a request to its own.
+
+use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
-use ingest::registry::Fault;
-use ingest::registry::kind::{From, FromHttp, Route};
+use http::Method;
+use ingest::registry::kind::{self, From};
+use ingest::registry::{Fault, Faults, Name, Snapshot, Spec};
+use matchit::Router;
 
-use crate::step::{Step, below};
+use crate::step::{Step, to_method};
 
 /// A route, ready to run.
 #[derive(Debug)]
-pub(crate) struct Plan {
-    pub(crate) name: Arc<str>,
-    pub(crate) from: FromHttp,
-    pub(crate) timeout: Duration,
-    pub(crate) steps: Vec<Planned>,
-    /// The file that it is written in.
-    pub(crate) file: Option<Arc<str>>,
+pub(crate) struct Route {
+    pub(crate) name: Name,
+    pub(crate) spec: kind::Route,
+    pub(crate) steps: Vec<Compiled>,
+    /// The names of the path's parameters, in order.
+    parameters: Vec<String>,
 }
 
-/// A step with what events say of it.
+/// A step with what its events say of it.
 #[derive(Debug)]
-pub(crate) struct Planned {
+pub(crate) struct Compiled {
+    pub(crate) id: String,
+    pub(crate) kind: String,
     pub(crate) step: Step,
-    /// Its id, or its number from 1.
-    pub(crate) id: Arc<str>,
-    /// Its line in the file.
     pub(crate) line: Option<u32>,
 }
 
+/// All routes of a configuration.
+#[derive(Debug, Default)]
+pub(crate) struct Plan {
+    routes: HashMap<Name, Arc<Route>>,
+    paths: Router<Vec<(Method, Arc<Route>)>>,
+}
+
+/// What a request leads to.
+#[derive(Debug)]
+pub(crate) enum Found {
+    /// A route, and the path's parameters as they came.
+    Route(Arc<Route>, Vec<(String, String)>),
+    /// The path is there, by these methods.
+    OtherMethods(Vec<Method>),
+    /// Nothing.
+    Nothing,
+}
+
+/// Finds what only this crate can read of a spec: the steps of routes.
+///
+/// # Errors
+/// The faults, with paths as `steps[2].transform`.
+pub fn deep_check(spec: &Spec) -> Result<(), Vec<Fault>> {
+    match spec {
+        Spec::Route(route) => compile_steps(route).map(|_| ()),
+        _ => Ok(()),
+    }
+}
+
+fn compile_steps(route: &kind::Route) -> Result<Vec<Compiled>, Vec<Fault>> {
+    let mut faults = Faults::default();
+    let From::Http(http) = &route.from;
+    let (path, _) = numbered(&http.path);
+    if let Err(error) = Router::new().insert(path, ()) {
+        let what = error.to_string().to_lowercase();
+        faults.add("from.http.path", what, "write /orders/{id}, a parameter a segment");
+    }
+    let mut steps = Vec::with_capacity(route.steps.len());
+    for (i, step) in route.steps.iter().enumerate() {
+        let at = format!("steps[{i}]");
+        // The registry has seen to it that there is one.
+        let Some((kind, body)) = step.does.iter().next() else { continue };
+        let Some(compiled) = Step::compile(kind, body, &at, &mut faults) else { continue };
+        if compiled.is_last() && i + 1 < route.steps.len() {
+            let mend = "move it to the end, or remove what follows";
+            faults.add(format!("{at}.{kind}"), "ends the run, and steps follow", mend);
+        }
+        let line = route.source.as_ref().and_then(|source| source.lines.get(&at).copied());
+        let id = step.id.as_ref().map_or_else(|| (i + 1).to_string(), ToString::to_string);
+        steps.push(Compiled { id, kind: kind.clone(), step: compiled, line });
+    }
+    faults.into_result().map(|()| steps)
+}
+
+impl Route {
+    fn compile(name: &Name, spec: &kind::Route) -> Result<Self, Vec<Fault>> {
+        let steps = compile_steps(spec)?;
+        let From::Http(http) = &spec.from;
+        let (_, parameters) = numbered(&http.path);
+        Ok(Self { name: name.clone(), spec: spec.clone(), steps, parameters })
+    }
+
+    pub(crate) fn http(&self) -> &kind::FromHttp {
+        let From::Http(http) = &self.spec.from;
+        http
+    }
+}
+
 impl Plan {
-    /// Compiles a route.
-    ///
-    /// # Errors
-    /// Everything that is wrong in the steps, with paths as `steps[2].call.path`.
-    pub(crate) fn compile(name: &str, route: &Route) -> Result<Self, Vec<Fault>> {
-        let mut faults = Vec::new();
-        let mut steps = Vec::with_capacity(route.steps.len());
-        for (i, step) in route.steps.iter().enumerate() {
-            let place = format!("steps[{i}]");
-            let line = route.source.as_ref().and_then(|source| source.lines.get(&place).copied());
-            let id = step.id.as_ref().map_or_else(|| (i + 1).to_string().into(), |id| id.shared());
-            match Step::parse(&step.does) {
-                Ok(step) => steps.push(Planned { step, id, line }),
-                Err(found) => faults.extend(below(&place, found)),
+    /// The plan of a snapshot. What did not change is taken over from the last plan,
+    /// and so is what does not compile.
+    pub(crate) fn of(snapshot: &Snapshot, last: &Self) -> Self {
+        let mut plan = Self::default();
+        for (name, spec) in snapshot.all::<kind::Route>() {
+            let before = last.routes.get(name);
+            let route = match before.filter(|before| before.spec == *spec) {
+                Some(before) => Some(before.clone()),
+                None => match Route::compile(name, spec) {
+                    Ok(route) => Some(Arc::new(route)),
+                    Err(faults) => {
+                        let fault = faults.first().map(ToString::to_string);
+                        let kept = before.is_some();
+                        tracing::error!(route = %name, fault, kept, "route does not compile");
+                        before.cloned()
+                    }
+                },
+            };
+            if let Some(route) = route {
+                plan.add(&route);
+                plan.routes.insert(name.clone(), route);
             }
         }
-        if !faults.is_empty() {
-            return Err(faults);
+        plan
+    }
+
+    /// Of two routes of one path and method, the first by name has it.
+    fn add(&mut self, route: &Arc<Route>) {
+        let (path, _) = numbered(&route.http().path);
+        if let Err(error) = self.paths.insert(path.clone(), Vec::new())
+            && !matches!(error, matchit::InsertError::Conflict { .. })
+        {
+            tracing::error!(route = %route.name, "the route's path cannot be matched");
+            return;
         }
-        let From::Http(from) = &route.from;
-        Ok(Self {
-            name: name.into(),
-            from: from.clone(),
-            timeout: Duration::from_millis(route.timeout_ms),
-            steps,
-            file: route.source.as_ref().map(|source| source.file.as_str().into()),
-        })
+        // A path that is there already is found under its own text.
+        let Ok(found) = self.paths.at_mut(&path) else {
+            tracing::error!(route = %route.name, "the route's path conflicts with another's");
+            return;
+        };
+        for method in &route.http().methods {
+            let method = to_method(*method);
+            match found.value.iter().find(|(taken, _)| *taken == method) {
+                Some((_, first)) if first.name != route.name => {
+                    tracing::warn!(route = %route.name, first = %first.name, %method,
+                        "two routes of one path and method; the first by name has it");
+                }
+                Some(_) => {}
+                None => found.value.push((method, route.clone())),
+            }
+        }
+    }
+
+    pub(crate) fn find(&self, method: &Method, path: &str) -> Found {
+        let Ok(found) = self.paths.at(path) else { return Found::Nothing };
+        match found.value.iter().find(|(of, _)| of == method) {
+            Some((_, route)) => {
+                let values = found.params.iter().map(|(_, value)| value.to_owned());
+                let parameters = route.parameters.iter().cloned().zip(values).collect();
+                Found::Route(route.clone(), parameters)
+            }
+            None => Found::OtherMethods(found.value.iter().map(|(of, _)| of.clone()).collect()),
+        }
+    }
+}
+
+/// A path with its parameters numbered, so that routes may name them differently,
+/// and their names.
+fn numbered(path: &str) -> (String, Vec<String>) {
+    let (mut out, mut names, mut rest) = (String::new(), Vec::new(), path);
+    while let Some((before, after)) = rest.split_once('{') {
+        let Some((name, behind)) = after.split_once('}') else { break };
+        out.push_str(before);
+        if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
+            out.push_str("{}");
+        } else {
+            out.push_str(&format!("{{p{}}}", names.len()));
+        }
+        names.push(name.to_owned());
+        rest = behind;
+    }
+    out.push_str(rest);
+    (out, names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn route(name: &str, methods: &[kind::Method], path: &str) -> Arc<Route> {
+        let spec = serde_json::json!({
+            "from": {"http": {"methods": methods, "path": path}},
+            "steps": [{"respond": {}}],
+        });
+        let spec = serde_json::from_value(spec).unwrap();
+        Arc::new(Route::compile(&name.parse().unwrap(), &spec).unwrap())
+    }
+
+    #[test]
+    fn a_request_finds_its_route() {
+        use kind::Method::{Get, Post};
+        let mut plan = Plan::default();
+        for route in [
+            route("a", &[Get], "/orders/{id}"),
+            route("b", &[Get, Post], "/orders/{key}"),
+            route("c", &[Get], "/orders/new"),
+            route("d", &[Get], "/a/{x}/b/{y}"),
+        ] {
+            plan.add(&route);
+        }
+        let check = |method: Method, path: &str, expected: &str| {
+            let found = match plan.find(&method, path) {
+                Found::Route(route, parameters) => format!("{} {parameters:?}", route.name),
+                Found::OtherMethods(methods) => format!("{methods:?}"),
+                Found::Nothing => String::new(),
+            };
+            assert_eq!(found, expected, "{method} {path}");
+        };
+        check(Method::GET, "/orders/7", r#"a [("id", "7")]"#);
+        check(Method::POST, "/orders/7", r#"b [("key", "7")]"#);
+        check(Method::GET, "/orders/new", "c []");
+        check(Method::GET, "/a/1/b/2", r#"d [("x", "1"), ("y", "2")]"#);
+        check(Method::PUT, "/orders/7", "[GET, POST]");
+        check(Method::GET, "/orders", "");
+        check(Method::GET, "/orders/7/", "");
     }
 }

@@ -1,60 +1,52 @@
-//! `call`: sends the message to a service, whose answer becomes the message.
+//! `call`: the message goes to an upstream, and the answer becomes the message.
+//!
+//! All headers of the message go with it, but those of the connection; a step before
+//! may remove what the upstream is not to have. `GET` and `HEAD` have no body. A
+//! status of 400 or more is a fault, unless `accept_status` lists it.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use http::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
-use http::{Method, StatusCode};
-use ingest::registry::kind::Method as Listed;
-use ingest::registry::{self, Name, read_part};
+use bytes::Bytes;
+use http::header::{ACCEPT_ENCODING, CONTENT_TYPE, EXPECT};
+use http::{HeaderName, Method};
+use ingest::registry::kind::{self, Upstream};
+use ingest::registry::{Faults, Name};
 use serde::Deserialize;
-use std::collections::BTreeMap;
 
-use super::header::header_name;
-use super::{Fault, Language, Next, Template, template};
-use crate::endpoint::http::{Code, Request};
+use super::respond::{make_headers, read_headers};
+use super::template::{Escape, Template};
+use super::{Context, Fault, Seen, read, read_template};
+use crate::endpoint::http::{Answer, Code, Request};
 use crate::message::Message;
-use crate::route::Context;
 
-/// The headers of the message that go along besides what the step sets: what
-/// describes the body, and what the answer should be. A caller's credentials and
-/// cookies stay here.
-const PASSED: [HeaderName; 2] = [CONTENT_TYPE, ACCEPT];
-
-/// Calls an upstream.
 #[derive(Debug)]
 pub(crate) struct Call {
     upstream: Name,
     method: Method,
     path: Template,
-    query: Option<String>,
-    headers: HeaderMap,
+    headers: Vec<(HeaderName, Template)>,
     timeout: Duration,
-    /// Statuses from 400 on that are answers, not faults.
-    accept_status: BTreeSet<u16>,
+    accept_status: Vec<u16>,
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a mapping")]
 struct Spec {
     upstream: Name,
     #[serde(default = "post")]
-    method: Listed,
-    /// A template, as `/orders/{{ path.id }}`; values are percent-encoded.
+    method: kind::Method,
     path: String,
-    /// A fixed query.
-    #[serde(default)]
-    query: Option<String>,
     #[serde(default)]
     headers: BTreeMap<String, String>,
     #[serde(default = "timeout_ms")]
     timeout_ms: u64,
     #[serde(default)]
-    accept_status: BTreeSet<u16>,
+    accept_status: Vec<u16>,
 }
 
-fn post() -> Listed {
-    Listed::Post
+fn post() -> kind::Method {
+    kind::Method::Post
 }
 
 pub(super) fn timeout_ms() -> u64 {
@@ -62,25 +54,21 @@ pub(super) fn timeout_ms() -> u64 {
 }
 
 impl Call {
-    pub(super) fn parse(body: &serde_json::Value) -> Result<Self, Vec<registry::Fault>> {
-        let spec: Spec = read_part(body)?;
-        check_path("path", &spec.path)?;
-        let mut headers = HeaderMap::new();
-        for (name, value) in &spec.headers {
-            let key = format!("headers.{name}");
-            let value = HeaderValue::from_str(value).map_err(|_| {
-                let mend = "give visible characters";
-                vec![registry::Fault::new(key.as_str(), "is not a header's value", mend)]
-            })?;
-            headers.insert(header_name(&key, name)?, value);
+    pub(super) fn compile(body: &serde_json::Value, at: &str, faults: &mut Faults) -> Option<Self> {
+        let spec: Spec = read(body, at, faults)?;
+        let path = read_path(&spec.path, at, faults);
+        let headers = read_headers(&spec.headers, at, faults);
+        faults.range(format!("{at}.timeout_ms"), spec.timeout_ms, 1, 600_000);
+        faults.count(format!("{at}.accept_status"), spec.accept_status.len(), 0, 100);
+        for (i, status) in spec.accept_status.iter().enumerate().take(100) {
+            faults.range(format!("{at}.accept_status[{i}]"), (*status).into(), 400, 599);
         }
-        Ok(Self {
+        Some(Self {
             upstream: spec.upstream,
-            method: method(spec.method),
-            path: template("path", &spec.path, Language::Path)?,
-            query: spec.query,
-            headers,
-            timeout: timeout("timeout_ms", spec.timeout_ms)?,
+            method: to_method(spec.method),
+            path: path?,
+            headers: headers?,
+            timeout: Duration::from_millis(spec.timeout_ms),
             accept_status: spec.accept_status,
         })
     }
@@ -89,63 +77,81 @@ impl Call {
         &self,
         message: &mut Message,
         context: &Context<'_>,
-    ) -> Result<Next, Fault> {
-        let mut path = context.render(&self.path, message)?;
-        if let Some(query) = &self.query {
-            path = format!("{path}?{query}");
+        seen: &mut Seen,
+    ) -> Result<(), Fault> {
+        let path = self.path.run(message, context).await?;
+        let made = make_headers(&self.headers, message, context).await?;
+        let has_body = self.method != Method::GET && self.method != Method::HEAD;
+        let body = if has_body { message.bytes()? } else { Bytes::new() };
+        let mut headers = message.headers.clone();
+        for name in [ACCEPT_ENCODING, EXPECT] {
+            headers.remove(name);
         }
-        // A request that is only asked for carries no body (RFC 9110, section 9.3.1).
-        let body = match self.method {
-            Method::GET | Method::HEAD => bytes::Bytes::new(),
-            _ => message.bytes()?,
-        };
+        if !has_body {
+            headers.remove(CONTENT_TYPE);
+        }
+        for (name, value) in made {
+            headers.insert(name, value);
+        }
         let mut request = Request::new(self.method.clone(), path, body);
-        for name in &PASSED {
-            if let Some(value) = message.headers.get(name) {
-                request.headers.insert(name, value.clone());
-            }
-        }
-        request.headers.extend(self.headers.clone());
-        request.timeout = self.timeout;
-        let answer = context.call(&self.upstream, request).await?;
-        let is_accepted = self.accept_status.contains(&answer.status.as_u16());
-        if answer.status.as_u16() >= 400 && !is_accepted {
-            return Err(refused(&self.upstream, &answer.address, answer.status));
+        (request.headers, request.timeout) = (headers, self.timeout);
+        let answer = send(&self.upstream, request, context, seen).await?;
+        let status = answer.status.as_u16();
+        if status >= 400 && !self.accept_status.contains(&status) {
+            let reason = format!("upstream {} answered {status}", self.upstream);
+            return Err(Fault::new(Code::UpstreamError, reason));
         }
         message.set_answer(answer.status, answer.headers, answer.body);
-        Ok(Next::Step)
+        Ok(())
     }
 }
 
-/// That a service answered with an error.
-pub(super) fn refused(upstream: &Name, address: &str, status: StatusCode) -> Fault {
-    let reason = format!("upstream {upstream} at {address} answered {}", status.as_u16());
-    Fault::new(Code::UpstreamError, reason)
-}
-
-pub(super) fn check_path(key: &str, path: &str) -> Result<(), Vec<registry::Fault>> {
-    if path.starts_with('/') && !path.contains(['#', '\n']) {
-        return Ok(());
+/// A path whose inserted values are percent-encoded.
+pub(super) fn read_path(path: &str, at: &str, faults: &mut Faults) -> Option<Template> {
+    let at = format!("{at}.path");
+    if !path.starts_with('/') {
+        faults.add(at, "does not begin with a slash", "give it as /orders/{{ path.id }}");
+        return None;
     }
-    Err(vec![registry::Fault::new(key, "is not a path", "give it as /orders")])
+    read_template(path, Escape::Path, &at, faults)
 }
 
-pub(super) fn timeout(key: &str, ms: u64) -> Result<Duration, Vec<registry::Fault>> {
-    if (1..=600_000).contains(&ms) {
-        return Ok(Duration::from_millis(ms));
+pub(super) async fn send(
+    name: &Name,
+    mut request: Request,
+    context: &Context<'_>,
+    seen: &mut Seen,
+) -> Result<Answer, Fault> {
+    seen.upstream = Some(name.to_string());
+    let Some(upstream) = context.snapshot.get::<Upstream>(name) else {
+        return Err(Fault::new(Code::UpstreamUnreachable, format!("there is no upstream {name}")));
+    };
+    request.correlation = Some(context.correlation.clone());
+    match context.caller.call(name, upstream, request).await {
+        Ok(answer) => {
+            seen.address = Some(answer.address.clone());
+            seen.attempts = Some(answer.attempts);
+            seen.status = Some(answer.status);
+            seen.upstream_us = i64::try_from(answer.duration.as_micros()).ok();
+            Ok(answer)
+        }
+        Err(error) => {
+            seen.address = Some(error.address).filter(|address| !address.is_empty());
+            seen.attempts = Some(error.attempts);
+            Err(Fault::new(error.code, format!("upstream {name}: {}", error.reason)))
+        }
     }
-    let what = format!("{ms} is out of range");
-    Err(vec![registry::Fault::new(key, what, "use 1 to 600000")])
 }
 
-fn method(listed: Listed) -> Method {
-    match listed {
-        Listed::Get => Method::GET,
-        Listed::Head => Method::HEAD,
-        Listed::Post => Method::POST,
-        Listed::Put => Method::PUT,
-        Listed::Patch => Method::PATCH,
-        Listed::Delete => Method::DELETE,
-        Listed::Options => Method::OPTIONS,
+/// The method as HTTP writes it.
+pub(crate) fn to_method(method: kind::Method) -> Method {
+    match method {
+        kind::Method::Get => Method::GET,
+        kind::Method::Head => Method::HEAD,
+        kind::Method::Post => Method::POST,
+        kind::Method::Put => Method::PUT,
+        kind::Method::Patch => Method::PATCH,
+        kind::Method::Delete => Method::DELETE,
+        kind::Method::Options => Method::OPTIONS,
     }
 }

@@ -1,78 +1,56 @@
-//! `fault`: ends the run with an error. And what every step fails with.
+//! `fault`: the run fails, with a code and a message for its caller.
 
-use ingest::registry::{self, read_part};
+use ingest::registry::{Faults, nearest};
 use serde::Deserialize;
 
-use super::Next;
-use crate::endpoint::http::{Code, Problem};
-use crate::message::{BodyError, Message};
-use crate::route::Context;
+use super::mask::mask;
+use super::template::{Escape, Template};
+use super::{Context, Fault, read, read_template};
+use crate::endpoint::http::Code;
+use crate::message::Message;
 
-/// Why a step failed.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{}: {reason}", code.text())]
-pub(crate) struct Fault {
-    /// What the caller is told, and whose doing it was.
-    pub(crate) code: Code,
-    /// What happened, for operators; it quotes nothing of a body.
-    pub(crate) reason: String,
-    /// What the caller is told besides, if the route or the kind of error says so.
-    pub(crate) detail: Option<String>,
-}
+/// The longest message, in bytes.
+const MESSAGE_BYTES_MAX: usize = 1_000;
 
-impl Fault {
-    /// A fault of which the caller learns the code alone.
-    pub(crate) fn new(code: Code, reason: impl Into<String>) -> Self {
-        Self { code, reason: reason.into(), detail: None }
-    }
-
-    /// As the caller sees it.
-    pub(crate) fn problem(&self) -> Problem {
-        Problem { code: self.code, detail: self.detail.clone() }
-    }
-}
-
-impl From<BodyError> for Fault {
-    fn from(error: BodyError) -> Self {
-        // A caller may know what is wrong with its own body.
-        let is_callers = matches!(error.code, Code::BodyInvalid | Code::ContentTypeUnsupported);
-        let detail = is_callers.then(|| error.reason.clone());
-        Self { code: error.code, reason: error.reason, detail }
-    }
-}
-
-/// Ends the run with a message of the route's own.
 #[derive(Debug)]
-pub(crate) struct Raise {
+pub(crate) struct Fail {
     code: Code,
-    message: String,
+    message: Template,
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a mapping")]
 struct Spec {
-    /// A code of the list; `step_failed` if it is left out.
+    #[serde(default)]
     code: Option<String>,
-    /// What the caller is told.
     message: String,
 }
 
-impl Raise {
-    pub(super) fn parse(body: &serde_json::Value) -> Result<Self, Vec<registry::Fault>> {
-        let Spec { code, message } = read_part(body)?;
-        let code = match code {
-            None => Code::StepFailed,
-            Some(text) => Code::parse(&text).ok_or_else(|| {
-                let mend = "give one of the documented codes, as body_invalid";
-                vec![registry::Fault::new("code", "is not a known code", mend)]
-            })?,
-        };
-        Ok(Self { code, message })
+impl Fail {
+    pub(super) fn compile(body: &serde_json::Value, at: &str, faults: &mut Faults) -> Option<Self> {
+        let spec: Spec = read(body, at, faults)?;
+        let text = spec.code.as_deref().unwrap_or(Code::StepFailed.text());
+        let code = Code::ALL.iter().copied().find(|code| code.text() == text);
+        if code.is_none() {
+            let mend = match nearest(text, Code::ALL.iter().map(|code| code.text())) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => "give a code of the list, or none".to_owned(),
+            };
+            faults.add(format!("{at}.code"), "unknown code", mend);
+        }
+        let message = read_template(&spec.message, Escape::None, &format!("{at}.message"), faults);
+        Some(Self { code: code?, message: message? })
     }
 
-    #[expect(clippy::unused_async, reason = "steps are run alike")]
-    pub(super) async fn run(&self, _: &mut Message, _: &Context<'_>) -> Result<Next, Fault> {
-        let detail = Some(self.message.clone());
-        Err(Fault { code: self.code, reason: self.message.clone(), detail })
+    /// The fault that the route asks for. Its event holds the message masked, since a
+    /// template may have put values of the body into it.
+    pub(super) async fn run(
+        &self,
+        message: &mut Message,
+        context: &Context<'_>,
+    ) -> Result<Fault, Fault> {
+        let mut text = self.message.run(message, context).await?;
+        text.truncate(text.floor_char_boundary(MESSAGE_BYTES_MAX));
+        Ok(Fault { code: self.code, reason: mask(&text, ""), detail: Some(text) })
     }
 }

@@ -1,15 +1,15 @@
 //! `set_header` and `remove_header`.
 
 use http::{HeaderName, HeaderValue};
-use ingest::registry::{self, read_part};
+use ingest::registry::Faults;
 use serde::Deserialize;
 
-use super::{Expression, Fault, Next, expression};
-use crate::endpoint::http::Code;
-use crate::message::{Message, Value};
-use crate::route::Context;
+use super::jq::Jq;
+use super::{Context, Fault, Needs, Scope, read, read_jq};
+use crate::endpoint::http::is_hop_by_hop;
+use crate::message::{Message, Value, json};
 
-/// Sets a header of the message, to a fixed value or to that of an expression.
+/// Sets a header to a fixed value, or to what an expression gives.
 #[derive(Debug)]
 pub(crate) struct SetHeader {
     name: HeaderName,
@@ -19,95 +19,101 @@ pub(crate) struct SetHeader {
 #[derive(Debug)]
 enum Source {
     Fixed(HeaderValue),
-    Expression(Expression),
+    Made(Jq),
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a mapping")]
 struct SetSpec {
     name: String,
+    #[serde(default)]
     value: Option<String>,
+    #[serde(default)]
     expression: Option<String>,
 }
 
 impl SetHeader {
-    pub(super) fn parse(body: &serde_json::Value) -> Result<Self, Vec<registry::Fault>> {
-        let SetSpec { name, value, expression: text } = read_part(body)?;
-        let name = header_name("name", &name)?;
-        let value = match (value, text) {
+    pub(super) fn compile(body: &serde_json::Value, at: &str, faults: &mut Faults) -> Option<Self> {
+        let spec: SetSpec = read(body, at, faults)?;
+        let name = read_name(&spec.name, &format!("{at}.name"), faults);
+        let value = match (spec.value, spec.expression) {
             (Some(value), None) => {
-                let bad = |_| {
-                    let mend = "give visible characters";
-                    vec![registry::Fault::new("value", "is not a header's value", mend)]
-                };
-                Source::Fixed(HeaderValue::from_str(&value).map_err(bad)?)
+                read_value(&value, &format!("{at}.value"), faults).map(Source::Fixed)
             }
-            (None, Some(text)) => Source::Expression(expression("expression", &text)?),
+            (None, Some(jq)) => read_jq(&jq, &format!("{at}.expression"), faults).map(Source::Made),
             _ => {
-                let mend = "give one of value and expression";
-                return Err(vec![registry::Fault::new("", "has no value, or two", mend)]);
+                faults.add(at, "has not one of value and expression", "give one of them");
+                None
             }
         };
-        Ok(Self { name, value })
+        Some(Self { name: name?, value: value? })
     }
 
     pub(super) async fn run(
         &self,
         message: &mut Message,
         context: &Context<'_>,
-    ) -> Result<Next, Fault> {
+    ) -> Result<(), Fault> {
         let value = match &self.value {
             Source::Fixed(value) => value.clone(),
-            Source::Expression(expression) => {
-                let value = context.evaluate(expression, message).await?;
-                let text = scalar(&value).ok_or_else(|| {
-                    Fault::new(Code::StepFailed, "the expression gives no text, number or boolean")
-                })?;
-                HeaderValue::from_str(&text).map_err(|_| {
-                    Fault::new(Code::StepFailed, "the expression gives no header's value")
-                })?
+            Source::Made(jq) => {
+                let scope = Scope::of(message, context, Needs::ValueIfAny)?;
+                to_header(&jq.run(scope, context.evaluator).await?)?
             }
         };
         message.set_header(self.name.clone(), value);
-        Ok(Next::Step)
+        Ok(())
     }
 }
 
-/// Removes a header of the message.
+/// Removes a header.
 #[derive(Debug)]
 pub(crate) struct RemoveHeader(HeaderName);
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a mapping")]
 struct RemoveSpec {
     name: String,
 }
 
 impl RemoveHeader {
-    pub(super) fn parse(body: &serde_json::Value) -> Result<Self, Vec<registry::Fault>> {
-        let RemoveSpec { name } = read_part(body)?;
-        Ok(Self(header_name("name", &name)?))
+    pub(super) fn compile(body: &serde_json::Value, at: &str, faults: &mut Faults) -> Option<Self> {
+        let spec: RemoveSpec = read(body, at, faults)?;
+        read_name(&spec.name, &format!("{at}.name"), faults).map(Self)
     }
 
-    #[expect(clippy::unused_async, reason = "steps are run alike")]
-    pub(super) async fn run(&self, message: &mut Message, _: &Context<'_>) -> Result<Next, Fault> {
-        message.headers.remove(&self.0);
-        Ok(Next::Step)
+    pub(super) fn run(&self, message: &mut Message) {
+        message.remove_header(&self.0);
     }
 }
 
-pub(super) fn header_name(key: &str, name: &str) -> Result<HeaderName, Vec<registry::Fault>> {
-    HeaderName::from_bytes(name.as_bytes()).map_err(|_| {
-        let mend = "give letters, digits and hyphens";
-        vec![registry::Fault::new(key, "is not a header's name", mend)]
-    })
+/// A header's name. Those of a connection, and the length, are not a route's.
+pub(super) fn read_name(name: &str, at: &str, faults: &mut Faults) -> Option<HeaderName> {
+    let Ok(name) = name.parse::<HeaderName>() else {
+        faults.add(at, "is not a header's name", "give letters, digits and hyphens");
+        return None;
+    };
+    if is_hop_by_hop(&name) || name == http::header::CONTENT_LENGTH || name == http::header::HOST {
+        faults.add(at, "is a header of the connection", "leave it to the connection");
+        return None;
+    }
+    Some(name)
 }
 
-/// A text, number or boolean as text.
-pub(super) fn scalar(value: &Value) -> Option<String> {
-    match value {
-        Value::TStr(text) => Some(String::from_utf8_lossy(text).into_owned()),
-        Value::Num(_) | Value::Bool(_) => Some(value.to_string()),
-        _ => None,
+fn read_value(value: &str, at: &str, faults: &mut Faults) -> Option<HeaderValue> {
+    let read = HeaderValue::from_str(value).ok().filter(|value| value.len() <= 4_096);
+    if read.is_none() {
+        faults.add(at, "is not a header's value", "give up to 4,096 visible characters");
     }
+    read
+}
+
+fn to_header(value: &Value) -> Result<HeaderValue, Fault> {
+    let text = match value {
+        Value::TStr(text) => text.to_vec(),
+        Value::Num(_) | Value::Bool(_) => json::write(value).map_err(Fault::failed)?,
+        _ => return Err(Fault::failed("the expression gave no text for the header")),
+    };
+    HeaderValue::from_bytes(&text)
+        .map_err(|_| Fault::failed("the expression gave what is no header's value"))
 }

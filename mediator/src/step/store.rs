@@ -1,33 +1,28 @@
-//! `store`: puts the message into a queue, and answers 202 once it is durable.
+//! `store`: the message goes into a queue, and its caller gets 202 with its id.
+//!
+//! The id is what `id` gives, else the caller's `Idempotency-Key` if it is 1 to 128
+//! visible ASCII characters, else a new one. Of the headers only the content type and
+//! those that steps have set are kept: a caller's credentials do not go into the log.
 
-use bytes::Bytes;
 use http::StatusCode;
-use http::header::CONTENT_TYPE;
-use ingest::registry::{self, Name, read_part};
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
+use ingest::registry::{Faults, Name};
 use serde::Deserialize;
 
-use super::header::scalar;
-use super::{Expression, Fault, Next, expression};
+use super::jq::Jq;
+use super::{Answer, Context, Fault, Needs, Scope, Seen, read, read_jq};
 use crate::deliver::{MessageId, NewMessage};
-use crate::endpoint::http::Code;
-use crate::message::{Message, json};
-use crate::route::Context;
+use crate::message::{Message, Value, json};
 
-/// The header by which a caller makes it safe to send a message again.
-const ID_HEADER: &str = "idempotency-key";
-
-/// Stores the message, and ends the run.
 #[derive(Debug)]
 pub(crate) struct Store {
     queue: Name,
-    /// Gives the ordering key: messages of one key are delivered in order.
-    key: Option<Expression>,
-    /// Gives the message's id, before what the caller says and what is made here.
-    id: Option<Expression>,
+    key: Option<Jq>,
+    id: Option<Jq>,
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a mapping")]
 struct Spec {
     queue: Name,
     #[serde(default)]
@@ -37,75 +32,72 @@ struct Spec {
 }
 
 impl Store {
-    pub(super) fn parse(body: &serde_json::Value) -> Result<Self, Vec<registry::Fault>> {
-        let Spec { queue, key, id } = read_part(body)?;
-        let compile = |name, text: Option<String>| text.map(|text| expression(name, &text));
-        Ok(Self {
-            queue,
-            key: compile("key", key).transpose()?,
-            id: compile("id", id).transpose()?,
-        })
+    pub(super) fn compile(body: &serde_json::Value, at: &str, faults: &mut Faults) -> Option<Self> {
+        let spec: Spec = read(body, at, faults)?;
+        let mut compile = |field: &str, source: Option<String>| match source {
+            None => Some(None),
+            Some(source) => read_jq(&source, &format!("{at}.{field}"), faults).map(Some),
+        };
+        let (key, id) = (compile("key", spec.key), compile("id", spec.id));
+        Some(Self { queue: spec.queue, key: key?, id: id? })
     }
 
     pub(super) async fn run(
         &self,
         message: &mut Message,
         context: &Context<'_>,
-    ) -> Result<Next, Fault> {
-        let id = self.id_of(message, context).await?;
-        let key = match &self.key {
-            None => None,
-            Some(key) => Some(Bytes::from(text_of(key, "key", message, context).await?)),
+        seen: &mut Seen,
+    ) -> Result<Answer, Fault> {
+        let key = evaluate(self.key.as_ref(), message, context).await?;
+        let id = match evaluate(self.id.as_ref(), message, context).await? {
+            Some(text) => {
+                MessageId::new(&text).map_err(|error| Fault::failed(error.to_string()))?
+            }
+            None => context
+                .idempotency_key
+                .and_then(|key| MessageId::new(key).ok())
+                .unwrap_or_else(new_id),
         };
-        let accepted = context
-            .accept(
-                &self.queue,
-                NewMessage {
-                    id,
-                    key,
-                    content_type: message.headers.get(CONTENT_TYPE).cloned(),
-                    headers: http::HeaderMap::new(),
-                    body: message.bytes()?,
-                    correlation: context.correlation.clone(),
-                },
-            )
-            .await?;
-        message.replace(json::object([("id", accepted.id.as_str().to_owned())]));
-        message.status = Some(StatusCode::ACCEPTED);
-        Ok(Next::Answer)
-    }
-
-    async fn id_of(
-        &self,
-        message: &mut Message,
-        context: &Context<'_>,
-    ) -> Result<MessageId, Fault> {
-        let text = match &self.id {
-            Some(id) => text_of(id, "id", message, context).await?,
-            None => match message.headers.get(ID_HEADER) {
-                None => uuid::Uuid::now_v7().to_string(),
-                Some(value) => value.to_str().unwrap_or_default().to_owned(),
-            },
+        seen.queue = Some(self.queue.to_string());
+        seen.message_id = Some(id.to_string());
+        let mut headers = message.set_headers();
+        headers.remove(CONTENT_TYPE);
+        let body = message.bytes()?;
+        let new = NewMessage {
+            id,
+            key: key.map(Into::into),
+            content_type: message.headers.get(CONTENT_TYPE).cloned(),
+            headers,
+            body,
+            correlation: context.correlation.clone(),
         };
-        MessageId::new(&text).map_err(|error| {
-            // A caller's own key is the caller's to mend.
-            let code = if self.id.is_some() { Code::StepFailed } else { Code::BodyInvalid };
-            let reason = format!("the message's id: {error}");
-            Fault { code, reason: reason.clone(), detail: Some(reason) }
-        })
+        let accepted = context.queues.accept(&self.queue, new).await;
+        let accepted = accepted.map_err(|error| Fault::new(error.code, error.to_string()))?;
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        let body = serde_json::json!({ "id": accepted.id.as_str() }).to_string();
+        Ok(Answer { status: StatusCode::ACCEPTED, headers, body: body.into() })
     }
 }
 
-/// What an expression gives, as text.
-async fn text_of(
-    expression: &Expression,
-    what: &str,
+fn new_id() -> MessageId {
+    MessageId::new(&uuid::Uuid::now_v7().to_string()).expect("a UUID is visible ASCII")
+}
+
+/// The text that an expression gives; a number is its digits.
+async fn evaluate(
+    jq: Option<&Jq>,
     message: &mut Message,
     context: &Context<'_>,
-) -> Result<String, Fault> {
-    let value = context.evaluate(expression, message).await?;
-    scalar(&value).filter(|text| !text.is_empty()).ok_or_else(|| {
-        let reason = format!("the message's {what} is no text or number");
-        Fault { code: Code::BodyInvalid, reason: reason.clone(), detail: Some(reason) }
-    })
+) -> Result<Option<String>, Fault> {
+    let Some(jq) = jq else { return Ok(None) };
+    let scope = Scope::of(message, context, Needs::ValueIfAny)?;
+    match jq.run(scope, context.evaluator).await? {
+        Value::TStr(text) => Ok(Some(String::from_utf8_lossy(&text).into_owned())),
+        number @ Value::Num(_) => {
+            let digits = json::write(&number).map_err(Fault::failed)?;
+            Ok(Some(String::from_utf8_lossy(&digits).into_owned()))
+        }
+        _ => Err(Fault::failed("the expression gave no text for the message's key or id")),
+    }
 }

@@ -1,182 +1,197 @@
-//! Templates: minijinja, for bodies that are text, and for paths.
+//! Templates: minijinja, strict. A name that is not there fails; what is inserted is
+//! escaped for what the text is.
 //!
-//! A template reads `body`, `headers`, `properties`, `path` and `query`. What is
-//! not there is an error, so that no half message leaves. Of an XML template every
-//! value is escaped; of a path, percent-encoded.
+//! Names: `body`, `headers`, `properties`, `path`, `query`. The filter `to_xml` writes
+//! a value as XML, by the convention of [`crate::message::xml`].
 //!
-//! Limits: a text 256 KiB; 1,000,000 instructions a run; what comes out 8 MiB.
+//! Limits: 64 KiB of text; fuel of 500,000, about as many instructions, and some 32 MB;
+//! 64 levels. A number of more than 15 digits is a text, to keep them.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use minijinja::{AutoEscape, Environment, ErrorKind, UndefinedBehavior, context};
+use minijinja::value::Value as Shown;
+use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use super::mask::mask;
-use super::{Fault, Variables};
-use crate::endpoint::http::Code;
-use crate::message::{Value, json};
+use super::{Context, Evaluator, Fault, Needs, Scope};
+use crate::message::{Message, Value, json, xml};
 
-const TEXT_BYTES_MAX: usize = 256 * 1024;
-const FUEL: u64 = 1_000_000;
-const OUT_BYTES_MAX: usize = 8 * 1024 * 1024;
-const NAME: &str = "template";
-
-/// What is kept of a value in a segment of a path (RFC 3986, section 2.3).
+const TEXT_BYTES_MAX: usize = 64 * 1024;
+const FUEL: u64 = 500_000;
+const DEPTH_MAX: usize = 64;
+const NAME: &str = "text";
+/// What stays as it is in a segment of a path (RFC 3986, section 2.3).
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// What a template's text is, and so how values are written into it.
+/// How what is inserted is escaped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Language {
-    /// Values as they are.
-    Text,
-    /// Values escaped.
+pub enum Escape {
+    /// Not at all.
+    None,
+    /// As text of XML.
     Xml,
-    /// Values percent-encoded, such that none becomes a part of the path.
+    /// Values are written as JSON, texts with their quotes.
+    Json,
+    /// As a part of a path or a query: percent-encoded.
     Path,
 }
 
-/// A compiled template. Clones share it.
+/// A compiled template. Cheap to clone.
 #[derive(Clone)]
-pub(crate) struct Template {
-    text: Arc<str>,
-    environment: Arc<Environment<'static>>,
-    /// Whether the body is read at all: a body that cannot be read as JSON or XML
-    /// does no harm to a path without it.
-    reads_body: bool,
-}
+pub struct Template(Kind);
 
-impl Template {
-    /// Compiles a text.
-    ///
-    /// # Errors
-    /// What is wrong, and in which line.
-    pub(crate) fn compile(text: &str, language: Language) -> Result<Self, String> {
-        if text.len() > TEXT_BYTES_MAX {
-            return Err(format!("has {} bytes, of {TEXT_BYTES_MAX}", text.len()));
-        }
-        let mut environment = Environment::new();
-        environment.set_undefined_behavior(UndefinedBehavior::Strict);
-        environment.set_fuel(Some(FUEL));
-        // It would show everything that a template has.
-        environment.remove_global("debug");
-        environment.set_auto_escape_callback(move |_| match language {
-            Language::Text => AutoEscape::None,
-            Language::Xml => AutoEscape::Html,
-            Language::Path => AutoEscape::Custom("path".into()),
-        });
-        if language == Language::Path {
-            environment.set_formatter(|out, state, value| {
-                if value.is_undefined() {
-                    return Err(ErrorKind::UndefinedError.into());
-                }
-                let _ = state;
-                let text = value.to_string();
-                write!(out, "{}", utf8_percent_encode(&text, SEGMENT)).map_err(Into::into)
-            });
-        }
-        environment
-            .add_template_owned(NAME, text.to_owned())
-            .map_err(|error| explain(&error, text))?;
-        let names = environment
-            .get_template(NAME)
-            .map_err(|error| explain(&error, text))?
-            .undeclared_variables(false);
-        const KNOWN: [&str; 5] = ["body", "headers", "properties", "path", "query"];
-        if let Some(name) = names.iter().find(|name| {
-            !KNOWN.contains(&name.as_str())
-                && environment.globals().all(|(known, _)| known != *name)
-        }) {
-            return Err(format!("names `{name}`; known are {}", KNOWN.join(", ")));
-        }
-        let reads_body = names.contains("body");
-        Ok(Self { text: text.into(), environment: Arc::new(environment), reads_body })
-    }
-
-    /// Whether a run reads the body.
-    pub(crate) fn reads_body(&self) -> bool {
-        self.reads_body
-    }
-
-    /// What comes out.
-    ///
-    /// # Errors
-    /// [`Code::StepFailed`] with what minijinja says, and the line.
-    pub(crate) fn render(&self, body: &Value, variables: &Variables) -> Result<String, Fault> {
-        let context = context! {
-            body => json::to_template(body),
-            headers => json::to_template(&variables.headers),
-            properties => json::to_template(&variables.properties),
-            path => json::to_template(&variables.path),
-            query => json::to_template(&variables.query),
-        };
-        let failed = |error| Fault::new(Code::StepFailed, explain(&error, &self.text));
-        let template = self.environment.get_template(NAME).map_err(failed)?;
-        let text = template.render(context).map_err(failed)?;
-        if text.len() > OUT_BYTES_MAX {
-            let reason = format!("the template gives {} bytes, of {OUT_BYTES_MAX}", text.len());
-            return Err(Fault::new(Code::StepFailed, reason));
-        }
-        Ok(text)
-    }
-}
-
-/// What is wrong and in which line, without the values that it may quote.
-fn explain(error: &minijinja::Error, text: &str) -> String {
-    let what = error.detail().map_or_else(|| error.kind().to_string(), |what| mask(what, text));
-    match error.line() {
-        Some(line) => format!("{what}, in line {line} of the template"),
-        None => what,
-    }
+#[derive(Clone)]
+enum Kind {
+    /// It inserts nothing.
+    Fixed(Arc<str>),
+    Made(Arc<Environment<'static>>, Needs),
 }
 
 impl fmt::Debug for Template {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Template").field("reads_body", &self.reads_body).finish_non_exhaustive()
+        f.write_str("Template")
     }
+}
+
+impl Template {
+    /// Compiles a template.
+    ///
+    /// # Errors
+    /// What is wrong, and on which line.
+    pub fn compile(text: &str, escape: Escape) -> Result<Self, String> {
+        if text.len() > TEXT_BYTES_MAX {
+            return Err(format!("has more than {TEXT_BYTES_MAX} bytes"));
+        }
+        if !text.contains("{{") && !text.contains("{%") && !text.contains("{#") {
+            return Ok(Self(Kind::Fixed(text.into())));
+        }
+        let mut environment = Environment::new();
+        environment.set_undefined_behavior(UndefinedBehavior::Strict);
+        environment.set_fuel(Some(FUEL));
+        environment.set_recursion_limit(DEPTH_MAX);
+        environment.set_auto_escape_callback(move |_| match escape {
+            Escape::None => AutoEscape::None,
+            Escape::Xml => AutoEscape::Html,
+            Escape::Json => AutoEscape::Json,
+            Escape::Path => AutoEscape::Custom("path".into()),
+        });
+        if escape == Escape::Path {
+            environment.set_formatter(|out, _, value| {
+                if value.is_undefined() {
+                    return Err(Error::from(ErrorKind::UndefinedError));
+                }
+                let text = value.to_string();
+                out.write_str(&utf8_percent_encode(&text, SEGMENT).to_string()).map_err(Error::from)
+            });
+        }
+        environment.add_filter("to_xml", to_xml);
+        environment
+            .add_template_owned(NAME, text.to_owned())
+            .map_err(|error| format!("is no template: {}", explain(&error)))?;
+        let needs = if text.contains("body") { Needs::ValueOrText } else { Needs::NoBody };
+        Ok(Self(Kind::Made(Arc::new(environment), needs)))
+    }
+
+    /// Renders it. Blocks for as long as the fuel lasts.
+    pub(crate) fn evaluate(&self, scope: &Scope) -> Result<String, String> {
+        let environment = match &self.0 {
+            Kind::Fixed(text) => return Ok(text.to_string()),
+            Kind::Made(environment, _) => environment,
+        };
+        let names = [
+            ("body", &scope.body),
+            ("headers", &scope.headers),
+            ("properties", &scope.properties),
+            ("path", &scope.path),
+            ("query", &scope.query),
+        ];
+        let names = names.map(|(name, value)| (name, json::to_template(value)));
+        let template = environment.get_template(NAME).expect("it was compiled under this name");
+        template
+            .render(Shown::from(BTreeMap::from(names)))
+            .map_err(|error| format!("the template failed: {}", explain(&error)))
+    }
+
+    pub(crate) async fn run(
+        &self,
+        message: &mut Message,
+        context: &Context<'_>,
+    ) -> Result<String, Fault> {
+        match &self.0 {
+            Kind::Fixed(text) => Ok(text.to_string()),
+            Kind::Made(_, needs) => {
+                let (this, scope) = (self.clone(), Scope::of(message, context, *needs)?);
+                let evaluator: &Evaluator = context.evaluator;
+                evaluator.run(move || this.evaluate(&scope)).await
+            }
+        }
+    }
+}
+
+/// What went wrong and on which line, without the detail, which quotes values.
+fn explain(error: &Error) -> String {
+    match (error.kind(), error.line()) {
+        (ErrorKind::SyntaxError, Some(line)) => {
+            format!("{} on line {line}", error.detail().unwrap_or("syntax error"))
+        }
+        (kind, Some(line)) => format!("{kind} on line {line}"),
+        (kind, None) => kind.to_string(),
+    }
+}
+
+fn to_xml(value: &Shown) -> Result<Shown, Error> {
+    let failed = |reason: String| Error::new(ErrorKind::InvalidOperation, reason);
+    let text = serde_json::to_string(value).map_err(|error| failed(error.to_string()))?;
+    let value: Value = json::parse(text.as_bytes()).map_err(failed)?;
+    xml::write(&value).map(Shown::from_safe_string).map_err(failed)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn render(text: &str, language: Language, body: &str) -> Result<String, String> {
-        let template = Template::compile(text, language)?;
-        let body = json::parse(body.as_bytes()).unwrap();
-        let path = json::parse(br#"{"id":"a/b ?#"}"#).unwrap();
-        let variables = Variables { path, ..Variables::default() };
-        template.render(&body, &variables).map_err(|fault| fault.reason)
+    fn render(text: &str, escape: Escape, body: &str) -> Result<String, String> {
+        let scope = Scope { body: json::parse(body.as_bytes()).unwrap(), ..Scope::default() };
+        Template::compile(text, escape)?.evaluate(&scope)
     }
 
     #[test]
-    fn values_are_written_as_the_language_asks() {
-        use Language::{Path, Text, Xml};
-        let check = |text: &str, language, body: &str, expected: &str| {
-            assert_eq!(render(text, language, body).as_deref(), Ok(expected), "{text}");
+    fn what_is_inserted_is_escaped_for_what_the_text_is() {
+        let check = |text: &str, escape, body: &str, expected: &str| {
+            assert_eq!(render(text, escape, body).as_deref(), Ok(expected), "{text}");
         };
-        check("{{ body.a }}", Text, r#"{"a":"<&"}"#, "<&");
-        check("<a>{{ body.a }}</a>", Xml, r#"{"a":"<&\"'"}"#, "<a>&lt;&amp;&quot;&#x27;</a>");
-        check("/orders/{{ path.id }}", Path, "null", "/orders/a%2Fb%20%3F%23");
-        check("{% for x in body %}{{ x }};{% endfor %}", Text, "[1,2.5]", "1;2.5;");
-        check("{{ body.n }}", Text, r#"{"n":12345678901234567890123}"#, "12345678901234567890123");
-    }
-
-    #[test]
-    fn what_fails_is_told() {
-        use Language::{Path, Text};
-        let check = |text: &str, language, expected: &str| {
-            let found = render(text, language, "{}").unwrap_err();
-            assert!(found.contains(expected), "{text}: {found}");
-        };
-        check("{{ body.a }}", Text, "undefined, in line 1");
-        check("a\n{{ body.a.b }}", Text, "in line 2 of the template");
-        check("/{{ path.nothing }}", Path, "undefined");
-        check("{{ bodi }}", Text, "names `bodi`; known are body, headers");
-        check("{% if %}", Text, "in line 1 of the template");
+        check("{{ body.a }}", Escape::None, r#"{"a":"<&\""}"#, "<&\"");
+        check("<a>{{ body.a }}</a>", Escape::Xml, r#"{"a":"<&"}"#, "<a>&lt;&amp;</a>");
+        check(r#"{"a":{{ body.a }}}"#, Escape::Json, r#"{"a":"x\"y"}"#, r#"{"a":"x\"y"}"#);
+        check("/o/{{ body }}", Escape::Path, r#""a/../b?c d""#, "/o/a%2F..%2Fb%3Fc%20d");
         check(
-            "{% for x in range(100000) %}{% for y in range(100000) %}.{% endfor %}{% endfor %}",
-            Text,
-            "fuel",
+            "{% for i in body %}<i>{{ i }}</i>{% endfor %}",
+            Escape::Xml,
+            "[1,2]",
+            "<i>1</i><i>2</i>",
         );
+        check("{{ body | to_xml }}", Escape::Xml, r#"{"a":["<",2]}"#, "<a>&lt;</a><a>2</a>");
+        check("no { template }", Escape::None, "1", "no { template }");
+    }
+
+    #[test]
+    fn what_fails_says_where_and_quotes_nothing() {
+        let check = |text: &str, escape, expected: &str| {
+            let found = render(text, escape, r#"{"a":"hush"}"#).unwrap_err();
+            assert!(found.contains(expected), "{text}: {found}");
+            assert!(!found.contains("hush"), "{found}");
+        };
+        check("{{ body.b }}", Escape::None, "the template failed: undefined value on line 1");
+        check("/{{ body.b }}", Escape::Path, "undefined value");
+        check("\n{{ nothing }}", Escape::None, "undefined value on line 2");
+        check("{% for x in %}", Escape::None, "is no template");
+        check("{{ body.a | int }}", Escape::None, "the template failed");
+        check("{{ body.a | nope }}", Escape::None, "unknown filter");
+        let endless =
+            "{% for a in range(9999) %}{% for b in range(9999) %}x{% endfor %}{% endfor %}";
+        check(endless, Escape::None, "fuel");
+        check("{% include 'etc' %}", Escape::None, "template");
     }
 }

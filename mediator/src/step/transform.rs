@@ -1,71 +1,74 @@
-//! `transform` makes a new body by an expression, `template` by a template.
+//! `transform` and `template`: a new body from the old one.
 
 use http::HeaderValue;
-use ingest::registry::{self, read_part};
+use ingest::registry::Faults;
 use serde::Deserialize;
 
-use super::{Expression, Fault, Language, Next, Template, expression, template};
-use crate::message::Message;
-use crate::route::Context;
+use super::jq::Jq;
+use super::template::{Escape, Template};
+use super::{Context, Fault, Needs, Scope, read, read_jq, read_template};
+use crate::message::{Format, Message};
 
-/// Makes the value of an expression the body, as JSON.
+/// Makes the one result of an expression the body.
 #[derive(Debug)]
-pub(crate) struct Transform(Expression);
+pub(crate) struct Transform(Jq);
 
 impl Transform {
-    pub(super) fn parse(body: &serde_json::Value) -> Result<Self, Vec<registry::Fault>> {
-        let text: String = read_part(body)?;
-        expression("", &text).map(Self)
+    pub(super) fn compile(body: &serde_json::Value, at: &str, faults: &mut Faults) -> Option<Self> {
+        let source: String = read(body, at, faults)?;
+        read_jq(&source, at, faults).map(Self)
     }
 
     pub(super) async fn run(
         &self,
         message: &mut Message,
         context: &Context<'_>,
-    ) -> Result<Next, Fault> {
-        let value = context.evaluate(&self.0, message).await?;
+    ) -> Result<(), Fault> {
+        let scope = Scope::of(message, context, Needs::Value)?;
+        let value = self.0.run(scope, context.evaluator).await?;
         message.set_json(value);
-        Ok(Next::Step)
+        Ok(())
     }
 }
 
-/// Makes what a template gives the body.
+/// Makes a rendered text the body.
 #[derive(Debug)]
-pub(crate) struct Fill {
+pub(crate) struct Render {
     content_type: HeaderValue,
-    template: Template,
+    text: Template,
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Spec {
+#[serde(deny_unknown_fields, expecting = "a mapping")]
+struct RenderSpec {
     content_type: String,
     text: String,
 }
 
-impl Fill {
-    pub(super) fn parse(body: &serde_json::Value) -> Result<Self, Vec<registry::Fault>> {
-        let Spec { content_type, text } = read_part(body)?;
-        let is_xml = {
-            let media = content_type.split(';').next().unwrap_or_default().trim();
-            media.ends_with("/xml") || media.ends_with("+xml") || media == "text/html"
+impl Render {
+    pub(super) fn compile(body: &serde_json::Value, at: &str, faults: &mut Faults) -> Option<Self> {
+        let spec: RenderSpec = read(body, at, faults)?;
+        let escape = match Format::of(&spec.content_type) {
+            Format::Json => Escape::Json,
+            Format::Xml => Escape::Xml,
+            Format::Other => Escape::None,
         };
-        let language = if is_xml { Language::Xml } else { Language::Text };
-        let content_type = HeaderValue::from_str(&content_type).map_err(|_| {
-            let mend = "give it as text/plain; charset=utf-8";
-            vec![registry::Fault::new("content_type", "is not a content type", mend)]
-        })?;
-        Ok(Self { content_type, template: template("text", &text, language)? })
+        let content_type = HeaderValue::from_str(&spec.content_type).ok();
+        if content_type.is_none() || !spec.content_type.contains('/') {
+            let mend = "give it as application/json";
+            faults.add(format!("{at}.content_type"), "is not a content type", mend);
+        }
+        let text = read_template(&spec.text, escape, &format!("{at}.text"), faults);
+        Some(Self { content_type: content_type?, text: text? })
     }
 
-    #[expect(clippy::unused_async, reason = "steps are run alike")]
     pub(super) async fn run(
         &self,
         message: &mut Message,
         context: &Context<'_>,
-    ) -> Result<Next, Fault> {
-        let text = context.render(&self.template, message)?;
+    ) -> Result<(), Fault> {
+        let text = self.text.run(message, context).await?;
         message.set_bytes(self.content_type.clone(), text.into());
-        Ok(Next::Step)
+        Ok(())
     }
 }

@@ -29,4 +29,4 @@ mod tests;
 
 pub use load::{FileError, FileErrors, Place, Wanted, load};
 pub use plan::{FieldChange, Missing, Plan, Step, plan};
-pub use settings::{Override, settings, unreadable};
+pub use settings::{Override, placed, settings, unreadable};

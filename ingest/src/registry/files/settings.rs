@@ -56,16 +56,26 @@ pub fn settings<T: DeserializeOwned>(
             .unwrap_or_else(|_| Value::String(over.value.clone()));
         set(&mut settings, &over.path, value);
     }
-    read_typed(&settings).map_err(|fault| {
+    read_typed(&settings).map_err(|fault| placed(file, text, overrides, vec![fault]))
+}
+
+/// Faults of settings, such as a number out of range, with their places.
+pub fn placed(file: &str, text: &str, overrides: &[Override], faults: Vec<Fault>) -> FileErrors {
+    let place = |fault: Fault| {
         let is_of = |over: &&Override| {
             let rest = fault.path.strip_prefix(&over.path);
             rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
         };
-        match overrides.iter().find(is_of) {
-            Some(over) => failed(&format!("environment {}", over.variable), (1, 1), fault),
-            None => failed(file, locate(document(), &fault.path), fault),
-        }
-    })
+        let (file, (line, column)) = match overrides.iter().find(is_of) {
+            Some(over) => (format!("environment {}", over.variable), (1, 1)),
+            None => {
+                let document = serde_norway::Deserializer::from_str(text);
+                (file.to_owned(), locate(document, &fault.path))
+            }
+        };
+        FileError { place: Place { file, line, column }, fault }
+    };
+    FileErrors(faults.into_iter().map(place).collect())
 }
 
 /// That a file of settings cannot be read.

@@ -24,7 +24,7 @@ pub use self::api::{Api, Authentication, Lifecycle, Method, Resource};
 pub use self::application::{Application, ClientSecret, Environment};
 pub use self::deny_rule::{DenyRule, Match};
 pub use self::key::{Algorithm, Key, KeyState, Secret};
-pub use self::parse::read_part;
+pub use self::parse::explain;
 pub(in crate::registry) use self::parse::read_typed;
 pub use self::queue::{Deliver, OnExhausted, Queue, Retry};
 pub use self::route::{From, FromHttp, Route, Source, Step};

@@ -25,19 +25,8 @@ pub(in crate::registry) fn read_typed<T: DeserializeOwned>(
     typed(json, false)
 }
 
-/// Reads a part of a spec that only a role can read, such as a step of a route.
-///
-/// # Errors
-/// The fault, with its place in the part.
-pub fn read_part<T: DeserializeOwned>(part: &Value) -> Result<T, Vec<Fault>> {
-    typed_value(part.clone(), false).map_err(|fault| vec![fault])
-}
-
 fn typed<T: DeserializeOwned>(json: &Map<String, Value>, secret: bool) -> Result<T, Fault> {
-    typed_value(Value::Object(json.clone()), secret)
-}
-
-fn typed_value<T: DeserializeOwned>(value: Value, secret: bool) -> Result<T, Fault> {
+    let value = Value::Object(json.clone());
     serde_path_to_error::deserialize(value).map_err(|error| {
         let path = error.path().to_string();
         let path = if path == "." { String::new() } else { path };
@@ -47,8 +36,8 @@ fn typed_value<T: DeserializeOwned>(value: Value, secret: bool) -> Result<T, Fau
 
 /// Turns serde's words into what is wrong and what would be right. Serde quotes
 /// what it found, which may be a secret in a wrong place: only its type is said,
-/// and a word where one of a few is asked for.
-fn explain(path: &str, message: &str, secret: bool) -> Fault {
+/// and a word where one of a few is asked for, unless the whole is `secret`.
+pub fn explain(path: &str, message: &str, secret: bool) -> Fault {
     let quoted = |text: &str| -> Vec<String> {
         text.split('`').skip(1).step_by(2).map(str::to_owned).collect()
     };

@@ -1,163 +1,384 @@
-//! Requests to routes.
+//! The mediator's listener: requests come in, routes answer them.
+//!
+//! ```text
+//!  accept ─► connection ─► head ─► route? ─► body, bounded ─► run, its own task ─► answer
+//!    │ places                │ 404, 405      │ 413, 408        │ goes on when the
+//!    └ waits                 └ 503 busy      └ 400             └ client goes away
+//! ```
+//!
+//! What holds: every answer has `x-correlation-id`; what goes wrong is
+//! `application/problem+json`; no port is opened before the configuration is right;
+//! after [`Mediator::shutdown`] no connection is taken, and what is under way has
+//! `drain_ms` to end.
+//!
+//! Limits: `connections_max` connections, more wait in the kernel's queue;
+//! `in_flight_max` requests, more get 503; a head 64 KiB and 10 s; a body the route's
+//! `body_bytes_max` and `body_timeout_ms`. Bodies are held in memory: at most
+//! `in_flight_max` of them.
 
+use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use axum::Router;
-use axum::body::Body;
-use axum::extract::{Request as HttpRequest, State as Shown};
-use axum::response::{IntoResponse, Response};
-use bytes::{Bytes, BytesMut};
-use http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
-use http::{Method, StatusCode};
-use http_body_util::BodyExt as _;
+use bytes::Bytes;
+use http::StatusCode;
+use http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::server::graceful::GracefulShutdown;
+use ingest::emit::Emitter;
+use ingest::event::Clock;
+use ingest::registry::{Fault, View};
 use percent_encoding::percent_decode_str;
+use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
-use tokio::time::{Instant, timeout_at};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
-use super::{CORRELATION_HEADER, Code, Correlation, PROBLEM_CONTENT_TYPE, Problem, is_hop_by_hop};
+use super::{CORRELATION_HEADER, Caller, Code, Correlation, PROBLEM_CONTENT_TYPE, Problem};
+use crate::Config;
+use crate::deliver::Queues;
 use crate::message::{Message, Value, json};
-use crate::route::{Missed, Request, Shared, Table, run};
+use crate::route::{Found, Plan, Request, Runner};
+use crate::step::Evaluator;
 
-/// What requests are answered with.
-pub(crate) struct State {
-    pub(crate) table: Arc<ArcSwap<Table>>,
-    pub(crate) shared: Shared,
-    pub(crate) room: Arc<Semaphore>,
-    pub(crate) body_timeout: Duration,
+const HEAD_BYTES_MAX: usize = 64 * 1024;
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long accepting pauses after it failed, as when descriptors run out.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// What the mediator works with.
+#[derive(Clone)]
+pub struct Parts {
+    /// The registry.
+    pub view: View,
+    /// Takes the events.
+    pub emitter: Emitter,
+    /// Calls the upstreams.
+    pub caller: Caller,
+    /// Takes messages.
+    pub queues: Queues,
+    /// Tells the time of events.
+    pub clock: Arc<dyn Clock>,
 }
 
-/// Everything goes to the routes: paths are the table's to know.
-pub(crate) fn router(state: State) -> Router {
-    Router::new().fallback(answer).with_state(Arc::new(state))
+/// Why the mediator does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The address cannot be listened on.
+    #[error(
+        "mediator: cannot listen on {address}: {source}; free the port, or set mediator.address"
+    )]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The settings are wrong.
+    #[error("mediator.{}", .faults[0])]
+    Config {
+        /// What is wrong, at least one.
+        faults: Vec<Fault>,
+    },
 }
 
-/// A refusal or fault, with headers for the answer.
-struct Failure {
+/// A mediator that listens.
+#[derive(Debug)]
+pub struct Mediator {
+    address: SocketAddr,
+    stop: CancellationToken,
+    listening: JoinHandle<()>,
+}
+
+struct Shared {
+    runner: Runner,
+    view: View,
+    plan: ArcSwap<Plan>,
+    in_flight: Arc<Semaphore>,
+    body_timeout: Duration,
+    runs: TaskTracker,
+}
+
+impl Mediator {
+    /// Compiles the routes, opens the port and begins to answer.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub async fn start(config: Config, parts: Parts) -> Result<Self, StartError> {
+        config.validate().map_err(|faults| StartError::Config { faults })?;
+        let failed = |source| StartError::Listen { address: config.address, source };
+        let listener = TcpListener::bind(config.address).await.map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        let Parts { view, emitter, caller, queues, clock } = parts;
+        let plan = Plan::of(&view.snapshot(), &Plan::default());
+        let evaluator = Evaluator::new();
+        let shared = Arc::new(Shared {
+            runner: Runner { emitter, caller, queues, clock, evaluator },
+            view,
+            plan: ArcSwap::from_pointee(plan),
+            in_flight: Arc::new(Semaphore::new(config.in_flight_max)),
+            body_timeout: Duration::from_millis(config.body_timeout_ms),
+            runs: TaskTracker::new(),
+        });
+        let stop = CancellationToken::new();
+        let listening = tokio::spawn(listen(listener, shared, config, stop.clone()));
+        tracing::info!(%address, "mediator listens");
+        Ok(Self { address, stop, listening })
+    }
+
+    /// Where it listens, the port that was chosen included.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Takes no more connections, lets what is under way end for `drain_ms`, and
+    /// breaks off the rest.
+    pub async fn shutdown(self) {
+        self.stop.cancel();
+        if let Err(error) = self.listening.await {
+            tracing::error!(%error, "the mediator's listener broke off");
+        }
+    }
+}
+
+/// Accepts until the stop, then drains.
+async fn listen(
+    listener: TcpListener,
+    shared: Arc<Shared>,
+    config: Config,
+    stop: CancellationToken,
+) {
+    let followed = tokio::spawn(follow(shared.clone(), stop.clone()));
+    let places = Arc::new(Semaphore::new(config.connections_max));
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(HEAD_BYTES_MAX);
+    builder.http2().timer(TokioTimer::new()).max_header_list_size(HEAD_BYTES_MAX as u32);
+    let graceful = GracefulShutdown::new();
+    let connections = TaskTracker::new();
+    let broken = CancellationToken::new();
+    loop {
+        let place = tokio::select! {
+            () = stop.cancelled() => break,
+            place = places.clone().acquire_owned() => place.expect("nobody closes it"),
+        };
+        let accepted = tokio::select! {
+            () = stop.cancelled() => break,
+            accepted = listener.accept() => accepted,
+        };
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::warn!(%error, "no connection could be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let shared = shared.clone();
+        let service = service_fn(move |request| {
+            let shared = shared.clone();
+            async move { Ok::<_, Infallible>(shared.answer(request).await) }
+        });
+        let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
+        let (connection, broken) = (graceful.watch(connection), broken.clone());
+        connections.spawn(async move {
+            let _held = place;
+            // How a connection ends is its client's affair.
+            tokio::select! {
+                _ = connection => {}
+                () = broken.cancelled() => {}
+            }
+        });
+    }
+    drop(listener);
+    connections.close();
+    shared.runs.close();
+    let drain = async {
+        graceful.shutdown().await;
+        connections.wait().await;
+        shared.runs.wait().await;
+    };
+    if timeout(Duration::from_millis(config.drain_ms), drain).await.is_err() {
+        let runs = shared.runs.len();
+        tracing::warn!(runs, "the mediator stops with requests under way");
+    }
+    broken.cancel();
+    followed.abort();
+}
+
+/// Swaps the plan when the registry has changed.
+async fn follow(shared: Arc<Shared>, stop: CancellationToken) {
+    let mut changes = shared.view.changes();
+    changes.mark_changed();
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            changed = changes.changed() => if changed.is_err() { return },
+        }
+        let snapshot = shared.view.snapshot();
+        let last = shared.plan.load_full();
+        // Compiling many routes takes its time.
+        let next = tokio::task::spawn_blocking(move || Plan::of(&snapshot, &last)).await;
+        match next {
+            Ok(next) => shared.plan.store(Arc::new(next)),
+            Err(error) => {
+                tracing::error!(%error, "routes could not be compiled; the last plan stays")
+            }
+        }
+    }
+}
+
+type Response = http::Response<Full<Bytes>>;
+
+impl Shared {
+    async fn answer(self: Arc<Self>, request: http::Request<Incoming>) -> Response {
+        let correlation = Correlation::of(request.headers(), || fastrand::u64(..));
+        let id = correlation.clone();
+        let mut response = match self.take(request, correlation).await {
+            Ok(response) => response,
+            Err(Refused { problem, allow }) => {
+                let mut response = problem_response(&problem, &id);
+                if let Some(allow) = allow {
+                    response.headers_mut().insert(ALLOW, allow);
+                }
+                response
+            }
+        };
+        response.headers_mut().insert(CORRELATION_HEADER, id.id_header());
+        response
+    }
+
+    async fn take(
+        self: &Arc<Self>,
+        request: http::Request<Incoming>,
+        correlation: Correlation,
+    ) -> Result<Response, Refused> {
+        let Ok(place) = self.in_flight.clone().try_acquire_owned() else {
+            return Err(Code::Overloaded.into());
+        };
+        let snapshot = self.view.snapshot();
+        let (head, body) = request.into_parts();
+        let (route, parameters) = match self.plan.load().find(&head.method, head.uri.path()) {
+            Found::Route(route, parameters) => (route, parameters),
+            Found::OtherMethods(methods) => {
+                let methods: Vec<&str> = methods.iter().map(http::Method::as_str).collect();
+                let allow = HeaderValue::from_str(&methods.join(", ")).ok();
+                return Err(Refused { problem: Code::MethodNotAllowed.into(), allow });
+            }
+            Found::Nothing => return Err(Code::RouteNotFound.into()),
+        };
+        // Before any work is done.
+        self.runner.emitter.admit().map_err(|_| Code::EventsUnavailable)?;
+        let path = parameters
+            .iter()
+            .map(|(name, value)| Some((name.as_str(), decode(value)?)))
+            .collect::<Option<Vec<_>>>()
+            .map(json::object);
+        let query = read_query(head.uri.query().unwrap_or_default());
+        let (Some(path), Some(query)) = (path, query) else {
+            let detail = "the path or the query is not percent-encoded UTF-8";
+            return Err(Problem::new(Code::RequestMalformed, detail).into());
+        };
+        let body = self.read(body, &head.headers, route.http().body_bytes_max).await?;
+        let key = head.headers.get("idempotency-key").and_then(|key| key.to_str().ok());
+        let request = Request {
+            idempotency_key: key.map(ToOwned::to_owned),
+            route,
+            snapshot,
+            method: head.method,
+            path,
+            query,
+            correlation,
+            message: Message::new(head.headers, body),
+        };
+        let this = self.clone();
+        let run = self.runs.spawn(async move {
+            let _held = place;
+            Box::pin(this.runner.run(request)).await
+        });
+        let answer = run.await.map_err(|error| {
+            tracing::error!(%error, "a run broke off");
+            Code::InternalError
+        })??;
+        // What these say has no body (RFC 9110, sections 15.3.5 and 15.4.5).
+        let is_bare = matches!(answer.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        let body = if is_bare { Bytes::new() } else { answer.body };
+        let mut response = http::Response::new(Full::new(body));
+        *response.status_mut() = answer.status;
+        *response.headers_mut() = answer.headers;
+        // The length is of the body that is sent.
+        response.headers_mut().remove(CONTENT_LENGTH);
+        Ok(response)
+    }
+
+    async fn read(
+        &self,
+        body: Incoming,
+        headers: &http::HeaderMap,
+        max: u64,
+    ) -> Result<Bytes, Refused> {
+        let too_large = || Problem::new(Code::BodyTooLarge, format!("{max} bytes at most"));
+        let length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok());
+        if length.and_then(|length| length.parse::<u64>().ok()).is_some_and(|bytes| bytes > max) {
+            return Err(too_large().into());
+        }
+        let max = usize::try_from(max).unwrap_or(usize::MAX);
+        match timeout(self.body_timeout, Limited::new(body, max).collect()).await {
+            Ok(Ok(body)) => Ok(body.to_bytes()),
+            Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large().into()),
+            Ok(Err(_)) => Err(Code::RequestMalformed.into()),
+            Err(_) => Err(Code::RequestTimeout.into()),
+        }
+    }
+}
+
+/// Why a request has no answer of a route.
+struct Refused {
     problem: Problem,
     allow: Option<HeaderValue>,
 }
 
-impl From<Code> for Failure {
-    fn from(code: Code) -> Self {
-        Problem::from(code).into()
-    }
-}
-
-impl From<Problem> for Failure {
+impl From<Problem> for Refused {
     fn from(problem: Problem) -> Self {
         Self { problem, allow: None }
     }
 }
 
-async fn answer(Shown(state): Shown<Arc<State>>, request: HttpRequest) -> Response {
-    let correlation = Correlation::of(request.headers(), || fastrand::u64(..));
-    let is_head = request.method() == Method::HEAD;
-    let result = Box::pin(serve(&state, &correlation, request)).await;
-    let mut response = match result {
-        Ok(message) => of_message(message),
-        Err(failure) => of_problem(failure, &correlation),
-    };
-    response.headers_mut().insert(CORRELATION_HEADER, correlation.id_header());
-    if is_head {
-        *response.body_mut() = Body::empty();
+impl From<Code> for Refused {
+    fn from(code: Code) -> Self {
+        Problem::from(code).into()
     }
-    response
 }
 
-async fn serve(
-    state: &State,
-    correlation: &Correlation,
-    request: HttpRequest,
-) -> Result<Message, Failure> {
-    let _place = state.room.try_acquire().map_err(|_| Code::Overloaded)?;
-    let table = state.table.load_full();
-    let (parts, body) = request.into_parts();
-    let found = table.find(&parts.method, parts.uri.path()).map_err(|missed| match missed {
-        Missed::Path => Failure::from(Code::RouteNotFound),
-        Missed::Method(allow) => {
-            Failure { allow: allow.parse().ok(), ..Code::MethodNotAllowed.into() }
-        }
-    })?;
-    let bytes_max = found.plan.from.body_bytes_max;
-    let deadline = Instant::now() + state.body_timeout;
-    let body = match timeout_at(deadline, read(body, bytes_max)).await {
-        Ok(body) => body?,
-        Err(_) => return Err(Code::RequestTimeout.into()),
-    };
-    let query = query(parts.uri.query().unwrap_or_default());
-    let request = Request { headers: parts.headers, body, query, correlation: correlation.clone() };
-    let answered = run(&state.shared, table.snapshot.clone(), &found, request).await;
-    answered.map_err(|fault| {
-        tracing::debug!(route = %found.plan.name, %fault, "a run failed");
-        fault.problem().into()
-    })
-}
-
-/// The whole body, if it is no larger than the route takes.
-async fn read(mut body: Body, bytes_max: u64) -> Result<Bytes, Failure> {
-    let too_large = || {
-        let detail = format!("at most {bytes_max} bytes are taken here");
-        Failure::from(Problem::new(Code::BodyTooLarge, detail))
-    };
-    use http_body::Body as _;
-    if body.size_hint().lower() > bytes_max {
-        return Err(too_large());
-    }
-    let mut whole = BytesMut::new();
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|_| Code::ClientClosed)?;
-        if let Some(data) = frame.data_ref() {
-            if (whole.len() + data.len()) as u64 > bytes_max {
-                return Err(too_large());
-            }
-            whole.extend_from_slice(data);
-        }
-    }
-    Ok(whole.freeze())
-}
-
-/// The parameters of a query as an object of texts; of a name that comes twice the
-/// first. What is no UTF-8 is left out.
-fn query(query: &str) -> Value {
-    let decode = |text: &str| {
-        let text = text.replace('+', " ");
-        percent_decode_str(&text).decode_utf8().map(|text| text.into_owned()).ok()
-    };
-    let pairs = query.split('&').filter(|pair| !pair.is_empty()).filter_map(|pair| {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        Some((decode(name)?, decode(value)?))
-    });
-    let pairs: Vec<(String, String)> = pairs.collect();
-    json::object(pairs.iter().map(|(name, value)| (name.as_str(), value.clone())))
-}
-
-fn of_message(mut message: Message) -> Response {
-    let status = message.status.unwrap_or(StatusCode::OK);
-    let mut headers = HeaderMap::new();
-    for (name, value) in &message.answer_headers() {
-        if !is_hop_by_hop(name) && name != CONTENT_LENGTH {
-            headers.append(name, value.clone());
-        }
-    }
-    let body = message.bytes().unwrap_or_default();
-    if body.is_empty() {
-        headers.remove(CONTENT_TYPE);
-    }
-    (status, headers, body).into_response()
-}
-
-fn of_problem(Failure { problem, allow }: Failure, correlation: &Correlation) -> Response {
-    let status = problem.code.status();
-    let body = problem.body(&correlation.id);
+fn problem_response(problem: &Problem, correlation: &Correlation) -> Response {
+    let mut response = http::Response::new(Full::new(problem.body(&correlation.id)));
+    *response.status_mut() = problem.code.status();
     let content_type = HeaderValue::from_static(PROBLEM_CONTENT_TYPE);
-    let mut response = (status, [(CONTENT_TYPE, content_type)], body).into_response();
-    if let Some(allow) = allow {
-        response.headers_mut().insert(ALLOW, allow);
-    }
-    if status == StatusCode::SERVICE_UNAVAILABLE {
-        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
-    }
+    response.headers_mut().insert(CONTENT_TYPE, content_type);
     response
+}
+
+fn decode(text: &str) -> Option<String> {
+    percent_decode_str(text).decode_utf8().ok().map(std::borrow::Cow::into_owned)
+}
+
+/// The parameters of a query, of each the first, as forms write them.
+fn read_query(query: &str) -> Option<Value> {
+    let mut pairs = Vec::new();
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        pairs.push((decode(&name.replace('+', " "))?, decode(&value.replace('+', " "))?));
+    }
+    Some(json::object(pairs.iter().map(|(name, value)| (name.as_str(), value.clone()))))
 }
