@@ -31,6 +31,9 @@ pub struct Config {
     /// Where the threads' spools live, on a local disk.
     #[serde(skip)]
     pub spool_dir: PathBuf,
+    /// Whether events are written; never from a file.
+    #[serde(skip)]
+    pub telling: Telling,
     /// Whose tokens are taken.
     pub auth: auth::Config,
     /// Certificates, as PEM, that are trusted of upstreams besides the machine's.
@@ -39,6 +42,15 @@ pub struct Config {
     pub limits: Limits,
     /// How long.
     pub timeouts: Timeouts,
+}
+
+/// Whether events are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Telling {
+    /// Each request's, before its answer is complete.
+    Events,
+    /// None: only to measure what they cost.
+    Nothing,
 }
 
 /// An address that clients connect to.
@@ -100,6 +112,7 @@ impl Default for Config {
             zone: None,
             trusted_proxies: Vec::new(),
             spool_dir: PathBuf::from("spool"),
+            telling: Telling::Events,
             auth: auth::Config::default(),
             upstream_ca_file: None,
             limits: Limits::default(),

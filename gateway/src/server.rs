@@ -150,7 +150,7 @@ impl Gateway {
                 draining: gateway.draining.child_token(),
             };
             let (ready, is_ready) = tokio::sync::oneshot::channel();
-            let thread = std::thread::Builder::new().name(format!("weir-{index}"));
+            let thread = std::thread::Builder::new().name(format!("weir-plane-{index}"));
             let thread = thread.spawn(move || run_thread(parts, ready));
             let begun = match thread {
                 Ok(thread) => {

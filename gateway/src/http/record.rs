@@ -13,6 +13,7 @@ use super::body::{CutOff, Intake};
 use super::connection::Peer;
 use super::mask::{masked_address, masked_query};
 use super::thread::Thread;
+use crate::config::Telling;
 use crate::publish::{Matched, PublishedApi};
 use crate::upstream::{Calls, Group};
 
@@ -158,6 +159,9 @@ impl Record {
 
     fn write(&mut self) -> Result<(), CutOff> {
         let Some(mut event) = self.event.take() else { return Ok(()) };
+        if self.thread.config.telling == Telling::Nothing {
+            return Ok(());
+        }
         event.event_time = self.thread.clock.now();
         event.latency_total_us = Some(micros(self.started.elapsed()));
         event.latency_upstream_us = self.sent.map(|sent| micros(sent.elapsed()));

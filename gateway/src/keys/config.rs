@@ -5,9 +5,9 @@ use serde::{Deserialize, Serialize};
 
 /// How the key manager is set up.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Where it listens.
+    /// Where it listens; port 0 takes any that is free.
     pub address: SocketAddr,
     /// Its address as callers know it, which is `iss` of its tokens: without a path,
     /// a query and a slash at the end.
@@ -15,12 +15,19 @@ pub struct Config {
     /// Who its tokens are for, as in `aud`.
     pub audience: String,
     /// How long a token is good, 60 to 86,400 s.
-    #[serde(default = "token_ttl_s")]
     pub token_ttl_s: u32,
 }
 
-fn token_ttl_s() -> u32 {
-    3_600
+impl Default for Config {
+    /// On loopback, known by its own address.
+    fn default() -> Self {
+        Self {
+            address: ([127, 0, 0, 1], 9443).into(),
+            issuer: "http://127.0.0.1:9443".to_owned(),
+            audience: "weir".to_owned(),
+            token_ttl_s: 3_600,
+        }
+    }
 }
 
 impl Config {

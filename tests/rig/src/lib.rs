@@ -28,4 +28,5 @@ pub mod victim;
 
 pub use guarded::Guarded;
 pub use kafka::Kafka;
+pub use ports::free as free_ports;
 pub use proxy::Proxy;

@@ -12,9 +12,13 @@ const RANGE: std::ops::Range<u16> = 15_000..32_000;
 
 const TRIES_MAX: usize = 1_000;
 
-/// `count` different ports that nobody listens on. Another process may take one
-/// before its use, so a server's start tries again with others.
-pub(crate) fn free(count: usize) -> Result<Vec<u16>> {
+/// `count` different ports that nobody listens on, for servers that a test starts.
+/// Another process may take one before its use, so a server's start tries again
+/// with others.
+///
+/// # Errors
+/// When there are none.
+pub fn free(count: usize) -> Result<Vec<u16>> {
     let mut held = Vec::with_capacity(count);
     for _ in 0..TRIES_MAX {
         if held.len() == count {
