@@ -1,0 +1,82 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::command;
+use crate::node::Role;
+
+/// An integration platform whose log is its heart.
+#[derive(Debug, Parser)]
+#[command(name = "weir", version, about)]
+struct Cli {
+    #[command(flatten)]
+    settings: Settings,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Where the settings are.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Settings {
+    /// The file of the settings; `weir.yaml` here, if it is there
+    #[arg(long, global = true, env = "WEIR_CONFIG", value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run everything in one process, with the bundled example
+    Run(command::run::Options),
+    /// Run what clients call
+    Gateway,
+    /// Run the key manager and the admin API
+    Keys,
+    /// Run routes and the delivery of queues
+    Mediator,
+    /// Check a directory of configuration, and the settings
+    Check(command::check::Options),
+    /// Bring the running configuration to what a directory says
+    Apply(command::apply::Options),
+    /// Make a client secret, and the hash to write into an application
+    Secret(command::secret::Options),
+}
+
+/// Why a command failed.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// What was asked for cannot be: settings, files or arguments. Exit code 2.
+    Usage(anyhow::Error),
+    /// It could be, and failed all the same. Exit code 1.
+    Other(anyhow::Error),
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Other(error)
+    }
+}
+
+/// Runs the command that the arguments ask for.
+pub(crate) fn run() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match cli.command {
+        Command::Run(options) => command::run::run(&cli.settings, &options),
+        Command::Gateway => command::run::role(&cli.settings, Role::Gateway),
+        Command::Keys => command::run::role(&cli.settings, Role::Keys),
+        Command::Mediator => command::run::role(&cli.settings, Role::Mediator),
+        Command::Check(options) => command::check::run(&cli.settings, &options),
+        Command::Apply(options) => command::apply::run(&cli.settings, &options),
+        Command::Secret(options) => command::secret::run(&options),
+    };
+    let (code, error) = match result {
+        Ok(()) => return ExitCode::SUCCESS,
+        Err(Failure::Usage(error)) => (2, error),
+        Err(Failure::Other(error)) => (1, error),
+    };
+    // The chain of causes in one line; each part names its thing.
+    eprintln!("weir: {error:#}");
+    ExitCode::from(code)
+}

@@ -1,0 +1,55 @@
+use std::path::PathBuf;
+
+use clap::Args;
+use ingest::registry::files;
+
+use crate::cli::{Failure, Settings};
+use crate::config;
+
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// The directory of the configuration; without it, the settings alone are checked
+    dir: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Checks settings and configuration without touching anything.
+pub(crate) fn run(settings: &Settings, options: &Options) -> Result<(), Failure> {
+    config::load(settings).map_err(|error| Failure::Usage(error.into()))?;
+    let Some(dir) = &options.dir else {
+        say(options, "the settings are right", 0);
+        return Ok(());
+    };
+    let wanted = files::load(dir, mediator::deep_check)
+        .map_err(|errors| Failure::Usage(anyhow::Error::new(errors)))?;
+    // Against nothing: whatever is referred to has to be in the directory too.
+    let nothing = ingest::registry::Snapshot::default();
+    let plan = files::plan(&wanted, &nothing, files::Missing::Keep);
+    let refusals: Vec<String> =
+        plan.refusals(&nothing).iter().map(|refusal| located(&wanted, refusal)).collect();
+    if !refusals.is_empty() {
+        return Err(Failure::Usage(anyhow::anyhow!("{}", refusals.join("\n"))));
+    }
+    let count = wanted.entities.len();
+    say(options, &format!("{count} entities, all of them right"), count);
+    Ok(())
+}
+
+/// A refusal with the place of the entity that it is about.
+pub(super) fn located(wanted: &files::Wanted, refusal: &ingest::registry::Refusal) -> String {
+    let place = refusal.entity.as_ref().and_then(|key| wanted.entities.get(key));
+    match place {
+        Some((_, place)) => format!("{place}: {refusal}"),
+        None => refusal.to_string(),
+    }
+}
+
+fn say(options: &Options, text: &str, entities: usize) {
+    if options.json {
+        println!("{}", serde_json::json!({ "entities": entities }));
+    } else {
+        println!("{text}");
+    }
+}

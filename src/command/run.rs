@@ -1,0 +1,141 @@
+//! `weir run`, `weir gateway`, `weir keys`, `weir mediator`: a node, until it is
+//! asked to stop.
+
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use clap::Args;
+use ingest::registry::files::{self, Missing};
+
+use crate::cli::{Failure, Settings};
+use crate::config::{self, Config};
+use crate::example::{self, Origin, Places};
+use crate::node::{AdminToken, Ground, Role, Roles, stop_asked};
+
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// Leave the bundled example out
+    #[arg(long)]
+    no_example: bool,
+}
+
+/// Every role in one process, with the bundled example where nothing is configured.
+pub(crate) fn run(settings: &Settings, options: &Options) -> Result<(), Failure> {
+    let mut config = ready(settings)?;
+    config.trust_own_keys();
+    let wanted = [Role::Keys, Role::Mediator, Role::Gateway];
+    let with_example = config.example.enabled && !options.no_example;
+    serve(&config, &wanted, with_example)
+}
+
+/// One role alone.
+pub(crate) fn role(settings: &Settings, role: Role) -> Result<(), Failure> {
+    let config = ready(settings)?;
+    serve(&config, &[role], false)
+}
+
+fn ready(settings: &Settings) -> Result<Config, Failure> {
+    config::load(settings).map_err(|error| Failure::Usage(error.into()))
+}
+
+fn serve(config: &Config, wanted: &[Role], with_example: bool) -> Result<(), Failure> {
+    super::start_logging()?;
+    // Whoever makes a TLS configuration finds this provider.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("start the runtime")?;
+    // What cannot start was asked for wrongly: a port, a file, an address.
+    runtime.block_on(async { node(config, wanted, with_example).await }).map_err(Failure::Usage)
+}
+
+async fn node(config: &Config, wanted: &[Role], with_example: bool) -> Result<()> {
+    let began = Instant::now();
+    let ground = Ground::open(config).await?;
+    let token = AdminToken::of(&config.data_dir)?;
+    let origin = match with_example {
+        true => Some(Origin::start(config.example.address).await?),
+        false => None,
+    };
+    let roles = Roles::start(config, &ground, &token, wanted).await?;
+    let secret = match &origin {
+        Some(origin) => first_start(config, &ground, &roles, origin).await?,
+        None => None,
+    };
+    greet(config, &roles, &token, secret.as_deref());
+    tracing::info!(ms = began.elapsed().as_millis(), "started");
+
+    stop_asked().await?;
+    tracing::info!("stopping");
+    roles.stop().await;
+    ground.close().await;
+    Ok(())
+}
+
+/// Applies the example if the registry is empty. Answers the secret of its
+/// application, which is shown this once.
+async fn first_start(
+    config: &Config,
+    ground: &Ground,
+    roles: &Roles,
+    origin: &Origin,
+) -> Result<Option<String>> {
+    let snapshot = ground.view.snapshot();
+    // The key manager's own key does not count.
+    if snapshot.entities().any(|entity| entity.key.kind != ingest::registry::Kind::Key) {
+        return Ok(None);
+    }
+    let (secret, secret_sha256) = gateway::keys::new_secret();
+    let mediator = roles.mediator_address().context("the example needs the mediator")?;
+    let places = Places { origin: origin.address(), mediator, secret_sha256 };
+    let dir = example::write(&config.data_dir, &places)?;
+    let wanted = files::load(&dir, mediator::deep_check)?;
+    let plan = files::plan(&wanted, &snapshot, Missing::Keep);
+    let id = "example".parse().context("name the example")?;
+    let set = plan.change_set(id, "weir".to_owned(), "the bundled example".to_owned());
+    let verdict = ground.proposer.propose(&set).await?;
+    if let ingest::registry::Outcome::Refused { reasons } = &verdict.outcome {
+        let reasons: Vec<String> = reasons.iter().map(ToString::to_string).collect();
+        anyhow::bail!("the example was refused: {}", reasons.join("; "));
+    }
+    Ok(Some(secret))
+}
+
+/// Tells where everything is, and what to try.
+fn greet(config: &Config, roles: &Roles, token: &AdminToken, secret: Option<&str>) {
+    println!("Weir runs.\n");
+    for (name, url) in roles.addresses() {
+        println!("  {name:<12} {url}");
+    }
+    println!("  {:<12} {}", "admin token", token.file.display());
+    let url = |wanted: &str| {
+        let addresses = roles.addresses();
+        addresses.into_iter().find(|(name, _)| *name == wanted).map(|(_, url)| url)
+    };
+    let (Some(secret), Some(gateway), Some(keys)) = (secret, url("gateway"), url("key manager"))
+    else {
+        return;
+    };
+    let dir = config.data_dir.join("example");
+    println!(
+        "
+The example's configuration is in {dir}. Its application is called
+{application}, and its secret, which is shown only now, is
+  {secret}
+
+Try, in another terminal:
+  curl {gateway}/site/
+  TOKEN=$(curl -s -u {application}:{secret} -d grant_type=client_credentials \\
+    {keys}/oauth2/token | sed 's/.*\"access_token\":\"\\([^\"]*\\).*/\\1/')
+  curl -H \"Authorization: Bearer $TOKEN\" -H 'Content-Type: application/json' \\
+    -d '{{\"article\": \"bolt\", \"pieces\": 100}}' {gateway}/shop/quotes
+  curl -i -H \"Authorization: Bearer $TOKEN\" -H 'Content-Type: application/json' \\
+    -d '{{\"customer\": \"ada\", \"article\": \"nut\", \"pieces\": 2}}' {gateway}/shop/orders
+  curl http://{origin}/warehouse/orders
+",
+        dir = dir.display(),
+        application = example::APPLICATION,
+        origin = config.example.address,
+    );
+}

@@ -1,0 +1,188 @@
+//! The settings of a node: defaults, then a file, then the environment.
+//!
+//! Each crate owns its part; they are put together here. Unknown keys are refused,
+//! and everything is checked before a port is bound.
+
+mod environment;
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::num::NonZeroU32;
+use std::path::{Path, PathBuf};
+
+use gateway::auth::{Algorithm, Issuer};
+use ingest::registry::Fault;
+use ingest::registry::files::{self, FileErrors};
+use serde::Deserialize;
+
+use crate::cli::Settings;
+
+/// The file that is read if no other is named, and if it is there.
+const FILE: &str = "weir.yaml";
+/// The admin token, in the data directory.
+pub(crate) const TOKEN_FILE: &str = "admin-token";
+
+/// The settings of a node.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Config {
+    /// The name of the node, which its events carry; another on every node.
+    pub(crate) node: String,
+    /// The network zone that it stands in, such as dmz or lan.
+    pub(crate) zone: Option<String>,
+    /// Where it keeps what is its own.
+    pub(crate) data_dir: PathBuf,
+    /// The log.
+    pub(crate) log: Log,
+    /// The events.
+    pub(crate) events: Events,
+    /// The data plane.
+    pub(crate) gateway: gateway::Config,
+    /// The key manager.
+    pub(crate) keys: gateway::keys::Config,
+    /// The admin API.
+    pub(crate) manager: gateway::manager::Config,
+    /// The mediator.
+    pub(crate) mediator: mediator::Config,
+    /// The bundled example.
+    pub(crate) example: Example,
+}
+
+/// The bundled example.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Example {
+    /// Whether `weir run` begins with it when the registry is empty.
+    pub(crate) enabled: bool,
+    /// Where the services behind it listen.
+    pub(crate) address: SocketAddr,
+}
+
+impl Default for Example {
+    fn default() -> Self {
+        Self { enabled: true, address: (Ipv4Addr::LOCALHOST, 8290).into() }
+    }
+}
+
+/// Which log there is.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub(crate) enum Log {
+    /// A log of this process alone, in the data directory.
+    Embedded {},
+    /// Apache Kafka.
+    Kafka(Kafka),
+}
+
+/// How Kafka is reached.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Kafka {
+    /// `host:port`, several with commas between.
+    pub(crate) bootstrap: String,
+    /// How many copies a new topic has; the cluster's default if it is left out.
+    #[serde(default)]
+    pub(crate) replication_factor: Option<NonZeroU32>,
+    /// Further settings by librdkafka's names.
+    #[serde(default)]
+    pub(crate) properties: BTreeMap<String, String>,
+}
+
+/// The events.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Events {
+    /// How many partitions their topic is made with; all nodes say the same.
+    pub(crate) partitions: NonZeroU32,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            node: "weir".to_owned(),
+            zone: None,
+            data_dir: PathBuf::from("weir-data"),
+            log: Log::Embedded {},
+            events: Events::default(),
+            gateway: gateway::Config::default(),
+            // Known by its address, unless it is told by what.
+            keys: gateway::keys::Config { issuer: String::new(), ..Default::default() },
+            manager: gateway::manager::Config::default(),
+            mediator: mediator::Config::default(),
+            example: Example::default(),
+        }
+    }
+}
+
+impl Default for Events {
+    fn default() -> Self {
+        Self { partitions: NonZeroU32::new(4).expect("four is not zero") }
+    }
+}
+
+/// Reads the settings.
+///
+/// # Errors
+/// What is wrong, with its place and how to mend it.
+pub(crate) fn load(settings: &Settings) -> Result<Config, FileErrors> {
+    let named = settings.config.as_deref();
+    let file = named.unwrap_or(Path::new(FILE));
+    let name = file.display().to_string();
+    let text = match std::fs::read_to_string(file) {
+        Ok(text) => text,
+        Err(error) if named.is_none() && error.kind() == std::io::ErrorKind::NotFound => {
+            String::new()
+        }
+        Err(error) => return Err(files::unreadable(&name, &error)),
+    };
+    let overrides = environment::overrides(std::env::vars());
+    let mut config: Config = files::settings(&name, &text, &overrides)?;
+    config.complete();
+    config.validate().map_err(|faults| files::placed(&name, &text, &overrides, faults))?;
+    Ok(config)
+}
+
+impl Config {
+    /// Gives the parts what they share.
+    fn complete(&mut self) {
+        self.gateway.node.clone_from(&self.node);
+        self.gateway.zone.clone_from(&self.zone);
+        self.gateway.spool_dir = self.data_dir.join("spool");
+        if self.keys.issuer.is_empty() {
+            self.keys.issuer = format!("http://{}", self.keys.address);
+        }
+    }
+
+    /// Lets the gateway take the tokens of this very process, if nobody else's are
+    /// named.
+    pub(crate) fn trust_own_keys(&mut self) {
+        if self.gateway.auth.issuers.is_empty() {
+            self.gateway.auth.issuers.push(Issuer {
+                issuer: self.keys.issuer.clone(),
+                jwks_url: format!("http://{}/oauth2/jwks", self.keys.address),
+                audience: self.keys.audience.clone(),
+                algorithms: vec![Algorithm::Es256, Algorithm::Rs256, Algorithm::EdDsa],
+            });
+        }
+    }
+
+    /// Everything that is out of range.
+    fn validate(&self) -> Result<(), Vec<Fault>> {
+        let gateway = self.gateway.validate().into_iter();
+        let gateway = gateway.map(|fault| Fault::new(fault.path, fault.what, fault.mend));
+        let parts = [
+            ("gateway", gateway.collect()),
+            ("keys", self.keys.validate().err().unwrap_or_default()),
+            ("mediator", self.mediator.validate().err().unwrap_or_default()),
+        ];
+        let faults: Vec<Fault> = parts
+            .into_iter()
+            .flat_map(|(part, faults)| {
+                faults
+                    .into_iter()
+                    .map(move |fault| Fault { path: format!("{part}.{}", fault.path), ..fault })
+            })
+            .collect();
+        if faults.is_empty() { Ok(()) } else { Err(faults) }
+    }
+}

@@ -1,0 +1,13 @@
+//! Weir, the program: its command line, its settings, and the wiring of its roles.
+
+mod cli;
+mod command;
+mod config;
+mod example;
+mod node;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::run()
+}

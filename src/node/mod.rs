@@ -1,0 +1,21 @@
+//! A running node: the log and what stands on it, then the roles, in an order in
+//! which each finds what it needs.
+//!
+//! ```text
+//!  settings ─► Ground: log, registry view, emitter ─► roles: keys, manager,
+//!                                                     mediator, gateway
+//!  signal   ─► roles stop, those that take work first ─► events drain ─► log closes
+//! ```
+//!
+//! Everything that can be refused is looked at before the first port is bound. A
+//! role that cannot start stops those before it, and the program ends.
+
+mod ground;
+mod roles;
+mod signal;
+mod token;
+
+pub(crate) use ground::Ground;
+pub(crate) use roles::{Role, Roles};
+pub(crate) use signal::stop_asked;
+pub(crate) use token::AdminToken;

@@ -1,0 +1,160 @@
+use std::sync::Arc;
+
+use anyhow::Result;
+use gateway::Gateway;
+use gateway::keys::KeyManager;
+use gateway::manager::{self, Manager, TokenHash};
+use ingest::event::SystemClock;
+use ingest::registry::run_applier;
+use mediator::Mediator;
+use mediator::deliver::{self, Delivery, Queues};
+use mediator::endpoint::http::Caller;
+use tokio::task::JoinHandle;
+
+use super::{AdminToken, Ground};
+use crate::config::Config;
+
+/// A part that a node may play.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// The key manager, the admin API and the registry's applier.
+    Keys,
+    /// Routes, and the delivery of queues.
+    Mediator,
+    /// What clients call.
+    Gateway,
+}
+
+/// The roles of a node that run.
+#[derive(Default)]
+pub(crate) struct Roles {
+    applier: Option<JoinHandle<()>>,
+    keys: Option<KeyManager>,
+    manager: Option<Manager>,
+    mediator: Option<Mediator>,
+    delivery: Option<Delivery>,
+    gateway: Option<Gateway>,
+}
+
+impl Roles {
+    /// Starts roles, each after those that it calls. What has started stops again
+    /// if one cannot.
+    pub(crate) async fn start(
+        config: &Config,
+        ground: &Ground,
+        token: &AdminToken,
+        wanted: &[Role],
+    ) -> Result<Self> {
+        let mut roles = Self::default();
+        match roles.add(config, ground, token, wanted).await {
+            Ok(()) => Ok(roles),
+            Err(error) => {
+                roles.stop().await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn add(
+        &mut self,
+        config: &Config,
+        ground: &Ground,
+        token: &AdminToken,
+        wanted: &[Role],
+    ) -> Result<()> {
+        let clock = Arc::new(SystemClock);
+        if wanted.contains(&Role::Keys) {
+            let applier =
+                run_applier(ground.log.clone(), ground.topics.clone(), mediator::deep_check);
+            self.applier = Some(tokio::spawn(applier));
+            let parts = gateway::keys::Parts {
+                view: ground.view.clone(),
+                proposer: ground.proposer.clone(),
+                emitter: ground.emitter.clone(),
+                clock: clock.clone(),
+            };
+            self.keys = Some(KeyManager::start(config.keys.clone(), parts).await?);
+            let parts = manager::Parts {
+                view: ground.view.clone(),
+                proposer: ground.proposer.clone(),
+                emitter: ground.emitter.clone(),
+                token: TokenHash::of(&token.text),
+            };
+            self.manager = Some(Manager::start(&config.manager, parts).await?);
+        }
+        if wanted.contains(&Role::Mediator) {
+            let caller = Caller::new();
+            let queues = Queues::new(
+                ground.log.clone(),
+                ground.view.clone(),
+                ground.emitter.clone(),
+                clock.clone(),
+            );
+            let parts = mediator::Parts {
+                view: ground.view.clone(),
+                emitter: ground.emitter.clone(),
+                caller: caller.clone(),
+                queues,
+                clock: clock.clone(),
+            };
+            self.mediator = Some(Mediator::start(config.mediator.clone(), parts).await?);
+            let parts = deliver::Parts {
+                log: ground.log.clone(),
+                view: ground.view.clone(),
+                caller,
+                emitter: ground.emitter.clone(),
+                clock: clock.clone(),
+            };
+            self.delivery = Some(Delivery::start(deliver::Config::default(), parts));
+        }
+        if wanted.contains(&Role::Gateway) {
+            let parts =
+                gateway::Parts { view: ground.view.clone(), log: ground.log.clone(), clock };
+            self.gateway = Some(Gateway::start(config.gateway.clone(), parts).await?);
+        }
+        Ok(())
+    }
+
+    /// Where the mediator listens.
+    pub(crate) fn mediator_address(&self) -> Option<std::net::SocketAddr> {
+        self.mediator.as_ref().map(Mediator::address)
+    }
+
+    /// Where each role listens, by its name.
+    pub(crate) fn addresses(&self) -> Vec<(&'static str, String)> {
+        let mut addresses = Vec::new();
+        if let Some(gateway) = &self.gateway {
+            let urls = gateway.addresses().iter().map(|address| format!("http://{address}"));
+            addresses.extend(urls.map(|url| ("gateway", url)));
+        }
+        let mut add = |name, address: Option<std::net::SocketAddr>| {
+            addresses.extend(address.map(|address| (name, format!("http://{address}"))));
+        };
+        add("mediator", self.mediator.as_ref().map(Mediator::address));
+        add("key manager", self.keys.as_ref().map(KeyManager::address));
+        add("admin API", self.manager.as_ref().map(Manager::address));
+        addresses
+    }
+
+    /// Stops the roles, those that take work from outside first.
+    pub(crate) async fn stop(self) {
+        if let Some(gateway) = self.gateway {
+            gateway.shutdown().await;
+        }
+        if let Some(mediator) = self.mediator {
+            mediator.shutdown().await;
+        }
+        if let Some(delivery) = self.delivery {
+            delivery.shutdown().await;
+        }
+        if let Some(manager) = self.manager {
+            manager.shutdown().await;
+        }
+        if let Some(keys) = self.keys {
+            keys.shutdown().await;
+        }
+        if let Some(applier) = self.applier {
+            applier.abort();
+        }
+    }
+}

@@ -1,0 +1,66 @@
+use std::io::{ErrorKind, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+use crate::config::TOKEN_FILE;
+
+/// What opens the admin API: made at the first start, in a file that only its
+/// owner can read.
+pub(crate) struct AdminToken {
+    pub(crate) text: String,
+    pub(crate) file: PathBuf,
+}
+
+impl AdminToken {
+    /// Reads the token of a data directory, or makes one.
+    pub(crate) fn of(data_dir: &Path) -> Result<Self> {
+        let file = data_dir.join(TOKEN_FILE);
+        let text = match std::fs::read_to_string(&file) {
+            Ok(text) => text.trim().to_owned(),
+            Err(error) if error.kind() == ErrorKind::NotFound => make(&file)?,
+            Err(error) => {
+                return Err(error).with_context(|| format!("read {}", file.display()));
+            }
+        };
+        if text.len() < 32 {
+            bail!("{} holds no token of 32 characters or more; remove it", file.display());
+        }
+        Ok(Self { text, file })
+    }
+}
+
+/// Whole or not at all: a token that was half written would lock everybody out.
+fn make(file: &Path) -> Result<String> {
+    let (token, _) = gateway::keys::new_secret();
+    let draft = file.with_extension("draft");
+    let write = || -> std::io::Result<()> {
+        let mut options = std::fs::OpenOptions::new();
+        let mut draft_file =
+            options.write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
+        writeln!(draft_file, "{token}")?;
+        draft_file.sync_all()?;
+        std::fs::rename(&draft, file)
+    };
+    write().with_context(|| format!("write {}", file.display()))?;
+    Ok(token)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_token_is_made_once_and_is_its_owners_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = AdminToken::of(dir.path()).unwrap();
+        let mode = std::fs::metadata(&first.file).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        assert_eq!(AdminToken::of(dir.path()).unwrap().text, first.text);
+        std::fs::write(&first.file, "short\n").unwrap();
+        assert!(AdminToken::of(dir.path()).is_err());
+    }
+}

@@ -1,0 +1,123 @@
+//! What is asked for wrongly is told with its place and mend, exit code 2, and
+//! nothing is half started.
+
+use crate::weir::Weir;
+
+fn check_config(text: &str, expected: &str) {
+    let weir = Weir::new();
+    std::fs::write(weir.dir().join("weir.yaml"), text).unwrap();
+    let (code, said) = weir.run(&["check"]);
+    assert_eq!((code, said.trim()), (2, expected), "{text}");
+}
+
+#[test]
+fn settings_are_told_with_line_and_mend() {
+    check_config(
+        "nod: a\n",
+        "weir: weir.yaml:1:1: nod: unknown key; did you mean `node`? known are node, zone, \
+         data_dir, log, events, gateway, keys, manager, mediator, example",
+    );
+    check_config(
+        "node: a\nmediator:\n  requests_max: many\n",
+        "weir: weir.yaml:3:3: mediator.requests_max: is a text; give a whole number from 0",
+    );
+    check_config(
+        "log:\n  kafka: {bootstrap: \"a:1\", replication: 3}\n",
+        "weir: weir.yaml:2:29: log.kafka.replication: unknown key; known are bootstrap, replication_factor, properties",
+    );
+    check_config(
+        "a: [\n",
+        "weir: weir.yaml:2:1: did not find expected node content; mend the YAML",
+    );
+}
+
+#[test]
+fn values_out_of_range_are_told_by_their_setting() {
+    let check = |text: &str, expected: &str| {
+        let weir = Weir::new();
+        std::fs::write(weir.dir().join("weir.yaml"), text).unwrap();
+        let (code, said) = weir.run(&["check"]);
+        assert_eq!((code, said.trim()), (2, expected), "{text}");
+    };
+    check(
+        "mediator: {requests_max: 0}\n",
+        "weir: weir.yaml:1:12: mediator.requests_max: 0 is out of range; use 1 to 100000",
+    );
+    check(
+        "keys: {token_ttl_s: 1}\n",
+        "weir: weir.yaml:1:8: keys.token_ttl_s: 1 is out of range; use 60 to 86400",
+    );
+}
+
+#[test]
+fn a_missing_file_and_an_unknown_variable_are_told() {
+    let weir = Weir::new();
+    let (code, said) = weir.run(&["check", "--config", "nowhere.yaml"]);
+    let expected = "weir: nowhere.yaml:1:1: cannot be read: No such file or directory (os error 2); \
+                    see that it is there, UTF-8, and may be read";
+    assert_eq!((code, said.trim()), (2, expected));
+    let (code, said) = weir.run(&["check", "no-such-folder"]);
+    assert_eq!(code, 2);
+    assert!(said.contains("cannot be read: No such file or directory"), "{said}");
+}
+
+#[test]
+fn a_directory_is_checked_with_file_line_and_mend() {
+    let weir = Weir::new();
+    let route = "kind: route\nname: r\nspec:\n  from: {http: {methods: [GET], path: /r}}\n  steps:\n  \
+                 - transform: .a |\n";
+    let dir = weir.write("conf", &[("r.yaml", route)]);
+    let (code, said) = weir.run(&["check", &dir]);
+    let expected = "weir: r.yaml:6:5: spec.steps[0].transform: is not a jq expression: it ends too \
+                    early; mend the expression";
+    assert_eq!((code, said.trim()), (2, expected));
+
+    let lonely = "kind: subscription\nname: s\nspec: {api: a, application: b, tier: c}\n";
+    let dir = weir.write("lonely", &[("s.yaml", lonely)]);
+    let (code, said) = weir.run(&["check", &dir]);
+    assert_eq!(code, 2);
+    assert!(said.contains("s.yaml:1:1: subscription/s: api: api/a does not exist"), "{said}");
+
+    let dir =
+        weir.write("good", &[("t.yaml", "kind: tier\nname: t\nspec: {burst_requests_max: 5}\n")]);
+    assert_eq!(weir.run(&["check", &dir]), (0, "1 entities, all of them right\n".to_owned()));
+}
+
+#[test]
+fn a_port_in_use_is_told_and_nothing_is_half_started() {
+    let weir = Weir::new();
+    let taken = std::net::TcpListener::bind(weir.gateway_address()).unwrap();
+    let (code, said) = weir.run(&["run"]);
+    assert_eq!(code, 2, "{said}");
+    let expected = format!("cannot listen on {}", weir.gateway_address());
+    assert!(said.contains(&expected), "{said}");
+    assert!(!said.contains("Weir runs."), "{said}");
+    // What had started is gone: its ports are free.
+    std::net::TcpListener::bind(weir.mediator_address()).unwrap();
+    drop(taken);
+}
+
+#[test]
+fn a_secret_comes_with_its_hash_and_tools_print_json() {
+    let weir = Weir::new();
+    let (code, said) = weir.run(&["secret", "--json"]);
+    let made: serde_json::Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(code, 0);
+    assert!(made["secret"].as_str().unwrap().starts_with("weirs_"));
+    assert_eq!(made["sha256"].as_str().unwrap().len(), 64);
+}
+
+#[test]
+fn an_apply_without_a_running_weir_says_so() {
+    let weir = Weir::new();
+    let dir =
+        weir.write("conf", &[("t.yaml", "kind: tier\nname: t\nspec: {burst_requests_max: 5}\n")]);
+    let (code, said) = weir.run(&["apply", &dir]);
+    assert_eq!(code, 2);
+    assert!(said.contains("read the admin token"), "{said}");
+    std::fs::create_dir_all(weir.data_dir()).unwrap();
+    std::fs::write(weir.data_dir().join("admin-token"), "x".repeat(40)).unwrap();
+    let (code, said) = weir.run(&["apply", &dir]);
+    assert_eq!(code, 1);
+    assert!(said.contains("is weir running there?"), "{said}");
+}

@@ -1,0 +1,8 @@
+//! The program from outside: its commands, its ports, its files.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by it")]
+
+mod commands;
+mod example;
+mod kill;
+mod weir;

@@ -1,0 +1,167 @@
+//! The program, as a user runs it.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+use rig::Guarded;
+use serde_json::Value;
+
+/// How long anything may take that has to happen.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A folder, ports, and the program that runs there, again and again.
+pub(crate) struct Weir {
+    dir: tempfile::TempDir,
+    ports: Ports,
+    running: Option<Guarded>,
+    starts: usize,
+    pub(crate) client: reqwest::Client,
+}
+
+#[derive(Clone, Copy)]
+struct Ports {
+    gateway: u16,
+    keys: u16,
+    manager: u16,
+    mediator: u16,
+    origin: u16,
+}
+
+impl Weir {
+    pub(crate) fn new() -> Self {
+        let ports = rig::free_ports(5).unwrap();
+        let [gateway, keys, manager, mediator, origin] = ports.try_into().unwrap();
+        Self {
+            dir: tempfile::tempdir().unwrap(),
+            ports: Ports { gateway, keys, manager, mediator, origin },
+            running: None,
+            starts: 0,
+            client: reqwest::Client::new(),
+        }
+    }
+
+    /// `weir run`, until it says that it runs.
+    pub(crate) fn start(&mut self, arguments: &[&str]) {
+        self.starts += 1;
+        let mut command = self.command();
+        command.arg("run").args(arguments);
+        let mut running = Guarded::start(&command, &self.log()).unwrap();
+        let began = Instant::now();
+        while !self.said().contains("Weir runs.") {
+            let ended = running.exited().unwrap();
+            assert!(ended.is_none(), "it ended with {ended:?}\n{}", self.said());
+            assert!(began.elapsed() < PATIENCE, "it does not start\n{}", self.said());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        self.running = Some(running);
+    }
+
+    /// Asks it to stop, and waits.
+    pub(crate) fn stop(&mut self) {
+        self.running.take().unwrap().stop().unwrap();
+    }
+
+    /// SIGKILL.
+    pub(crate) fn kill(&mut self) {
+        self.running.take().unwrap().kill();
+    }
+
+    /// Another command, to its end: its exit code and what it said.
+    pub(crate) fn run(&self, arguments: &[&str]) -> (i32, String) {
+        let Output { status, stdout, stderr } = self.command().args(arguments).output().unwrap();
+        let said = [stdout, stderr].concat();
+        (status.code().unwrap(), String::from_utf8(said).unwrap())
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
+        let Ports { gateway, keys, manager, mediator, origin } = self.ports;
+        let at = |port: u16| format!("127.0.0.1:{port}");
+        command
+            .current_dir(self.dir.path())
+            .env("WEIR_DATA_DIR", self.data_dir())
+            .env("WEIR_GATEWAY__LISTENERS", format!("[{{address: '{}'}}]", at(gateway)))
+            .env("WEIR_GATEWAY__THREADS", "2")
+            .env("WEIR_KEYS__ADDRESS", at(keys))
+            .env("WEIR_MANAGER__ADDRESS", at(manager))
+            .env("WEIR_MEDIATOR__ADDRESS", at(mediator))
+            .env("WEIR_EXAMPLE__ADDRESS", at(origin));
+        command
+    }
+
+    /// A folder of configuration with these files.
+    pub(crate) fn write(&self, folder: &str, files: &[(&str, &str)]) -> String {
+        let dir = self.dir.path().join(folder);
+        std::fs::create_dir_all(&dir).unwrap();
+        for (name, text) in files {
+            std::fs::write(dir.join(name), text).unwrap();
+        }
+        dir.display().to_string()
+    }
+
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub(crate) fn data_dir(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
+    fn log(&self) -> PathBuf {
+        self.dir.path().join(format!("weir.{}.log", self.starts))
+    }
+
+    /// What it said since it was started.
+    pub(crate) fn said(&self) -> String {
+        std::fs::read_to_string(self.log()).unwrap_or_default()
+    }
+
+    /// The secret of the example's application, which is shown at the first start.
+    pub(crate) fn secret(&self) -> String {
+        let said = self.said();
+        let secret = said.split_whitespace().find(|word| word.starts_with("weirs_"));
+        secret.expect("the first start shows the secret").to_owned()
+    }
+
+    pub(crate) fn gateway(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}{path}", self.ports.gateway)
+    }
+
+    pub(crate) fn gateway_address(&self) -> SocketAddr {
+        ([127, 0, 0, 1], self.ports.gateway).into()
+    }
+
+    pub(crate) fn mediator_address(&self) -> SocketAddr {
+        ([127, 0, 0, 1], self.ports.mediator).into()
+    }
+
+    pub(crate) fn origin(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}{path}", self.ports.origin)
+    }
+
+    /// A token of the example's application.
+    pub(crate) async fn token(&self, secret: &str) -> String {
+        let url = format!("http://127.0.0.1:{}/oauth2/token", self.ports.keys);
+        let request = self.client.post(url).basic_auth("web-shop", Some(secret));
+        let request = request.header("content-type", "application/x-www-form-urlencoded");
+        let response = request.body("grant_type=client_credentials").send().await.unwrap();
+        assert_eq!(response.status(), 200);
+        let answer: Value = response.json().await.unwrap();
+        answer["access_token"].as_str().unwrap().to_owned()
+    }
+
+    /// Posts JSON with a token; status and body, or why there is none.
+    pub(crate) async fn post(
+        &self,
+        path: &str,
+        token: &str,
+        body: &Value,
+    ) -> reqwest::Result<(u16, Value)> {
+        let request = self.client.post(self.gateway(path)).bearer_auth(token).json(body);
+        let response = request.send().await?;
+        let status = response.status().as_u16();
+        Ok((status, response.json().await.unwrap_or(Value::Null)))
+    }
+}
