@@ -16,6 +16,7 @@ use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use ingest::emit;
 use ingest::event::{Clock, Producer};
@@ -30,6 +31,10 @@ use crate::http::{Acceptor, Bound, ThreadParts, run_thread};
 use crate::listen;
 use crate::publish::Publisher;
 use crate::upstream::Connector;
+
+/// How long a start waits for the keys of issuers; without them it goes on, and
+/// refuses their tokens until they come.
+const FIRST_KEYS_WITHIN: Duration = Duration::from_secs(3);
 
 /// What the data plane works with.
 pub struct Parts {
@@ -114,6 +119,7 @@ impl Gateway {
         let publisher = Publisher::new(view);
         let key_sets = KeySets::new(&config.auth);
         let keys = KeyFetcher::new(&config.auth, key_sets.clone())?;
+        keys.fetch_first(FIRST_KEYS_WITHIN).await;
         let mut emitters = Vec::with_capacity(count);
         for index in 0..count {
             let producer = Producer::new(format!("{}.{index}", config.node));

@@ -64,18 +64,34 @@ impl KeyFetcher {
         })
     }
 
+    /// Fetches the keys of every issuer once, so that the first callers find them.
+    /// Issuers that do not answer `within` are waited for by [`Self::run`].
+    pub async fn fetch_first(&self, within: Duration) {
+        let mut tasks = JoinSet::new();
+        for follower in self.followers() {
+            tasks.spawn(async move { follower.fetch_and_publish().await });
+        }
+        let all = async { while tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(within, all).await.is_err() {
+            tracing::warn!(?within, "an issuer has not given its keys yet");
+        }
+    }
+
+    fn followers(&self) -> impl Iterator<Item = Follower> {
+        self.issuers.iter().enumerate().map(|(index, issuer)| Follower {
+            client: self.client.clone(),
+            index,
+            issuer: issuer.clone(),
+            sets: self.sets.clone(),
+            refresh: self.refresh,
+            min_interval: self.min_interval,
+        })
+    }
+
     /// Fetches until `shutdown`.
     pub async fn run(self, shutdown: CancellationToken) {
         let mut tasks = JoinSet::new();
-        for (index, issuer) in self.issuers.into_iter().enumerate() {
-            let follower = Follower {
-                client: self.client.clone(),
-                index,
-                issuer,
-                sets: self.sets.clone(),
-                refresh: self.refresh,
-                min_interval: self.min_interval,
-            };
+        for follower in self.followers() {
             tasks.spawn(follower.run());
         }
         // The tasks end only by this; dropping them ends what they wait for.
@@ -97,24 +113,32 @@ impl Follower {
     async fn run(self) {
         loop {
             let started = Instant::now();
-            let again = match self.fetch().await {
-                Ok(keys) => {
-                    let count = keys.len();
-                    if self.sets.publish(self.index, keys) {
-                        tracing::info!(issuer = self.issuer.issuer, count, "keys of an issuer");
-                    }
-                    self.refresh
-                }
-                Err(error) => {
-                    let issuer = &self.issuer.issuer;
-                    tracing::warn!(issuer, %error, "the last good keys of the issuer stay");
-                    self.min_interval
-                }
+            let again = match self.fetch_and_publish().await {
+                true => self.refresh,
+                false => self.min_interval,
             };
             sleep_until(started + self.min_interval).await;
             tokio::select! {
                 () = sleep_until(started + again.max(self.min_interval)) => {}
                 () = self.sets.wanted(self.index) => {}
+            }
+        }
+    }
+
+    /// Whether the keys came.
+    async fn fetch_and_publish(&self) -> bool {
+        let issuer = &self.issuer.issuer;
+        match self.fetch().await {
+            Ok(keys) => {
+                let count = keys.len();
+                if self.sets.publish(self.index, keys) {
+                    tracing::info!(issuer, count, "keys of an issuer");
+                }
+                true
+            }
+            Err(error) => {
+                tracing::warn!(issuer, %error, "the last good keys of the issuer stay");
+                false
             }
         }
     }

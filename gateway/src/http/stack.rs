@@ -4,7 +4,9 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use http::header::{ALLOW, CONNECTION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, UPGRADE};
+use http::header::{
+    ALLOW, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, UPGRADE,
+};
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode, Version};
 use hyper::body::{Body as _, Incoming};
@@ -19,7 +21,7 @@ use super::forwarded::{client_address, remove_hop_by_hop, set_forwarded};
 use super::record::Record;
 use super::thread::Thread;
 use super::watch::Watch;
-use crate::publish::{Matched, Missed, Table};
+use crate::publish::{Matched, Missed, Table, Way};
 use crate::throttle::Values;
 use crate::upstream::{Calls, Forward};
 
@@ -238,6 +240,10 @@ fn forward_of(peer: &Peer, correlation: &Correlation, parts: Parts, matched: &Ma
     let target = parts.uri.path_and_query().map_or("", |target| target.as_str());
     let rest = target[matched.prefix_bytes..].to_owned();
     let mut headers = parts.headers;
+    // A token that was checked here stays here: who gets it could call as the caller.
+    if matched.resource.access.way == Way::Token {
+        headers.remove(AUTHORIZATION);
+    }
     let length = headers.get(CONTENT_LENGTH).cloned();
     remove_hop_by_hop(&mut headers);
     // `Connection` cannot take the length away, nor what is set below.

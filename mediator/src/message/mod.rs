@@ -21,10 +21,15 @@ pub mod xml;
 
 use bytes::Bytes;
 use http::StatusCode;
-use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use http::header::{
+    AUTHORIZATION, CONTENT_TYPE, COOKIE, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHORIZATION,
+};
 
 pub use self::json::Value;
 use crate::endpoint::http::Code;
+
+/// What a caller proves itself by. It is neither passed on nor seen by expressions.
+pub(crate) const CREDENTIALS: [HeaderName; 3] = [AUTHORIZATION, PROXY_AUTHORIZATION, COOKIE];
 
 /// Who wrote what is in a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -155,6 +160,18 @@ impl Message {
         headers.map(|(name, value)| (name.clone(), value.clone())).collect()
     }
 
+    /// The headers that go on to a service: all but a caller's credentials, unless a
+    /// step has set them.
+    pub(crate) fn forwarded_headers(&self) -> HeaderMap {
+        let mut headers = self.headers.clone();
+        for name in CREDENTIALS {
+            if !self.set.contains(&name) {
+                headers.remove(name);
+            }
+        }
+        headers
+    }
+
     /// The headers that steps have set.
     pub(crate) fn set_headers(&self) -> HeaderMap {
         let set = self.set.iter().filter_map(|name| Some((name.clone(), self.headers.get(name)?)));
@@ -271,8 +288,12 @@ mod tests {
     }
 
     #[test]
-    fn a_callers_headers_do_not_come_back() {
+    fn a_callers_headers_do_not_come_back_and_its_credentials_go_nowhere() {
         let mut message = message("text/plain", "x");
+        assert!(!message.forwarded_headers().contains_key("authorization"));
+        message.set_header(AUTHORIZATION, "of the route".parse().unwrap());
+        assert_eq!(message.forwarded_headers()["authorization"], "of the route");
+        let mut message = self::message("text/plain", "x");
         message.set_header("x-a".parse().unwrap(), "1".parse().unwrap());
         let headers = message.answer_headers();
         let names: Vec<_> = headers.keys().map(HeaderName::as_str).collect();

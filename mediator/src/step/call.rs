@@ -1,7 +1,7 @@
 //! `call`: the message goes to an upstream, and the answer becomes the message.
 //!
-//! All headers of the message go with it, but those of the connection; a step before
-//! may remove what the upstream is not to have. `GET` and `HEAD` have no body. A
+//! All headers of the message go with it, but those of the connection, and a caller's
+//! credentials and cookies, which are not for services behind; a step may set them. `GET` and `HEAD` have no body. A
 //! status of 400 or more is a fault, unless `accept_status` lists it.
 
 use std::collections::BTreeMap;
@@ -83,7 +83,7 @@ impl Call {
         let made = make_headers(&self.headers, message, context).await?;
         let has_body = self.method != Method::GET && self.method != Method::HEAD;
         let body = if has_body { message.bytes()? } else { Bytes::new() };
-        let mut headers = message.headers.clone();
+        let mut headers = message.forwarded_headers();
         for name in [ACCEPT_ENCODING, EXPECT] {
             headers.remove(name);
         }

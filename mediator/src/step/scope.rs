@@ -1,7 +1,7 @@
 //! What expressions and templates see.
 
 use super::{Context, Fault};
-use crate::message::{Format, Message, Value, json};
+use crate::message::{CREDENTIALS, Format, Message, Value, json};
 
 /// The values by name.
 #[derive(Debug, Clone, Default)]
@@ -41,7 +41,8 @@ impl Scope {
             }
             _ => message.json()?.clone(),
         };
-        let headers = message.headers.keys().map(|name| {
+        let shown = message.headers.keys().filter(|name| !CREDENTIALS.contains(name));
+        let headers = shown.map(|name| {
             let values = message.headers.get_all(name).iter();
             let values = values.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
             (name.as_str(), values.collect::<Vec<_>>().join(", "))
