@@ -244,6 +244,7 @@ mod tests {
             |c| c.timeouts.idle_ms = 0,
             &["timeouts.idle_ms: 0 is out of range; use 10 to 3600000"],
         );
+        check(|c| c.auth.leeway_s = 301, &["auth.leeway_s: 301 is out of range; use 0 to 300"]);
         check(
             |c| c.node = "a b".to_owned(),
             &["node: producer: the name holds ' '; allowed are letters, digits, '.', '_', '-'; \
@@ -256,6 +257,7 @@ mod tests {
         let read = serde_json::from_str::<Config>;
         assert_eq!(read("{}").unwrap(), Config::default());
         assert!(read(r#"{"listener": []}"#).is_err());
+        assert!(read(r#"{"node": "set by the program"}"#).is_err());
         assert!(read(r#"{"limits": {"url_max": 1}}"#).is_err());
         let some = read(r#"{"trusted_proxies": ["10.0.0.0/8"]}"#).unwrap();
         assert!(some.is_trusted("10.1.2.3".parse().unwrap()));
