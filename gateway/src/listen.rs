@@ -6,9 +6,7 @@ use std::net::{SocketAddr, TcpListener};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-/// Connections that may wait to be accepted, of each thread; the kernel has a bound of
-/// its own besides.
-const BACKLOG: i32 = 4_096;
+use crate::http::BACKLOG_MAX;
 
 /// Binds one address for so many threads, and listens. Port 0 becomes one free port.
 ///
@@ -26,7 +24,7 @@ pub(crate) fn bind(address: SocketAddr, count: usize) -> io::Result<Vec<TcpListe
         sockets.push(socket(address, true)?);
     }
     let listen = |socket: Socket| {
-        socket.listen(BACKLOG)?;
+        socket.listen(BACKLOG_MAX as i32)?;
         Ok(socket.into())
     };
     sockets.into_iter().map(listen).collect()

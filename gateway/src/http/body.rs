@@ -34,6 +34,8 @@ pub(crate) struct RequestBody {
 #[derive(Default)]
 pub(crate) struct Intake {
     pub(crate) bytes: Cell<u64>,
+    /// When the last part came.
+    pub(crate) last: Cell<Option<Instant>>,
     /// Why it was cut off, if by the client or for its sake.
     pub(crate) fault: Cell<Option<Code>>,
 }
@@ -48,6 +50,10 @@ impl RequestBody {
     pub(crate) fn empty() -> Self {
         let (intake, idle) = (Rc::default(), Duration::MAX);
         Self { incoming: None, intake, bytes_max: 0, idle, timer: None }
+    }
+
+    pub(crate) fn intake(&self) -> Rc<Intake> {
+        self.intake.clone()
     }
 
     fn cut_off(&mut self, code: Code) -> Poll<Option<Result<Frame<Bytes>, CutOff>>> {
@@ -85,6 +91,7 @@ impl Body for RequestBody {
                 let added = frame.data_ref().map_or(0, Bytes::len) as u64;
                 let bytes = this.intake.bytes.get() + added;
                 this.intake.bytes.set(bytes);
+                this.intake.last.set(Some(Instant::now()));
                 if bytes > this.bytes_max {
                     return this.cut_off(Code::BodyTooLarge);
                 }

@@ -36,6 +36,6 @@ mod tls;
 mod watch;
 
 pub(crate) use body::RequestBody;
-pub(crate) use thread::{Bound, ThreadParts, run_thread};
+pub(crate) use thread::{BACKLOG_MAX, Bound, ThreadParts, run_thread};
 pub(crate) use tls::Acceptor;
 pub(crate) use watch::Busy;

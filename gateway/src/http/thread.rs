@@ -57,6 +57,9 @@ pub(crate) struct Bound {
     pub(crate) acceptor: Option<Acceptor>,
 }
 
+/// How many connections of a listener the kernel may hold before they are accepted.
+pub(crate) const BACKLOG_MAX: usize = 1_024;
+
 /// What a thread is made of.
 pub(crate) struct ThreadParts {
     pub(crate) config: Arc<Config>,
@@ -132,8 +135,10 @@ pub(crate) fn run_thread(
 }
 
 async fn serve_until_drained(thread: Rc<Thread>, listeners: Vec<(TcpListener, Option<Acceptor>)>) {
-    let connections_max = u32::try_from(thread.config.limits.connections_max).unwrap_or(u32::MAX);
-    let connections = Arc::new(Semaphore::new(connections_max as usize));
+    let connections_max = thread.config.limits.connections_max;
+    let connections = Arc::new(Semaphore::new(connections_max));
+    let places = connections_max + listeners.len() * BACKLOG_MAX;
+    let places = u32::try_from(places).expect("the limits are some million at most");
     let upstreams = thread.upstreams.clone();
     let sweeping = spawn_local(async move {
         loop {
@@ -150,10 +155,7 @@ async fn serve_until_drained(thread: Rc<Thread>, listeners: Vec<(TcpListener, Op
         }
     }
     // All permits are here again once the last connection has ended.
-    if timeout(thread.config.timeouts.drain(), connections.acquire_many(connections_max))
-        .await
-        .is_err()
-    {
+    if timeout(thread.config.timeouts.drain(), connections.acquire_many(places)).await.is_err() {
         let requests = thread.in_flight.get();
         tracing::warn!(requests, "requests did not end in time and are cut off");
         thread.is_cut_off.set(true);
@@ -197,6 +199,8 @@ async fn accept(
             }
         }
     }
+    // For these there is a place, also if all others are taken.
+    connections.add_permits(BACKLOG_MAX);
     let Ok(listener) = listener.into_std() else { return };
     while let Ok(permit) = connections.clone().try_acquire_owned()
         && let Ok((stream, address)) = listener.accept()

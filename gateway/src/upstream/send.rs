@@ -91,6 +91,7 @@ impl Upstreams {
         calls: &mut Calls,
     ) -> Result<(Response<Incoming>, Lease), Failed> {
         let rest = forward.rest.clone();
+        let intake = body.intake();
         let mut request = match forward.request(target, body) {
             Ok(request) => request,
             Err(()) => return Err(Failed::Broken),
@@ -107,8 +108,19 @@ impl Upstreams {
             };
             let sent = Instant::now();
             calls.sent = Some(sent);
-            let until = deadline.min(sent + group.response_timeout);
-            match timeout_at(until, lease.sender().try_send_request(request)).await {
+            let mut until = deadline.min(sent + group.response_timeout);
+            let mut sending = std::pin::pin!(lease.sender().try_send_request(request));
+            let answered = loop {
+                let answered = timeout_at(until, sending.as_mut()).await;
+                // A target owes no answer while the body is still on its way.
+                let owed = intake.last.get().map_or(sent, |last| last + group.response_timeout);
+                let owed = owed.min(deadline);
+                if answered.is_ok() || owed <= until {
+                    break answered;
+                }
+                until = owed;
+            };
+            match answered {
                 Ok(Ok(response)) => {
                     calls.first_byte = Some(sent.elapsed());
                     return Ok((response, lease));

@@ -161,3 +161,24 @@ async fn a_client_may_ask_before_it_sends() {
     assert!(answer.contains("content-length: 5\r\n") && answer.ends_with("\r\n\r\n"), "{answer}");
     assert_eq!(world.stop(gateway).await.len(), 3);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_comes_slowly_is_waited_for() {
+    let world = World::empty().await;
+    let upstream = world.upstream(r#", "response_timeout_ms": 200"#);
+    world.put("first", &[&upstream, &shop("", ANY)]).await;
+    let gateway = world.start().await;
+    let mut stream = TcpStream::connect(gateway.addresses()[0]).await.unwrap();
+    let head =
+        "POST /shop/1/x HTTP/1.1\r\nhost: a\r\ncontent-length: 6\r\nconnection: close\r\n\r\n";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    for _ in 0..6 {
+        // Three times as long in all as an answer may take.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        stream.write_all(b"x").await.unwrap();
+    }
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert_eq!(said(&answer), "200", "{answer}");
+    world.stop(gateway).await;
+}

@@ -139,7 +139,8 @@ async fn a_stop_under_load_loses_no_request() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stop_serves_the_connections_that_wait_to_be_accepted() {
     let world = World::new().await;
-    let gateway = world.start().await;
+    // Also those for which there is no place while others are served.
+    let gateway = world.start_with(|config| config.limits.connections_max = 10).await;
     let address = gateway.addresses()[0];
     let request = b"GET /shop/1/x HTTP/1.1\r\nhost: a\r\n\r\n";
     let mut streams = Vec::new();
