@@ -8,7 +8,11 @@ use crate::log::{Headers, NewRecord, Partition};
 
 /// The record of an event, for the partition that it was numbered in.
 pub(super) fn record_of(event: &Event, partition: u32) -> (Partition, NewRecord) {
-    let cloudevents::Record { key, headers, value } = cloudevents::record(event);
+    log_record(cloudevents::record(event), partition)
+}
+
+fn log_record(record: cloudevents::Record, partition: u32) -> (Partition, NewRecord) {
+    let cloudevents::Record { key, headers, value } = record;
     let headers = Headers::new(headers);
     (topic_partition(partition), NewRecord { key: Some(key), value: Some(value), headers })
 }
@@ -45,8 +49,8 @@ pub(super) fn records_of(
     now: Timestamp,
 ) -> (Vec<(Partition, NewRecord)>, u64) {
     let mut replaced = 0;
-    let record = |spooled: &Spooled| match Event::from_json(&spooled.json) {
-        Ok(event) => record_of(&event, spooled.head.partition),
+    let record = |spooled: &Spooled| match cloudevents::record_of_json(spooled.json.clone()) {
+        Ok(record) => log_record(record, spooled.head.partition),
         Err(error) => {
             let sequence = spooled.head.sequence;
             tracing::error!(sequence, %error, "an event of the spool cannot be read");

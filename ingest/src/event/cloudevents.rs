@@ -17,7 +17,12 @@
 //! The headers repeat what the value says. [`read`] refuses a record whose headers
 //! say something else, since readers of either would count differently.
 
+use std::borrow::Cow;
+use std::fmt;
+use std::io::Write as _;
+
 use bytes::Bytes;
+use serde::Deserialize;
 
 use super::error::quoted;
 use super::{Error, Event, Kind};
@@ -41,17 +46,65 @@ pub struct Record {
     pub value: Bytes,
 }
 
+/// What a record says of an event outside of its value.
+#[derive(Deserialize)]
+struct Attributes<'a> {
+    #[serde(borrow)]
+    event_time: Cow<'a, str>,
+    #[serde(borrow)]
+    producer: Cow<'a, str>,
+    boot: i64,
+    sequence: i64,
+    #[serde(borrow)]
+    kind: Cow<'a, str>,
+    #[serde(borrow, default)]
+    correlation_id: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    trace_id: Option<Cow<'a, str>>,
+}
+
 /// The event as a record.
 pub fn record(event: &Event) -> Record {
-    let producer = event.producer.as_str();
+    let shared = |text: &'_ Option<super::Text>| text.as_ref().map(|text| text.to_string().into());
+    let attributes = Attributes {
+        event_time: event.event_time.to_string().into(),
+        producer: event.producer.as_str().into(),
+        boot: event.boot,
+        sequence: event.sequence,
+        kind: event.kind.text().into(),
+        correlation_id: shared(&event.correlation_id),
+        trace_id: shared(&event.trace_id),
+    };
+    record_with(&attributes, event.to_json().into())
+}
+
+/// The record of an event that this program has written as JSON: it becomes the value
+/// as it is, and only what the headers repeat is read from it.
+///
+/// # Errors
+/// If it is no JSON, or lacks what every event has.
+pub fn record_of_json(json: Vec<u8>) -> Result<Record, Error> {
+    let json = Bytes::from(json);
+    let Ok(attributes) = serde_json::from_slice::<Attributes<'_>>(&json) else {
+        // Its error says what is wrong.
+        return Event::from_json(&json).map(|event| record(&event));
+    };
+    is_known(&format!("{TYPE_PREFIX}{}", attributes.kind))?;
+    Ok(record_with(&attributes, json.clone()))
+}
+
+fn record_with(attributes: &Attributes<'_>, value: Bytes) -> Record {
+    let Attributes { event_time, producer, boot, sequence, kind, .. } = attributes;
+    let joining = [&attributes.correlation_id, &attributes.trace_id];
+    let key = joining.into_iter().flatten().find(|key| !key.is_empty()).unwrap_or(producer);
     let mut texts = Texts::default();
-    let id = texts.add(&event.id().to_string());
-    let source = texts.add(&format!("{SOURCE_PREFIX}{producer}"));
-    let kind = texts.add(&format!("{TYPE_PREFIX}{}", event.kind));
-    let time = texts.add(&event.event_time.to_string());
+    let id = texts.add(format_args!("{producer}/{boot}/{sequence}"));
+    let source = texts.add(format_args!("{SOURCE_PREFIX}{producer}"));
+    let kind = texts.add(format_args!("{TYPE_PREFIX}{kind}"));
+    let time = texts.add(format_args!("{event_time}"));
     let texts = Bytes::from(texts.0);
     Record {
-        key: Bytes::copy_from_slice(event.partition_key().as_bytes()),
+        key: Bytes::copy_from_slice(key.as_bytes()),
         headers: vec![
             ("ce_specversion", Bytes::from_static(SPEC_VERSION.as_bytes())),
             ("ce_id", texts.slice(id)),
@@ -60,7 +113,7 @@ pub fn record(event: &Event) -> Record {
             ("ce_time", texts.slice(time)),
             ("content-type", Bytes::from_static(CONTENT_TYPE.as_bytes())),
         ],
-        value: Bytes::from(event.to_json()),
+        value,
     }
 }
 
@@ -101,9 +154,9 @@ pub fn read<'a>(
 struct Texts(Vec<u8>);
 
 impl Texts {
-    fn add(&mut self, text: &str) -> std::ops::Range<usize> {
+    fn add(&mut self, text: fmt::Arguments<'_>) -> std::ops::Range<usize> {
         let start = self.0.len();
-        self.0.extend_from_slice(text.as_bytes());
+        self.0.write_fmt(text).expect("memory takes it");
         start..self.0.len()
     }
 }
@@ -161,6 +214,25 @@ mod tests {
             headers.push(("traceparent", b"00"));
             assert_eq!(read(headers, &record.value).as_ref(), Ok(&event));
         }
+    }
+
+    #[test]
+    fn a_record_of_json_is_that_of_its_event() {
+        for kind in Kind::ALL {
+            let mut event = sample(*kind);
+            assert_eq!(record_of_json(event.to_json()).as_ref(), Ok(&record(&event)));
+            event.correlation_id = Some("a \"quoted\" \\ one".to_owned().into());
+            assert_eq!(record_of_json(event.to_json()).as_ref(), Ok(&record(&event)));
+            event.correlation_id = Some("".into());
+            assert_eq!(record_of_json(event.to_json()).as_ref(), Ok(&record(&event)));
+            assert_eq!(record(&event).key, event.partition_key());
+        }
+        for bad in [&b"{"[..], b"{}", b"[]", br#"{"kind":"dance"}"#] {
+            assert!(record_of_json(bad.to_vec()).is_err());
+        }
+        let dance = String::from_utf8(sample(Kind::Request).to_json()).unwrap();
+        let dance = dance.replace("\"request\"", "\"dance\"");
+        assert!(record_of_json(dance.into_bytes()).is_err());
     }
 
     #[test]
