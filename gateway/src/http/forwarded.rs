@@ -9,8 +9,11 @@ use http::header::{
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-/// Further names for what the three say, which nobody but a trusted proxy may set.
-const OTHERS: [HeaderName; 4] = [
+/// What nobody but a trusted proxy may say, under these and further names;
+/// `X-Forwarded-For` is set anew in any case.
+const CLAIMS: [HeaderName; 6] = [
+    FORWARDED_PROTO,
+    FORWARDED_HOST,
     HeaderName::from_static("forwarded"),
     HeaderName::from_static("x-real-ip"),
     HeaderName::from_static("x-forwarded-port"),
@@ -42,8 +45,16 @@ pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap) {
             headers.remove(name);
         }
     }
-    for name in &HOP_BY_HOP {
-        headers.remove(name);
+    remove_all(headers, &HOP_BY_HOP);
+}
+
+/// Most requests have none of them: to look at their few names once is cheaper than to
+/// look each of these up.
+fn remove_all(headers: &mut HeaderMap, names: &[HeaderName]) {
+    if headers.keys().any(|name| names.contains(name)) {
+        for name in names {
+            headers.remove(name);
+        }
     }
 }
 
@@ -92,9 +103,7 @@ pub(super) fn set_forwarded(
             path.push_str(", ");
         }
     } else {
-        for name in [&FORWARDED_PROTO, &FORWARDED_HOST].into_iter().chain(&OTHERS) {
-            headers.remove(name);
-        }
+        remove_all(headers, &CLAIMS);
     }
     path.push_str(peer);
     if let Ok(path) = HeaderValue::try_from(path) {

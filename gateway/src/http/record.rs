@@ -1,6 +1,7 @@
 //! The one event of a request.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::request::Parts;
@@ -59,11 +60,11 @@ impl Record {
     pub(super) fn request(&mut self, parts: &Parts) {
         let event = self.event();
         event.http_request_method = Some(method_text(&parts.method));
-        event.url_path = Some(parts.uri.path().to_owned().into());
-        event.url_query = parts.uri.query().map(|query| masked_query(query).into_owned().into());
+        event.url_path = Some(shared(parts.uri.path()));
+        event.url_query = parts.uri.query().map(|query| shared(&masked_query(query)));
         let host = parts.uri.authority().map(|authority| authority.as_str());
         let host = host.or_else(|| parts.headers.get("host")?.to_str().ok());
-        event.server_address = host.map(|host| cut(host_of(host)).to_owned().into());
+        event.server_address = host.map(|host| shared(cut(host_of(host))));
         event.user_agent_original = text_of(&parts.headers, &http::header::USER_AGENT);
         event.http_request_header_referer = text_of(&parts.headers, &http::header::REFERER)
             .map(|text| masked_address(&text).into());
@@ -76,10 +77,10 @@ impl Record {
 
     pub(super) fn correlation(&mut self, correlation: &Correlation) {
         let event = self.event();
-        event.correlation_id = Some(correlation.id.to_string().into());
-        event.trace_id = Some(format!("{:032x}", correlation.trace).into());
-        event.span_id = Some(format!("{:016x}", correlation.span).into());
-        event.parent_span_id = correlation.parent.map(|parent| format!("{parent:016x}").into());
+        event.correlation_id = Some(shared(&correlation.id));
+        event.trace_id = Some(hex(&correlation.trace.to_be_bytes()));
+        event.span_id = Some(hex(&correlation.span.to_be_bytes()));
+        event.parent_span_id = correlation.parent.map(|parent| hex(&parent.to_be_bytes()));
     }
 
     pub(super) fn api(&mut self, api: &PublishedApi) {
@@ -198,14 +199,29 @@ fn method_text(method: &Method) -> Text {
         Method::PATCH => "PATCH",
         Method::DELETE => "DELETE",
         Method::OPTIONS => "OPTIONS",
-        _ => return cut(method.as_str()).to_owned().into(),
+        _ => return shared(cut(method.as_str())),
     };
     Text::from_static(known)
 }
 
 fn text_of(headers: &HeaderMap, name: &HeaderName) -> Option<Text> {
     let text = String::from_utf8_lossy(headers.get(name)?.as_bytes());
-    Some(cut(&text).to_owned().into())
+    Some(shared(cut(&text)))
+}
+
+/// A text of an event, by one allocation.
+fn shared(text: &str) -> Text {
+    Arc::<str>::from(text).into()
+}
+
+/// Up to 16 bytes as hexadecimal digits.
+fn hex(bytes: &[u8]) -> Text {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut digits = [0; 32];
+    for (pair, byte) in digits.chunks_exact_mut(2).zip(bytes) {
+        pair.copy_from_slice(&[DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
+    }
+    shared(std::str::from_utf8(&digits[..2 * bytes.len()]).expect("digits are ASCII"))
 }
 
 fn cut(text: &str) -> &str {
