@@ -10,6 +10,8 @@ use ipnet::IpNet;
 use serde::Deserialize;
 
 use crate::auth;
+use crate::http::Acceptor;
+use crate::upstream::Connector;
 
 /// How the data plane is set up. Unknown keys are refused.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -186,6 +188,24 @@ impl Config {
                 what: error.to_string(),
                 mend: "give letters, digits, dots, hyphens and underscores".to_owned(),
             });
+        }
+        faults
+    }
+
+    /// Everything that is wrong with the files that it names, which are read for it.
+    pub fn check_files(&self) -> Vec<ConfigFault> {
+        let mut faults = Vec::new();
+        let mend = "give PEM files that can be read";
+        let mut fail = |path: String, what: String| {
+            faults.push(ConfigFault { path, what, mend: mend.to_owned() });
+        };
+        for (i, listener) in self.listeners.iter().enumerate() {
+            if let Some(Err(what)) = listener.tls.as_ref().map(Acceptor::new) {
+                fail(format!("listeners[{i}].tls"), what);
+            }
+        }
+        if let Err(what) = Connector::new(self.upstream_ca_file.as_deref()) {
+            fail("upstream_ca_file".to_owned(), what);
         }
         faults
     }

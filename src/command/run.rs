@@ -3,8 +3,9 @@
 
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::Args;
+use ingest::registry::Outcome;
 use ingest::registry::files::{self, Missing};
 
 use crate::cli::{Failure, Settings};
@@ -58,10 +59,14 @@ async fn node(config: &Config, wanted: &[Role], with_example: bool) -> Result<()
         true => Some(Origin::start(config.example.address).await?),
         false => None,
     };
-    let roles = Roles::start(config, &ground, &token, wanted).await?;
-    let secret = match &origin {
-        Some(origin) => first_start(config, &ground, &roles, origin).await?,
-        None => None,
+    let mut roles = Roles::default();
+    let secret = match begin(config, &ground, &token, wanted, origin.as_ref(), &mut roles).await {
+        Ok(secret) => secret,
+        Err(error) => {
+            roles.stop().await;
+            ground.close().await;
+            return Err(error);
+        }
     };
     greet(config, &roles, &token, secret.as_deref());
     tracing::info!(ms = began.elapsed().as_millis(), "started");
@@ -73,21 +78,37 @@ async fn node(config: &Config, wanted: &[Role], with_example: bool) -> Result<()
     Ok(())
 }
 
-/// Applies the example if the registry is empty. Answers the secret of its
-/// application, which is shown this once.
-async fn first_start(
+/// Starts the roles. The example is applied before those that serve it, so that they
+/// have it from their first request on.
+async fn begin(
     config: &Config,
     ground: &Ground,
-    roles: &Roles,
-    origin: &Origin,
+    token: &AdminToken,
+    wanted: &[Role],
+    origin: Option<&Origin>,
+    roles: &mut Roles,
 ) -> Result<Option<String>> {
+    let (first, then): (Vec<Role>, Vec<Role>) =
+        wanted.iter().partition(|role| **role == Role::Keys);
+    roles.add(config, ground, token, &first).await?;
+    let secret = match origin {
+        Some(origin) => first_start(config, ground, origin).await?,
+        None => None,
+    };
+    roles.add(config, ground, token, &then).await?;
+    Ok(secret)
+}
+
+/// Applies the example if the registry is empty. Answers the secret of its
+/// application, which is shown this once.
+async fn first_start(config: &Config, ground: &Ground, origin: &Origin) -> Result<Option<String>> {
     let snapshot = ground.view.snapshot();
     // The key manager's own key does not count.
     if snapshot.entities().any(|entity| entity.key.kind != ingest::registry::Kind::Key) {
         return Ok(None);
     }
     let (secret, secret_sha256) = gateway::keys::new_secret();
-    let mediator = roles.mediator_address().context("the example needs the mediator")?;
+    let mediator = config.mediator.address;
     let places = Places { origin: origin.address(), mediator, secret_sha256 };
     let dir = example::write(&config.data_dir, &places)?;
     let wanted = files::load(&dir, mediator::deep_check)?;
@@ -95,10 +116,13 @@ async fn first_start(
     let id = "example".parse().context("name the example")?;
     let set = plan.change_set(id, "weir".to_owned(), "the bundled example".to_owned());
     let verdict = ground.proposer.propose(&set).await?;
-    if let ingest::registry::Outcome::Refused { reasons } = &verdict.outcome {
-        let reasons: Vec<String> = reasons.iter().map(ToString::to_string).collect();
-        anyhow::bail!("the example was refused: {}", reasons.join("; "));
-    }
+    match &verdict.outcome {
+        Outcome::Accepted { revision, .. } => ground.view.wait_for(*revision).await?,
+        Outcome::Refused { reasons } => {
+            let reasons: Vec<String> = reasons.iter().map(ToString::to_string).collect();
+            bail!("the example was refused: {}", reasons.join("; "));
+        }
+    };
     Ok(Some(secret))
 }
 

@@ -37,25 +37,9 @@ pub(crate) struct Roles {
 }
 
 impl Roles {
-    /// Starts roles, each after those that it calls. What has started stops again
-    /// if one cannot.
-    pub(crate) async fn start(
-        config: &Config,
-        ground: &Ground,
-        token: &AdminToken,
-        wanted: &[Role],
-    ) -> Result<Self> {
-        let mut roles = Self::default();
-        match roles.add(config, ground, token, wanted).await {
-            Ok(()) => Ok(roles),
-            Err(error) => {
-                roles.stop().await;
-                Err(error)
-            }
-        }
-    }
-
-    async fn add(
+    /// Starts roles, each after those that it calls. If one cannot, those before it go
+    /// on: the caller stops them all.
+    pub(crate) async fn add(
         &mut self,
         config: &Config,
         ground: &Ground,
@@ -113,11 +97,6 @@ impl Roles {
             self.gateway = Some(Gateway::start(config.gateway.clone(), parts).await?);
         }
         Ok(())
-    }
-
-    /// Where the mediator listens.
-    pub(crate) fn mediator_address(&self) -> Option<std::net::SocketAddr> {
-        self.mediator.as_ref().map(Mediator::address)
     }
 
     /// Where each role listens, by its name.

@@ -18,8 +18,8 @@ fn settings_are_told_with_line_and_mend() {
          data_dir, log, events, gateway, keys, manager, mediator, example",
     );
     check_config(
-        "node: a\nmediator:\n  requests_max: many\n",
-        "weir: weir.yaml:3:3: mediator.requests_max: is a text; give a whole number from 0",
+        "node: a\nmediator:\n  in_flight_max: many\n",
+        "weir: weir.yaml:3:3: mediator.in_flight_max: is a text; give a whole number from 0",
     );
     check_config(
         "log:\n  kafka: {bootstrap: \"a:1\", replication: 3}\n",
@@ -40,8 +40,14 @@ fn values_out_of_range_are_told_by_their_setting() {
         assert_eq!((code, said.trim()), (2, expected), "{text}");
     };
     check(
-        "mediator: {requests_max: 0}\n",
-        "weir: weir.yaml:1:12: mediator.requests_max: 0 is out of range; use 1 to 100000",
+        "mediator: {in_flight_max: 0}\n",
+        "weir: weir.yaml:1:12: mediator.in_flight_max: 0 is out of range; use 1 to 100000",
+    );
+    check(
+        "gateway:\n  listeners:\n  - address: 127.0.0.1:0\n    tls: {certificate_file: no.pem, \
+         key_file: no.key}\n",
+        "weir: weir.yaml:4:5: gateway.listeners[0].tls: no.pem: No such file or directory (os \
+         error 2); give PEM files that can be read",
     );
     check(
         "keys: {token_ttl_s: 1}\n",
@@ -68,8 +74,8 @@ fn a_directory_is_checked_with_file_line_and_mend() {
                  - transform: .a |\n";
     let dir = weir.write("conf", &[("r.yaml", route)]);
     let (code, said) = weir.run(&["check", &dir]);
-    let expected = "weir: r.yaml:6:5: spec.steps[0].transform: is not a jq expression: it ends too \
-                    early; mend the expression";
+    let expected = "weir: r.yaml:6:5: spec.steps[0].transform: is no expression of jq: expected \
+                    term at byte 4; see the manual of jq";
     assert_eq!((code, said.trim()), (2, expected));
 
     let lonely = "kind: subscription\nname: s\nspec: {api: a, application: b, tier: c}\n";

@@ -64,6 +64,7 @@ fn tell(world: &World, dir: &str, boot: usize, accepts: &str) -> String {
 async fn work_until_killed(told: &str) -> Result<()> {
     let told: Vec<&str> = told.split('|').collect();
     let [place, prefix, queue, dir, boot, accepts] = told[..] else { bail!("told {told:?}") };
+    let is_kafka = !prefix.is_empty();
     let place = match prefix {
         "" => Place::Dir(PathBuf::from(place)),
         prefix => Place::Kafka { bootstrap: place.to_owned(), prefix: prefix.to_owned() },
@@ -99,7 +100,8 @@ async fn work_until_killed(told: &str) -> Result<()> {
                 let id = format!("{key}-{boot:03}-{number:06}");
                 node.queues.accept(&queue, message(&id, Some(&format!("k{key}")))?).await?;
                 writeln!(std::io::stdout().lock(), "{id}")?;
-                tokio::time::sleep(Duration::from_millis(1)).await;
+                // A kill of Kafka's comes seconds later, so there is as much to lose.
+                tokio::time::sleep(Duration::from_millis(if is_kafka { 10 } else { 1 })).await;
             }
             anyhow::Ok(())
         });

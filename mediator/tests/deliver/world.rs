@@ -246,9 +246,16 @@ impl Node {
         self.eventually("the queue is empty", async || {
             for index in 0..partitions {
                 let partition = Partition::new(topic.as_str(), index);
-                let end = self.log.bounds(&partition).await?.end;
-                if self.log.committed(&topic, &partition).await?.unwrap_or(0) < end {
-                    return Ok(false);
+                // A broker that is busy with what is to be drained may not answer in time.
+                let asked = async {
+                    let end = self.log.bounds(&partition).await?.end;
+                    Ok((self.log.committed(&topic, &partition).await?, end))
+                };
+                match asked.await {
+                    Ok((committed, end)) if committed.unwrap_or(0) >= end => {}
+                    Ok(_) => return Ok(false),
+                    Err(error) if ingest::log::Error::is_retryable(&error) => return Ok(false),
+                    Err(error) => return Err(error.into()),
                 }
             }
             Ok(true)
