@@ -1,4 +1,5 @@
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use clap::Args;
@@ -45,7 +46,7 @@ pub(crate) fn run(settings: &Settings, options: &Options) -> Result<(), Failure>
     let token = token.map_err(Failure::Usage)?;
     let server = options.server.clone();
     let server = server.unwrap_or_else(|| format!("http://{}", config.manager.address));
-    let api = Api { server, token: token.trim().to_owned(), client: reqwest::Client::new() };
+    let api = Api { server, token: token.trim().to_owned(), client: client()? };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -89,6 +90,16 @@ async fn apply(api: &Api, wanted: &Wanted, options: &Options) -> Result<(), Fail
         println!("applied as revision {}", applied["revision"]);
     }
     Ok(())
+}
+
+/// A client that gives the token to nobody but the server that was named.
+fn client() -> Result<reqwest::Client, Failure> {
+    let client = reqwest::Client::builder()
+        .no_proxy()
+        .redirect(reqwest::redirect::Policy::none())
+        .connect_timeout(Duration::from_secs(5))
+        .timeout(Duration::from_secs(60));
+    Ok(client.build().context("make a client")?)
 }
 
 /// The admin API, from outside.

@@ -1,7 +1,8 @@
 //! `weir run`, `weir gateway`, `weir keys`, `weir mediator`: a node, until it is
 //! asked to stop.
 
-use std::time::Instant;
+use std::net::{SocketAddr, TcpListener};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -12,6 +13,9 @@ use crate::cli::{Failure, Settings};
 use crate::config::{self, Config};
 use crate::example::{self, Origin, Places};
 use crate::node::{AdminToken, Ground, Role, Roles, stop_asked};
+
+/// How long a stop waits for what is still running aside.
+const LEFT_OVER_WITHIN: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
@@ -40,7 +44,7 @@ fn ready(settings: &Settings) -> Result<Config, Failure> {
 }
 
 fn serve(config: &Config, wanted: &[Role], with_example: bool) -> Result<(), Failure> {
-    super::start_logging()?;
+    super::start_logging().map_err(Failure::Usage)?;
     // Whoever makes a TLS configuration finds this provider.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -48,11 +52,16 @@ fn serve(config: &Config, wanted: &[Role], with_example: bool) -> Result<(), Fai
         .build()
         .context("start the runtime")?;
     // What cannot start was asked for wrongly: a port, a file, an address.
-    runtime.block_on(async { node(config, wanted, with_example).await }).map_err(Failure::Usage)
+    let ended = runtime.block_on(async { node(config, wanted, with_example).await });
+    // Everything that is to be kept is kept by now; an expression that never ends would
+    // be waited for without end.
+    runtime.shutdown_timeout(LEFT_OVER_WITHIN);
+    ended.map_err(Failure::Usage)
 }
 
 async fn node(config: &Config, wanted: &[Role], with_example: bool) -> Result<()> {
     let began = Instant::now();
+    check_ports(config, wanted, with_example)?;
     let ground = Ground::open(config).await?;
     let token = AdminToken::of(&config.data_dir)?;
     let origin = match with_example {
@@ -75,6 +84,33 @@ async fn node(config: &Config, wanted: &[Role], with_example: bool) -> Result<()
     tracing::info!("stopping");
     roles.stop().await;
     ground.close().await;
+    Ok(())
+}
+
+/// Refuses ports that cannot be had before anything is opened or written: what the
+/// first start makes, such as the example's secret, is shown only once.
+fn check_ports(config: &Config, wanted: &[Role], with_example: bool) -> Result<()> {
+    let mut ports: Vec<(&str, SocketAddr)> = Vec::new();
+    if wanted.contains(&Role::Keys) {
+        ports.extend([("keys", config.keys.address), ("manager", config.manager.address)]);
+    }
+    if wanted.contains(&Role::Mediator) {
+        ports.push(("mediator", config.mediator.address));
+    }
+    if wanted.contains(&Role::Gateway) {
+        ports.extend(config.gateway.listeners.iter().map(|of| ("gateway", of.address)));
+    }
+    if with_example {
+        ports.push(("example", config.example.address));
+    }
+    // All are held until all are known to be free, so that two of ours may not share one.
+    let mut held = Vec::with_capacity(ports.len());
+    for (part, address) in ports {
+        let listener = TcpListener::bind(address).with_context(|| {
+            format!("{part}: cannot listen on {address}; free the port, or set another one")
+        })?;
+        held.push(listener);
+    }
     Ok(())
 }
 

@@ -4,6 +4,12 @@ const PREFIX: &str = "WEIR_";
 /// Variables that are no settings.
 const OTHER: [&str; 2] = ["WEIR_CONFIG", "WEIR_LOG"];
 
+/// The environment's variables; what is no UTF-8 is no setting, whoever it is for.
+pub(super) fn variables() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+}
+
 /// The settings that stand in the environment: `WEIR_GATEWAY__THREADS` is
 /// `gateway.threads`.
 pub(super) fn overrides(variables: impl Iterator<Item = (String, String)>) -> Vec<Override> {

@@ -105,8 +105,7 @@ impl Default for Config {
             log: Log::Embedded {},
             events: Events::default(),
             gateway: gateway::Config::default(),
-            // Known by its address, unless it is told by what.
-            keys: gateway::keys::Config { issuer: String::new(), ..Default::default() },
+            keys: gateway::keys::Config::default(),
             manager: gateway::manager::Config::default(),
             mediator: mediator::Config::default(),
             example: Example::default(),
@@ -135,7 +134,7 @@ pub(crate) fn load(settings: &Settings) -> Result<Config, FileErrors> {
         }
         Err(error) => return Err(files::unreadable(&name, &error)),
     };
-    let overrides = environment::overrides(std::env::vars());
+    let overrides = environment::overrides(environment::variables());
     let mut config: Config = files::settings(&name, &text, &overrides)?;
     config.complete();
     config.validate().map_err(|faults| files::placed(&name, &text, &overrides, faults))?;
@@ -148,6 +147,7 @@ impl Config {
         self.gateway.node.clone_from(&self.node);
         self.gateway.zone.clone_from(&self.zone);
         self.gateway.spool_dir = self.data_dir.join("spool");
+        // Known by its address, unless it is told by what.
         if self.keys.issuer.is_empty() {
             self.keys.issuer = format!("http://{}", self.keys.address);
         }
@@ -184,5 +184,27 @@ impl Config {
             })
             .collect();
         if faults.is_empty() { Ok(()) } else { Err(faults) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_issuer_follows_the_address_unless_it_is_named() {
+        let check = |text: &str, expected: &str| {
+            let mut config: Config = files::settings("weir.yaml", text, &[]).unwrap();
+            config.complete();
+            config.trust_own_keys();
+            let trusted = &config.gateway.auth.issuers[0].issuer;
+            assert_eq!((config.keys.issuer.as_str(), trusted.as_str()), (expected, expected));
+        };
+        check("", "http://127.0.0.1:9443");
+        check("keys: {address: '127.0.0.1:1'}", "http://127.0.0.1:1");
+        check(
+            "keys: {address: '127.0.0.1:1', issuer: 'https://keys.example'}",
+            "https://keys.example",
+        );
     }
 }

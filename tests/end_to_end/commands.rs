@@ -91,7 +91,7 @@ fn a_directory_is_checked_with_file_line_and_mend() {
 
 #[test]
 fn a_port_in_use_is_told_and_nothing_is_half_started() {
-    let weir = Weir::new();
+    let mut weir = Weir::new();
     let taken = std::net::TcpListener::bind(weir.gateway_address()).unwrap();
     let (code, said) = weir.run(&["run"]);
     assert_eq!(code, 2, "{said}");
@@ -101,6 +101,10 @@ fn a_port_in_use_is_told_and_nothing_is_half_started() {
     // What had started is gone: its ports are free.
     std::net::TcpListener::bind(weir.mediator_address()).unwrap();
     drop(taken);
+    // And nothing of the first start is used up: its secret is still to be shown.
+    weir.start(&[]);
+    assert!(weir.secret().starts_with("weirs_"));
+    weir.stop();
 }
 
 #[test]

@@ -118,6 +118,7 @@ async fn run(mode: Mode, origin: SocketAddr) -> Result<()> {
     let (emitter, service) = emit::open(settings, log.clone(), clock.clone())?;
     let draining = tokio::spawn(service.run(std::future::pending()));
     let mut settings = keys::Config { address: ([127, 0, 0, 1], 0).into(), ..Default::default() };
+    settings.issuer = "http://keys.example".to_owned();
     settings.token_ttl_s = 86_400;
     let parts = keys::Parts { view: view.clone(), proposer, emitter, clock: clock.clone() };
     let manager = KeyManager::start(settings.clone(), parts).await?;

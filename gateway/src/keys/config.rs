@@ -19,11 +19,11 @@ pub struct Config {
 }
 
 impl Default for Config {
-    /// On loopback, known by its own address.
+    /// On loopback; whoever composes it gives the issuer.
     fn default() -> Self {
         Self {
             address: ([127, 0, 0, 1], 9443).into(),
-            issuer: "http://127.0.0.1:9443".to_owned(),
+            issuer: String::new(),
             audience: "weir".to_owned(),
             token_ttl_s: 3_600,
         }

@@ -16,7 +16,8 @@
 //!    they were accepted. A key that waits, or is held, holds back only itself.
 //!    Messages without a key have no order.
 //! 3. What completed ahead of the committed offset is written down in the same
-//!    transaction as that offset, so that an orderly restart delivers nothing twice.
+//!    transaction as that offset, so that an orderly restart delivers nothing twice,
+//!    but what was under way for longer than the 2 s that a stop waits.
 //!    A kill repeats the attempts that ended since the last commit, with the same
 //!    `Idempotency-Key`.
 //! 4. An owner fences the one before it, and only then reads how far it came. A

@@ -243,7 +243,11 @@ impl Loading {
 }
 
 fn read_text(path: &Path) -> std::io::Result<String> {
-    match std::fs::metadata(path)?.len() {
+    let metadata = std::fs::metadata(path)?;
+    if !metadata.is_file() {
+        return Err(std::io::Error::other("is not a file"));
+    }
+    match metadata.len() {
         0..=FILE_BYTES_MAX => std::fs::read_to_string(path),
         bytes => Err(std::io::Error::other(format!("{bytes} bytes, of {FILE_BYTES_MAX}"))),
     }

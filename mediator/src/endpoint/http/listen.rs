@@ -158,13 +158,14 @@ async fn listen(
 ) {
     let followed = tokio::spawn(follow(shared.clone(), stop.clone()));
     let places = Arc::new(Semaphore::new(config.connections_max));
-    let mut builder = Builder::new(TokioExecutor::new());
+    // With HTTP/2 too, it would wait for a first byte without a timeout, to see which
+    // of them it is, and silent connections would take all places.
+    let mut builder = Builder::new(TokioExecutor::new()).http1_only();
     builder
         .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
         .max_buf_size(HEAD_BYTES_MAX);
-    builder.http2().timer(TokioTimer::new()).max_header_list_size(HEAD_BYTES_MAX as u32);
     let graceful = GracefulShutdown::new();
     let connections = TaskTracker::new();
     let broken = CancellationToken::new();
