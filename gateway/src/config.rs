@@ -140,29 +140,14 @@ impl Default for Timeouts {
     }
 }
 
-/// What is wrong with a setting, and how to mend it.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{path}: {what}; {mend}")]
-pub struct ConfigFault {
-    /// The setting, as `limits.url_bytes_max`.
-    pub path: String,
-    /// What is wrong.
-    pub what: String,
-    /// What would be right.
-    pub mend: String,
-}
-
 impl Config {
     /// Everything that is wrong with it.
-    pub fn validate(&self) -> Vec<ConfigFault> {
+    pub fn validate(&self) -> Vec<Fault> {
         let mut faults = Vec::new();
         let mut range = |path: &str, value: u64, min: u64, max: u64| {
             if !(min..=max).contains(&value) {
-                faults.push(ConfigFault {
-                    path: path.to_owned(),
-                    what: format!("{value} is out of range"),
-                    mend: format!("use {min} to {max}"),
-                });
+                let what = format!("{value} is out of range");
+                faults.push(Fault::new(path, what, format!("use {min} to {max}")));
             }
         };
         range("listeners", self.listeners.len() as u64, 1, 16);
@@ -179,25 +164,20 @@ impl Config {
         range("timeouts.body_idle_ms", timeouts.body_idle_ms, 10, 600_000);
         range("timeouts.drain_ms", timeouts.drain_ms, 0, 600_000);
         for fault in self.auth.validate().err().unwrap_or_default() {
-            let Fault { path, what, mend, .. } = fault;
-            faults.push(ConfigFault { path: format!("auth.{path}"), what, mend });
+            faults.push(Fault { path: format!("auth.{}", fault.path), ..fault });
         }
         if let Err(error) = Producer::new(format!("{}.255", self.node)) {
-            faults.push(ConfigFault {
-                path: "node".to_owned(),
-                what: error.to_string(),
-                mend: "give letters, digits, dots, hyphens and underscores".to_owned(),
-            });
+            let mend = "give letters, digits, dots, hyphens and underscores";
+            faults.push(Fault::new("node", error.to_string(), mend));
         }
         faults
     }
 
     /// Everything that is wrong with the files that it names, which are read for it.
-    pub fn check_files(&self) -> Vec<ConfigFault> {
+    pub fn check_files(&self) -> Vec<Fault> {
         let mut faults = Vec::new();
-        let mend = "give PEM files that can be read";
         let mut fail = |path: String, what: String| {
-            faults.push(ConfigFault { path, what, mend: mend.to_owned() });
+            faults.push(Fault::new(path, what, "give PEM files that can be read"));
         };
         for (i, listener) in self.listeners.iter().enumerate() {
             if let Some(Err(what)) = listener.tls.as_ref().map(Acceptor::new) {

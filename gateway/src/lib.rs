@@ -11,5 +11,5 @@ mod server;
 pub mod throttle;
 mod upstream;
 
-pub use config::{Config, ConfigFault, Limits, Listener, Telling, Timeouts, Tls};
+pub use config::{Config, Limits, Listener, Telling, Timeouts, Tls};
 pub use server::{Gateway, Parts, StartError};

@@ -21,12 +21,12 @@ use std::time::Duration;
 use ingest::emit;
 use ingest::event::{Clock, Producer};
 use ingest::log::EventLog;
-use ingest::registry::View;
+use ingest::registry::{Fault, View};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::auth::{self, KeyFetcher, KeySets, Verifier};
-use crate::config::{Config, ConfigFault};
+use crate::config::Config;
 use crate::http::{Acceptor, Bound, ThreadParts, run_thread};
 use crate::listen;
 use crate::publish::Publisher;
@@ -51,7 +51,7 @@ pub struct Parts {
 pub enum StartError {
     /// The configuration is wrong.
     #[error("gateway: {}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\ngateway: "))]
-    Config(Vec<ConfigFault>),
+    Config(Vec<Fault>),
     /// A certificate or a key cannot be used.
     #[error(
         "gateway: TLS of {address}: {reason}; give the chain and its key as PEM files that can be read"

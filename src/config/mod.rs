@@ -169,7 +169,6 @@ impl Config {
     /// Everything that is out of range, and every file that cannot be used.
     fn validate(&self) -> Result<(), Vec<Fault>> {
         let gateway = self.gateway.validate().into_iter().chain(self.gateway.check_files());
-        let gateway = gateway.map(|fault| Fault::new(fault.path, fault.what, fault.mend));
         let parts = [
             ("gateway", gateway.collect()),
             ("keys", self.keys.validate().err().unwrap_or_default()),

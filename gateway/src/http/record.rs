@@ -76,11 +76,7 @@ impl Record {
     }
 
     pub(super) fn correlation(&mut self, correlation: &Correlation) {
-        let event = self.event();
-        event.correlation_id = Some(shared(&correlation.id));
-        event.trace_id = Some(hex(&correlation.trace.to_be_bytes()));
-        event.span_id = Some(hex(&correlation.span.to_be_bytes()));
-        event.parent_span_id = correlation.parent.map(|parent| hex(&parent.to_be_bytes()));
+        correlation.note(self.event());
     }
 
     pub(super) fn api(&mut self, api: &PublishedApi) {
@@ -212,16 +208,6 @@ fn text_of(headers: &HeaderMap, name: &HeaderName) -> Option<Text> {
 /// A text of an event, by one allocation.
 fn shared(text: &str) -> Text {
     Arc::<str>::from(text).into()
-}
-
-/// Up to 16 bytes as hexadecimal digits.
-fn hex(bytes: &[u8]) -> Text {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let mut digits = [0; 32];
-    for (pair, byte) in digits.chunks_exact_mut(2).zip(bytes) {
-        pair.copy_from_slice(&[DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
-    }
-    shared(std::str::from_utf8(&digits[..2 * bytes.len()]).expect("digits are ASCII"))
 }
 
 fn cut(text: &str) -> &str {

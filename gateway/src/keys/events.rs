@@ -32,10 +32,7 @@ pub(super) fn event(
     let outcome = refused.map_or(Outcome::Success, Code::outcome);
     let kind = if told.proven.is_some() { Kind::Token } else { Kind::Authentication };
     let mut event = Box::new(emitter.event(kind, outcome));
-    event.correlation_id = Some(correlation.id.to_string().into());
-    event.trace_id = Some(format!("{:032x}", correlation.trace).into());
-    event.span_id = Some(format!("{:016x}", correlation.span).into());
-    event.parent_span_id = correlation.parent.map(|parent| format!("{parent:016x}").into());
+    correlation.note(&mut event);
     event.client_address = Some(peer.to_canonical().to_string().into());
     let status = refused.map_or(200, |code| code.status().as_u16());
     event.http_response_status_code = Some(status.into());

@@ -58,11 +58,7 @@ pub(super) fn of_run(
 fn of(emitter: &Emitter, kind: Kind, ended: &Ended<'_>) -> Event {
     let outcome = ended.fault.map_or(Outcome::Success, |(_, fault)| fault.code.outcome());
     let mut event = emitter.event(kind, outcome);
-    let Correlation { id, trace, parent, span, .. } = ended.correlation;
-    event.correlation_id = Some(id.to_string().into());
-    event.trace_id = Some(format!("{trace:032x}").into());
-    event.span_id = Some(format!("{span:016x}").into());
-    event.parent_span_id = parent.map(|parent| format!("{parent:016x}").into());
+    ended.correlation.note(&mut event);
     event.mediation_route = Some(ended.route.name.to_string().into());
     if let Some((compiled, fault)) = ended.fault {
         event.error_type = Some(fault.code.text().into());

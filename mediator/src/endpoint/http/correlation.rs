@@ -5,8 +5,10 @@
 //! or made here, is the correlation id too.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
+use ingest::event::{Event, Text};
 
 /// The header of the correlation id, in requests and in answers.
 pub const CORRELATION_HEADER: HeaderName = HeaderName::from_static("x-correlation-id");
@@ -57,6 +59,14 @@ impl Correlation {
         Self { parent: Some(self.span), span: random().max(1), ..self.clone() }
     }
 
+    /// Writes where an event stands in the journey; each text is one allocation.
+    pub fn note(&self, event: &mut Event) {
+        event.correlation_id = Some(Arc::<str>::from(&*self.id).into());
+        event.trace_id = Some(hex(&self.trace.to_be_bytes()));
+        event.span_id = Some(hex(&self.span.to_be_bytes()));
+        event.parent_span_id = self.parent.map(|parent| hex(&parent.to_be_bytes()));
+    }
+
     /// The correlation id as a header's value.
     pub fn id_header(&self) -> HeaderValue {
         HeaderValue::from_str(&self.id).expect("visible ASCII is a header's value")
@@ -70,6 +80,17 @@ impl Correlation {
             .expect("a string takes it");
         HeaderValue::from_str(&text).expect("hexadecimal digits are a header's value")
     }
+}
+
+/// Up to 16 bytes as hexadecimal digits.
+fn hex(bytes: &[u8]) -> Text {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut digits = [0; 32];
+    for (pair, byte) in digits.chunks_exact_mut(2).zip(bytes) {
+        pair.copy_from_slice(&[DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
+    }
+    let text = std::str::from_utf8(&digits[..2 * bytes.len()]).expect("digits are ASCII");
+    Arc::<str>::from(text).into()
 }
 
 /// The value of a header that came once.
