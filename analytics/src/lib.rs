@@ -1,0 +1,1 @@
+//! The lake, continuous SQL over the log, detections and alerts.
