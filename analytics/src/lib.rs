@@ -1,1 +1,3 @@
 //! The lake, continuous SQL over the log, detections and alerts.
+
+pub mod intake;

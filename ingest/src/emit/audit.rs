@@ -19,6 +19,8 @@
 
 use std::collections::HashMap;
 
+use serde::{Deserialize, Serialize};
+
 use crate::event::{Event, Kind, Producer};
 
 const OPEN_GAPS_MAX: usize = 16;
@@ -77,12 +79,13 @@ pub struct Report {
 #[derive(Debug)]
 pub struct Audit {
     start: Start,
-    producers: HashMap<Producer, HashMap<(i64, u32), Source>>,
+    producers: HashMap<Producer, HashMap<(i64, u32), Sequences>>,
     report: Report,
 }
 
-#[derive(Debug, Default)]
-struct Source {
+/// The sequences of one source that were seen. It can be kept and gone on from.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sequences {
     last: i64,
     gaps: Vec<Gap>,
     /// Gaps too many to be kept open.
@@ -91,7 +94,7 @@ struct Source {
 }
 
 /// What is missing: from `after`, exclusive, to `before`, inclusive.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Gap {
     after: Option<i64>,
     before: i64,
@@ -127,14 +130,11 @@ impl Audit {
         let place = (event.boot, partition);
         let source = sources.and_then(|sources| sources.get_mut(&place));
         if let Some(source) = source {
-            return source.see(event);
+            return source.see(event.sequence, event.sequence_before);
         }
         self.report.sources += 1;
-        let mut source = Source { last: event.sequence, events: 1, ..Source::default() };
-        let seen = match event.sequence_before {
-            Some(before) if self.start == Start::Beginning => source.open_gap(None, before),
-            _ => Seen::New,
-        };
+        let before = event.sequence_before.filter(|_| self.start == Start::Beginning);
+        let (source, seen) = Sequences::begin(event.sequence, before);
         self.producers.entry(event.producer.clone()).or_default().insert(place, source);
         seen
     }
@@ -142,7 +142,7 @@ impl Audit {
     /// What was counted so far.
     pub fn report(&self) -> Report {
         let sources = self.producers.values().flat_map(HashMap::values);
-        let gaps = sources.map(|source| source.closed_gaps + source.gaps.len() as u64).sum();
+        let gaps = sources.map(Sequences::gaps).sum();
         Report { gaps, ..self.report }
     }
 
@@ -166,14 +166,23 @@ impl Audit {
     }
 }
 
-impl Source {
-    fn see(&mut self, event: &Event) -> Seen {
-        if event.sequence <= self.last {
-            return self.see_earlier(event);
+impl Sequences {
+    /// Begins with the first event that is seen of a source, and the one that it says
+    /// came before it.
+    pub fn begin(sequence: i64, before: Option<i64>) -> (Self, Seen) {
+        let mut source = Self { last: sequence, events: 1, ..Self::default() };
+        let seen = before.map_or(Seen::New, |before| source.open_gap(None, before));
+        (source, seen)
+    }
+
+    /// Takes in the next event, and the one that it says came before it.
+    pub fn see(&mut self, sequence: i64, before: Option<i64>) -> Seen {
+        if sequence <= self.last {
+            return self.see_earlier(sequence, before);
         }
-        let last = std::mem::replace(&mut self.last, event.sequence);
+        let last = std::mem::replace(&mut self.last, sequence);
         self.events += 1;
-        match event.sequence_before {
+        match before {
             Some(before) if before == last => Seen::New,
             // One that claims to be the first, or to follow on something older,
             // contradicts what was seen; the gap is then empty, and counted.
@@ -181,14 +190,19 @@ impl Source {
         }
     }
 
-    fn see_earlier(&mut self, event: &Event) -> Seen {
-        let fits = |gap: &Gap| gap.after == event.sequence_before && event.sequence <= gap.before;
+    /// Places where events are missing.
+    pub fn gaps(&self) -> u64 {
+        self.closed_gaps + self.gaps.len() as u64
+    }
+
+    fn see_earlier(&mut self, sequence: i64, before: Option<i64>) -> Seen {
+        let fits = |gap: &Gap| gap.after == before && sequence <= gap.before;
         let Some(at) = self.gaps.iter().position(fits) else { return Seen::Repeated };
         self.events += 1;
-        if event.sequence == self.gaps[at].before {
+        if sequence == self.gaps[at].before {
             self.gaps.remove(at);
         } else {
-            self.gaps[at].after = Some(event.sequence);
+            self.gaps[at].after = Some(sequence);
         }
         Seen::Filled
     }
