@@ -1,0 +1,47 @@
+use datafusion::arrow::error::ArrowError;
+use datafusion::error::DataFusionError;
+use deltalake::DeltaTableError;
+
+/// Why the lake could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Storage, or the table's own log.
+    #[error("{what} of the lake at {place} failed: {source}")]
+    Table {
+        /// What was tried.
+        what: &'static str,
+        /// The table's address.
+        place: String,
+        /// What happened.
+        source: Box<DeltaTableError>,
+    },
+    /// The table does not hold together.
+    #[error("the lake at {place} is damaged: {detail}")]
+    Damaged {
+        /// The table's address.
+        place: String,
+        /// What does not fit.
+        detail: String,
+    },
+    /// Another process has committed: what was to be written is there, or was begun
+    /// from another place. Nothing was written.
+    #[error("another process writes to the lake at {place}")]
+    Overtaken {
+        /// The table's address.
+        place: String,
+    },
+    /// The directory of the lake cannot be had.
+    #[error("the directory of the lake, {dir}: {source}")]
+    Directory {
+        /// The directory.
+        dir: String,
+        /// What happened.
+        source: std::io::Error,
+    },
+    /// Rows that do not fit together.
+    #[error("rows for the lake: {0}")]
+    Rows(#[from] ArrowError),
+    /// A query could not be planned over it.
+    #[error("the lake as a table: {0}")]
+    Plan(#[from] DataFusionError),
+}

@@ -1,0 +1,34 @@
+//! The lake: every event of the log at rest, once, as a Delta table.
+//!
+//! ```text
+//! DIR/events/event_date=2026-01-31/….parquet   rows by API and time
+//! DIR/events/_delta_log                        commits
+//! DIR/events/_weir/stamps-N.json               what the next row's stamps depend on
+//! ```
+//!
+//! *Exactly once.* A commit holds the rows, and as application transactions of the
+//! same commit the offset of each partition to go on from (`weir.events/3`) and the
+//! number of the file of stamps (`weir.stamps`). Delta refuses a commit whose
+//! application transaction another has written meanwhile; that the commit goes on from
+//! the very offsets of the snapshot that it builds on is checked here. So however many
+//! processes write, each row is there once.
+//!
+//! *Fresh.* What the log has and the table has not yet is kept in memory ([`History`]).
+//! A query takes the table's files and the boundary of the tail from one snapshot.
+//!
+//! Limits: a directory of this machine, or one that all analytics nodes share; its
+//! files are not synced one by one, so a power cut may take the last commits, and the
+//! log, which keeps its events for days, gives them again.
+
+mod error;
+mod history;
+mod rows;
+mod table;
+
+pub use error::Error;
+pub use history::{History, Position};
+pub use rows::table_schema;
+pub use table::Table;
+
+#[cfg(test)]
+mod tests;

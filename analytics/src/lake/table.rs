@@ -1,0 +1,230 @@
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use datafusion::catalog::TableProvider;
+use deltalake::kernel::StructType;
+use deltalake::kernel::Transaction;
+use deltalake::kernel::engine::arrow_conversion::TryIntoKernel as _;
+use deltalake::kernel::transaction::CommitProperties;
+use deltalake::logstore::object_store::{
+    self, ObjectStore as _, ObjectStoreExt as _, PutMode, PutOptions, path::Path as ObjectPath,
+};
+use deltalake::protocol::SaveMode;
+use deltalake::{DeltaTable, DeltaTableError};
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::file::properties::WriterProperties;
+use url::Url;
+
+use super::Error;
+use super::rows::{EVENT_DATE, sorted, table_schema};
+use crate::intake::Stamps;
+
+/// The application transaction that names the file of stamps.
+const STAMPS_ID: &str = "weir.stamps";
+
+/// How many files of stamps are left behind the present one, for a reader that has
+/// just read its number.
+const STAMPS_KEPT: i64 = 8;
+
+/// The table of events at a snapshot, and the stamps to go on from.
+#[derive(Debug, Clone)]
+pub struct Table {
+    table: DeltaTable,
+    place: String,
+    /// Per partition.
+    stamps: Vec<Stamps>,
+    /// The file that they were read from; 0 before the first commit.
+    number: i64,
+}
+
+impl Table {
+    /// Opens the table in a directory, or makes it. Per partition, `firsts` is the
+    /// offset to begin with if the table has none.
+    ///
+    /// # Errors
+    /// [`Error::Directory`], [`Error::Table`]; [`Error::Damaged`] if the stamps are not
+    /// those of the offsets.
+    pub async fn open(dir: &Path, firsts: &[u64]) -> Result<Self, Error> {
+        let dir = dir.join("events");
+        let unusable = |source| Error::Directory { dir: dir.display().to_string(), source };
+        std::fs::create_dir_all(&dir).map_err(unusable)?;
+        let absolute = std::fs::canonicalize(&dir).map_err(unusable)?;
+        let url = Url::from_directory_path(&absolute).expect("it is absolute");
+        let place = absolute.display().to_string();
+        let failed = |what| fail(&place, what);
+        let mut table = DeltaTable::try_from_url(url).await.map_err(failed("the opening"))?;
+        if table.version().is_none() {
+            let schema: StructType = table_schema().as_ref().try_into_kernel()?;
+            let create = table.create().with_table_name("events").with_save_mode(SaveMode::Ignore);
+            let create = create
+                .with_columns(schema.fields().cloned())
+                .with_partition_columns([EVENT_DATE])
+                .with_comment("Every event of the log, once.");
+            table = create.await.map_err(failed("the making"))?;
+        }
+        let stamps = firsts.iter().map(|first| Stamps::new(*first)).collect();
+        let mut table = Self { table, place, stamps, number: 0 };
+        table.refresh().await?;
+        Ok(table)
+    }
+
+    /// Per partition, the stamps that its next row goes on from.
+    pub fn stamps(&self) -> &[Stamps] {
+        &self.stamps
+    }
+
+    /// The version of the snapshot.
+    pub fn version(&self) -> u64 {
+        self.table.version().unwrap_or(0)
+    }
+
+    /// The snapshot's rows, as a table of queries.
+    ///
+    /// # Errors
+    /// [`Error::Plan`].
+    pub async fn provider(&self) -> Result<Arc<dyn TableProvider>, Error> {
+        Ok(self.table.table_provider().await?)
+    }
+
+    /// Takes the newest snapshot. Answers whether the offsets have gone on.
+    ///
+    /// # Errors
+    /// As for [`Self::open`].
+    pub async fn refresh(&mut self) -> Result<bool, Error> {
+        self.table.update_state().await.map_err(self.fail("the reading"))?;
+        let number = self.transaction(STAMPS_ID.to_owned()).await?.unwrap_or(0);
+        if number == self.number {
+            return Ok(false);
+        }
+        let damaged = |detail| Error::Damaged { place: self.place.clone(), detail };
+        let path = stamps_path(number);
+        let store = self.table.object_store();
+        let read = async { store.get(&path).await?.bytes().await };
+        let bytes = read.await.map_err(|error| damaged(format!("{path}: {error}")))?;
+        let stamps: Vec<Stamps> = serde_json::from_slice(&bytes)
+            .map_err(|error| damaged(format!("{path}, column {}", error.column())))?;
+        if stamps.len() != self.stamps.len() {
+            let (found, expected) = (stamps.len(), self.stamps.len());
+            return Err(damaged(format!("{found} partitions are kept, the log has {expected}")));
+        }
+        for (partition, of) in stamps.iter().enumerate() {
+            let next = self.transaction(partition_id(partition)).await?;
+            if next != i64::try_from(of.next()).ok() {
+                let detail = format!("{path} is of offset {} in partition {partition}", of.next());
+                return Err(damaged(format!("{detail}, the commit of {next:?}")));
+            }
+        }
+        (self.stamps, self.number) = (stamps, number);
+        Ok(true)
+    }
+
+    /// Adds rows and goes on to the offsets of `stamps`, in one commit.
+    ///
+    /// # Errors
+    /// [`Error::Overtaken`] if another process has committed since the last refresh:
+    /// the table is then that of its commit. [`Error::Table`] if nothing was committed;
+    /// what was written for it is no part of the table.
+    pub async fn commit(&mut self, rows: &[RecordBatch], stamps: Vec<Stamps>) -> Result<(), Error> {
+        assert_eq!(stamps.len(), self.stamps.len(), "one per partition");
+        if self.refresh().await? {
+            return Err(Error::Overtaken { place: self.place.clone() });
+        }
+        let number = self.keep(&stamps).await?;
+        let offsets = stamps.iter().enumerate().map(|(partition, of)| {
+            let next = i64::try_from(of.next()).unwrap_or(i64::MAX);
+            Transaction::new(partition_id(partition), next)
+        });
+        let mut transactions: Vec<Transaction> = offsets.collect();
+        transactions.push(Transaction::new(STAMPS_ID, number));
+        let properties = CommitProperties::default().with_application_transactions(transactions);
+        let write = self.table.clone().write([sorted(rows)?]);
+        let write = write
+            .with_save_mode(SaveMode::Append)
+            .with_writer_properties(writer_properties())
+            .with_commit_properties(properties);
+        match write.await {
+            Ok(table) => {
+                let before = std::mem::replace(&mut self.number, number);
+                (self.table, self.stamps) = (table, stamps);
+                self.drop_stamps(before).await;
+                Ok(())
+            }
+            // Only the table knows whether it was committed.
+            Err(error) => {
+                if !self.refresh().await? {
+                    return Err(fail(&self.place, "the writing")(error));
+                }
+                if self.number == number {
+                    return Ok(());
+                }
+                Err(Error::Overtaken { place: self.place.clone() })
+            }
+        }
+    }
+
+    /// Writes stamps to a file of their own, before a commit names it.
+    async fn keep(&self, stamps: &[Stamps]) -> Result<i64, Error> {
+        let bytes = serde_json::to_vec(stamps).expect("stamps are JSON");
+        let store = self.table.object_store();
+        let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
+        // A number that another process has taken for a commit that may still come.
+        for number in self.number + 1.. {
+            let payload = bytes.clone().into();
+            match store.put_opts(&stamps_path(number), payload, options.clone()).await {
+                Ok(_) => return Ok(number),
+                Err(object_store::Error::AlreadyExists { .. }) => {}
+                Err(error) => {
+                    return Err(fail(&self.place, "the keeping of stamps")(error.into()));
+                }
+            }
+        }
+        unreachable!("there are more numbers than files")
+    }
+
+    /// Removes files of stamps that no reader can still be at. What stays is a file too
+    /// many, never one too few.
+    async fn drop_stamps(&self, before: i64) {
+        let old = before - STAMPS_KEPT;
+        if old > 0 {
+            let removed = self.table.object_store().delete(&stamps_path(old)).await;
+            if let Err(error) = removed {
+                tracing::debug!(%error, number = old, "a file of stamps stays");
+            }
+        }
+    }
+
+    async fn transaction(&self, id: String) -> Result<Option<i64>, Error> {
+        let snapshot = self.table.snapshot().map_err(self.fail("the reading"))?;
+        let store = self.table.log_store();
+        let found = snapshot.transaction_version(store.as_ref(), id).await;
+        found.map_err(self.fail("the reading"))
+    }
+
+    fn fail(&self, what: &'static str) -> impl FnOnce(DeltaTableError) -> Error {
+        fail(&self.place, what)
+    }
+}
+
+fn fail(place: &str, what: &'static str) -> impl FnOnce(DeltaTableError) -> Error + use<> {
+    let place = place.to_owned();
+    move |source| Error::Table { what, place, source: Box::new(source) }
+}
+
+fn partition_id(partition: usize) -> String {
+    format!("{}/{partition}", ingest::emit::TOPIC)
+}
+
+fn stamps_path(number: i64) -> ObjectPath {
+    ObjectPath::from(format!("_weir/stamps-{number}.json"))
+}
+
+/// Small files that are read often: compressed well, with what lets readers skip.
+fn writer_properties() -> WriterProperties {
+    let mut properties = WriterProperties::builder()
+        .set_compression(Compression::ZSTD(ZstdLevel::try_new(3).expect("3 is a level")));
+    for column in ["correlation_id", "client_address", "trace_id"] {
+        properties = properties.set_column_bloom_filter_enabled(column.into(), true);
+    }
+    properties.build()
+}

@@ -1,0 +1,215 @@
+use std::path::Path;
+
+use arrow::array::AsArray as _;
+use arrow::datatypes::Int64Type;
+use datafusion::prelude::SessionContext;
+use ingest::event::{Event, EventId, Kind, Outcome, Producer, Timestamp};
+use ingest::log::{Headers, LogTime, Record};
+
+use super::*;
+use crate::intake::Decoder;
+
+const PARTITIONS: usize = 2;
+const FIRSTS: [u64; PARTITIONS] = [0; PARTITIONS];
+
+/// What a log of two partitions holds: every third record comes again.
+fn log(events: i64) -> [Vec<Record>; PARTITIONS] {
+    [0, 1].map(|partition: i64| {
+        let mut records: Vec<Record> = Vec::new();
+        for sequence in 1..=events {
+            let producer = Producer::new("p").unwrap();
+            let id = EventId { producer, boot: 1, sequence: 2 * sequence + partition };
+            let time = Timestamp::from_micros(1_769_903_900_000_000 + 7_000_000_000 * sequence);
+            let mut event = Event::new(id, time, Kind::Request, Outcome::Success);
+            event.sequence_before = (sequence > 1).then_some(2 * (sequence - 1) + partition);
+            event.api_name = Some(["shop", "site"][(sequence % 2) as usize].into());
+            for _ in 0..if sequence % 3 == 0 { 2 } else { 1 } {
+                records.push(Record {
+                    offset: records.len() as u64,
+                    time: LogTime(1_800_000_000_000),
+                    key: None,
+                    value: Some(event.to_json().into()),
+                    headers: Headers::default(),
+                });
+            }
+        }
+        records
+    })
+}
+
+/// A reader that follows the log from a position.
+struct Follower {
+    history: History,
+    position: Position,
+}
+
+impl Follower {
+    async fn open(dir: &Path) -> Self {
+        let (history, position) = History::open(dir, &FIRSTS).await.unwrap();
+        Self { history, position }
+    }
+
+    /// Reads at most `records` more of a partition. Answers whether there were any.
+    async fn read(&mut self, log: &[Vec<Record>], partition: usize, records: usize) -> bool {
+        let stamps = &mut self.position.stamps[partition];
+        let from = usize::try_from(stamps.next()).unwrap();
+        let to = (from + records).min(log[partition].len());
+        let number = partition as u32;
+        let batch = &log[partition][from..to];
+        let stamped = stamps.stamp(&Decoder::new(), number, batch, to as u64).unwrap();
+        self.history.push(number, &stamped).await.unwrap();
+        to > from
+    }
+
+    async fn commit(&self) -> Result<usize, Error> {
+        self.history.commit(self.position.clone()).await
+    }
+
+    /// Events, and how many different ones.
+    async fn count(&self) -> (i64, i64) {
+        count(&self.history, "count(*), count(DISTINCT log_partition * 1000000 + sequence)").await
+    }
+}
+
+async fn count(history: &History, what: &str) -> (i64, i64) {
+    let session = SessionContext::new();
+    session.register_table("events", history.snapshot().await.unwrap()).unwrap();
+    let sql = format!("SELECT {what} FROM events");
+    let rows = session.sql(&sql).await.unwrap().collect().await.unwrap();
+    let number = |at| rows[0].column(at).as_primitive::<Int64Type>().value(0);
+    (number(0), number(1))
+}
+
+#[tokio::test]
+async fn each_event_is_in_the_lake_once_over_restarts() {
+    let (dir, log) = (tempfile::tempdir().unwrap(), log(60));
+    let seed = fastrand::u64(..);
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut follower = Follower::open(dir.path()).await;
+    let mut silent = 0;
+    while silent < 4 {
+        let partition = random.usize(..PARTITIONS);
+        let read = follower.read(&log, partition, random.usize(1..30)).await;
+        silent = if read { 0 } else { silent + 1 };
+        match random.u8(0..6) {
+            0 | 1 => {
+                follower.commit().await.unwrap();
+            }
+            // What was not committed is read again.
+            2 => follower = Follower::open(dir.path()).await,
+            _ => {}
+        }
+        let (events, different) = follower.count().await;
+        assert_eq!(events, different, "seed {seed}");
+    }
+    for partition in 0..PARTITIONS {
+        while follower.read(&log, partition, 100).await {}
+    }
+    assert_eq!(follower.count().await, (120, 120), "seed {seed}");
+    follower.commit().await.unwrap();
+    assert_eq!(follower.history.tail_bytes().await, 0);
+    let again = Follower::open(dir.path()).await;
+    assert_eq!(again.count().await, (120, 120), "seed {seed}");
+    assert_eq!(again.position.stamps, follower.position.stamps, "seed {seed}");
+    let dates = count(&again.history, "count(DISTINCT event_date), count(DISTINCT lag_us)").await;
+    assert_eq!(dates, (5, 1));
+}
+
+#[tokio::test]
+async fn a_row_is_seen_before_it_is_committed_and_a_snapshot_stays() {
+    let (dir, log) = (tempfile::tempdir().unwrap(), log(10));
+    let mut follower = Follower::open(dir.path()).await;
+    follower.read(&log, 0, 4).await;
+    assert_eq!(follower.count().await.0, 3);
+    let position = follower.position.clone();
+    let session = SessionContext::new();
+    session.register_table("events", follower.history.snapshot().await.unwrap()).unwrap();
+    follower.read(&log, 0, 100).await;
+    // Rows after the position stay in memory.
+    assert_eq!(follower.history.commit(position).await.unwrap(), 3);
+    assert!(follower.history.tail_bytes().await > 0);
+    assert_eq!(follower.count().await, (10, 10));
+    let before = session.sql("SELECT * FROM events").await.unwrap().count().await.unwrap();
+    assert_eq!(before, 3);
+}
+
+#[tokio::test]
+async fn a_second_writer_is_refused_and_goes_on_from_the_first() {
+    let (dir, log) = (tempfile::tempdir().unwrap(), log(20));
+    let mut one = Follower::open(dir.path()).await;
+    let mut two = Follower::open(dir.path()).await;
+    for partition in 0..PARTITIONS {
+        one.read(&log, partition, 10).await;
+        two.read(&log, partition, 15).await;
+    }
+    one.commit().await.unwrap();
+    let refused = two.commit().await;
+    assert!(matches!(refused, Err(Error::Overtaken { .. })), "{refused:?}");
+    assert_eq!(two.count().await, two.count().await);
+    // What the first had not read is still to be committed, by whoever does.
+    two.commit().await.unwrap();
+    one.read(&log, 0, 100).await;
+    let refused = one.commit().await;
+    assert!(matches!(refused, Err(Error::Overtaken { .. })), "{refused:?}");
+    one.read(&log, 1, 100).await;
+    one.commit().await.unwrap();
+    two.history.refresh().await.unwrap();
+    for follower in [&one, &two] {
+        assert_eq!(follower.count().await, (40, 40));
+    }
+}
+
+/// Both have the same snapshot when they begin to write; the table's log decides.
+#[tokio::test]
+async fn of_two_writers_at_once_one_commits() {
+    let (dir, log) = (tempfile::tempdir().unwrap(), log(20));
+    for _ in 0..5 {
+        let mut one = Follower::open(dir.path()).await;
+        let mut two = Follower::open(dir.path()).await;
+        for follower in [&mut one, &mut two] {
+            follower.read(&log, 0, 3).await;
+            follower.read(&log, 1, 3).await;
+        }
+        let (first, second) = tokio::join!(one.commit(), two.commit());
+        let overtaken = |result: &Result<_, _>| matches!(result, Err(Error::Overtaken { .. }));
+        assert!(first.is_ok() || second.is_ok(), "{first:?} {second:?}");
+        assert!(overtaken(&first) || overtaken(&second), "{first:?} {second:?}");
+        for follower in [&one, &two] {
+            let (events, different) = follower.count().await;
+            assert_eq!(events, different);
+        }
+    }
+}
+
+#[tokio::test]
+async fn stamps_that_are_not_those_of_the_commit_are_told_of() {
+    let (dir, log) = (tempfile::tempdir().unwrap(), log(10));
+    let mut follower = Follower::open(dir.path()).await;
+    follower.read(&log, 0, 3).await;
+    // As a killed process leaves it: written, and never committed.
+    let left = dir.path().join("events/_weir");
+    std::fs::create_dir_all(&left).unwrap();
+    std::fs::write(left.join("stamps-1.json"), "[]").unwrap();
+    follower.commit().await.unwrap();
+    assert!(History::open(dir.path(), &FIRSTS).await.is_ok());
+
+    let kept = left.join("stamps-2.json");
+    let text = std::fs::read_to_string(&kept).unwrap();
+    std::fs::write(&kept, text.replacen("\"next\":3", "\"next\":2", 1)).unwrap();
+    let told = History::open(dir.path(), &FIRSTS).await.map(|_| ()).unwrap_err().to_string();
+    assert!(told.contains("is of offset 2 in partition 0, the commit of Some(3)"), "{told}");
+}
+
+#[tokio::test]
+async fn a_lake_of_another_log_is_told_of() {
+    let (dir, log) = (tempfile::tempdir().unwrap(), log(3));
+    let mut follower = Follower::open(dir.path()).await;
+    follower.read(&log, 0, 3).await;
+    follower.commit().await.unwrap();
+    let told = History::open(dir.path(), &[0; 3]).await.map(|_| ()).unwrap_err().to_string();
+    assert!(told.contains("2 partitions are kept, the log has 3"), "{told}");
+    let file = dir.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    let opened = History::open(&file, &FIRSTS).await;
+    assert!(matches!(opened, Err(Error::Directory { .. })), "{opened:?}");
+}
