@@ -36,6 +36,8 @@ pub(crate) struct Intake {
     pub(crate) bytes: Cell<u64>,
     /// When the last part came.
     pub(crate) last: Cell<Option<Instant>>,
+    /// Whether the next part is the client's to send: the upstream has taken all others.
+    pub(crate) is_awaited: Cell<bool>,
     /// Why it was cut off, if by the client or for its sake.
     pub(crate) fault: Cell<Option<Code>>,
 }
@@ -75,14 +77,22 @@ impl Body for RequestBody {
         let Some(incoming) = &mut this.incoming else { return Poll::Ready(None) };
         let Poll::Ready(frame) = Pin::new(incoming).poll_frame(cx) else {
             let idle = this.idle;
+            this.intake.is_awaited.set(true);
             let timer =
                 this.timer.get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + idle)));
             ready!(timer.as_mut().poll(cx));
             return this.cut_off(Code::RequestTimeout);
         };
         this.timer = None;
+        this.intake.is_awaited.set(false);
         match frame {
             None => {
+                this.incoming = None;
+                Poll::Ready(None)
+            }
+            // Trailers come last. What they say was not checked with the head, and they
+            // may be left out (RFC 9110, section 6.5.1).
+            Some(Ok(frame)) if frame.is_trailers() => {
                 this.incoming = None;
                 Poll::Ready(None)
             }

@@ -2,57 +2,43 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use http::header::{
-    CONNECTION, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE,
-};
+use http::header::{EXPECT, HOST, HeaderMap, HeaderName, HeaderValue};
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-/// What nobody but a trusted proxy may say, under these and further names;
-/// `X-Forwarded-For` is set anew in any case.
-const CLAIMS: [HeaderName; 6] = [
-    FORWARDED_PROTO,
-    FORWARDED_HOST,
+/// What nobody but a trusted proxy may say, besides all of `X-Forwarded-*`: who calls,
+/// and what for. `X-Forwarded-For` is set anew in any case.
+const CLAIMS: [HeaderName; 13] = [
     HeaderName::from_static("forwarded"),
     HeaderName::from_static("x-real-ip"),
-    HeaderName::from_static("x-forwarded-port"),
-    HeaderName::from_static("x-forwarded-prefix"),
-];
-const HOP_BY_HOP: [HeaderName; 8] = [
-    CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    HeaderName::from_static("proxy-authenticate"),
-    HeaderName::from_static("proxy-authorization"),
-    TE,
-    TRANSFER_ENCODING,
-    UPGRADE,
+    HeaderName::from_static("x-client-ip"),
+    HeaderName::from_static("x-cluster-client-ip"),
+    HeaderName::from_static("x-remote-ip"),
+    HeaderName::from_static("x-remote-addr"),
+    HeaderName::from_static("x-originating-ip"),
+    HeaderName::from_static("x-original-host"),
+    HeaderName::from_static("x-original-url"),
+    HeaderName::from_static("x-rewrite-url"),
+    HeaderName::from_static("true-client-ip"),
+    HeaderName::from_static("cf-connecting-ip"),
+    HeaderName::from_static("fastly-client-ip"),
 ];
 
-/// Removes what is for this connection only, also what `Connection` names (RFC 9110,
-/// section 7.6.1).
-pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    if headers.contains_key(CONNECTION) {
-        let named: Vec<HeaderName> = headers
-            .get_all(CONNECTION)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(','))
-            .filter_map(|name| name.trim().parse().ok())
-            .collect();
-        for name in named {
-            headers.remove(name);
-        }
-    }
-    remove_all(headers, &HOP_BY_HOP);
+/// Whether a header says what only a trusted proxy knows. A name with an underscore
+/// may be such a one in disguise: what speaks CGI (RFC 3875, section 4.1.18) reads
+/// `X_Forwarded_For` as `X-Forwarded-For`.
+fn is_claim(name: &HeaderName) -> bool {
+    let text = name.as_str();
+    text.starts_with("x-forwarded-") || text.contains('_') || CLAIMS.contains(name)
 }
 
-/// Most requests have none of them: to look at their few names once is cheaper than to
-/// look each of these up.
-fn remove_all(headers: &mut HeaderMap, names: &[HeaderName]) {
-    if headers.keys().any(|name| names.contains(name)) {
-        for name in names {
+/// Most requests have none of them, so their names are looked at before one is copied.
+fn remove_claims(headers: &mut HeaderMap) {
+    if headers.keys().any(is_claim) {
+        let claims: Vec<HeaderName> =
+            headers.keys().filter(|name| is_claim(name)).cloned().collect();
+        for name in claims {
             headers.remove(name);
         }
     }
@@ -103,7 +89,7 @@ pub(super) fn set_forwarded(
             path.push_str(", ");
         }
     } else {
-        remove_all(headers, &CLAIMS);
+        remove_claims(headers);
     }
     path.push_str(peer);
     if let Ok(path) = HeaderValue::try_from(path) {
@@ -135,25 +121,6 @@ mod tests {
     }
 
     #[test]
-    fn what_is_for_one_connection_goes_no_further() {
-        let mut found = headers(&[
-            ("connection", "close, X-Mine"),
-            ("connection", "x-other"),
-            ("x-mine", "1"),
-            ("x-other", "1"),
-            ("keep-alive", "1"),
-            ("te", "trailers"),
-            ("upgrade", "h2c"),
-            ("transfer-encoding", "chunked"),
-            ("proxy-authorization", "hush"),
-            ("trailer", "x-sum"),
-            ("x-kept", "1"),
-        ]);
-        remove_hop_by_hop(&mut found);
-        assert_eq!(found, headers(&[("trailer", "x-sum"), ("x-kept", "1")]));
-    }
-
-    #[test]
     fn only_trusted_proxies_name_the_client() {
         let check = |peer: &str, named: &[&'static str], expected: &str| {
             let mut found = HeaderMap::new();
@@ -182,6 +149,11 @@ mod tests {
             ("x-forwarded-host", "bank"),
             ("forwarded", "for=1.1.1.1"),
             ("x-real-ip", "1.1.1.1"),
+            ("x-forwarded-ssl", "on"),
+            ("x_forwarded_for", "1.1.1.1"),
+            ("x-my_header", "1"),
+            ("true-client-ip", "1.1.1.1"),
+            ("x-original-url", "/admin"),
         ];
         let host = || Some(HeaderValue::from_static("shop"));
         let mut found = headers(&said);
@@ -195,6 +167,10 @@ mod tests {
         let mut found = headers(&said);
         set_forwarded(&mut found, "2.2.2.2", "http", host(), true);
         assert_eq!(found["x-forwarded-for"], "1.1.1.1, 2.2.2.2");
+        assert_eq!(
+            (&found["x_forwarded_for"], &found["x-forwarded-ssl"]),
+            (&"1.1.1.1".parse().unwrap(), &"on".parse().unwrap())
+        );
         assert_eq!(
             (&found["x-forwarded-proto"], &found["x-forwarded-host"]),
             (&said[1].1.parse().unwrap(), &said[2].1.parse().unwrap())

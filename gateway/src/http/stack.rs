@@ -5,19 +5,22 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use http::header::{
-    ALLOW, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, UPGRADE,
+    ALLOW, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue,
+    TRANSFER_ENCODING, UPGRADE,
 };
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode, Version};
 use hyper::body::{Body as _, Incoming};
-use mediator::endpoint::http::{CORRELATION_HEADER, Code, Correlation, Problem, TRACE_HEADER};
+use mediator::endpoint::http::{
+    CORRELATION_HEADER, Code, Correlation, Problem, TRACE_HEADER, remove_hop_by_hop,
+};
 use tokio::time::Instant;
 
 use super::admission::{Asked, Refusal, headers_of};
 use super::answer::{After, problem_answer};
 use super::body::{AnswerBody, CutOff, RequestBody, Stream};
 use super::connection::Peer;
-use super::forwarded::{client_address, remove_hop_by_hop, set_forwarded};
+use super::forwarded::{client_address, set_forwarded};
 use super::record::Record;
 use super::thread::Thread;
 use super::watch::Watch;
@@ -74,6 +77,9 @@ pub(super) async fn serve(
     let mut answer = match passed {
         Ok(Passed { mut answer, lease, deadline }) => {
             remove_hop_by_hop(answer.headers_mut());
+            // The client's own version, whichever the upstream speaks: hyper answers a
+            // client of HTTP/1.0 by that (RFC 9110, section 2.5).
+            *answer.version_mut() = Version::HTTP_11;
             answer.headers_mut().insert(CORRELATION_HEADER, correlation.id_header());
             record.answering(answer.status());
             let is_over = answer.body().is_end_stream();
@@ -156,6 +162,14 @@ async fn pass(
         Ok((answer, _)) if answer.status() == StatusCode::SWITCHING_PROTOCOLS => {
             Err(Code::UpstreamBroken.into())
         }
+        // Its end is where its chunks say, or where its length says: who answers so may
+        // have been deceived, and its connection is not used again.
+        Ok((answer, _))
+            if answer.headers().contains_key(TRANSFER_ENCODING)
+                && answer.headers().contains_key(CONTENT_LENGTH) =>
+        {
+            Err(Code::UpstreamProtocol.into())
+        }
         Ok((mut answer, lease)) => {
             // A caller that slows down in time is never refused.
             for (name, value) in told.into_iter().flat_map(headers_of) {
@@ -188,7 +202,18 @@ fn check_form(parts: &Parts, url_bytes_max: usize) -> Result<(), Stop> {
         let problem = Problem::new(Code::RequestMalformed, "one Host header is needed");
         return Err(Stop::from(problem).closing());
     }
-    if parts.method == Method::CONNECT || parts.headers.contains_key(UPGRADE) {
+    // A name and a password before the host are for nobody here, and would be passed on
+    // as a part of the host (RFC 9110, section 4.2.4).
+    let authority = parts.uri.authority().is_some_and(|named| named.as_str().contains('@'));
+    if authority || parts.headers.get(HOST).is_some_and(|host| host.as_bytes().contains(&b'@')) {
+        let problem =
+            Problem::new(Code::RequestMalformed, "leave user and password out of the host");
+        return Err(Stop::from(problem).closing());
+    }
+    // Other upgrades are offers, which need not be taken (RFC 9110, section 7.8).
+    let is_websocket =
+        |value: &HeaderValue| value.as_bytes().to_ascii_lowercase().starts_with(b"websocket");
+    if parts.method == Method::CONNECT || parts.headers.get_all(UPGRADE).iter().any(is_websocket) {
         return Err(Stop::from(Code::NotImplemented).closing());
     }
     Ok(())
@@ -250,6 +275,7 @@ fn forward_of(peer: &Peer, correlation: &Correlation, parts: Parts, matched: &Ma
     if let Some(length) = length {
         headers.insert(CONTENT_LENGTH, length);
     }
+    correlation.drop_stray_state(&mut headers);
     set_forwarded(&mut headers, &peer.address, peer.scheme, host, peer.is_trusted);
     headers.insert(TRACE_HEADER, correlation.trace_header());
     headers.insert(CORRELATION_HEADER, correlation.id_header());

@@ -59,6 +59,7 @@ impl Upstreams {
     ) -> Result<(Response<Incoming>, Lease), Code> {
         let is_repeatable =
             group.may_retry && body.is_end_stream() && is_idempotent(&forward.method);
+        let intake = body.intake();
         let mut avoided = None;
         loop {
             let target = self.pick(group, avoided);
@@ -69,6 +70,11 @@ impl Upstreams {
             let attempt = self.attempt(group, target, forward, body, deadline, calls);
             match attempt.await {
                 Ok(answer) => return Ok(answer),
+                // The target could not answer what the client had not sent.
+                Err(Failed::TimedOut) if intake.is_awaited.get() => {
+                    intake.fault.set(Some(Code::RequestTimeout));
+                    return Err(Code::RequestTimeout);
+                }
                 Err(Failed::TimedOut) => return Err(Code::UpstreamTimeout),
                 Err(Failed::Unsent(code, ..)) if is_last => return Err(code),
                 Err(Failed::Unsent(_, unsent)) => (forward, body) = *unsent,
@@ -113,8 +119,12 @@ impl Upstreams {
             let answered = loop {
                 let answered = timeout_at(until, sending.as_mut()).await;
                 // A target owes no answer while the body is still on its way.
-                let owed = intake.last.get().map_or(sent, |last| last + group.response_timeout);
-                let owed = owed.min(deadline);
+                let since = match intake.is_awaited.get() {
+                    // How long a client may pause is for its own limit to say.
+                    true => Instant::now(),
+                    false => intake.last.get().unwrap_or(sent),
+                };
+                let owed = (since + group.response_timeout).min(deadline);
                 if answered.is_ok() || owed <= until {
                     break answered;
                 }

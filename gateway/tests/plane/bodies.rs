@@ -182,3 +182,27 @@ async fn a_body_that_comes_slowly_is_waited_for() {
     assert_eq!(said(&answer), "200", "{answer}");
     world.stop(gateway).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_that_is_too_slow_is_the_clients_fault() {
+    let world = World::empty().await;
+    let upstream = world.upstream(r#", "response_timeout_ms": 100"#);
+    world.put("first", &[&upstream, &shop(r#""timeout_ms": 400,"#, ANY)]).await;
+    let gateway = world.start().await;
+    let stuck = "POST /shop/1/echo HTTP/1.1\r\nhost: a\r\ncontent-length: 9\r\n\r\n123";
+    assert_eq!(said(&ask(gateway.addresses()[0], stuck).await), "408 request_timeout");
+    let events = world.stop(gateway).await;
+    assert_eq!(told(&events[0]), "client_error request_timeout");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_of_two_lengths_is_not_passed_on() {
+    let world = World::new().await;
+    let gateway = world.start().await;
+    let answer = get(gateway.addresses()[0], "/shop/1/ambiguous").await;
+    assert_eq!(said(&answer), "502 upstream_protocol", "{answer}");
+    assert_eq!(said(&get(gateway.addresses()[0], "/shop/1/x").await), "200");
+    assert_eq!(world.origin.connections(), 2, "the deceived connection is not used again");
+    let told: Vec<String> = world.stop(gateway).await.iter().map(|event| told(event)).collect();
+    assert_eq!(told, ["upstream_error upstream_protocol", "success"]);
+}

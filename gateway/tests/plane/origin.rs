@@ -104,6 +104,16 @@ impl Origin {
                         "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\na\r\n0123456789\r\n";
                     return stream.write_all(head.as_bytes()).await;
                 }
+                "ambiguous" => {
+                    let answer = "HTTP/1.1 200 OK\r\ncontent-length: 3\r\ntransfer-encoding: \
+                                  chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n";
+                    stream.write_all(answer.as_bytes()).await?;
+                    continue;
+                }
+                "old" => {
+                    let answer = "HTTP/1.0 200 OK\r\ncontent-length: 5\r\n\r\nhello";
+                    return stream.write_all(answer.as_bytes()).await;
+                }
                 _ => {}
             }
             if action == "big" {

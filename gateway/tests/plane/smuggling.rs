@@ -53,6 +53,8 @@ async fn heads_that_some_read_otherwise_are_refused() {
     check(&get(line, "x-a: 1\r\n"), &[BAD], &[]).await;
     check(&get("GET  /shop/1/x HTTP/1.1", "host: a\r\n"), &[BAD], &[]).await;
     check(&get("GET /shop/1/x HTTP/2.0", "host: a\r\n"), &[BAD], &[]).await;
+    check(&get("GET http://me:hush@b/shop/1/x HTTP/1.1", "host: b\r\n"), &[BAD], &[]).await;
+    check(&get(line, "host: me@b\r\n"), &[BAD], &[]).await;
     check("nonsense\r\n\r\n", &[BAD], &[]).await;
     check("\u{16}\u{3}\u{1}\u{2}\0\u{1}\0\u{1}", &[BAD], &[]).await;
     let absolute = get("GET http://b/shop/1/x HTTP/1.1", "host: a\r\nconnection: close\r\n");

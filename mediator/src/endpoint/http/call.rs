@@ -26,7 +26,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName};
+use http::header::{CONTENT_LENGTH, HOST, HeaderMap};
 use http::{Method, StatusCode};
 use ingest::registry::Name;
 use ingest::registry::kind::Upstream;
@@ -35,7 +35,7 @@ use reqwest::{Client, redirect, retry};
 use tokio::time::{Instant, timeout_at};
 
 use super::targets::{Turns, address};
-use super::{CORRELATION_HEADER, Code, Correlation, TRACE_HEADER};
+use super::{CORRELATION_HEADER, Code, Correlation, TRACE_HEADER, remove_hop_by_hop};
 
 /// The largest body of an answer, unless the request says otherwise: 8 MiB.
 pub const ANSWER_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -244,38 +244,6 @@ fn outgoing_headers(request: &Request) -> HeaderMap {
         headers.insert(CORRELATION_HEADER, correlation.id_header());
     }
     headers
-}
-
-/// Whether a header belongs to one connection only (RFC 9110, section 7.6.1).
-pub fn is_hop_by_hop(name: &HeaderName) -> bool {
-    const NAMES: [&str; 9] = [
-        "connection",
-        "keep-alive",
-        "proxy-authenticate",
-        "proxy-authorization",
-        "proxy-connection",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-    ];
-    NAMES.contains(&name.as_str())
-}
-
-/// Removes them, and those that `Connection` names.
-fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    let named: Vec<HeaderName> = headers
-        .get_all(CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(|name| name.trim().parse().ok())
-        .collect();
-    let names: Vec<HeaderName> =
-        headers.keys().filter(|name| is_hop_by_hop(name)).cloned().collect();
-    for name in names.into_iter().chain(named) {
-        headers.remove(name);
-    }
 }
 
 /// Why an answer's body was not read.

@@ -53,6 +53,14 @@ impl Correlation {
         Self { id, trace, parent, span, sampled }
     }
 
+    /// Removes what vendors say of a trace that did not come with it: `tracestate`
+    /// without a good `traceparent` is of no trace (W3C trace context, section 3.3).
+    pub fn drop_stray_state(&self, headers: &mut HeaderMap) {
+        if self.parent.is_none() {
+            headers.remove(TRACE_STATE_HEADER);
+        }
+    }
+
     /// The place of a call that is made under this span: a span of its own.
     /// `random` gives 64 random bits.
     pub fn child(&self, random: impl FnOnce() -> u64) -> Self {

@@ -269,7 +269,8 @@ impl Shared {
             return Err(Code::Overloaded.into());
         };
         let snapshot = self.view.snapshot();
-        let (head, body) = request.into_parts();
+        let (mut head, body) = request.into_parts();
+        correlation.drop_stray_state(&mut head.headers);
         let (route, parameters) = match self.plan.load().find(&head.method, head.uri.path()) {
             Found::Route(route, parameters) => (route, parameters),
             Found::OtherMethods(methods) => {

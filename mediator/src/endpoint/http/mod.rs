@@ -3,13 +3,15 @@
 
 mod call;
 mod correlation;
+mod hop_by_hop;
 mod listen;
 mod problem;
 mod server;
 mod targets;
 
-pub use call::{ANSWER_BYTES_MAX, Answer, CallError, Caller, Request, Sent, is_hop_by_hop};
+pub use call::{ANSWER_BYTES_MAX, Answer, CallError, Caller, Request, Sent};
 pub use correlation::{CORRELATION_HEADER, Correlation, TRACE_HEADER, TRACE_STATE_HEADER};
+pub use hop_by_hop::{is_hop_by_hop, remove_hop_by_hop};
 pub use listen::{Mediator, Parts, StartError};
 pub use problem::{Code, PROBLEM_CONTENT_TYPE, Problem};
 pub use server::{Peer, Server};

@@ -136,6 +136,9 @@ codes! {
     UpstreamTimeout = "upstream_timeout" 504 UpstreamTimeout "the service did not answer in time";
     /// The service broke off, or did not speak HTTP.
     UpstreamBroken = "upstream_broken" 502 UpstreamError "the service broke off";
+    /// The service's answer can be read in two ways, as one with both a length and
+    /// chunks (RFC 9112, section 6.3).
+    UpstreamProtocol = "upstream_protocol" 502 UpstreamError "the service's answer is not valid HTTP";
     /// The service answered with an error.
     UpstreamError = "upstream_error" 502 UpstreamError "the service answered with an error";
     /// TLS with the service failed.
