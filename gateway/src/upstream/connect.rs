@@ -1,5 +1,8 @@
+use std::io;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper_util::rt::TokioIo;
@@ -8,11 +11,18 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, lookup_host};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use super::Target;
 use crate::http::RequestBody;
+
+/// So many addresses of a name are tried.
+const ADDRESSES_MAX: usize = 8;
+/// How long an address is waited for alone (RFC 8305, section 8).
+const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
 /// Opens connections to upstreams. It trusts what the machine trusts, and what the
 /// configuration adds.
@@ -55,7 +65,9 @@ impl Connector {
     /// A new connection. Its task ends with the connection, which ends when its
     /// sender is dropped.
     pub(super) async fn connect(&self, target: &Target) -> Result<SendRequest<RequestBody>, Code> {
-        let stream = TcpStream::connect((target.host.as_str(), target.port)).await;
+        let found = lookup_host((target.host.as_str(), target.port)).await;
+        let found = found.map_err(|_| Code::UpstreamUnreachable)?;
+        let stream = connect_any(found.take(ADDRESSES_MAX).collect()).await;
         let stream = stream.map_err(|_| Code::UpstreamUnreachable)?;
         stream.set_nodelay(true).map_err(|_| Code::UpstreamUnreachable)?;
         if !target.is_tls {
@@ -71,6 +83,35 @@ impl Connector {
     }
 }
 
+/// The first connection to any of the addresses of a name (RFC 8305, section 5): the
+/// next one is tried when one fails, or did not answer for a while, so that a dead one
+/// costs that while and no more.
+async fn connect_any(addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
+    if let [address] = addresses[..] {
+        return TcpStream::connect(address).await;
+    }
+    let mut addresses = addresses.into_iter().peekable();
+    let mut attempts = JoinSet::new();
+    let mut failed = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    loop {
+        if let Some(address) = addresses.next() {
+            attempts.spawn(TcpStream::connect(address));
+        }
+        let ended = match addresses.peek() {
+            Some(_) => timeout(ATTEMPT_DELAY, attempts.join_next()).await.ok(),
+            None => Some(attempts.join_next().await),
+        };
+        match ended {
+            // It has had its while; it goes on beside the next one.
+            None => {}
+            Some(Some(Ok(Ok(stream)))) => return Ok(stream),
+            Some(Some(Ok(Err(error)))) => failed = error,
+            Some(Some(Err(defect))) => failed = io::Error::other(defect),
+            Some(None) => return Err(failed),
+        }
+    }
+}
+
 async fn handshake<S>(stream: S) -> Result<SendRequest<RequestBody>, Code>
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
@@ -82,4 +123,43 @@ where
         let _ = connection.await;
     });
     Ok(sender)
+}
+
+#[cfg(test)]
+mod tests {
+    use socket2::{Domain, Socket, Type};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// A port whose queue is full: who connects gets no answer at all.
+    async fn silent() -> (Socket, Vec<TcpStream>, SocketAddr) {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        socket.listen(0).unwrap();
+        let address = socket.local_addr().unwrap().as_socket().unwrap();
+        let mut held = Vec::new();
+        while let Ok(stream) = timeout(ATTEMPT_DELAY, TcpStream::connect(address)).await {
+            held.push(stream.unwrap());
+        }
+        (socket, held, address)
+    }
+
+    #[tokio::test]
+    async fn a_dead_address_of_a_name_is_passed_over() {
+        let (_socket, _held, silent) = silent().await;
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let alive = listener.local_addr().unwrap();
+        let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        let connect = |addresses: &[SocketAddr]| {
+            timeout(Duration::from_secs(10), connect_any(addresses.to_vec()))
+        };
+        for addresses in [&[silent, alive][..], &[closed, alive], &[silent, closed, alive]] {
+            let stream = connect(addresses).await.unwrap().unwrap();
+            assert_eq!(stream.peer_addr().unwrap(), alive);
+        }
+        let refused = connect(&[closed, closed]).await.unwrap().unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+        assert_eq!(connect(&[]).await.unwrap().unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
 }

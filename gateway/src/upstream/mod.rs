@@ -21,6 +21,9 @@
 //! A target that could not be connected to is passed over for a second, by the thread
 //! that found out, as long as another one is left.
 //!
+//! Of a name with several addresses, up to 8 are tried, the next one when one fails or
+//! says nothing for 250 ms, within the connect timeout.
+//!
 //! Limits: 64 idle connections per target and thread, each for 30 s; what is more is
 //! closed. `least_requests` and `consistent_hash` take turns like `round_robin` for now.
 
