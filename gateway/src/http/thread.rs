@@ -165,6 +165,10 @@ async fn serve_until_drained(thread: Rc<Thread>, listeners: Vec<(TcpListener, Op
 
 /// Takes connections until the thread is draining, and then those that wait already:
 /// closing a port with others on it resets what waits there.
+///
+/// A place is taken once there is a connection for it, so that a listener to which
+/// nobody comes keeps none from the others. One connection of each listener may wait
+/// for its place here, the rest in the kernel.
 async fn accept(
     thread: Rc<Thread>,
     listener: TcpListener,
@@ -176,31 +180,42 @@ async fn accept(
         drop(spawn_local(connection));
     };
     let mut was_well = true;
+    let mut waiting = None;
     loop {
-        let next = async {
-            let permit = connections.clone().acquire_owned().await.expect("it is never closed");
-            (listener.accept().await, permit)
-        };
-        let (accepted, permit) = tokio::select! {
+        let accepted = tokio::select! {
             biased;
             () = thread.draining.cancelled() => break,
-            next = next => next,
+            accepted = listener.accept() => accepted,
         };
-        match accepted {
-            Ok((stream, address)) => {
-                was_well = true;
-                serve(stream, address, permit);
-            }
+        let (stream, address) = match accepted {
+            Ok(accepted) => accepted,
             Err(error) => {
                 if std::mem::replace(&mut was_well, false) {
                     tracing::warn!(%error, "a connection cannot be accepted");
                 }
                 sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        was_well = true;
+        tokio::select! {
+            biased;
+            permit = connections.clone().acquire_owned() => {
+                serve(stream, address, permit.expect("it is never closed"));
+            }
+            () = thread.draining.cancelled() => {
+                waiting = Some((stream, address));
+                break;
             }
         }
     }
     // For these there is a place, also if all others are taken.
     connections.add_permits(BACKLOG_MAX);
+    if let Some((stream, address)) = waiting
+        && let Ok(permit) = connections.clone().try_acquire_owned()
+    {
+        serve(stream, address, permit);
+    }
     let Ok(listener) = listener.into_std() else { return };
     while let Ok(permit) = connections.clone().try_acquire_owned()
         && let Ok((stream, address)) = listener.accept()

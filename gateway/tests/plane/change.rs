@@ -202,3 +202,19 @@ async fn a_thread_that_has_all_it_can_hold_says_so() {
     let told: Vec<String> = world.stop(gateway).await.iter().map(|event| told(event)).collect();
     assert_eq!(told, ["unavailable overloaded", "success"]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn listeners_to_which_nobody_comes_keep_no_place() {
+    let world = World::new().await;
+    let gateway = world
+        .start_with(|config| {
+            config.threads = 1;
+            config.limits.connections_max = 1;
+            config.listeners = vec![config.listeners[0].clone(); 3];
+        })
+        .await;
+    for address in gateway.addresses() {
+        assert_eq!(said(&get(*address, "/shop/1/x").await), "200");
+    }
+    assert_eq!(world.stop(gateway).await.len(), 3);
+}
