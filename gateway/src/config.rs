@@ -101,6 +101,12 @@ pub struct Timeouts {
     pub idle_ms: u64,
     /// Between two parts of a request's body, 10 to 600,000 ms; then 408.
     pub body_idle_ms: u64,
+    /// How long a client may take no byte of its answer, 10 to 600,000 ms; then its
+    /// connection is closed.
+    pub write_idle_ms: u64,
+    /// How long a client that sends no more, and may be gone, is served until its
+    /// answer begins, 0 to 600,000 ms.
+    pub half_closed_ms: u64,
     /// How long a stop waits for the requests under way, 0 to 600,000 ms.
     pub drain_ms: u64,
 }
@@ -136,7 +142,14 @@ impl Default for Limits {
 
 impl Default for Timeouts {
     fn default() -> Self {
-        Self { header_read_ms: 10_000, idle_ms: 60_000, body_idle_ms: 30_000, drain_ms: 30_000 }
+        Self {
+            header_read_ms: 10_000,
+            idle_ms: 60_000,
+            body_idle_ms: 30_000,
+            write_idle_ms: 30_000,
+            half_closed_ms: 5_000,
+            drain_ms: 30_000,
+        }
     }
 }
 
@@ -162,6 +175,8 @@ impl Config {
         range("timeouts.header_read_ms", timeouts.header_read_ms, 10, 600_000);
         range("timeouts.idle_ms", timeouts.idle_ms, 10, 3_600_000);
         range("timeouts.body_idle_ms", timeouts.body_idle_ms, 10, 600_000);
+        range("timeouts.write_idle_ms", timeouts.write_idle_ms, 10, 600_000);
+        range("timeouts.half_closed_ms", timeouts.half_closed_ms, 0, 600_000);
         range("timeouts.drain_ms", timeouts.drain_ms, 0, 600_000);
         for fault in self.auth.validate().err().unwrap_or_default() {
             faults.push(Fault { path: format!("auth.{}", fault.path), ..fault });
@@ -214,6 +229,14 @@ impl Timeouts {
 
     pub(crate) fn body_idle(&self) -> Duration {
         Duration::from_millis(self.body_idle_ms)
+    }
+
+    pub(crate) fn write_idle(&self) -> Duration {
+        Duration::from_millis(self.write_idle_ms)
+    }
+
+    pub(crate) fn half_closed(&self) -> Duration {
+        Duration::from_millis(self.half_closed_ms)
     }
 
     pub(crate) fn drain(&self) -> Duration {

@@ -11,7 +11,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use ingest::event::Text;
-use mediator::endpoint::http::{Code, Correlation, Problem};
+use mediator::endpoint::http::{Code, Correlation, Problem, WriteTimeout};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -71,15 +71,26 @@ pub(super) async fn serve_connection<S>(thread: Rc<Thread>, peer: Peer, stream: 
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
+    let timeouts = &thread.config.timeouts;
+    let stream = WriteTimeout::new(stream, timeouts.write_idle());
     let (peer, stream) = (Rc::new(peer), Rc::new(RefCell::new(stream)));
     let watch = Watch::new(thread.in_flight.clone());
     let end = {
         let (thread, peer, watch) = (thread.clone(), peer.clone(), watch.clone());
-        let io = TokioIo::new(Watched { stream: stream.clone(), watch: watch.clone() });
+        let watched = Watched::new(stream.clone(), watch.clone(), timeouts.half_closed());
+        let io = TokioIo::new(watched);
         let served = thread.clone();
         let seen = watch.clone();
-        let service =
-            service_fn(move |request| serve(served.clone(), peer.clone(), seen.clone(), request));
+        let service = service_fn(move |request| {
+            let (served, peer, seen) = (served.clone(), peer.clone(), seen.clone());
+            // At once, since hyper may look for the client's end before it polls.
+            let busy = seen.begin();
+            async move {
+                let answer = serve(served, peer, busy, request).await;
+                seen.answering();
+                answer
+            }
+        });
         let mut builder = http1::Builder::new();
         builder.max_header_size(thread.config.limits.header_bytes_max);
         let mut connection = std::pin::pin!(builder.serve_connection(io, service));

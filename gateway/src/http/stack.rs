@@ -23,7 +23,7 @@ use super::connection::Peer;
 use super::forwarded::{client_address, set_forwarded};
 use super::record::Record;
 use super::thread::Thread;
-use super::watch::Watch;
+use super::watch::Busy;
 use crate::publish::{Matched, Missed, Table, Way};
 use crate::throttle::Values;
 use crate::upstream::{Calls, Forward};
@@ -57,10 +57,9 @@ impl Stop {
 pub(super) async fn serve(
     thread: Rc<Thread>,
     peer: Rc<Peer>,
-    watch: Rc<Watch>,
+    busy: Busy,
     request: Request<Incoming>,
 ) -> Result<Response<AnswerBody>, CutOff> {
-    let busy = watch.begin();
     // Where the request stands in its journey: every answer names it, also a refusal.
     let correlation = Correlation::of(request.headers(), || thread.random());
     // Work whose event would not be kept is refused before it is done.

@@ -6,16 +6,21 @@
 //! and the connection then says the same as a problem. Where an earlier answer is not
 //! flushed yet, as with a client that pipelines and does not read, the bare answer
 //! passes; its event is written all the same.
+//!
+//! A client that has sent its request may close its side and wait for the answer (RFC
+//! 9293, section 3.6), which looks the same as one that is gone. hyper would drop the
+//! request at once, so [`Watched`] keeps the end from it: until the answer begins, for
+//! `timeouts.half_closed_ms`; then until it is complete, since writes tell by then.
 
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep, sleep_until};
 
 /// What is known of a connection, shared by those who look at it from two sides.
 pub(crate) struct Watch {
@@ -24,6 +29,10 @@ pub(crate) struct Watch {
     /// When the first byte of a head came that is not complete.
     head_since: Cell<Option<Instant>>,
     idle_since: Cell<Instant>,
+    /// Whether the client sends no more.
+    half_closed: Cell<bool>,
+    /// Whether the answer to the request under way has begun.
+    answering: Cell<bool>,
     /// The status of hyper's own answer.
     automatic: Cell<Option<u16>>,
     in_flight: Rc<Cell<usize>>,
@@ -46,6 +55,8 @@ impl Watch {
             flushed: Cell::new(true),
             head_since: Cell::new(None),
             idle_since: Cell::new(Instant::now()),
+            half_closed: Cell::new(false),
+            answering: Cell::new(false),
             automatic: Cell::new(None),
             in_flight,
         })
@@ -54,9 +65,15 @@ impl Watch {
     pub(super) fn begin(self: &Rc<Self>) -> Busy {
         self.busy.set(true);
         self.flushed.set(false);
+        self.answering.set(false);
         self.head_since.set(None);
         self.in_flight.set(self.in_flight.get() + 1);
         Busy(self.clone())
+    }
+
+    /// The answer to the request under way is handed to hyper.
+    pub(super) fn answering(&self) {
+        self.answering.set(true);
     }
 
     /// Whether bytes of a request came that was not served.
@@ -111,18 +128,53 @@ impl Drop for Busy {
 
 /// A connection's stream, seen by its [`Watch`] and kept when hyper is done with it.
 pub(super) struct Watched<S> {
-    pub(super) stream: Rc<RefCell<S>>,
-    pub(super) watch: Rc<Watch>,
+    stream: Rc<RefCell<S>>,
+    watch: Rc<Watch>,
+    half_closed: Duration,
+    /// Only there while a client that sends no more waits for its answer to begin.
+    timer: Option<Pin<Box<Sleep>>>,
+    /// Who is to be told that the end may be seen.
+    reader: Option<Waker>,
+}
+
+impl<S> Watched<S> {
+    /// `half_closed`: how long a client that sends no more is served until its answer
+    /// begins.
+    pub(super) fn new(stream: Rc<RefCell<S>>, watch: Rc<Watch>, half_closed: Duration) -> Self {
+        Self { stream, watch, half_closed, timer: None, reader: None }
+    }
+
+    /// Tells hyper of the end once it may act on it: it drops a request under way.
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.watch.is_at_rest() {
+            return Poll::Ready(Ok(()));
+        }
+        self.reader = Some(cx.waker().clone());
+        if self.watch.answering.get() {
+            return Poll::Pending;
+        }
+        let limit = self.half_closed;
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + limit)));
+        timer.as_mut().poll(cx).map(Ok)
+    }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     fn poll_read(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.watch.half_closed.get() {
+            return self.poll_end(cx);
+        }
         let before = buffer.filled().len();
         let polled = Pin::new(&mut *self.stream.borrow_mut()).poll_read(cx, buffer);
+        let is_end = matches!(polled, Poll::Ready(Ok(()))) && buffer.filled().len() == before;
+        if is_end && buffer.remaining() > 0 {
+            self.watch.half_closed.set(true);
+            return self.poll_end(cx);
+        }
         let watch = &self.watch;
         if buffer.filled().len() > before && !watch.busy.get() && watch.head_since.get().is_none() {
             watch.head_since.set(Some(Instant::now()));
@@ -158,10 +210,13 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         self.stream.borrow().is_write_vectored()
     }
 
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let polled = Pin::new(&mut *self.stream.borrow_mut()).poll_flush(cx);
         if polled.is_ready() && !self.watch.busy.get() {
             self.watch.flushed.set(true);
+            if let Some(reader) = self.reader.take() {
+                reader.wake();
+            }
         }
         polled
     }

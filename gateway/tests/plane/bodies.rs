@@ -198,11 +198,46 @@ async fn an_upload_that_is_too_slow_is_the_clients_fault() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answer_of_two_lengths_is_not_passed_on() {
     let world = World::new().await;
-    let gateway = world.start().await;
+    let gateway = world.start_with(|config| config.threads = 1).await;
     let answer = get(gateway.addresses()[0], "/shop/1/ambiguous").await;
     assert_eq!(said(&answer), "502 upstream_protocol", "{answer}");
     assert_eq!(said(&get(gateway.addresses()[0], "/shop/1/x").await), "200");
     assert_eq!(world.origin.connections(), 2, "the deceived connection is not used again");
     let told: Vec<String> = world.stop(gateway).await.iter().map(|event| told(event)).collect();
     assert_eq!(told, ["upstream_error upstream_protocol", "success"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_has_said_all_still_gets_its_answer() {
+    let world = World::new().await;
+    let gateway = world.start().await;
+    let ask_and_close = async |request: &str| {
+        let mut stream = TcpStream::connect(gateway.addresses()[0]).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        stream.shutdown().await.unwrap();
+        let mut answer = Vec::new();
+        timeout(PATIENCE, stream.read_to_end(&mut answer)).await.unwrap().unwrap();
+        String::from_utf8(answer).unwrap()
+    };
+    let get = |path: &str| format!("GET /shop/1/{path} HTTP/1.1\r\nhost: a\r\n\r\n");
+    assert_eq!(said(&ask_and_close(&get("slow-300")).await), "200");
+    let answer = ask_and_close(&get("big-5000000")).await;
+    assert!(answer.len() > 5_000_000, "{}", answer.len());
+    let post = "POST /shop/1/echo HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\n\r\nhi";
+    assert!(ask_and_close(post).await.ends_with("\r\n\r\nhi"));
+    let told: Vec<String> = world.stop(gateway).await.iter().map(|event| told(event)).collect();
+    assert_eq!(told, ["success"; 3]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_takes_nothing_is_let_go() {
+    let world = big_world().await;
+    let gateway = world.start_with(|config| config.timeouts.write_idle_ms = 300).await;
+    let mut stream = TcpStream::connect(gateway.addresses()[0]).await.unwrap();
+    let request = format!("GET /shop/1/big-{BIG} HTTP/1.1\r\nhost: a\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    // With its connection its place is free, though the client keeps its own end open.
+    let events = timeout(Duration::from_secs(20), world.stop(gateway)).await.unwrap();
+    assert_eq!(told(&events[0]), "client_closed client_closed");
+    drop(stream);
 }
