@@ -2,6 +2,7 @@
 
 pub mod auth;
 mod config;
+mod guesses;
 mod http;
 pub mod keys;
 mod listen;

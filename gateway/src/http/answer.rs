@@ -1,6 +1,5 @@
 //! What the gateway says itself: problems.
 
-use bytes::Bytes;
 use http::Response;
 use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue};
 use mediator::endpoint::http::{CORRELATION_HEADER, Correlation, PROBLEM_CONTENT_TYPE, Problem};
@@ -35,22 +34,4 @@ pub(super) fn problem_answer(
         found.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     (answer, bytes)
-}
-
-/// A whole answer as bytes, for a connection that hyper has given up.
-pub(super) fn raw_problem(problem: &Problem, correlation: &Correlation) -> Bytes {
-    let body = problem.body(&correlation.id);
-    let status = problem.code.status();
-    let mut raw = format!(
-        "HTTP/1.1 {} {}\r\ncontent-type: {PROBLEM_CONTENT_TYPE}\r\ncache-control: no-store\r\n\
-         content-length: {}\r\n{CORRELATION_HEADER}: {}\r\nconnection: close\r\ndate: {}\r\n\r\n",
-        status.as_str(),
-        status.canonical_reason().unwrap_or_default(),
-        body.len(),
-        correlation.id,
-        httpdate::fmt_http_date(std::time::SystemTime::now()),
-    )
-    .into_bytes();
-    raw.extend_from_slice(&body);
-    raw.into()
 }

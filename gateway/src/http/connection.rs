@@ -15,7 +15,6 @@ use mediator::endpoint::http::{Code, Correlation, Problem, WriteTimeout};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::answer::raw_problem;
 use super::record::Record;
 use super::stack::serve;
 use super::thread::Thread;
@@ -111,7 +110,7 @@ where
     let Some(code) = refused else { return };
     let correlation = Correlation::of(&HeaderMap::new(), || thread.random());
     let problem = Problem::from(code);
-    let raw = raw_problem(&problem, &correlation);
+    let raw = problem.raw(&correlation);
     let mut record = Record::begin(&thread, &peer);
     record.correlation(&correlation);
     if code == Code::ClientClosed {

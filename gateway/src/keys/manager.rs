@@ -8,17 +8,23 @@ use axum::routing::{get, post};
 use ingest::emit::Emitter;
 use ingest::event::Clock;
 use ingest::registry::{Proposer, View};
-use mediator::endpoint::http::Server;
+use mediator::endpoint::http::{Server, Teller};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::guesses::Guesses;
 use super::signing::Signing;
 use super::{Config, Error, first, metadata, token};
+use crate::guesses::Guesses;
 
-const SERVER: Server =
-    Server { name: "key manager", connections_max: 1_024, stop_timeout: Duration::from_secs(10) };
+const SERVER: Server = Server {
+    name: "key manager",
+    connections_max: 1_024,
+    connections_per_address_max: 256,
+    head_timeout: Duration::from_secs(10),
+    write_timeout: Duration::from_secs(30),
+    stop_timeout: Duration::from_secs(10),
+};
 
 /// What the key manager works with.
 pub struct Parts {
@@ -68,7 +74,8 @@ impl KeyManager {
         let (signing, guesses) = (Signing::default(), Guesses::default());
         let shared = Arc::new(Shared { config, parts, signing, guesses });
         let stop = CancellationToken::new();
-        let task = tokio::spawn(SERVER.run(listener, router(shared), stop.clone()));
+        let teller = Teller { emitter: shared.parts.emitter.clone(), service: "weir-keys" };
+        let task = tokio::spawn(SERVER.route(listener, router(shared), teller, stop.clone()));
         tracing::info!(%address, "key manager listens");
         Ok(Self { address, stop, task })
     }

@@ -38,7 +38,6 @@ mod error;
 mod events;
 mod first;
 mod form;
-mod guesses;
 mod manager;
 mod metadata;
 mod secret;

@@ -1,69 +1,32 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
-use axum::Router;
 use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, Path, Query, Request, State};
-use axum::middleware::{self, Next};
-use axum::response::{IntoResponse, Response};
+use axum::extract::{DefaultBodyLimit, Extension, Path, Query, State};
 use axum::routing::{get, post};
-use http::HeaderMap;
-use http::header::{AUTHORIZATION, CONTENT_TYPE};
-use ingest::event::{Event, Kind as EventKind, Outcome as EventOutcome, Text};
+use axum::{Router, middleware};
 use ingest::registry::files;
-use ingest::registry::{EntityKey, Json, Kind, Name, Refusal, Snapshot, Written};
-use mediator::endpoint::http::{CORRELATION_HEADER, Code, Correlation, PROBLEM_CONTENT_TYPE};
+use ingest::registry::{EntityKey, Json, Kind, Name, Refusal};
+use mediator::endpoint::http::{Code, Correlation};
 use serde::Serialize;
 
-use super::Parts;
-use super::failure::{Failure, accepted};
+use super::admit::admit;
+use super::apply::{self, Applied};
+use super::failure::Failure;
+use super::server::Shared;
 use super::wish::Wish;
 
 const BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// How long a caller waits until its accepted change is what is shown.
-const SHOWN_WITHIN: Duration = Duration::from_secs(5);
-
-/// Who is written down as the one who changed something: there is one token.
-const ADMIN: &str = "admin";
-
-pub(super) fn router(parts: Arc<Parts>) -> Router {
+pub(super) fn router(shared: Arc<Shared>) -> Router {
     Router::new()
         .route("/admin/v1/registry", get(registry))
         .route("/admin/v1/registry/{kind}/{name}", get(entity))
         .route("/admin/v1/plan", post(plan))
         .route("/admin/v1/apply", post(apply))
         .fallback(|| async { Failure::from(Code::EntityNotFound) })
-        .layer(middleware::from_fn_with_state(parts.clone(), admit))
+        .layer(middleware::from_fn_with_state(shared.clone(), admit))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-        .with_state(parts)
-}
-
-/// Lets in who has the token, and gives each answer its correlation id.
-async fn admit(State(parts): State<Arc<Parts>>, request: Request, next: Next) -> Response {
-    let correlation = Correlation::of(request.headers(), || fastrand::u64(..));
-    let mut response = match check_token(&parts, request.headers()) {
-        Ok(()) => next.run(request).await,
-        Err(code) => Failure::from(code).into_response(),
-    };
-    if let Some(failure) = response.extensions_mut().remove::<Failure>() {
-        let body = failure.problem.body(&correlation.id);
-        *response.body_mut() = body.into();
-        response
-            .headers_mut()
-            .insert(CONTENT_TYPE, http::HeaderValue::from_static(PROBLEM_CONTENT_TYPE));
-    }
-    response.headers_mut().insert(CORRELATION_HEADER, correlation.id_header());
-    response
-}
-
-fn check_token(parts: &Parts, headers: &HeaderMap) -> Result<(), Code> {
-    let value = headers.get(AUTHORIZATION).ok_or(Code::TokenMissing)?;
-    let token = value.to_str().ok().and_then(|value| value.strip_prefix("Bearer "));
-    match token {
-        Some(token) if parts.token.is_of(token) => Ok(()),
-        _ => Err(Code::TokenMalformed),
-    }
+        .with_state(shared)
 }
 
 /// What the registry holds, by key; `?kind=` narrows it.
@@ -75,10 +38,10 @@ struct Listing {
 }
 
 async fn registry(
-    State(parts): State<Arc<Parts>>,
+    State(shared): State<Arc<Shared>>,
     Query(query): Query<BTreeMap<String, String>>,
 ) -> Result<axum::Json<Listing>, Failure> {
-    let snapshot = parts.view.snapshot();
+    let snapshot = shared.parts.view.snapshot();
     let kind = query.get("kind").map(|kind| Kind::parse(kind).ok_or(Code::EntityNotFound));
     let kind = kind.transpose()?;
     let wanted = snapshot.entities().filter(|entity| kind.is_none_or(|k| entity.key.kind == k));
@@ -97,13 +60,13 @@ struct Shown {
 }
 
 async fn entity(
-    State(parts): State<Arc<Parts>>,
+    State(shared): State<Arc<Shared>>,
     Path((kind, name)): Path<(String, String)>,
 ) -> Result<axum::Json<Shown>, Failure> {
     let kind = Kind::parse(&kind).ok_or(Code::EntityNotFound)?;
     let name = Name::new(&name).map_err(|_| Code::EntityNotFound)?;
     let key = EntityKey::new(kind, name.clone());
-    let snapshot = parts.view.snapshot();
+    let snapshot = shared.parts.view.snapshot();
     let entity = snapshot.entity(&key).ok_or(Code::EntityNotFound)?;
     let mut spec = entity.json.clone();
     for secret in kind.secrets() {
@@ -127,83 +90,21 @@ struct Planned {
 }
 
 async fn plan(
-    State(parts): State<Arc<Parts>>,
+    State(shared): State<Arc<Shared>>,
     body: Bytes,
 ) -> Result<axum::Json<Planned>, Failure> {
     let wish = Wish::read(&body)?;
-    let snapshot = parts.view.snapshot();
+    let snapshot = shared.parts.view.snapshot();
     let plan = wish.plan(&snapshot);
     let refusals = plan.refusals(&snapshot);
     let revision = snapshot.revision();
     Ok(axum::Json(Planned { revision, text: plan.to_string(), plan, refusals }))
 }
 
-/// What became of an apply.
-#[derive(Debug, Serialize)]
-struct Applied {
-    /// The change set's id; none if there was nothing to change.
-    id: Option<Name>,
-    revision: u64,
-    written: Vec<Written>,
-}
-
 async fn apply(
-    State(parts): State<Arc<Parts>>,
+    State(shared): State<Arc<Shared>>,
+    Extension(correlation): Extension<Correlation>,
     body: Bytes,
 ) -> Result<axum::Json<Applied>, Failure> {
-    let wish = Wish::read(&body)?;
-    let snapshot = parts.view.snapshot();
-    if wish.revision.is_some_and(|revision| revision != snapshot.revision()) {
-        return Err(Code::RevisionChanged.into());
-    }
-    let plan = wish.plan(&snapshot);
-    if plan.is_empty() {
-        let revision = snapshot.revision();
-        return Ok(axum::Json(Applied { id: None, revision, written: Vec::new() }));
-    }
-    // A change is made only where its event can be kept.
-    parts.emitter.admit().map_err(|_| Code::EventsUnavailable)?;
-    let id = wish.id.unwrap_or_else(new_id);
-    let message = wish.message.unwrap_or_else(|| "apply".to_owned());
-    let set = plan.change_set(id.clone(), ADMIN.to_owned(), message);
-    let verdict = parts.proposer.propose(&set).await.map_err(|error| Failure::of(&error))?;
-    let (revision, written) = accepted(&verdict)?;
-    emit(&parts, &snapshot, &id, &written);
-    let shown = tokio::time::timeout(SHOWN_WITHIN, parts.view.wait_for(revision)).await;
-    if !matches!(shown, Ok(Ok(_))) {
-        tracing::warn!(revision, "accepted, but not shown on this node yet");
-    }
-    Ok(axum::Json(Applied { id: Some(id), revision, written }))
-}
-
-fn new_id() -> Name {
-    Name::new(&format!("apply-{:032x}", fastrand::u128(..))).expect("hexadecimal digits are a name")
-}
-
-/// One event for each entity that was written. The change is made and stays made
-/// when its event cannot be kept; the log says so.
-fn emit(parts: &Parts, before: &Snapshot, id: &Name, written: &[Written]) {
-    let event = |written: &Written| -> Event {
-        let mut event = parts.emitter.event(EventKind::Admin, EventOutcome::Success);
-        let action = match (before.entity(&written.entity), written.version) {
-            (_, None) => "delete",
-            (None, Some(_)) => "create",
-            (Some(_), Some(_)) => "update",
-        };
-        let text = |text: &str| Some(Text::from(text.to_owned()));
-        event.admin_action = text(action);
-        event.admin_entity_kind = text(written.entity.kind.as_str());
-        event.admin_entity_id = text(written.entity.name.as_str());
-        event.admin_entity_version = written.version.and_then(|version| version.try_into().ok());
-        event.admin_actor = text(ADMIN);
-        event.admin_change_set = text(id.as_str());
-        event.service_name = text("weir-manager");
-        event
-    };
-    let mut events: Vec<Event> = written.iter().map(event).collect();
-    for batch in events.chunks_mut(256) {
-        if let Err(error) = parts.emitter.emit_all(batch) {
-            tracing::error!(%error, %id, "administrative events could not be kept");
-        }
-    }
+    apply::apply(shared, &body, correlation).await.map(axum::Json)
 }

@@ -1,5 +1,5 @@
 use axum::response::{IntoResponse, Response};
-use http::header::WWW_AUTHENTICATE;
+use http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 use ingest::registry::{Error, Outcome, Refusal, Verdict, Written};
 use mediator::endpoint::http::{Code, Problem};
@@ -8,17 +8,19 @@ use mediator::endpoint::http::{Code, Problem};
 #[derive(Debug, Clone)]
 pub(super) struct Failure {
     pub(super) problem: Problem,
+    /// After how many seconds it is worth another try, where that is known.
+    retry_after_s: Option<i64>,
 }
 
 impl From<Code> for Failure {
     fn from(code: Code) -> Self {
-        Self { problem: code.into() }
+        Problem::from(code).into()
     }
 }
 
 impl From<Problem> for Failure {
     fn from(problem: Problem) -> Self {
-        Self { problem }
+        Self { problem, retry_after_s: None }
     }
 }
 
@@ -30,12 +32,20 @@ impl IntoResponse for Failure {
             let challenge = HeaderValue::from_static("Bearer realm=\"weir admin\"");
             response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
         }
+        if let Some(wait_s) = self.retry_after_s {
+            response.headers_mut().insert(RETRY_AFTER, wait_s.into());
+        }
         response.extensions_mut().insert(self);
         response
     }
 }
 
 impl Failure {
+    /// A failure that ends with time.
+    pub(super) fn waiting(code: Code, wait_s: i64) -> Self {
+        Self { problem: code.into(), retry_after_s: Some(wait_s) }
+    }
+
     /// What a caller is told of the registry's error.
     pub(super) fn of(error: &Error) -> Self {
         match error {

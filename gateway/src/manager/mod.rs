@@ -12,10 +12,20 @@
 //! was made on, and is refused if there is a newer one.
 //!
 //! Callers prove themselves by a bearer token, of which only the SHA-256 is kept
-//! here. Limits: a body 4 MiB, a change set 1,000 changes, a verdict is waited for
-//! 10 s and its snapshot 5 s.
+//! here.
+//!
+//! What holds: an apply goes on though its caller has gone, and each has its events:
+//! one for each entity that was written, or one that says why none was. A caller that
+//! is not let in has one too. A kill between the verdict and its events leaves the
+//! change set, with its author and message, on `weir.registry.log` alone.
+//!
+//! Limits: a body 4 MiB, a change set 1,000 changes; a verdict is waited for 10 s by
+//! its caller, some 5 minutes for its events, and its snapshot 5 s. 256 connections, 32
+//! of one address; ten wrong tokens of an address in a minute. A stop waits 10 s.
 
+mod admit;
 mod api;
+mod apply;
 mod config;
 mod failure;
 mod server;
@@ -25,3 +35,6 @@ mod wish;
 
 pub use config::Config;
 pub use server::{Manager, Parts, StartError, TokenHash};
+
+/// Whose events they are.
+const SERVICE: &str = "weir-manager";

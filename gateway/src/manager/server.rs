@@ -6,16 +6,27 @@ use std::time::Duration;
 
 use ingest::emit::Emitter;
 use ingest::registry::{Proposer, View};
-use mediator::endpoint::http::Server;
+use mediator::endpoint::http::{Server, Teller};
 use sha2::{Digest, Sha256};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::{Config, api};
+use crate::guesses::Guesses;
 
-const SERVER: Server =
-    Server { name: "admin API", connections_max: 256, stop_timeout: Duration::from_secs(10) };
+const SERVER: Server = Server {
+    name: "admin API",
+    connections_max: 256,
+    connections_per_address_max: 32,
+    head_timeout: Duration::from_secs(10),
+    write_timeout: Duration::from_secs(30),
+    stop_timeout: STOP_WITHIN,
+};
+/// How long a stop waits for requests, and for applies whose callers have gone.
+const STOP_WITHIN: Duration = Duration::from_secs(10);
 
 /// What the admin API works with.
 #[derive(Debug, Clone)]
@@ -28,6 +39,25 @@ pub struct Parts {
     pub emitter: Emitter,
     /// What callers prove themselves by.
     pub token: TokenHash,
+}
+
+/// What all requests share.
+pub(super) struct Shared {
+    pub(super) parts: Parts,
+    /// Wrong tokens, by address.
+    pub(super) guesses: Guesses,
+    /// Applies under way.
+    pub(super) applies: TaskTracker,
+    /// Set at the stop: no verdict is asked for again.
+    pub(super) stop: CancellationToken,
+    started: Instant,
+}
+
+impl Shared {
+    /// Seconds since the start, which is what guesses are counted by.
+    pub(super) fn now_s(&self) -> i64 {
+        i64::try_from(self.started.elapsed().as_secs()).unwrap_or(i64::MAX)
+    }
 }
 
 /// SHA-256 of the admin token.
@@ -67,6 +97,7 @@ pub struct Manager {
     address: SocketAddr,
     stop: CancellationToken,
     task: JoinHandle<()>,
+    applies: TaskTracker,
 }
 
 impl Manager {
@@ -79,10 +110,14 @@ impl Manager {
         let listener = TcpListener::bind(config.address).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         let stop = CancellationToken::new();
-        let router = api::router(Arc::new(parts));
-        let task = tokio::spawn(SERVER.run(listener, router, stop.clone()));
+        let (applies, started) = (TaskTracker::new(), Instant::now());
+        let teller = Teller { emitter: parts.emitter.clone(), service: super::SERVICE };
+        let (guesses, stopped) = (Guesses::default(), stop.clone());
+        let shared = Shared { parts, guesses, applies: applies.clone(), stop: stopped, started };
+        let router = api::router(Arc::new(shared));
+        let task = tokio::spawn(SERVER.route(listener, router, teller, stop.clone()));
         tracing::info!(%address, "admin API listens");
-        Ok(Self { address, stop, task })
+        Ok(Self { address, stop, task, applies })
     }
 
     /// Where it listens.
@@ -90,9 +125,17 @@ impl Manager {
         self.address
     }
 
-    /// Takes no new requests, and waits for those under way.
+    /// Takes no new requests, and waits for those under way, and for the applies whose
+    /// callers have gone.
     pub async fn shutdown(self) {
         self.stop.cancel();
-        let _ = self.task.await;
+        if self.task.await.is_err() {
+            tracing::error!("the admin API ended by a defect");
+        }
+        self.applies.close();
+        if timeout(STOP_WITHIN, self.applies.wait()).await.is_err() {
+            let count = self.applies.len();
+            tracing::warn!(count, "change sets had no verdict at the stop");
+        }
     }
 }

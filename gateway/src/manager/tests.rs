@@ -16,10 +16,11 @@ const TOKEN: &str = "let-me-in";
 
 struct World {
     log: Arc<dyn EventLog>,
+    topics: Topics,
     manager: Manager,
     parts: Parts,
     client: reqwest::Client,
-    applier: JoinHandle<()>,
+    applier: Option<JoinHandle<()>>,
     events: JoinHandle<()>,
     stop: tokio::sync::watch::Sender<bool>,
     _spool: tempfile::TempDir,
@@ -27,12 +28,24 @@ struct World {
 
 impl World {
     async fn start() -> Self {
+        let mut world = Self::without_applier(Duration::from_secs(10)).await;
+        world.start_applier();
+        world
+    }
+
+    fn start_applier(&mut self) {
+        let applier = run_applier(self.log.clone(), self.topics.clone(), no_deep_check);
+        self.applier = Some(tokio::spawn(applier));
+    }
+
+    /// Nobody judges what is proposed; each verdict is waited for so long.
+    async fn without_applier(verdict_within: Duration) -> Self {
         let log: Arc<dyn EventLog> = Arc::new(EmbeddedLog::in_memory());
         log.create_topic(&TopicSpec::kept(emit::TOPIC, 1)).await.unwrap();
         let topics = Topics::default();
-        let applier = tokio::spawn(run_applier(log.clone(), topics.clone(), no_deep_check));
+        topics.create(&*log).await.unwrap();
         let view = View::open(log.clone(), topics.clone()).await.unwrap();
-        let proposer = Proposer::new(log.clone(), topics, Duration::from_secs(10));
+        let proposer = Proposer::new(log.clone(), topics.clone(), verdict_within);
         let spool = tempfile::tempdir().unwrap();
         let producer = Producer::new("manager").unwrap();
         let config = emit::Config::new(producer, spool.path(), NonZeroU32::MIN);
@@ -51,7 +64,7 @@ impl World {
         let config = Config { address: ([127, 0, 0, 1], 0).into() };
         let manager = Manager::start(&config, parts.clone()).await.unwrap();
         let client = reqwest::Client::new();
-        Self { log, manager, parts, client, applier, events, stop, _spool: spool }
+        Self { log, topics, manager, parts, client, applier: None, events, stop, _spool: spool }
     }
 
     async fn call(&self, method: http::Method, path: &str, body: &Value) -> (u16, Value) {
@@ -71,24 +84,54 @@ impl World {
 
     /// Stops everything, and answers the administrative events in the log.
     async fn stop(self) -> Vec<Box<Event>> {
-        self.manager.shutdown().await;
-        self.stop.send_replace(true);
-        self.events.await.unwrap();
-        self.applier.abort();
-        let events = Partition::new(emit::TOPIC, 0);
-        let mut reader = self.log.reader(vec![(events, 0)]).await.unwrap();
-        let limit = ReadLimit { wait: Duration::from_millis(1), ..ReadLimit::default() };
-        let mut found = Vec::new();
-        while let Some(batch) = reader.next(limit).await.unwrap() {
-            let read = |record: &ingest::log::Record| {
-                let value = record.value.as_deref().unwrap();
-                Box::new(cloudevents::read(record.headers.iter(), value).unwrap())
-            };
-            found.extend(batch.records.iter().map(read));
-        }
+        let mut found = self.stop_for_all().await;
         found.retain(|event| event.kind == EventKind::Admin);
         found
     }
+
+    /// Stops everything, and answers all events in the log.
+    async fn stop_for_all(self) -> Vec<Box<Event>> {
+        self.manager.shutdown().await;
+        self.stop.send_replace(true);
+        self.events.await.unwrap();
+        if let Some(applier) = self.applier {
+            applier.abort();
+        }
+        events(&*self.log).await
+    }
+
+    /// Waits until the log has an administrative event.
+    async fn told(&self) -> Box<Event> {
+        let told = async {
+            loop {
+                let found = events(&*self.log).await;
+                match found.into_iter().find(|event| event.kind == EventKind::Admin) {
+                    Some(event) => return event,
+                    None => tokio::task::yield_now().await,
+                }
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), told).await.unwrap()
+    }
+}
+
+async fn events(log: &dyn EventLog) -> Vec<Box<Event>> {
+    let events = Partition::new(emit::TOPIC, 0);
+    let mut reader = log.reader(vec![(events, 0)]).await.unwrap();
+    let limit = ReadLimit { wait: Duration::from_millis(1), ..ReadLimit::default() };
+    let mut found = Vec::new();
+    while let Some(batch) = reader.next(limit).await.unwrap() {
+        let read = |record: &ingest::log::Record| {
+            let value = record.value.as_deref().unwrap();
+            Box::new(cloudevents::read(record.headers.iter(), value).unwrap())
+        };
+        found.extend(batch.records.iter().map(read));
+    }
+    found
+}
+
+fn code(event: &Event) -> &str {
+    event.error_type.as_deref().unwrap_or("-")
 }
 
 fn tier(name: &str, requests: u64) -> Value {
@@ -131,7 +174,8 @@ async fn what_is_planned_is_applied_shown_and_told() {
     let told: Vec<_> = events
         .iter()
         .map(|event| {
-            let text = |text: &Option<ingest::event::Text>| text.clone().unwrap().to_string();
+            let text =
+                |text: &Option<ingest::event::Text>| text.as_deref().unwrap_or("-").to_owned();
             let (action, id) = (text(&event.admin_action), text(&event.admin_entity_id));
             (action, id, event.admin_entity_version)
         })
@@ -139,6 +183,7 @@ async fn what_is_planned_is_applied_shown_and_told() {
     let expected = [
         ("create", "gold", Some(1)),
         ("create", "silver", Some(1)),
+        ("apply", "-", None),
         ("update", "gold", Some(2)),
         ("delete", "silver", None),
     ];
@@ -166,7 +211,95 @@ async fn what_is_wrong_changes_nothing_and_is_told() {
     assert_eq!((status, &missing["code"]), (404, &json!("entity_not_found")));
     assert_eq!(world.get("/admin/v1/registry/toy/gold").await.0, 404);
     assert_eq!(world.get("/admin/v2").await.0, 404);
-    assert!(world.stop().await.is_empty());
+    let events = world.stop().await;
+    let told: Vec<_> = events.iter().map(|event| (event.outcome.text(), code(event))).collect();
+    assert_eq!(told, [("refused", "change_refused"), ("refused", "body_invalid")]);
+    assert!(!format!("{events:?}").contains("hush"), "{events:?}");
+}
+
+#[tokio::test]
+async fn a_change_whose_caller_has_gone_is_told_all_the_same() {
+    let mut world = World::without_applier(Duration::from_secs(30)).await;
+    let url = format!("http://{}/admin/v1/apply", world.manager.address());
+    let wish = json!({"entities": [tier("gold", 100)]});
+    let request = world.client.post(url).bearer_auth(TOKEN).json(&wish);
+    let caller = tokio::spawn(request.send());
+    while world.log.bounds(&world.topics.proposals).await.unwrap().end == 0 {
+        tokio::task::yield_now().await;
+    }
+    caller.abort();
+    assert!(caller.await.unwrap_err().is_cancelled());
+    world.start_applier();
+    let event = world.told().await;
+    assert_eq!((event.admin_action.as_deref(), code(&event)), (Some("create"), "-"));
+    assert_eq!(world.stop().await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_change_whose_verdict_comes_late_is_told_once_it_is_there() {
+    let mut world = World::without_applier(Duration::from_millis(200)).await;
+    let wish = json!({"entities": [tier("gold", 100)], "id": "late"});
+    let (status, missing) = world.post("/admin/v1/apply", &wish).await;
+    assert_eq!((status, &missing["code"]), (503, &json!("verdict_missing")), "{missing}");
+    world.start_applier();
+    let event = world.told().await;
+    let told = (event.admin_action.as_deref(), event.admin_change_set.as_deref());
+    assert_eq!(told, (Some("create"), Some("late")));
+    assert_eq!(world.stop().await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_change_without_a_verdict_at_the_stop_is_told_as_such() {
+    let world = World::without_applier(Duration::from_millis(200)).await;
+    let wish = json!({"entities": [tier("gold", 100)]});
+    assert_eq!(world.post("/admin/v1/apply", &wish).await.0, 503);
+    let events = world.stop().await;
+    assert_eq!(events.iter().map(|event| code(event)).collect::<Vec<_>>(), ["verdict_missing"]);
+}
+
+#[tokio::test]
+async fn wrong_tokens_are_told_and_close_the_door_for_a_while() {
+    let world = World::start().await;
+    let url = format!("http://{}/admin/v1/registry", world.manager.address());
+    for i in 0..10 {
+        let wrong = world.client.get(&url).bearer_auth("let-me-out").send().await.unwrap();
+        assert_eq!(wrong.status(), 401, "{i}");
+    }
+    let shut = world.client.get(&url).bearer_auth(TOKEN).send().await.unwrap();
+    assert_eq!(shut.status(), 429, "the right token would be told from a wrong one");
+    let wait_s: u64 = shut.headers()["retry-after"].to_str().unwrap().parse().unwrap();
+    assert!((1..=60).contains(&wait_s), "{wait_s}");
+    let mut events = world.stop_for_all().await;
+    events.retain(|event| event.kind == EventKind::Authentication);
+    let told: Vec<_> = events.iter().map(|event| code(event)).collect();
+    assert_eq!((&told[..10], &told[10..]), (&["token_malformed"; 10][..], &["throttled"][..]));
+    let first = &events[0];
+    assert_eq!(first.auth_outcome.as_deref(), Some("denied"));
+    assert_eq!(first.client_address.as_deref(), Some("127.0.0.1"));
+    assert!(!format!("{events:?}").contains("let-me"), "{events:?}");
+}
+
+#[tokio::test]
+async fn what_the_api_cannot_read_is_a_problem() {
+    let world = World::start().await;
+    let check = async |method: http::Method, path: &str, body: String, expected: (u16, &str)| {
+        let url = format!("http://{}{path}", world.manager.address());
+        let request = world.client.request(method, url).bearer_auth(TOKEN).body(body);
+        let response = request.send().await.unwrap();
+        assert_eq!(response.headers()["content-type"], "application/problem+json", "{path}");
+        let correlation = response.headers()["x-correlation-id"].to_str().unwrap().to_owned();
+        let problem: Value = response.json().await.unwrap();
+        let found = (problem["status"].as_u64().unwrap() as u16, problem["code"].as_str().unwrap());
+        assert_eq!(found, expected, "{path}");
+        assert_eq!(problem["correlation_id"], correlation);
+    };
+    let (get, put, post) = (http::Method::GET, http::Method::PUT, http::Method::POST);
+    let none = String::new;
+    check(put, "/admin/v1/apply", none(), (405, "method_not_allowed")).await;
+    check(get, "/admin/v1/registry?kind=a&kind=%ff", none(), (404, "entity_not_found")).await;
+    let large = " ".repeat(5 * 1024 * 1024);
+    check(post, "/admin/v1/apply", large, (413, "body_too_large")).await;
+    world.stop().await;
 }
 
 #[tokio::test]

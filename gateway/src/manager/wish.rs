@@ -1,4 +1,3 @@
-use axum::body::Bytes;
 use ingest::registry::files::{self, Missing, Place, Wanted};
 use ingest::registry::{EntityKey, Json, Kind, Name, Snapshot};
 use mediator::endpoint::http::{Code, Problem};
@@ -42,7 +41,7 @@ enum MissingWish {
 }
 
 impl Wish {
-    pub(super) fn read(body: &Bytes) -> Result<Self, Failure> {
+    pub(super) fn read(body: &[u8]) -> Result<Self, Failure> {
         // Serde's words may quote a value, which may be a secret: its place is told.
         serde_json::from_slice(body).map_err(|error| {
             let (line, column) = (error.line(), error.column());

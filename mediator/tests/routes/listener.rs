@@ -34,6 +34,25 @@ async fn what_no_route_takes_is_a_problem_with_a_correlation_id() {
     check("PUT", "/in/1", "abcde", 413, "body_too_large").await;
     check("PUT", "/in/%ff", "", 400, "request_malformed").await;
     check("PUT", "/in/1?a=%ff", "", 400, "request_malformed").await;
+    let events = world.events(Kind::Request, 5).await;
+    let refused = events.iter().filter(|event| event.kind == Kind::Request);
+    let told: Vec<_> = refused.filter_map(|event| event.error_type.as_deref()).collect();
+    let malformed = "request_malformed";
+    let refused = ["route_not_found", "method_not_allowed", "body_too_large", malformed, malformed];
+    assert_eq!(told, refused, "what no route takes has an event too");
+}
+
+#[tokio::test]
+async fn an_incomplete_body_is_the_callers_fault() {
+    let world = World::new(YAML).await;
+    let mut stream = tokio::net::TcpStream::connect(world.mediator.address()).await.unwrap();
+    let request = "POST /in/1 HTTP/1.1\r\nhost: a\r\ncontent-length: 4\r\n\r\nab";
+    stream.write_all(request.as_bytes()).await.unwrap();
+    stream.shutdown().await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+    assert!(answer.contains("request_malformed"), "{answer}");
 }
 
 /// A body without a length is bounded too.

@@ -5,6 +5,7 @@
 mod bad;
 mod calls;
 mod listener;
+mod server;
 mod service;
 mod swap;
 mod world;

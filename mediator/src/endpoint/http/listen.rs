@@ -7,17 +7,18 @@
 //! ```
 //!
 //! What holds: every answer has `x-correlation-id`; what goes wrong is
-//! `application/problem+json`; no port is opened before the configuration is right;
+//! `application/problem+json`; a request that no route runs for has an event that says
+//! why; no port is opened before the configuration is right;
 //! after [`Mediator::shutdown`] no connection is taken, and what is under way has
 //! `drain_ms` to end.
 //!
 //! Limits: `connections_max` connections, more wait in the kernel's queue;
-//! `in_flight_max` requests, more get 503; a head 64 KiB and 10 s; a body the route's
-//! `body_bytes_max` and `body_timeout_ms`. Bodies are held in memory: at most
+//! `in_flight_max` requests, more get 503; a body the route's `body_bytes_max` and
+//! `body_timeout_ms`; a head 64 KiB and 10 s; an answer of which nothing is taken 30 s. Bodies are held in memory: at most
 //! `in_flight_max` of them.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,31 +29,31 @@ use http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto::Builder;
-use hyper_util::server::graceful::GracefulShutdown;
 use ingest::emit::Emitter;
 use ingest::event::Clock;
 use ingest::registry::{Fault, View};
 use percent_encoding::percent_decode_str;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::{CORRELATION_HEADER, Caller, Code, Correlation, PROBLEM_CONTENT_TYPE, Problem};
+use super::{
+    CORRELATION_HEADER, Caller, Code, Correlation, PROBLEM_CONTENT_TYPE, Peer, Problem, Server,
+    Teller,
+};
 use crate::Config;
 use crate::deliver::Queues;
 use crate::message::{Message, Value, json};
 use crate::route::{Found, Plan, Request, Runner};
 use crate::step::Evaluator;
 
-const HEAD_BYTES_MAX: usize = 64 * 1024;
+/// How long the head of a request may take.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long accepting pauses after it failed, as when descriptors run out.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// How long a caller may take nothing of its answer.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What the mediator works with.
 #[derive(Clone)]
@@ -149,7 +150,7 @@ impl Mediator {
     }
 }
 
-/// Accepts until the stop, then drains.
+/// Serves until the stop, then drains: connections, and the runs that outlive theirs.
 async fn listen(
     listener: TcpListener,
     shared: Arc<Shared>,
@@ -157,64 +158,40 @@ async fn listen(
     stop: CancellationToken,
 ) {
     let followed = tokio::spawn(follow(shared.clone(), stop.clone()));
-    let places = Arc::new(Semaphore::new(config.connections_max));
-    // With HTTP/2 too, it would wait for a first byte without a timeout, to see which
-    // of them it is, and silent connections would take all places.
-    let mut builder = Builder::new(TokioExecutor::new()).http1_only();
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
-        .max_buf_size(HEAD_BYTES_MAX);
-    let graceful = GracefulShutdown::new();
-    let connections = TaskTracker::new();
-    let broken = CancellationToken::new();
-    loop {
-        let place = tokio::select! {
-            () = stop.cancelled() => break,
-            place = places.clone().acquire_owned() => place.expect("nobody closes it"),
-        };
-        let accepted = tokio::select! {
-            () = stop.cancelled() => break,
-            accepted = listener.accept() => accepted,
-        };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
-            Err(error) => {
-                tracing::warn!(%error, "no connection could be accepted");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-                continue;
-            }
-        };
+    let drain = Duration::from_millis(config.drain_ms);
+    let server = Server {
+        name: "mediator",
+        connections_max: config.connections_max,
+        // A gateway is one address, and has them all.
+        connections_per_address_max: config.connections_max,
+        head_timeout: HEAD_TIMEOUT,
+        write_timeout: WRITE_TIMEOUT,
+        stop_timeout: drain,
+    };
+    let serve = |Peer(peer): Peer| {
         let shared = shared.clone();
-        let service = service_fn(move |request| {
+        service_fn(move |request| {
             let shared = shared.clone();
-            async move { Ok::<_, Infallible>(shared.answer(request).await) }
-        });
-        let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
-        let (connection, broken) = (graceful.watch(connection), broken.clone());
-        connections.spawn(async move {
-            let _held = place;
-            // How a connection ends is its client's affair.
-            tokio::select! {
-                _ = connection => {}
-                () = broken.cancelled() => {}
-            }
-        });
-    }
-    drop(listener);
-    connections.close();
-    shared.runs.close();
-    let drain = async {
-        graceful.shutdown().await;
-        connections.wait().await;
+            async move { Ok::<_, Infallible>(shared.answer(request, peer.ip()).await) }
+        })
+    };
+    let drained = async {
+        server.run(listener, serve, shared.teller(), stop.clone()).await;
+        shared.runs.close();
         shared.runs.wait().await;
     };
-    if timeout(Duration::from_millis(config.drain_ms), drain).await.is_err() {
-        let runs = shared.runs.len();
-        tracing::warn!(runs, "the mediator stops with requests under way");
+    let too_late = async {
+        stop.cancelled().await;
+        sleep(drain).await;
+    };
+    tokio::select! {
+        biased;
+        () = drained => {}
+        () = too_late => {
+            let runs = shared.runs.len();
+            tracing::warn!(runs, "the mediator stops with requests under way");
+        }
     }
-    broken.cancel();
     followed.abort();
 }
 
@@ -243,28 +220,36 @@ async fn follow(shared: Arc<Shared>, stop: CancellationToken) {
 type Response = http::Response<Full<Bytes>>;
 
 impl Shared {
-    async fn answer(self: Arc<Self>, request: http::Request<Incoming>) -> Response {
+    fn teller(&self) -> Teller {
+        Teller { emitter: self.runner.emitter.clone(), service: "weir-mediator" }
+    }
+
+    async fn answer(self: Arc<Self>, request: http::Request<Incoming>, peer: IpAddr) -> Response {
         let correlation = Correlation::of(request.headers(), || fastrand::u64(..));
-        let id = correlation.clone();
-        let mut response = match self.take(request, correlation).await {
-            Ok(response) => response,
+        let mut response = match self.clone().take(request, &correlation).await {
+            Ok(Taken { request, place }) => match self.run(request, place).await {
+                Ok(response) => response,
+                Err(problem) => problem_response(&problem, &correlation),
+            },
             Err(Refused { problem, allow }) => {
-                let mut response = problem_response(&problem, &id);
+                self.teller().refused(peer, &correlation, problem.code);
+                let mut response = problem_response(&problem, &correlation);
                 if let Some(allow) = allow {
                     response.headers_mut().insert(ALLOW, allow);
                 }
                 response
             }
         };
-        response.headers_mut().insert(CORRELATION_HEADER, id.id_header());
+        response.headers_mut().insert(CORRELATION_HEADER, correlation.id_header());
         response
     }
 
+    /// Reads a request, and finds its route.
     async fn take(
-        self: &Arc<Self>,
+        self: Arc<Self>,
         request: http::Request<Incoming>,
-        correlation: Correlation,
-    ) -> Result<Response, Refused> {
+        correlation: &Correlation,
+    ) -> Result<Taken, Refused> {
         let Ok(place) = self.in_flight.clone().try_acquire_owned() else {
             return Err(Code::Overloaded.into());
         };
@@ -301,9 +286,18 @@ impl Shared {
             method: head.method,
             path,
             query,
-            correlation,
+            correlation: correlation.clone(),
             message: Message::new(head.headers, body),
         };
+        Ok(Taken { request, place })
+    }
+
+    /// Runs a request to its end, though its caller may go away.
+    async fn run(
+        self: Arc<Self>,
+        request: Request,
+        place: OwnedSemaphorePermit,
+    ) -> Result<Response, Problem> {
         let this = self.clone();
         let run = self.runs.spawn(async move {
             let _held = place;
@@ -345,7 +339,13 @@ impl Shared {
     }
 }
 
-/// Why a request has no answer of a route.
+/// A request that a route takes, and its place among those under way.
+struct Taken {
+    request: Request,
+    place: OwnedSemaphorePermit,
+}
+
+/// Why a request is not run. Its event is yet to be written.
 struct Refused {
     problem: Problem,
     allow: Option<HeaderValue>,

@@ -15,5 +15,5 @@ pub use correlation::{CORRELATION_HEADER, Correlation, TRACE_HEADER, TRACE_STATE
 pub use hop_by_hop::{is_hop_by_hop, remove_hop_by_hop};
 pub use listen::{Mediator, Parts, StartError};
 pub use problem::{Code, PROBLEM_CONTENT_TYPE, Problem};
-pub use server::{Peer, Server};
+pub use server::{Peer, Server, Teller};
 pub use write_timeout::WriteTimeout;

@@ -6,6 +6,8 @@ use bytes::Bytes;
 use http::StatusCode;
 use ingest::event::Outcome;
 
+use super::{CORRELATION_HEADER, Correlation};
+
 /// The media type of problem details (RFC 9457, section 6.1).
 pub const PROBLEM_CONTENT_TYPE: &str = "application/problem+json";
 
@@ -216,6 +218,25 @@ impl Problem {
         body.insert("code".into(), code.into());
         body.insert("correlation_id".into(), correlation_id.into());
         serde_json::Value::Object(body).to_string().into()
+    }
+
+    /// The whole answer as bytes, for a connection on which no server answers; it is to
+    /// be closed after that.
+    pub fn raw(&self, correlation: &Correlation) -> Bytes {
+        let (body, status) = (self.body(&correlation.id), self.code.status());
+        let mut raw = format!(
+            "HTTP/1.1 {} {}\r\ncontent-type: {PROBLEM_CONTENT_TYPE}\r\ncache-control: \
+             no-store\r\ncontent-length: {}\r\n{CORRELATION_HEADER}: {}\r\nconnection: \
+             close\r\ndate: {}\r\n\r\n",
+            status.as_str(),
+            status.canonical_reason().unwrap_or_default(),
+            body.len(),
+            correlation.id,
+            httpdate::fmt_http_date(std::time::SystemTime::now()),
+        )
+        .into_bytes();
+        raw.extend_from_slice(&body);
+        raw.into()
     }
 }
 

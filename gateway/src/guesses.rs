@@ -5,16 +5,17 @@ use parking_lot::Mutex;
 const WINDOW_S: i64 = 60;
 /// So many wrong secrets are answered within a window.
 const GUESSES_MAX: u32 = 10;
-/// So many clients are watched.
+/// So many of those who guess are watched.
 const CLIENTS_MAX: usize = 10_000;
 
-/// Counts wrong secrets, by client. Whether a client is known makes no difference,
-/// so that nobody can tell by it.
+/// Counts wrong secrets, by client: at the key manager its id, at the admin API its
+/// address. Whether a client is known makes no difference, so that nobody can tell by
+/// it.
 ///
 /// Requests of one client that are looked at in the same moment may be one more
 /// than the limit each; there are as many such moments as threads.
 #[derive(Default)]
-pub(super) struct Guesses(Mutex<HashMap<Box<str>, Count>>);
+pub(crate) struct Guesses(Mutex<HashMap<Box<str>, Count>>);
 
 #[derive(Debug, Clone, Copy)]
 struct Count {
@@ -31,14 +32,14 @@ impl Count {
 
 impl Guesses {
     /// For how many seconds a client is to wait; `None` if it may try.
-    pub(super) fn wait_s(&self, client: &str, now_s: i64) -> Option<i64> {
+    pub(crate) fn wait_s(&self, client: &str, now_s: i64) -> Option<i64> {
         let count = *self.0.lock().get(client)?;
         let waits = !count.is_over(now_s) && count.guesses >= GUESSES_MAX;
         waits.then(|| count.since_s + WINDOW_S - now_s)
     }
 
     /// Counts a wrong secret.
-    pub(super) fn count(&self, client: &str, now_s: i64) {
+    pub(crate) fn count(&self, client: &str, now_s: i64) {
         let mut clients = self.0.lock();
         if clients.len() >= CLIENTS_MAX && !clients.contains_key(client) {
             clients.retain(|_, count| !count.is_over(now_s));
