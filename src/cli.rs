@@ -36,6 +36,10 @@ enum Command {
     Keys,
     /// Run routes and the delivery of queues
     Mediator,
+    /// Run the lake, and SQL over it
+    Analytics,
+    /// Ask the lake, in SQL
+    Query(command::query::Options),
     /// Check a directory of configuration, and the settings
     Check(command::check::Options),
     /// Bring the running configuration to what a directory says
@@ -67,6 +71,8 @@ pub(crate) fn run() -> ExitCode {
         Command::Gateway => command::run::role(&cli.settings, Role::Gateway),
         Command::Keys => command::run::role(&cli.settings, Role::Keys),
         Command::Mediator => command::run::role(&cli.settings, Role::Mediator),
+        Command::Analytics => command::run::role(&cli.settings, Role::Analytics),
+        Command::Query(options) => command::query::run(&cli.settings, &options),
         Command::Check(options) => command::check::run(&cli.settings, &options),
         Command::Apply(options) => command::apply::run(&cli.settings, &options),
         Command::Secret(options) => command::secret::run(&options),

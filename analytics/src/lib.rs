@@ -1,4 +1,7 @@
 //! The lake, continuous SQL over the log, detections and alerts.
 
+pub mod follow;
 pub mod intake;
 pub mod lake;
+pub mod serve;
+pub mod sql;

@@ -1,5 +1,4 @@
 use std::path::PathBuf;
-use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use clap::Args;
@@ -40,13 +39,10 @@ pub(crate) fn run(settings: &Settings, options: &Options) -> Result<(), Failure>
         .map_err(|errors| Failure::Usage(anyhow::Error::new(errors)))?;
     let token_file =
         options.token_file.clone().unwrap_or_else(|| config.data_dir.join(config::TOKEN_FILE));
-    let token = std::fs::read_to_string(&token_file).with_context(|| {
-        format!("read the admin token {}; name it by --token-file", token_file.display())
-    });
-    let token = token.map_err(Failure::Usage)?;
+    let token = super::read_token(&token_file)?;
     let server = options.server.clone();
     let server = server.unwrap_or_else(|| format!("http://{}", config.manager.address));
-    let api = Api { server, token: token.trim().to_owned(), client: client()? };
+    let api = Api { server, token, client: super::client()? };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -90,16 +86,6 @@ async fn apply(api: &Api, wanted: &Wanted, options: &Options) -> Result<(), Fail
         println!("applied as revision {}", applied["revision"]);
     }
     Ok(())
-}
-
-/// A client that gives the token to nobody but the server that was named.
-fn client() -> Result<reqwest::Client, Failure> {
-    let client = reqwest::Client::builder()
-        .no_proxy()
-        .redirect(reqwest::redirect::Policy::none())
-        .connect_timeout(Duration::from_secs(5))
-        .timeout(Duration::from_secs(60));
-    Ok(client.build().context("make a client")?)
 }
 
 /// The admin API, from outside.

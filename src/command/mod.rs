@@ -2,16 +2,40 @@
 
 pub(crate) mod apply;
 pub(crate) mod check;
+pub(crate) mod query;
 pub(crate) mod run;
 pub(crate) mod secret;
 
-use anyhow::{Result, anyhow};
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, anyhow};
 use tracing_subscriber::EnvFilter;
+
+use crate::cli::Failure;
+
+/// What opens the APIs of a node.
+fn read_token(file: &Path) -> Result<String, Failure> {
+    let read = std::fs::read_to_string(file).with_context(|| {
+        format!("read the admin token {}; name it by --token-file", file.display())
+    });
+    Ok(read.map_err(Failure::Usage)?.trim().to_owned())
+}
+
+/// A client that gives the token to nobody but the server that was named.
+fn client() -> Result<reqwest::Client, Failure> {
+    let client = reqwest::Client::builder()
+        .no_proxy()
+        .redirect(reqwest::redirect::Policy::none())
+        .connect_timeout(Duration::from_secs(5))
+        .timeout(Duration::from_secs(60));
+    Ok(client.build().context("make a client")?)
+}
 
 /// Logs to standard error: a line for each outcome, `info` and above of Weir's own
 /// crates unless `WEIR_LOG` says otherwise.
 fn start_logging() -> Result<()> {
-    const USUAL: &str = "warn,weir=info,gateway=info,mediator=info,ingest=info";
+    const USUAL: &str = "warn,weir=info,gateway=info,mediator=info,ingest=info,analytics=info";
     let filter = match std::env::var("WEIR_LOG") {
         Ok(text) => EnvFilter::try_new(&text).map_err(|error| {
             anyhow!("environment WEIR_LOG: {error}; give it as info or gateway=debug")

@@ -1,4 +1,4 @@
-//! `weir run`, `weir gateway`, `weir keys`, `weir mediator`: a node, until it is
+//! `weir run`, `weir gateway`, `weir keys`, `weir mediator`, `weir analytics`: a node, until it is
 //! asked to stop.
 
 use std::net::{SocketAddr, TcpListener};
@@ -28,7 +28,7 @@ pub(crate) struct Options {
 pub(crate) fn run(settings: &Settings, options: &Options) -> Result<(), Failure> {
     let mut config = ready(settings)?;
     config.trust_own_keys();
-    let wanted = [Role::Keys, Role::Mediator, Role::Gateway];
+    let wanted = [Role::Analytics, Role::Keys, Role::Mediator, Role::Gateway];
     let with_example = config.example.enabled && !options.no_example;
     serve(&config, &wanted, with_example)
 }
@@ -99,6 +99,9 @@ fn check_ports(config: &Config, wanted: &[Role], with_example: bool) -> Result<(
     }
     if wanted.contains(&Role::Gateway) {
         ports.extend(config.gateway.listeners.iter().map(|of| ("gateway", of.address)));
+    }
+    if wanted.contains(&Role::Analytics) {
+        ports.push(("analytics", config.analytics.address));
     }
     if with_example {
         ports.push(("example", config.example.address));
@@ -193,6 +196,8 @@ Try, in another terminal:
   curl -i -H \"Authorization: Bearer $TOKEN\" -H 'Content-Type: application/json' \\
     -d '{{\"customer\": \"ada\", \"article\": \"nut\", \"pieces\": 2}}' {gateway}/shop/orders
   curl http://{origin}/warehouse/orders
+  weir query 'SELECT event_time, kind, outcome, http_route, latency_total_us FROM events
+    ORDER BY event_time DESC LIMIT 20'
 ",
         dir = dir.display(),
         application = example::APPLICATION,

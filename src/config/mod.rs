@@ -44,6 +44,8 @@ pub(crate) struct Config {
     pub(crate) manager: gateway::manager::Config,
     /// The mediator.
     pub(crate) mediator: mediator::Config,
+    /// The lake, and SQL over it.
+    pub(crate) analytics: analytics::serve::Config,
     /// The bundled example.
     pub(crate) example: Example,
 }
@@ -108,6 +110,7 @@ impl Default for Config {
             keys: gateway::keys::Config::default(),
             manager: gateway::manager::Config::default(),
             mediator: mediator::Config::default(),
+            analytics: analytics::serve::Config::default(),
             example: Example::default(),
         }
     }
@@ -173,6 +176,7 @@ impl Config {
             ("gateway", gateway.collect()),
             ("keys", self.keys.validate().err().unwrap_or_default()),
             ("mediator", self.mediator.validate().err().unwrap_or_default()),
+            ("analytics", self.analytics.validate().err().unwrap_or_default()),
         ];
         let faults: Vec<Fault> = parts
             .into_iter()

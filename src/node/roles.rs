@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use analytics::serve::{self, Analytics};
 use anyhow::Result;
 use gateway::Gateway;
 use gateway::keys::KeyManager;
@@ -23,6 +24,8 @@ pub(crate) enum Role {
     Mediator,
     /// What clients call.
     Gateway,
+    /// The lake, and SQL over it.
+    Analytics,
 }
 
 /// The roles of a node that run.
@@ -34,6 +37,7 @@ pub(crate) struct Roles {
     mediator: Option<Mediator>,
     delivery: Option<Delivery>,
     gateway: Option<Gateway>,
+    analytics: Option<Analytics>,
 }
 
 impl Roles {
@@ -47,6 +51,15 @@ impl Roles {
         wanted: &[Role],
     ) -> Result<()> {
         let clock = Arc::new(SystemClock);
+        if wanted.contains(&Role::Analytics) {
+            let lake_dir = config.analytics.lake_dir.clone();
+            let parts = serve::Parts {
+                log: ground.log.clone(),
+                lake_dir: lake_dir.unwrap_or_else(|| config.data_dir.join("lake")),
+                token: token.text.clone(),
+            };
+            self.analytics = Some(Analytics::start(&config.analytics, parts).await?);
+        }
         if wanted.contains(&Role::Keys) {
             let applier =
                 run_applier(ground.log.clone(), ground.topics.clone(), mediator::deep_check);
@@ -112,6 +125,7 @@ impl Roles {
         add("mediator", self.mediator.as_ref().map(Mediator::address));
         add("key manager", self.keys.as_ref().map(KeyManager::address));
         add("admin API", self.manager.as_ref().map(Manager::address));
+        add("analytics", self.analytics.as_ref().map(Analytics::address));
         addresses
     }
 
@@ -134,6 +148,9 @@ impl Roles {
         }
         if let Some(applier) = self.applier {
             applier.abort();
+        }
+        if let Some(analytics) = self.analytics {
+            analytics.shutdown().await;
         }
     }
 }

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by it")]
 
+mod analytics;
 mod commands;
 mod example;
 mod kill;

@@ -27,15 +27,16 @@ struct Ports {
     manager: u16,
     mediator: u16,
     origin: u16,
+    analytics: u16,
 }
 
 impl Weir {
     pub(crate) fn new() -> Self {
-        let ports = rig::free_ports(5).unwrap();
-        let [gateway, keys, manager, mediator, origin] = ports.try_into().unwrap();
+        let ports = rig::free_ports(6).unwrap();
+        let [gateway, keys, manager, mediator, origin, analytics] = ports.try_into().unwrap();
         Self {
             dir: tempfile::tempdir().unwrap(),
-            ports: Ports { gateway, keys, manager, mediator, origin },
+            ports: Ports { gateway, keys, manager, mediator, origin, analytics },
             running: None,
             starts: 0,
             client: reqwest::Client::new(),
@@ -82,7 +83,7 @@ impl Weir {
 
     fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
-        let Ports { gateway, keys, manager, mediator, origin } = self.ports;
+        let Ports { gateway, keys, manager, mediator, origin, analytics } = self.ports;
         let at = |port: u16| format!("127.0.0.1:{port}");
         command
             .current_dir(self.dir.path())
@@ -92,7 +93,8 @@ impl Weir {
             .env("WEIR_KEYS__ADDRESS", at(keys))
             .env("WEIR_MANAGER__ADDRESS", at(manager))
             .env("WEIR_MEDIATOR__ADDRESS", at(mediator))
-            .env("WEIR_EXAMPLE__ADDRESS", at(origin));
+            .env("WEIR_EXAMPLE__ADDRESS", at(origin))
+            .env("WEIR_ANALYTICS__ADDRESS", at(analytics));
         command
     }
 

@@ -26,8 +26,8 @@ pub struct Decoded {
     pub rows: RecordBatch,
     /// Which record each row is, by its place among those given.
     pub places: Vec<usize>,
-    /// The records that are no events, by their place, and why.
-    pub unreadable: Vec<(usize, String)>,
+    /// The records that are no events, by their place, and why; never with their content.
+    pub unreadable: Vec<(usize, &'static str)>,
 }
 
 impl Decoder {
@@ -57,8 +57,9 @@ impl Decoder {
                     parts.push(row);
                     places.push(place);
                 }
-                Ok(None) => unreadable.push((place, "there is not one JSON object".to_owned())),
-                Err(error) => unreadable.push((place, error.to_string())),
+                Ok(None) => unreadable.push((place, "there is not one JSON object")),
+                // Without arrow's words, which quote what they found.
+                Err(_) => unreadable.push((place, "a field is missing, or of another type")),
             }
         }
         let rows = concat_batches(&self.schema, &parts)?;
@@ -132,9 +133,9 @@ mod tests {
         let bad = [
             ("", "one JSON object"),
             ("{", "one JSON object"),
-            ("[]", "expected"),
-            (r#"{"kind":"request"}"#, "non-nullable"),
-            (&event(7, r#","http_response_status_code":"many""#), "many"),
+            ("[]", "of another type"),
+            (r#"{"kind":"request"}"#, "missing"),
+            (&event(7, r#","http_response_status_code":"many""#), "of another type"),
             (&format!("{}{}", event(8, ""), event(9, "")), "one JSON object"),
         ];
         for (bad, why) in bad {

@@ -75,8 +75,8 @@ pub struct Stamped {
     pub repeated: usize,
     /// Places where events are missing that open with these rows.
     pub gaps: usize,
-    /// The offsets of records that are no events, and why.
-    pub unreadable: Vec<(u64, String)>,
+    /// The offsets of records that are no events, and why; never with their content.
+    pub unreadable: Vec<(u64, &'static str)>,
 }
 
 impl Stamps {

@@ -1,0 +1,227 @@
+//! Follows the log into the lake.
+//!
+//! ```text
+//! log ─► read ─► stamp ─► History in memory ─► queries, within a second
+//!                             └─ every 30 s, or at 128 MB ─► commit to the table
+//! ```
+//!
+//! Every node that runs this reads the whole log and answers queries; whoever is due
+//! first commits for all. Another's commit only lets a node forget rows: see
+//! [`crate::lake`]. Nothing is told to the log: where to go on from stands in the table.
+//!
+//! Failures of the log or of storage are tried again, from the table's boundary, after
+//! [`Config::retry_ms`]; queries answer meanwhile by what was read, and [`Status`] says
+//! that it is not going on.
+
+mod status;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ingest::emit::TOPIC;
+use ingest::log::{Batch, EventLog, Partition, ReadLimit};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use crate::intake::{Decoder, Stamped, Stamps};
+use crate::lake::{self, History, Position};
+
+pub use status::{Counters, State, Status};
+
+/// How much one read takes, in bytes: what one run of the decoder turns to columns.
+const READ_BYTES: usize = 4 * 1024 * 1024;
+/// How long a read waits for a first record.
+const READ_WAIT: Duration = Duration::from_millis(200);
+
+/// The settings.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The directory of the lake; of this node alone, or one that all share.
+    pub lake_dir: PathBuf,
+    /// How often rows are committed to the table, in milliseconds.
+    pub commit_ms: u64,
+    /// At how many bytes in memory they are committed earlier. At twice as many, reading
+    /// waits for the commit that is under way.
+    pub tail_bytes_max: usize,
+    /// How long to wait after a failure, in milliseconds.
+    pub retry_ms: u64,
+}
+
+impl Config {
+    /// The usual settings, for a lake in a directory.
+    pub fn new(lake_dir: impl Into<PathBuf>) -> Self {
+        Self {
+            lake_dir: lake_dir.into(),
+            commit_ms: 30_000,
+            tail_bytes_max: 128 * 1024 * 1024,
+            retry_ms: 1_000,
+        }
+    }
+}
+
+/// Why following stopped for a moment.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The log.
+    #[error("events cannot be read from the log: {0}")]
+    Log(#[from] ingest::log::Error),
+    /// The lake.
+    #[error(transparent)]
+    Lake(#[from] lake::Error),
+    /// A thread of the decoder.
+    #[error("rows could not be made of records: {0}")]
+    Decode(String),
+    /// A task that commits.
+    #[error("a commit broke off: {0}")]
+    Commit(String),
+}
+
+/// Follows the log until it is told to stop. Made by [`open`].
+#[derive(Debug)]
+pub struct Service {
+    config: Config,
+    log: Arc<dyn EventLog>,
+    history: Arc<History>,
+    position: Position,
+    decoder: Decoder,
+    counters: Arc<Counters>,
+    /// At most one commit is under way.
+    committing: Option<JoinHandle<Result<usize, lake::Error>>>,
+}
+
+/// Opens the lake, to be followed by the log's events. Answers the service, which does
+/// so while it runs, and what queries read.
+///
+/// # Errors
+/// If the lake or the log cannot be opened.
+pub async fn open(
+    config: Config,
+    log: Arc<dyn EventLog>,
+) -> Result<(Service, Arc<History>, Status), Error> {
+    let partitions = log.topic(TOPIC).await?.partitions;
+    let mut firsts = Vec::new();
+    for index in 0..partitions {
+        firsts.push(log.bounds(&Partition::new(TOPIC, index)).await?.first);
+    }
+    let (history, position) = History::open(&config.lake_dir, &firsts).await?;
+    let (history, counters) = (Arc::new(history), Arc::new(Counters::default()));
+    let status = Status::new(counters.clone());
+    let decoder = Decoder::new();
+    let service = Service {
+        config,
+        log,
+        history: history.clone(),
+        position,
+        decoder,
+        counters,
+        committing: None,
+    };
+    Ok((service, history, status))
+}
+
+impl Service {
+    /// Follows the log, until `stop` says so; then commits what was read.
+    ///
+    /// # Errors
+    /// If that last commit fails. The log still has those events.
+    pub async fn run(mut self, mut stop: watch::Receiver<bool>) -> Result<(), Error> {
+        loop {
+            let ended = tokio::select! {
+                ended = self.follow() => ended,
+                () = told(&mut stop) => return self.finish().await,
+            };
+            let Err(error) = ended;
+            tracing::error!(%error, "the lake does not follow the log");
+            self.counters.fails();
+            tokio::select! {
+                () = tokio::time::sleep(Duration::from_millis(self.config.retry_ms)) => {}
+                () = told(&mut stop) => return self.finish().await,
+            }
+        }
+    }
+
+    /// Ends by a failure alone.
+    async fn follow(&mut self) -> Result<std::convert::Infallible, Error> {
+        let from = self.position.stamps.iter().enumerate().map(|(index, stamps)| {
+            (Partition::new(TOPIC, u32::try_from(index).expect("it came of one")), stamps.next())
+        });
+        let mut reader = self.log.reader(from.collect()).await?;
+        let every = Duration::from_millis(self.config.commit_ms);
+        let mut due = Instant::now() + every;
+        loop {
+            let batch = reader.next(ReadLimit { bytes: READ_BYTES, wait: READ_WAIT }).await?;
+            if let Some(batch) = batch {
+                self.take(batch).await?;
+            }
+            self.counters.goes_on();
+            let (held, max) = (self.history.tail_bytes().await, self.config.tail_bytes_max);
+            let over = self.committing.as_ref().is_some_and(JoinHandle::is_finished);
+            if over || held >= max.saturating_mul(2) {
+                self.committed().await?;
+            }
+            if self.committing.is_none() && (held >= max || Instant::now() >= due) {
+                self.commit();
+                due = Instant::now() + every;
+            }
+        }
+    }
+
+    async fn take(&mut self, batch: Batch) -> Result<(), Error> {
+        let index = batch.partition.index;
+        let at = index as usize;
+        // On a copy, so that a step that is broken off is taken again, whole.
+        let mut stamps = self.position.stamps[at].clone();
+        let decoder = self.decoder.clone();
+        let stamping = tokio::task::spawn_blocking(move || {
+            let stamped = stamps.stamp(&decoder, index, &batch.records, batch.next);
+            stamped.map(|stamped| (stamps, stamped))
+        });
+        let stamped = stamping.await.map_err(|error| Error::Decode(error.to_string()))?;
+        let (stamps, stamped): (Stamps, Stamped) =
+            stamped.map_err(|error| Error::Decode(error.to_string()))?;
+        for (offset, why) in &stamped.unreadable {
+            tracing::warn!(partition = index, offset, why, "a record of the log is no event");
+        }
+        self.counters.count(&stamped);
+        self.history.push(index, &stamped).await?;
+        self.position.stamps[at] = stamps;
+        Ok(())
+    }
+
+    /// Begins to commit what was read. Queries and reading go on.
+    fn commit(&mut self) {
+        let (history, position) = (self.history.clone(), self.position.clone());
+        let commit = async move { history.commit(position).await };
+        self.committing = Some(tokio::spawn(commit));
+    }
+
+    /// Waits for the commit that is under way, if one is.
+    async fn committed(&mut self) -> Result<(), Error> {
+        let Some(committing) = self.committing.take() else { return Ok(()) };
+        match committing.await.map_err(|error| Error::Commit(error.to_string()))? {
+            Ok(rows) => {
+                self.counters.committed(rows);
+                Ok(())
+            }
+            // Its rows are there, and what it did not have is still in memory.
+            Err(lake::Error::Overtaken { .. }) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn finish(mut self) -> Result<(), Error> {
+        self.committed().await?;
+        self.commit();
+        self.committed().await
+    }
+}
+
+/// Ends when the stop is told of, or nobody is left to tell.
+async fn told(stop: &mut watch::Receiver<bool>) {
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+#[cfg(test)]
+mod tests;

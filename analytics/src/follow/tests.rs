@@ -1,0 +1,131 @@
+use std::num::NonZeroU32;
+
+use arrow::array::AsArray as _;
+use arrow::datatypes::Int64Type;
+use ingest::event::{Event, EventId, Kind, Outcome, Producer, Timestamp, cloudevents};
+use ingest::log::embedded::EmbeddedLog;
+use ingest::log::{Headers, NewRecord, TopicSpec};
+
+use super::*;
+use crate::sql::{Limits, Sql};
+
+const PARTITIONS: NonZeroU32 = NonZeroU32::new(3).unwrap();
+
+async fn log() -> Arc<dyn EventLog> {
+    let log = EmbeddedLog::in_memory();
+    log.create_topic(&TopicSpec::kept(TOPIC, PARTITIONS.get())).await.unwrap();
+    Arc::new(log)
+}
+
+async fn append(log: &Arc<dyn EventLog>, sequences: std::ops::Range<i64>) {
+    let record = |sequence| {
+        let id = EventId { producer: Producer::new("p").unwrap(), boot: 1, sequence };
+        let time = Timestamp::from_micros(1_769_903_900_000_000 + sequence);
+        let mut event = Event::new(id, time, Kind::Request, Outcome::Success);
+        event.correlation_id = Some(format!("c{sequence}").into());
+        let partition = Partition::new(TOPIC, event.partition(PARTITIONS));
+        let record = cloudevents::record(&event);
+        let headers = record.headers.iter().map(|(name, value)| (*name, value.as_ref()));
+        let headers = Headers::new(headers);
+        let (key, value) = (Some(record.key), Some(record.value));
+        (partition, NewRecord { key, value, headers })
+    };
+    log.append(sequences.map(record).collect()).await.unwrap();
+}
+
+/// A node, in the middle of its life.
+struct Node {
+    sql: Sql,
+    status: Status,
+    stop: watch::Sender<bool>,
+    running: JoinHandle<Result<(), Error>>,
+}
+
+impl Node {
+    async fn start(config: Config, log: &Arc<dyn EventLog>) -> Self {
+        let (service, history, status) = open(config, log.clone()).await.unwrap();
+        let (stop, stopped) = watch::channel(false);
+        let running = tokio::spawn(service.run(stopped));
+        Self { sql: Sql::new(history, Limits::default()), status, stop, running }
+    }
+
+    async fn count(&self) -> i64 {
+        let answer = self.sql.query("SELECT count(*) FROM events").await.unwrap();
+        answer.batches[0].column(0).as_primitive::<Int64Type>().value(0)
+    }
+
+    /// Waits until it has read so many events, each once.
+    async fn has_read(&self, rows: u64) {
+        while self.status.now().rows < rows {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    async fn stop(self) {
+        self.stop.send_replace(true);
+        self.running.await.unwrap().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn events_of_the_log_are_in_queries_and_after_a_restart_once() {
+    let (dir, log) = (tempfile::tempdir().unwrap(), log().await);
+    append(&log, 1..501).await;
+    let node = Node::start(Config::new(dir.path()), &log).await;
+    node.has_read(500).await;
+    assert_eq!(node.count().await, 500);
+    append(&log, 400..601).await;
+    node.has_read(600).await;
+    assert_eq!(node.count().await, 600);
+    node.stop().await;
+
+    append(&log, 601..651).await;
+    let node = Node::start(Config::new(dir.path()), &log).await;
+    node.has_read(50).await;
+    assert_eq!(node.count().await, 650);
+    let state = node.status.now();
+    assert_eq!((state.rows, state.failing), (50, false));
+    // Broken off in its middle, as by a kill: the lake goes on from its last commit.
+    node.running.abort();
+    let _ = node.running.await;
+    let node = Node::start(Config::new(dir.path()), &log).await;
+    node.has_read(50).await;
+    assert_eq!(node.count().await, 650);
+    node.stop().await;
+}
+
+/// Two nodes that commit as often as they can share one lake.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_nodes_keep_each_event_once() {
+    let (dir, log) = (tempfile::tempdir().unwrap(), log().await);
+    let config = Config { commit_ms: 1, ..Config::new(dir.path()) };
+    let one = Node::start(config.clone(), &log).await;
+    let two = Node::start(config.clone(), &log).await;
+    for round in 0..20 {
+        append(&log, 1 + 50 * round..51 + 50 * round).await;
+        let rows = 50 * (round as u64 + 1);
+        one.has_read(rows).await;
+        two.has_read(rows).await;
+        assert_eq!((one.count().await, two.count().await), (rows as i64, rows as i64));
+    }
+    let committed = one.status.now().committed + two.status.now().committed;
+    assert!(committed > 0 && committed <= 1000, "{committed}");
+    one.stop().await;
+    two.stop().await;
+    let node = Node::start(config, &log).await;
+    assert_eq!(node.count().await, 1000);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_no_event_stops_nothing() {
+    let (dir, log) = (tempfile::tempdir().unwrap(), log().await);
+    append(&log, 1..4).await;
+    let bad = NewRecord::unkeyed(&b"{\"kind\":\"request\"}"[..]);
+    log.append(vec![(Partition::new(TOPIC, 0), bad)]).await.unwrap();
+    append(&log, 4..101).await;
+    let node = Node::start(Config::new(dir.path()), &log).await;
+    node.has_read(100).await;
+    assert_eq!((node.count().await, node.status.now().unreadable), (100, 1));
+    node.stop().await;
+}

@@ -1,0 +1,137 @@
+use std::sync::Arc;
+
+use axum::extract::rejection::StringRejection;
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, WWW_AUTHENTICATE};
+use axum::http::{HeaderMap, StatusCode};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde_json::json;
+use sha2::{Digest as _, Sha256};
+
+use super::answer::{Format, encode};
+use crate::follow::Status;
+use crate::sql::{self, Sql};
+
+/// How long the text of a query may be, in bytes.
+const QUERY_BYTES_MAX: usize = 1024 * 1024;
+
+/// What all requests share.
+pub(super) struct Shared {
+    pub(super) sql: Sql,
+    pub(super) status: Status,
+    /// SHA-256 of the token.
+    pub(super) token: [u8; 32],
+}
+
+pub(super) fn router(shared: Shared) -> Router {
+    let shared = Arc::new(shared);
+    Router::new()
+        .route("/v1/sql", post(query))
+        .route("/v1/status", get(status))
+        .fallback(async || {
+            Problem::new(StatusCode::NOT_FOUND, "resource_not_found", "nothing is here")
+        })
+        .method_not_allowed_fallback(async || {
+            let detail = "the resource does not take this method";
+            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail)
+        })
+        .layer(DefaultBodyLimit::max(QUERY_BYTES_MAX))
+        .layer(from_fn_with_state(shared.clone(), admit))
+        .with_state(shared)
+}
+
+/// Lets in who has the token. Digests are compared, so that the time says nothing of it.
+async fn admit(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
+    let value = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let token = value.and_then(|value| value.strip_prefix("Bearer "));
+    let digest = token.map(|token| <[u8; 32]>::from(Sha256::digest(token.as_bytes())));
+    if digest == Some(shared.token) {
+        return next.run(request).await;
+    }
+    let detail = "send the admin token as a bearer token";
+    let problem = Problem::new(StatusCode::UNAUTHORIZED, "token_malformed", detail);
+    ([(WWW_AUTHENTICATE, "Bearer")], problem).into_response()
+}
+
+async fn query(
+    State(shared): State<Arc<Shared>>,
+    headers: HeaderMap,
+    text: Result<String, StringRejection>,
+) -> Result<Response, Problem> {
+    let text = text.map_err(|refused| {
+        let code = match refused.status() {
+            StatusCode::PAYLOAD_TOO_LARGE => "body_too_large",
+            _ => "body_invalid",
+        };
+        Problem::new(refused.status(), code, &refused.body_text())
+    })?;
+    let accept = headers.get(ACCEPT).map_or("", |value| value.to_str().unwrap_or("?"));
+    let format = Format::of(accept).ok_or_else(|| {
+        let detail = format!("ask for {}", Format::TYPES.join(", "));
+        Problem::new(StatusCode::NOT_ACCEPTABLE, "content_type_unsupported", &detail)
+    })?;
+    let answer = shared.sql.query(&text).await.map_err(|error| Problem::of(&error))?;
+    encode(&answer, format).map_err(|error| {
+        let detail = format!("the rows could not be written: {error}");
+        Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "query_failed", &detail)
+    })
+}
+
+async fn status(State(shared): State<Arc<Shared>>) -> Response {
+    let state = shared.status.now();
+    Json(json!({
+        "failing": state.failing,
+        "rows": state.rows,
+        "repeated": state.repeated,
+        "gaps": state.gaps,
+        "unreadable": state.unreadable,
+        "committed": state.committed,
+        "failures": state.failures,
+    }))
+    .into_response()
+}
+
+/// Problem details (RFC 9457).
+#[derive(Debug)]
+struct Problem {
+    status: StatusCode,
+    code: &'static str,
+    detail: String,
+}
+
+impl Problem {
+    fn new(status: StatusCode, code: &'static str, detail: &str) -> Self {
+        Self { status, code, detail: detail.to_owned() }
+    }
+
+    fn of(error: &sql::Error) -> Self {
+        let (status, code) = match error {
+            sql::Error::Query(_) => (StatusCode::BAD_REQUEST, "query_invalid"),
+            sql::Error::Time(_) => (StatusCode::UNPROCESSABLE_ENTITY, "query_time"),
+            sql::Error::Memory(_) => (StatusCode::UNPROCESSABLE_ENTITY, "query_memory"),
+            sql::Error::Busy => (StatusCode::SERVICE_UNAVAILABLE, "overloaded"),
+            sql::Error::Failed(_) => (StatusCode::UNPROCESSABLE_ENTITY, "query_failed"),
+            sql::Error::Lake(_) => (StatusCode::SERVICE_UNAVAILABLE, "lake_unavailable"),
+        };
+        Self { status, code, detail: error.to_string() }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let title = self.status.canonical_reason().unwrap_or_default().to_lowercase();
+        let body = json!({
+            "title": title,
+            "status": self.status.as_u16(),
+            "code": self.code,
+            "detail": self.detail,
+        });
+        let mut response = (self.status, Json(body)).into_response();
+        let content_type = axum::http::HeaderValue::from_static("application/problem+json");
+        response.headers_mut().insert(CONTENT_TYPE, content_type);
+        response
+    }
+}

@@ -1,0 +1,76 @@
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use ingest::registry::Fault;
+use serde::Deserialize;
+
+use crate::sql::Limits;
+
+/// How the analytics role listens, commits and answers.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Where SQL is answered; port 0 takes any that is free.
+    pub address: SocketAddr,
+    /// The directory of the lake, which several nodes may share; `lake` in the data
+    /// directory if it is left out.
+    pub lake_dir: Option<PathBuf>,
+    /// How often rows are committed to the lake, 100 to 600,000 ms.
+    pub commit_ms: u64,
+    /// At how many bytes in memory they are committed earlier, 1 MB to 4 GB.
+    pub tail_bytes_max: usize,
+    /// What queries may take.
+    pub queries: Limits,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            address: SocketAddr::from(([127, 0, 0, 1], 9447)),
+            lake_dir: None,
+            commit_ms: 30_000,
+            tail_bytes_max: 128 * 1024 * 1024,
+            queries: Limits::default(),
+        }
+    }
+}
+
+impl Config {
+    /// Says everything that is wrong with it.
+    ///
+    /// # Errors
+    /// The faults, at least one.
+    pub fn validate(&self) -> Result<(), Vec<Fault>> {
+        let mut faults = Vec::new();
+        let mut range = |path: &str, value: u64, min: u64, max: u64| {
+            if !(min..=max).contains(&value) {
+                let what = format!("{value} is out of range");
+                faults.push(Fault::new(path, what, format!("use {min} to {max}")));
+            }
+        };
+        range("commit_ms", self.commit_ms, 100, 600_000);
+        range("tail_bytes_max", self.tail_bytes_max as u64, 1_000_000, 4_000_000_000);
+        let queries = &self.queries;
+        range("queries.time_ms", queries.time_ms, 10, 600_000);
+        let memory = queries.memory_bytes_max as u64;
+        range("queries.memory_bytes_max", memory, 1_000_000, 64_000_000_000);
+        range("queries.rows_max", queries.rows_max as u64, 1, 10_000_000);
+        range("queries.at_once_max", queries.at_once_max as u64, 1, 1_000);
+        if faults.is_empty() { Ok(()) } else { Err(faults) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_out_of_range_is_told_of_at_once() {
+        assert!(Config::default().validate().is_ok());
+        let queries = Limits { time_ms: 1, rows_max: 0, ..Limits::default() };
+        let config = Config { commit_ms: 1, queries, ..Config::default() };
+        let faults = config.validate().unwrap_err();
+        let paths: Vec<&str> = faults.iter().map(|fault| fault.path.as_str()).collect();
+        assert_eq!(paths, ["commit_ms", "queries.time_ms", "queries.rows_max"]);
+    }
+}

@@ -1,0 +1,186 @@
+//! Ad-hoc SQL over the history.
+//!
+//! The dialect is DataFusion's. There is one table, `events`, with the columns of
+//! `docs/events.md` and those that are stamped on them; `information_schema` tells of
+//! it. A query sees what was read from the log when it begins, and nothing later.
+//!
+//! Limits: only queries, no statement that makes, changes or copies anything; time,
+//! memory, rows, and how many run at once ([`Limits`]). A query that passes one ends
+//! with an error that says which; others go on.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use datafusion::common::{DataFusionError, SchemaError};
+use datafusion::execution::context::SQLOptions;
+use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
+use datafusion::execution::memory_pool::FairSpillPool;
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use datafusion::physical_plan::SendableRecordBatchStream;
+use datafusion::prelude::{SessionConfig, SessionContext};
+use futures_util::StreamExt as _;
+use serde::Deserialize;
+use tokio::sync::Semaphore;
+
+use crate::lake::{self, History};
+
+/// What queries may take.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// How long one may run, in milliseconds, from its first step.
+    pub time_ms: u64,
+    /// How much memory all of them may hold, in bytes. One that needs more is refused
+    /// it, not written to disk.
+    pub memory_bytes_max: usize,
+    /// How many rows one may answer.
+    pub rows_max: usize,
+    /// How many run at once. Others wait, at most as long as one may run.
+    pub at_once_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            time_ms: 30_000,
+            memory_bytes_max: 512 * 1024 * 1024,
+            rows_max: 100_000,
+            at_once_max: 4,
+        }
+    }
+}
+
+/// Why a query has no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The text is no query, names what is not there, or is not allowed.
+    #[error("{0}")]
+    Query(String),
+    /// It passed the limit of time.
+    #[error("the query took longer than {} s; ask for less time or fewer columns", .0.as_secs_f64())]
+    Time(Duration),
+    /// It passed the limit of memory.
+    #[error(
+        "the query needs more than {0} bytes of memory; group by fewer values, or ask for less time"
+    )]
+    Memory(usize),
+    /// It waited for its turn as long as a query may run.
+    #[error("too many queries run at once; try again later")]
+    Busy,
+    /// The lake could not be read.
+    #[error(transparent)]
+    Lake(#[from] lake::Error),
+    /// Something else failed while it ran.
+    #[error("the query failed: {0}")]
+    Failed(String),
+}
+
+/// What a query answers.
+#[derive(Debug)]
+pub struct Answer {
+    /// The columns, also where there is no row.
+    pub schema: SchemaRef,
+    /// The rows, at most [`Limits::rows_max`].
+    pub batches: Vec<RecordBatch>,
+    /// Whether there are more rows than these.
+    pub cut: bool,
+}
+
+/// Answers queries.
+#[derive(Debug)]
+pub struct Sql {
+    history: Arc<History>,
+    limits: Limits,
+    runtime: Arc<RuntimeEnv>,
+    places: Semaphore,
+}
+
+impl Sql {
+    /// Queries over a history.
+    pub fn new(history: Arc<History>, limits: Limits) -> Self {
+        let disk = DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled);
+        let runtime = RuntimeEnvBuilder::new()
+            .with_memory_pool(Arc::new(FairSpillPool::new(limits.memory_bytes_max)))
+            .with_disk_manager_builder(disk)
+            .build_arc()
+            .expect("an environment without a disk is made of memory alone");
+        let places = Semaphore::new(limits.at_once_max);
+        Self { history, limits, runtime, places }
+    }
+
+    /// Runs one query to its end.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn query(&self, text: &str) -> Result<Answer, Error> {
+        let limit = Duration::from_millis(self.limits.time_ms);
+        let place = tokio::time::timeout(limit, self.places.acquire()).await;
+        let _place = place.map_err(|_| Error::Busy)?.expect("nobody closes it");
+        match tokio::time::timeout(limit, self.run(text)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(Error::Time(limit)),
+        }
+    }
+
+    async fn run(&self, text: &str) -> Result<Answer, Error> {
+        let config = SessionConfig::new().with_information_schema(true).with_target_partitions(2);
+        let session = SessionContext::new_with_config_rt(config, self.runtime.clone());
+        let events = self.history.snapshot().await?;
+        session.register_table("events", events).map_err(|error| self.planned(&error))?;
+        let queries_only = SQLOptions::new()
+            .with_allow_ddl(false)
+            .with_allow_dml(false)
+            .with_allow_statements(false);
+        let planned = session.sql_with_options(text, queries_only).await;
+        let planned = planned.map_err(|error| self.planned(&error))?;
+        let stream = planned.execute_stream().await.map_err(|error| self.failed(&error))?;
+        self.collect(stream).await
+    }
+
+    async fn collect(&self, mut stream: SendableRecordBatchStream) -> Result<Answer, Error> {
+        let (mut batches, mut left) = (Vec::new(), self.limits.rows_max);
+        let schema = stream.schema();
+        while let Some(batch) = stream.next().await {
+            let batch = batch.map_err(|error| self.failed(&error))?;
+            if batch.num_rows() > left {
+                batches.push(batch.slice(0, left));
+                return Ok(Answer { schema, batches, cut: true });
+            }
+            left -= batch.num_rows();
+            batches.push(batch);
+        }
+        Ok(Answer { schema, batches, cut: false })
+    }
+
+    fn planned(&self, error: &DataFusionError) -> Error {
+        Error::Query(plain(error))
+    }
+
+    fn failed(&self, error: &DataFusionError) -> Error {
+        match error.find_root() {
+            DataFusionError::ResourcesExhausted(_) => Error::Memory(self.limits.memory_bytes_max),
+            _ => Error::Failed(plain(error)),
+        }
+    }
+}
+
+/// What an analyst needs of an error: neither where in the program it was made, nor
+/// a trace.
+fn plain(error: &DataFusionError) -> String {
+    match error.find_root() {
+        // It would list all hundred and fifty that there are.
+        DataFusionError::SchemaError(missing, _) => match &**missing {
+            SchemaError::FieldNotFound { field, .. } => format!(
+                "there is no column {}; information_schema.columns has those that there are",
+                field.flat_name()
+            ),
+            other => other.to_string(),
+        },
+        other => other.strip_backtrace(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

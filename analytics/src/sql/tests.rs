@@ -1,0 +1,83 @@
+use super::*;
+
+async fn sql(limits: Limits) -> (Sql, tempfile::TempDir) {
+    let dir = tempfile::tempdir().unwrap();
+    let (history, _) = History::open(dir.path(), &[0]).await.unwrap();
+    (Sql::new(Arc::new(history), limits), dir)
+}
+
+#[tokio::test]
+async fn only_queries_are_run() {
+    let (sql, dir) = sql(Limits::default()).await;
+    let file = dir.path().join("out.csv");
+    let copy = format!("COPY (SELECT 1) TO '{}'", file.display());
+    let external =
+        format!("CREATE EXTERNAL TABLE t STORED AS CSV LOCATION '{}'", dir.path().display());
+    for refused in [
+        copy.as_str(),
+        &external,
+        "CREATE TABLE t AS SELECT 1",
+        "CREATE VIEW v AS SELECT 1",
+        "DROP TABLE events",
+        "DELETE FROM events",
+        "INSERT INTO events SELECT * FROM events",
+        "SET datafusion.execution.target_partitions = 9",
+        "SELECT * FROM '/etc/passwd'",
+        "SELECT 1; SELECT 2",
+    ] {
+        let answer = sql.query(refused).await;
+        assert!(matches!(answer, Err(Error::Query(_))), "{refused}: {answer:?}");
+    }
+    assert!(!file.exists());
+    assert_eq!(sql.query("SELECT 1").await.unwrap().batches[0].num_rows(), 1);
+}
+
+#[tokio::test]
+async fn an_error_names_what_is_wrong() {
+    let (sql, _dir) = sql(Limits::default()).await;
+    for (text, expected) in [
+        ("SELECT", "Expected"),
+        ("SELECT nothing FROM events", "nothing"),
+        ("SELECT * FROM requests", "requests"),
+        ("SELECT event_time + 'x' FROM events", "Timestamp"),
+    ] {
+        let told = sql.query(text).await.unwrap_err().to_string();
+        assert!(told.contains(expected), "{text}: {told}");
+        assert!(!told.contains("backtrace") && !told.contains(".rs"), "{told}");
+    }
+}
+
+#[tokio::test]
+async fn an_empty_lake_has_its_columns() {
+    let (sql, _dir) = sql(Limits::default()).await;
+    let answer = sql.query("SELECT * FROM events").await.unwrap();
+    let rows: usize = answer.batches.iter().map(RecordBatch::num_rows).sum();
+    assert_eq!((rows, answer.cut), (0, false));
+    assert!(answer.schema.column_with_name("lag_us").is_some());
+    let text = "SELECT count(*) FROM information_schema.columns WHERE table_name = 'events'";
+    assert_eq!(sql.query(text).await.unwrap().batches[0].num_rows(), 1);
+}
+
+/// Numbers without end, in queries of their own.
+const MANY: &str = "SELECT a.value FROM range(1000000) a, range(1000000) b";
+
+#[tokio::test]
+async fn a_query_ends_at_its_limits_and_leaves_others_alone() {
+    let (few, _dir) = sql(Limits { rows_max: 10, ..Limits::default() }).await;
+    let answer = few.query("SELECT * FROM range(100)").await.unwrap();
+    let rows: usize = answer.batches.iter().map(RecordBatch::num_rows).sum();
+    assert_eq!((rows, answer.cut), (10, true));
+    let answer = few.query("SELECT * FROM range(10)").await.unwrap();
+    assert!(!answer.cut);
+
+    let (short, _dir) = sql(Limits { time_ms: 300, ..Limits::default() }).await;
+    let counted = format!("SELECT count(*) FROM ({MANY} WHERE a.value % 7 = b.value % 11)");
+    let ended = short.query(&counted).await;
+    assert!(matches!(ended, Err(Error::Time(_))), "{ended:?}");
+    assert!(short.query("SELECT 1").await.is_ok());
+
+    let (small, _dir) = sql(Limits { memory_bytes_max: 100_000, ..Limits::default() }).await;
+    let ended = small.query("SELECT value, count(*) FROM range(1000000) GROUP BY value").await;
+    assert!(matches!(ended, Err(Error::Memory(100_000))), "{ended:?}");
+    assert!(small.query("SELECT 1").await.is_ok());
+}

@@ -1,0 +1,63 @@
+//! What was told, asked for in SQL.
+
+use std::time::{Duration, Instant};
+
+use crate::weir::{PATIENCE, Weir};
+
+const REQUESTS: &str = "SELECT url_path, http_response_status_code AS status, count(*) AS requests
+    FROM events WHERE kind = 'request' GROUP BY 1, 2 ORDER BY requests DESC";
+
+/// Asks until the answer is this one.
+async fn answers(weir: &Weir, sql: &str, expected: &str) {
+    let began = Instant::now();
+    loop {
+        let (code, said) = weir.run(&["query", sql, "--format", "csv"]);
+        assert_eq!(code, 0, "{said}");
+        if said == expected {
+            return;
+        }
+        assert!(began.elapsed() < PATIENCE, "{said}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test]
+async fn requests_are_in_sql_and_once_after_a_stop_and_a_kill() {
+    let mut weir = Weir::new();
+    weir.start(&[]);
+    for _ in 0..3 {
+        assert_eq!(weir.client.get(weir.gateway("/site/")).send().await.unwrap().status(), 200);
+    }
+    assert_eq!(weir.client.get(weir.gateway("/nothing")).send().await.unwrap().status(), 404);
+    let told = "url_path,status,requests\n/site/,200,3\n/nothing,404,1\n";
+    answers(&weir, REQUESTS, told).await;
+    // Nothing was committed yet at a kill; at a stop all is.
+    weir.kill();
+    weir.start(&[]);
+    answers(&weir, REQUESTS, told).await;
+    weir.stop();
+    assert!(weir.data_dir().join("lake/events/_delta_log/00000000000000000001.json").exists());
+    weir.start(&[]);
+    // Not by a connection that the stop has closed.
+    assert_eq!(reqwest::get(weir.gateway("/site/")).await.unwrap().status(), 200);
+    answers(&weir, REQUESTS, "url_path,status,requests\n/site/,200,4\n/nothing,404,1\n").await;
+
+    let check = |sql: &str, expected: &str| {
+        let (code, said) = weir.run(&["query", sql]);
+        assert_eq!(code, 2, "{said}");
+        assert!(said.contains(expected), "{said}");
+    };
+    check("SELECT nothing FROM events", "nothing");
+    check("DROP TABLE events", "query_invalid");
+    let (code, said) = weir.run(&["query", "SELECT 1 AS one", "--json"]);
+    assert_eq!((code, said.as_str()), (0, "[{\"one\":1}]\n"));
+    let wrong = weir.write("wrong", &[("token", "not-the-token-of-this-node-but-another")]);
+    let wrong = format!("{wrong}/token");
+    let (code, said) = weir.run(&["query", "SELECT 1", "--token-file", &wrong]);
+    assert_eq!(code, 2);
+    assert!(said.contains("send the admin token"), "{said}");
+    weir.stop();
+    let (code, said) = weir.run(&["query", "SELECT 1"]);
+    assert_eq!(code, 1);
+    assert!(said.contains("is weir running there?"), "{said}");
+}
