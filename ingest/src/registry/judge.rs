@@ -4,10 +4,13 @@ use super::change::{SET_BYTES_MAX, SPEC_BYTES_MAX};
 use super::fault::FAULTS_MAX;
 use super::snapshot::ENTITIES_MAX;
 use super::{
-    Change, ChangeSet, DeepCheck, Entity, EntityKey, Fault, Faults, Json, Name, Refusal, Snapshot,
-    Written,
+    Change, ChangeSet, DeepCheck, Entity, EntityKey, Fault, Faults, Json, Kind, Name, Refusal,
+    Snapshot, Written, conflicts,
 };
 use crate::log::NewRecord;
+
+/// What is behind a queue's name in the names of its further topics.
+const QUEUE_ENDS: [&str; 3] = [".dead", ".parked", ".progress"];
 
 /// What a change set comes to: the configuration after it.
 pub(super) struct Judged {
@@ -81,6 +84,9 @@ pub(super) fn judge(
     // What was refused above is missing here, and would be reported again.
     if refusals.0.is_empty() {
         check_references(now, &next, &written, &mut refusals);
+        for (key, fault) in conflicts::find(&next, &written) {
+            refusals.add(&key, fault);
+        }
         if next.entities.len() > ENTITIES_MAX {
             let what = format!("the registry would hold {} entities", next.entities.len());
             refusals.all(None, vec![Fault::new("", what, format!("keep to {ENTITIES_MAX}"))]);
@@ -120,6 +126,7 @@ fn read(
     spec: &Json,
     check: DeepCheck,
 ) -> Result<Entity, Vec<Fault>> {
+    check_name(key).map_err(|fault| vec![fault])?;
     let bytes = serde_json::to_vec(spec).map_or(0, |json| json.len());
     if bytes > SPEC_BYTES_MAX {
         let mend = format!("keep it to {SPEC_BYTES_MAX}");
@@ -128,6 +135,18 @@ fn read(
     let entity = Entity::new(key.clone(), version, spec.clone())?;
     check(&entity.spec)?;
     Ok(entity)
+}
+
+/// Refuses a queue whose topic would be another one's: that of `a.dead` is where the
+/// dead letters of `a` go.
+fn check_name(key: &EntityKey) -> Result<(), Fault> {
+    match QUEUE_ENDS.into_iter().find(|end| key.name.as_str().ends_with(end)) {
+        Some(end) if key.kind == Kind::Queue => {
+            let what = format!("the name ends with {end}, as the topics of a queue do");
+            Err(Fault::new("", what, "give it another name"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Refuses what would refer to nothing: by what is written, or by what stays

@@ -52,6 +52,7 @@
 
 mod applier;
 mod change;
+mod conflicts;
 mod deep_check;
 mod entity;
 mod error;

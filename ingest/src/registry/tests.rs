@@ -102,6 +102,83 @@ fn nothing_refers_to_what_is_not_there() {
 }
 
 #[test]
+fn two_entities_do_not_claim_one_path() {
+    let api = |name: &str, more: &str| {
+        format!(
+            r#"+ api/{name} {{"context": "/b", "version": "v1", "upstream": "orders", "lifecycle": "published", "resources": [{{"methods": ["GET"], "path": "/"}}] {more}}}"#
+        )
+    };
+    let route = |name: &str, methods: &str, path: &str| {
+        format!(
+            r#"+ route/{name} {{"from": {{"http": {{"methods": [{methods}], "path": "{path}"}}}}, "steps": [{{"respond": {{}}}}], "source": {{"file": "{name}.yaml", "lines": {{}}}}}}"#
+        )
+    };
+    check(
+        &[api("b1", ""), api("b2", "")].join("\n"),
+        &[
+            "api/b2: context: /b/v1 is claimed by api/b1 too; give one of them another path, or remove it",
+        ],
+    );
+    let default = |version: &str| format!(r#", "version": "{version}", "default_version": true"#);
+    let default = |name: &str, version: &str| {
+        api(name, &default(version)).replacen(r#""version": "v1", "#, "", 1)
+    };
+    check(
+        &[default("b1", "v1"), default("b2", "v2")].join("\n"),
+        &[
+            "api/b2: default_version: /b is claimed by api/b1 too; give one of them another path, or remove it",
+        ],
+    );
+    // One that nobody reaches claims nothing.
+    check(&[api("b1", ""), api("b2", "").replace("published", "created")].join("\n"), &[]);
+    check(
+        &[route("r1", r#""GET""#, "/a/{x}"), route("r2", r#""POST", "GET""#, "/a/{y}")].join("\n"),
+        &[
+            "route/r2: from.http.path: GET /a/{} is claimed by route/r1 (r1.yaml) too; give one of them another path, or remove it",
+        ],
+    );
+    check(
+        &[
+            route("r1", r#""GET""#, "/a/{x}"),
+            route("r2", r#""POST""#, "/a/{y}"),
+            route("r3", r#""GET""#, "/a/b"),
+        ]
+        .join("\n"),
+        &[],
+    );
+}
+
+#[test]
+fn a_conflict_that_was_there_before_is_nobodys_who_changes_something_else() {
+    let mut now = base();
+    let mut twin = now.entity(&EntityKey::parse("api/orders").unwrap()).unwrap().clone();
+    for name in ["twin-1", "twin-2"] {
+        let spec = serde_json::to_string(&twin.json).unwrap();
+        let published = r#""context":"/t","lifecycle":"published""#;
+        let spec = spec.replace(r#""context":"/o""#, published);
+        let key = EntityKey::parse(&format!("api/{name}")).unwrap();
+        twin = super::Entity::new(key, 1, Json(serde_json::from_str(&spec).unwrap())).unwrap();
+        now.put(twin.clone());
+    }
+    let changes = set(r#"1 tier/gold {"burst_requests_max": 6}"#);
+    assert!(judge(&now, &changes, no_deep_check).is_ok());
+    assert!(judge(&now, &set("-1 api/twin-2"), no_deep_check).is_ok());
+}
+
+#[test]
+fn a_queue_has_no_name_of_a_further_topic() {
+    for end in ["dead", "parked", "progress"] {
+        check(
+            &format!(r#"+ queue/q.{end} {{"deliver": {{"upstream": "orders", "path": "/"}}}}"#),
+            &[&format!(
+                "queue/q.{end}: the name ends with .{end}, as the topics of a queue do; give it another name"
+            )],
+        );
+    }
+    check(r#"+ queue/q.deadline {"deliver": {"upstream": "orders", "path": "/"}}"#, &[]);
+}
+
+#[test]
 fn a_secret_is_neither_in_a_refusal_nor_in_a_debug_output() {
     let spec = |state: &str| {
         format!(

@@ -8,6 +8,7 @@ use ingest::registry::kind::{self, From};
 use ingest::registry::{Fault, Faults, Name, Snapshot, Spec};
 use matchit::Router;
 
+use crate::endpoint::http::check_path;
 use crate::step::{Step, to_method};
 
 /// A route, ready to run.
@@ -33,7 +34,12 @@ pub(crate) struct Compiled {
 #[derive(Debug, Default)]
 pub(crate) struct Plan {
     routes: HashMap<Name, Arc<Route>>,
-    paths: Router<Vec<(Method, Arc<Route>)>>,
+    /// From a path to its place among `methods`.
+    paths: Router<usize>,
+    /// The same, by the path's text.
+    known: HashMap<String, usize>,
+    /// For each path, its methods.
+    methods: Vec<Vec<(Method, Arc<Route>)>>,
 }
 
 /// What a request leads to.
@@ -47,13 +53,17 @@ pub(crate) enum Found {
     Nothing,
 }
 
-/// Finds what only this crate can read of a spec: the steps of routes.
+/// Finds what only this crate can read of a spec: the steps of routes, and what a
+/// queue's target is called by.
 ///
 /// # Errors
 /// The faults, with paths as `steps[2].transform`.
 pub fn deep_check(spec: &Spec) -> Result<(), Vec<Fault>> {
     match spec {
         Spec::Route(route) => compile_steps(route).map(|_| ()),
+        Spec::Queue(queue) => check_path(&queue.deliver.path).map_err(|what| {
+            vec![Fault::new("deliver.path", what, "give it as /orders, without steps upwards")]
+        }),
         _ => Ok(()),
     }
 }
@@ -62,9 +72,15 @@ fn compile_steps(route: &kind::Route) -> Result<Vec<Compiled>, Vec<Fault>> {
     let mut faults = Faults::default();
     let From::Http(http) = &route.from;
     let (path, _) = numbered(&http.path);
+    let mend = "write /orders/{id}, a parameter a segment";
+    // With text beside it, one path could be a part of another's.
+    let is_part = |segment: &str| {
+        segment.contains(['{', '}']) && !(segment.starts_with('{') && segment.ends_with('}'))
+    };
     if let Err(error) = Router::new().insert(path, ()) {
-        let what = error.to_string().to_lowercase();
-        faults.add("from.http.path", what, "write /orders/{id}, a parameter a segment");
+        faults.add("from.http.path", error.to_string().to_lowercase(), mend);
+    } else if http.path.split('/').any(is_part) {
+        faults.add("from.http.path", "has a parameter with text beside it", mend);
     }
     let mut steps = Vec::with_capacity(route.steps.len());
     for (i, step) in route.steps.iter().enumerate() {
@@ -124,42 +140,47 @@ impl Plan {
         plan
     }
 
-    /// Of two routes of one path and method, the first by name has it.
+    /// Of two routes of one path and method, the first by name has it: the registry
+    /// refuses them, but for those that an older release took.
     fn add(&mut self, route: &Arc<Route>) {
         let (path, _) = numbered(&route.http().path);
-        if let Err(error) = self.paths.insert(path.clone(), Vec::new())
-            && !matches!(error, matchit::InsertError::Conflict { .. })
-        {
-            tracing::error!(route = %route.name, "the route's path cannot be matched");
-            return;
-        }
-        // A path that is there already is found under its own text.
-        let Ok(found) = self.paths.at_mut(&path) else {
-            tracing::error!(route = %route.name, "the route's path conflicts with another's");
-            return;
+        let place = match self.known.get(&path) {
+            Some(place) => *place,
+            None => {
+                let place = self.methods.len();
+                if let Err(error) = self.paths.insert(path.clone(), place) {
+                    tracing::error!(route = %route.name, %error, "no request can find the route");
+                    return;
+                }
+                self.known.insert(path, place);
+                self.methods.push(Vec::new());
+                place
+            }
         };
+        let known = &mut self.methods[place];
         for method in &route.http().methods {
             let method = to_method(*method);
-            match found.value.iter().find(|(taken, _)| *taken == method) {
+            match known.iter().find(|(taken, _)| *taken == method) {
                 Some((_, first)) if first.name != route.name => {
                     tracing::warn!(route = %route.name, first = %first.name, %method,
                         "two routes of one path and method; the first by name has it");
                 }
                 Some(_) => {}
-                None => found.value.push((method, route.clone())),
+                None => known.push((method, route.clone())),
             }
         }
     }
 
     pub(crate) fn find(&self, method: &Method, path: &str) -> Found {
         let Ok(found) = self.paths.at(path) else { return Found::Nothing };
-        match found.value.iter().find(|(of, _)| of == method) {
+        let methods = &self.methods[*found.value];
+        match methods.iter().find(|(of, _)| of == method) {
             Some((_, route)) => {
                 let values = found.params.iter().map(|(_, value)| value.to_owned());
                 let parameters = route.parameters.iter().cloned().zip(values).collect();
                 Found::Route(route.clone(), parameters)
             }
-            None => Found::OtherMethods(found.value.iter().map(|(of, _)| of.clone()).collect()),
+            None => Found::OtherMethods(methods.iter().map(|(of, _)| of.clone()).collect()),
         }
     }
 }

@@ -115,6 +115,21 @@ pub enum Method {
     Options,
 }
 
+impl Method {
+    /// As in a request.
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::Get => "GET",
+            Self::Head => "HEAD",
+            Self::Post => "POST",
+            Self::Put => "PUT",
+            Self::Patch => "PATCH",
+            Self::Delete => "DELETE",
+            Self::Options => "OPTIONS",
+        }
+    }
+}
+
 fn oauth2() -> Vec<Authentication> {
     vec![Authentication::Oauth2]
 }

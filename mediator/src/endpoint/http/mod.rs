@@ -16,4 +16,5 @@ pub use hop_by_hop::{is_hop_by_hop, remove_hop_by_hop};
 pub use listen::{Mediator, Parts, StartError};
 pub use problem::{Code, PROBLEM_CONTENT_TYPE, Problem};
 pub use server::{Peer, Server, Teller};
+pub(crate) use targets::check_path;
 pub use write_timeout::WriteTimeout;

@@ -54,23 +54,30 @@ fn first(upstream: &Upstream, turn: u64) -> usize {
     0
 }
 
-/// The address of a request at a target, and the target's host and port.
+/// Whether a path and a query can be called at any target. An error says why not.
 ///
 /// A path that steps upwards is refused: data of a message must not lead out of
-/// the path that the upstream is configured with. An error says why.
-pub(super) fn address(target: &Target, path_and_query: &str) -> Result<(Url, String), String> {
+/// the path that the upstream is configured with.
+pub(crate) fn check_path(path_and_query: &str) -> Result<(), &'static str> {
     let path = path_and_query.split('?').next().unwrap_or_default();
     let visible = path_and_query.bytes().all(|byte| byte.is_ascii_graphic());
     if !path.starts_with('/') || !visible || path_and_query.contains(['#', '\\']) {
-        return Err("the path of the call is not one, such as /orders?id=1".to_owned());
+        return Err("the path of the call is not one, such as /orders?id=1");
     }
     let is_up = |segment: &str| {
         let plain = segment.to_ascii_lowercase().replace("%2e", ".");
         plain == "." || plain == ".."
     };
     if path.split('/').any(is_up) {
-        return Err("the path of the call has a segment of dots".to_owned());
+        return Err("the path of the call has a segment of dots");
     }
+    Ok(())
+}
+
+/// The address of a request at a target, and the target's host and port. An error says
+/// why there is none.
+pub(super) fn address(target: &Target, path_and_query: &str) -> Result<(Url, String), String> {
+    check_path(path_and_query)?;
     let base = target.url.trim_end_matches('/');
     let url = Url::parse(&format!("{base}{path_and_query}"))
         .map_err(|error| format!("the target's address cannot be read: {error}"))?;
