@@ -3,5 +3,6 @@
 pub mod follow;
 pub mod intake;
 pub mod lake;
+pub mod query;
 pub mod serve;
 pub mod sql;

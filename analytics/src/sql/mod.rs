@@ -1,6 +1,7 @@
 //! Ad-hoc SQL over the history.
 //!
-//! The dialect is DataFusion's. There is one table, `events`, with the columns of
+//! The dialect is DataFusion's, with the windows of continuous queries
+//! ([`crate::query`]). There is one table, `events`, with the columns of
 //! `docs/events.md` and those that are stamped on them; `information_schema` tells of
 //! it. A query sees what was read from the log when it begins, and nothing later.
 //!
@@ -25,6 +26,7 @@ use serde::Deserialize;
 use tokio::sync::Semaphore;
 
 use crate::lake::{self, History};
+use crate::query;
 
 /// What queries may take.
 #[derive(Debug, Clone, Deserialize)]
@@ -127,6 +129,7 @@ impl Sql {
     async fn run(&self, text: &str) -> Result<Answer, Error> {
         let config = SessionConfig::new().with_information_schema(true).with_target_partitions(2);
         let session = SessionContext::new_with_config_rt(config, self.runtime.clone());
+        query::register(&session).map_err(|error| self.planned(&error))?;
         let events = self.history.snapshot().await?;
         session.register_table("events", events).map_err(|error| self.planned(&error))?;
         let queries_only = SQLOptions::new()

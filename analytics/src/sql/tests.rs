@@ -54,6 +54,9 @@ async fn an_empty_lake_has_its_columns() {
     let rows: usize = answer.batches.iter().map(RecordBatch::num_rows).sum();
     assert_eq!((rows, answer.cut), (0, false));
     assert!(answer.schema.column_with_name("lag_us").is_some());
+    let windows = "SELECT window_start, count(*) FROM TUMBLE(events, event_time, INTERVAL '1 minute') \
+        GROUP BY window_start";
+    assert_eq!(sql.query(windows).await.unwrap().schema.field(0).name(), "window_start");
     let text = "SELECT count(*) FROM information_schema.columns WHERE table_name = 'events'";
     assert_eq!(sql.query(text).await.unwrap().batches[0].num_rows(), 1);
 }

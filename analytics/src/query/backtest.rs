@@ -1,0 +1,55 @@
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use datafusion::catalog::TableProvider;
+use datafusion::datasource::ViewTable;
+use datafusion::logical_expr::{col, lit};
+use datafusion::prelude::{SessionConfig, SessionContext};
+
+use super::dialect::{self, WINDOW_START};
+use super::plan::{self, EVENTS};
+use super::{Error, Plan};
+
+/// Which part of a history.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Span {
+    /// The replay; absent for live traffic.
+    pub replay: Option<String>,
+    /// Only windows that begin at or after it; microseconds since 1970.
+    pub from_us: Option<i64>,
+    /// Only windows that begin before it.
+    pub before_us: Option<i64>,
+}
+
+/// What a query gives over a history, all at once, in the order in which it would have
+/// given it live. `history` has the columns of [`crate::intake::stamped_schema`].
+///
+/// # Errors
+/// If it fails.
+pub async fn backtest(
+    plan: &Plan,
+    history: Arc<dyn TableProvider>,
+    span: &Span,
+) -> Result<RecordBatch, Error> {
+    // The window functions of another session: this one has an end, so it may use more
+    // than one core, and what it holds is not the query's own budget.
+    let config = SessionConfig::new().with_target_partitions(2);
+    let session = SessionContext::new_with_config(config);
+    dialect::register(&session)?;
+    let replay = match &span.replay {
+        Some(replay) => col("replay_id").eq(lit(replay.as_str())),
+        None => col("replay_id").is_null(),
+    };
+    let in_time = col("lag_us").lt_eq(lit(plan.lateness_us()));
+    let rows = session.read_table(history)?.filter(in_time.and(replay))?;
+    let view = ViewTable::new(rows.into_unoptimized_plan(), None);
+    session.register_table(EVENTS, Arc::new(view))?;
+    let answer = plan::over(plan.file(), &session).await?;
+
+    let starts = answer.column_by_name(WINDOW_START).expect("the shape was checked");
+    let starts =
+        arrow::array::AsArray::as_primitive::<arrow::datatypes::TimestampMicrosecondType>(starts);
+    let (from, before) = (span.from_us.unwrap_or(i64::MIN), span.before_us.unwrap_or(i64::MAX));
+    let inside = starts.values().iter().map(|start| Some((from..before).contains(start)));
+    Ok(arrow::compute::filter_record_batch(&answer, &inside.collect())?)
+}

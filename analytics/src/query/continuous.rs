@@ -1,0 +1,293 @@
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound::{Excluded, Included};
+
+use arrow::array::{Array as _, AsArray as _, BooleanArray, RecordBatch, UInt32Array};
+use arrow::compute::{filter_record_batch, take_record_batch};
+use arrow::datatypes::{Int64Type, SchemaRef, TimestampMicrosecondType};
+
+use super::dialect::WINDOW_START;
+use super::{Error, Plan};
+
+/// How many timelines are followed at once: the live one, and replays that have not
+/// ended.
+const TIMELINES_MAX: usize = 64;
+/// How many rows of partial aggregates a pane gathers before it is made smaller; then
+/// twice as many as were left. The cost for a row stays the same, however many there are.
+const PANE_ROWS_MIN: usize = 2_048;
+
+/// A query that is running. Rows go in as they come, answers come out as windows close.
+#[derive(Debug)]
+pub struct Continuous {
+    pub(super) plan: Plan,
+    /// By replay, with the live one under nothing.
+    pub(super) timelines: BTreeMap<Option<String>, Timeline>,
+    /// Rows that came too late for their windows.
+    pub(super) late: u64,
+}
+
+/// What is held of a timeline.
+#[derive(Debug)]
+pub(super) struct Timeline {
+    /// Windows that begin before it have given their answer.
+    pub(super) closed: i64,
+    /// By when their windows begin: open ones, and closed ones within the horizon.
+    pub(super) panes: BTreeMap<i64, Pane>,
+}
+
+/// Partial aggregates of one window.
+#[derive(Debug, Default)]
+pub(super) struct Pane {
+    pub(super) state: Vec<RecordBatch>,
+    rows: usize,
+    /// At how many rows it is made smaller.
+    full: usize,
+}
+
+impl Default for Timeline {
+    fn default() -> Self {
+        Self { closed: i64::MIN, panes: BTreeMap::new() }
+    }
+}
+
+impl Continuous {
+    /// A query that has seen nothing.
+    pub fn new(plan: Plan) -> Self {
+        Self { plan, timelines: BTreeMap::new(), late: 0 }
+    }
+
+    /// What it runs.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// How many rows came too late for their windows, on all timelines.
+    pub fn late(&self) -> u64 {
+        self.late
+    }
+
+    /// How much memory the partial aggregates take, in bytes.
+    pub fn state_bytes(&self) -> usize {
+        let panes = self.timelines.values().flat_map(|of| of.panes.values());
+        panes.flat_map(|pane| &pane.state).map(RecordBatch::get_array_memory_size).sum()
+    }
+
+    /// The timelines of which something is held; nothing stands for live traffic.
+    pub fn timelines(&self) -> impl Iterator<Item = Option<&str>> {
+        self.timelines.keys().map(Option::as_deref)
+    }
+
+    /// Takes rows of [`crate::intake::stamped_schema`], of any timelines, in the order of
+    /// their partition's log.
+    ///
+    /// # Errors
+    /// The query has failed then, and may have taken some of the rows.
+    pub async fn feed(&mut self, rows: &RecordBatch) -> Result<(), Error> {
+        let lags = rows.column_by_name("lag_us").expect("stamped rows have it");
+        let lags = lags.as_primitive::<Int64Type>();
+        let lateness = self.plan.lateness_us();
+        let in_time: BooleanArray =
+            lags.values().iter().map(|lag| Some(*lag <= lateness)).collect();
+        let late = in_time.false_count();
+        self.late += late as u64;
+        let timelines = split(rows, &in_time);
+        let rows = columns(rows, &self.plan.reads());
+        let mut fed = false;
+        for (timeline, part) in timelines {
+            let part = match part {
+                Part::All if late == 0 => rows.clone(),
+                Part::All => filter_record_batch(&rows, &in_time)?,
+                Part::Some(places) => take_record_batch(&rows, &UInt32Array::from(places))?,
+            };
+            if part.num_rows() > 0 {
+                self.feed_timeline(timeline, part).await?;
+                fed = true;
+            }
+        }
+        if fed && self.state_bytes() > self.plan.memory_max() {
+            self.shrink().await?;
+        }
+        Ok(())
+    }
+
+    async fn feed_timeline(
+        &mut self,
+        timeline: Option<String>,
+        rows: RecordBatch,
+    ) -> Result<(), Error> {
+        let partial = self.plan.partial(rows).await?;
+        if !self.timelines.contains_key(&timeline) && self.timelines.len() >= TIMELINES_MAX {
+            let name = self.plan.file().name.clone();
+            return Err(Error::Timelines { name, max: TIMELINES_MAX });
+        }
+        let of = self.timelines.entry(timeline).or_default();
+        for state in partial {
+            for (start, state) in by_window(&state, self.plan.window_column())? {
+                if start < of.closed {
+                    return Err(Error::Closed { name: self.plan.file().name.clone() });
+                }
+                let pane = of.panes.entry(start).or_default();
+                pane.add(state);
+                if pane.rows > pane.full {
+                    pane.reduce(&self.plan).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Closes the windows that end at or before what a timeline has surely passed: the
+    /// floor below which every row of it is late at no lateness ([`crate::intake::watermark`]),
+    /// in microseconds. Answers what they give, if any closed, ordered by window.
+    ///
+    /// # Errors
+    /// The query has failed then.
+    pub async fn advance(
+        &mut self,
+        timeline: Option<&str>,
+        floor_us: i64,
+    ) -> Result<Option<RecordBatch>, Error> {
+        let width = self.plan.width_us();
+        let watermark = floor_us.saturating_sub(self.plan.lateness_us());
+        let closes = watermark.div_euclid(width).saturating_mul(width);
+        let Some(of) = self.timelines.get_mut(&timeline.map(str::to_owned)) else {
+            return Ok(None);
+        };
+        if closes <= of.closed {
+            return Ok(None);
+        }
+        let answer = of.close(closes, &self.plan).await?;
+        of.forget(closes.saturating_sub(self.plan.horizon_us()));
+        Ok(answer)
+    }
+
+    /// Closes all windows of a timeline that has ended, and forgets it.
+    ///
+    /// # Errors
+    /// The query has failed then.
+    pub async fn end(&mut self, timeline: Option<&str>) -> Result<Option<RecordBatch>, Error> {
+        let Some(mut of) = self.timelines.remove(&timeline.map(str::to_owned)) else {
+            return Ok(None);
+        };
+        of.close(i64::MAX, &self.plan).await
+    }
+
+    /// Makes all state as small as it gets.
+    ///
+    /// # Errors
+    /// If it is still more than the query may hold, or a run fails.
+    pub(super) async fn shrink(&mut self) -> Result<(), Error> {
+        for pane in self.timelines.values_mut().flat_map(|of| of.panes.values_mut()) {
+            if pane.state.len() > 1 {
+                pane.reduce(&self.plan).await?;
+            }
+        }
+        if self.state_bytes() > self.plan.memory_max() {
+            return Err(self.plan.too_much());
+        }
+        Ok(())
+    }
+}
+
+impl Timeline {
+    /// The answer of the windows that begin before `closes` and have not given it.
+    async fn close(&mut self, closes: i64, plan: &Plan) -> Result<Option<RecordBatch>, Error> {
+        let opened = self.closed;
+        self.closed = closes;
+        let due = (Included(opened), Excluded(closes));
+        let Some((first, _)) = self.panes.range(due).next() else { return Ok(None) };
+        let reads = first.saturating_sub(plan.horizon_us());
+        for (_, pane) in self.panes.range_mut(due) {
+            pane.reduce(plan).await?;
+        }
+        let read = self.panes.range((Included(reads), Excluded(closes)));
+        let state = read.flat_map(|(_, pane)| pane.state.iter().cloned()).collect();
+        let rows = plan.finish(state).await?;
+        let starts = rows.column_by_name(WINDOW_START).expect("the shape was checked");
+        let starts = starts.as_primitive::<TimestampMicrosecondType>();
+        let new: BooleanArray = starts.iter().map(|start| start.map(|of| of >= opened)).collect();
+        let rows = if new.true_count() == rows.num_rows() {
+            rows
+        } else {
+            filter_record_batch(&rows, &new)?
+        };
+        Ok((rows.num_rows() > 0).then_some(rows))
+    }
+
+    /// Forgets the windows that begin before `start`, and have given their answer.
+    fn forget(&mut self, start: i64) {
+        self.panes = self.panes.split_off(&start);
+    }
+}
+
+impl Pane {
+    pub(super) fn add(&mut self, state: RecordBatch) {
+        self.full = self.full.max(PANE_ROWS_MIN);
+        self.rows += state.num_rows();
+        self.state.push(state);
+    }
+
+    async fn reduce(&mut self, plan: &Plan) -> Result<(), Error> {
+        if self.state.len() > 1 {
+            self.state = plan.reduce(self.state.clone()).await?;
+            self.rows = self.state.iter().map(RecordBatch::num_rows).sum();
+        }
+        self.full = PANE_ROWS_MIN.max(self.rows * 2);
+        Ok(())
+    }
+}
+
+/// Which of the rows are a timeline's.
+enum Part {
+    All,
+    Some(Vec<u32>),
+}
+
+/// The rows in time by their timeline.
+fn split(rows: &RecordBatch, in_time: &BooleanArray) -> Vec<(Option<String>, Part)> {
+    let replays = rows.column_by_name("replay_id").expect("the table of fields has it");
+    let replays = replays.as_string::<i32>();
+    if replays.null_count() == replays.len() {
+        return vec![(None, Part::All)];
+    }
+    let mut places: HashMap<Option<&str>, Vec<u32>> = HashMap::new();
+    for (place, replay) in
+        (0..).zip(replays.iter()).filter(|(place, _)| in_time.value(*place as usize))
+    {
+        places.entry(replay).or_default().push(place);
+    }
+    let mut parts: Vec<_> = places
+        .into_iter()
+        .map(|(replay, places)| (replay.map(str::to_owned), Part::Some(places)))
+        .collect();
+    parts.sort_by(|a, b| a.0.cmp(&b.0));
+    parts
+}
+
+/// The columns of `schema`, which the rows have.
+fn columns(rows: &RecordBatch, schema: &SchemaRef) -> RecordBatch {
+    let column =
+        |name: &str| rows.column_by_name(name).expect("the plan was made over them").clone();
+    let columns = schema.fields().iter().map(|field| column(field.name())).collect();
+    let count = arrow::array::RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
+    RecordBatch::try_new_with_options(schema.clone(), columns, &count)
+        .expect("the columns are those of the schema")
+}
+
+/// State by the windows that it is of.
+pub(super) fn by_window(
+    state: &RecordBatch,
+    window_column: usize,
+) -> Result<Vec<(i64, RecordBatch)>, Error> {
+    let starts = state.column(window_column).as_primitive::<TimestampMicrosecondType>();
+    let mut places: BTreeMap<i64, Vec<u32>> = BTreeMap::new();
+    for (place, start) in (0..).zip(starts.values()) {
+        places.entry(*start).or_default().push(place);
+    }
+    if let Some((start, _)) = places.first_key_value().filter(|_| places.len() == 1) {
+        return Ok(vec![(*start, state.clone())]);
+    }
+    let parts = places
+        .into_iter()
+        .map(|(start, places)| Ok((start, take_record_batch(state, &UInt32Array::from(places))?)));
+    parts.collect()
+}

@@ -1,0 +1,35 @@
+use std::fmt;
+
+/// What is wrong with a query file, where, and how to mend it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// The line, from 1; absent for the file as a whole.
+    pub line: Option<usize>,
+    /// What is wrong.
+    pub what: String,
+    /// What would be right.
+    pub mend: String,
+}
+
+impl Fault {
+    pub(super) fn new(
+        line: impl Into<Option<usize>>,
+        what: impl Into<String>,
+        mend: impl Into<String>,
+    ) -> Self {
+        Self { line: line.into(), what: what.into(), mend: mend.into() }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(line) = self.line {
+            write!(f, "line {line}: ")?;
+        }
+        f.write_str(&self.what)?;
+        if !self.mend.is_empty() {
+            write!(f, "; {}", self.mend)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,365 @@
+//! One text, planned once, taken apart into what makes partial aggregates of rows, what
+//! makes fewer of more of them, and what makes the answer of them.
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::compute::concat_batches;
+use arrow::datatypes::{Schema, SchemaRef};
+use arrow::row::{RowConverter, SortField};
+use datafusion::common::SchemaError;
+use datafusion::common::tree_node::{Transformed, TreeNode as _, TreeNodeRecursion};
+use datafusion::dataframe::DataFrame;
+use datafusion::error::{DataFusionError, Result as Planned};
+use datafusion::execution::TaskContext;
+use datafusion::execution::context::SQLOptions;
+use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
+use datafusion::execution::memory_pool::GreedyMemoryPool;
+use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode};
+use datafusion::physical_plan::execution_plan::reset_plan_states;
+use datafusion::prelude::{SessionConfig, SessionContext};
+use sha2::{Digest as _, Sha256};
+
+use super::dialect::{self, WINDOW_START};
+use super::shape::{self, Refusal, Shape};
+use super::slot::Slot;
+use super::{Error, Fault, QueryFile};
+use crate::intake::stamped_schema;
+
+/// Goes up when state that an older program kept is no longer understood.
+const STATE_VERSION: u32 = 1;
+
+/// The table that continuous queries read.
+pub(super) const EVENTS: &str = "events";
+
+/// A query file that can run.
+#[derive(Debug)]
+pub struct Plan {
+    file: QueryFile,
+    shape: Shape,
+    context: Arc<TaskContext>,
+    rows: Slot,
+    partial: Arc<dyn ExecutionPlan>,
+    reduce: Arc<dyn ExecutionPlan>,
+    finish: Arc<dyn ExecutionPlan>,
+    state: Slot,
+    hash: String,
+}
+
+impl Plan {
+    /// Plans a query file.
+    ///
+    /// # Errors
+    /// Why it cannot run.
+    pub async fn new(file: QueryFile) -> Result<Self, Fault> {
+        let all = Slot::new(stamped_schema());
+        let session = session(&file, &all).map_err(|error| fault(&file, &error))?;
+        let logical = logical(&session, &file).await?;
+        let shape = shape::of(&logical).map_err(|refusal| refused(&file, refusal))?;
+        let horizon_us = micros(file.header.horizon);
+        if shape.horizon_us > horizon_us {
+            let needs = std::time::Duration::from_micros(shape.horizon_us.unsigned_abs());
+            return Err(refused(
+                &file,
+                Refusal {
+                    at: "horizon:".to_owned(),
+                    what: format!(
+                        "its window functions read {needs:?} back, more than its horizon of {:?}",
+                        file.header.horizon
+                    ),
+                    mend: format!("write `-- horizon: {} s` in the header", needs.as_secs()),
+                },
+            ));
+        }
+        Self::split(file, shape, &session, logical).await
+    }
+
+    async fn split(
+        file: QueryFile,
+        shape: Shape,
+        session_of_all: &SessionContext,
+        logical: LogicalPlan,
+    ) -> Result<Self, Fault> {
+        let failed = |error: &DataFusionError| fault(&file, error);
+        // Once more over the columns that it reads, so that no others are carried.
+        let optimized =
+            session_of_all.state().optimize(&logical).map_err(|error| failed(&error))?;
+        let rows = Slot::new(read_by(&optimized));
+        let session = session(&file, &rows).map_err(|error| failed(&error))?;
+        let logical = self::logical(&session, &file).await?;
+        let frame = DataFrame::new(session.state(), logical);
+        let physical = frame.create_physical_plan().await.map_err(|error| failed(&error))?;
+        let parts = Parts::of(&physical).map_err(|error| failed(&error))?;
+        let hash = hash(&file);
+        let Parts { partial, reduce, finish, state } = parts;
+        let context = session.task_ctx();
+        Ok(Self { file, shape, context, rows, partial, reduce, finish, state, hash })
+    }
+
+    /// The file that it was made of.
+    pub fn file(&self) -> &QueryFile {
+        &self.file
+    }
+
+    /// The columns of its answer.
+    pub fn schema(&self) -> SchemaRef {
+        self.finish.schema()
+    }
+
+    /// Names the text, and what else state depends on: state that another plan kept is
+    /// of no use to it.
+    pub fn hash(&self) -> &str {
+        &self.hash
+    }
+
+    /// How long a window lasts, in microseconds.
+    pub fn width_us(&self) -> i64 {
+        self.shape.width_us
+    }
+
+    pub(super) fn horizon_us(&self) -> i64 {
+        self.shape.horizon_us
+    }
+
+    pub(super) fn lateness_us(&self) -> i64 {
+        micros(self.file.header.lateness)
+    }
+
+    pub(super) fn memory_max(&self) -> usize {
+        self.file.header.memory_mib * 1024 * 1024
+    }
+
+    /// The columns that it reads.
+    pub(super) fn reads(&self) -> SchemaRef {
+        datafusion::physical_plan::streaming::PartitionStream::schema(&self.rows).clone()
+    }
+
+    /// Where in a row of state the window's beginning stands.
+    pub(super) fn window_column(&self) -> usize {
+        self.shape.window_column
+    }
+
+    /// The columns of state.
+    pub(super) fn state_schema(&self) -> SchemaRef {
+        self.partial.schema()
+    }
+
+    /// Rows to state.
+    pub(super) async fn partial(&self, rows: RecordBatch) -> Result<Vec<RecordBatch>, Error> {
+        self.run(&self.rows, vec![rows], &self.partial).await
+    }
+
+    /// State to less state.
+    pub(super) async fn reduce(&self, state: Vec<RecordBatch>) -> Result<Vec<RecordBatch>, Error> {
+        self.run(&self.state, state, &self.reduce).await
+    }
+
+    /// State to the answer.
+    pub(super) async fn finish(&self, state: Vec<RecordBatch>) -> Result<RecordBatch, Error> {
+        let rows = self.run(&self.state, state, &self.finish).await?;
+        Ok(in_order(&self.schema(), &rows)?)
+    }
+
+    async fn run(
+        &self,
+        slot: &Slot,
+        rows: Vec<RecordBatch>,
+        plan: &Arc<dyn ExecutionPlan>,
+    ) -> Result<Vec<RecordBatch>, Error> {
+        slot.put(rows);
+        // A plan that has run keeps what it had found, and panics or repeats it.
+        let plan = reset_plan_states(plan.clone())?;
+        let ran = datafusion::physical_plan::collect(plan, self.context.clone()).await;
+        ran.map_err(|error| match error.find_root() {
+            DataFusionError::ResourcesExhausted(_) => self.too_much(),
+            _ => Error::Failed { name: self.file.name.clone(), source: Box::new(error) },
+        })
+    }
+
+    pub(super) fn too_much(&self) -> Error {
+        Error::Memory { name: self.file.name.clone(), mib: self.file.header.memory_mib }
+    }
+}
+
+/// The three parts, and where the second and third find state.
+struct Parts {
+    partial: Arc<dyn ExecutionPlan>,
+    reduce: Arc<dyn ExecutionPlan>,
+    finish: Arc<dyn ExecutionPlan>,
+    state: Slot,
+}
+
+impl Parts {
+    fn of(plan: &Arc<dyn ExecutionPlan>) -> Planned<Self> {
+        let mut found = Vec::new();
+        plan.apply(|node| {
+            if node.downcast_ref::<AggregateExec>().is_some() {
+                found.push(node.clone());
+            }
+            Ok(TreeNodeRecursion::Continue)
+        })?;
+        let [whole] = found.as_slice() else {
+            let what = format!("{} aggregates where one was planned", found.len());
+            return Err(DataFusionError::Internal(what));
+        };
+        let whole = whole.downcast_ref::<AggregateExec>().expect("it was found as one");
+        let (group, input_schema) = (whole.group_expr(), whole.input_schema());
+        let partial = AggregateExec::try_new(
+            AggregateMode::Partial,
+            group.clone(),
+            whole.aggr_expr().to_vec(),
+            whole.filter_expr().to_vec(),
+            whole.input().clone(),
+            input_schema.clone(),
+        )?;
+        // Making it may have reversed an aggregate: state is by these.
+        let aggregates = partial.aggr_expr().to_vec();
+        let state = Slot::new(partial.schema());
+        let over_state = |mode| {
+            AggregateExec::try_new(
+                mode,
+                group.as_final(),
+                aggregates.clone(),
+                vec![None; aggregates.len()],
+                state.scan()?,
+                input_schema.clone(),
+            )
+        };
+        let reduce = Arc::new(over_state(AggregateMode::PartialReduce)?);
+        let last: Arc<dyn ExecutionPlan> = Arc::new(over_state(AggregateMode::Final)?);
+        let finish = plan.clone().transform_down(|node| {
+            Ok(match node.downcast_ref::<AggregateExec>() {
+                Some(_) => Transformed::new(last.clone(), true, TreeNodeRecursion::Stop),
+                None => Transformed::no(node),
+            })
+        })?;
+        Ok(Self { partial: Arc::new(partial), reduce, finish: finish.data, state })
+    }
+}
+
+/// A session of this query alone: what it holds counts against its own budget.
+fn session(file: &QueryFile, rows: &Slot) -> Planned<SessionContext> {
+    let memory = file.header.memory_mib * 1024 * 1024;
+    let disk = DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled);
+    let runtime = RuntimeEnvBuilder::new()
+        .with_memory_pool(Arc::new(GreedyMemoryPool::new(memory)))
+        .with_disk_manager_builder(disk)
+        .build_arc()?;
+    let config = SessionConfig::new().with_target_partitions(1);
+    let session = SessionContext::new_with_config_rt(config, runtime);
+    // It would make two aggregates of one.
+    session.remove_optimizer_rule("single_distinct_aggregation_to_group_by");
+    dialect::register(&session)?;
+    session.register_table(EVENTS, rows.table()?)?;
+    Ok(session)
+}
+
+async fn logical(session: &SessionContext, file: &QueryFile) -> Result<LogicalPlan, Fault> {
+    let failed = |error: &DataFusionError| fault(file, error);
+    let plan = session.state().create_logical_plan(&file.text).await;
+    let plan = plan.map_err(|error| failed(&error))?;
+    let queries_only =
+        SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
+    queries_only.verify_plan(&plan).map_err(|error| failed(&error))?;
+    Ok(plan)
+}
+
+/// The columns that a plan reads of its table, in the table's order.
+fn read_by(optimized: &LogicalPlan) -> SchemaRef {
+    let mut read = None;
+    optimized
+        .apply(|node| {
+            if let LogicalPlan::TableScan(scan) = node {
+                read = Some(Arc::new(scan.projected_schema.as_arrow().clone()));
+            }
+            Ok(TreeNodeRecursion::Continue)
+        })
+        .expect("the closure gives no error");
+    read.unwrap_or_else(|| Arc::new(Schema::empty()))
+}
+
+/// The answer of a whole history at once: the same text, over rows that have an end.
+pub(super) async fn over(file: &QueryFile, session: &SessionContext) -> Result<RecordBatch, Error> {
+    let failed = |error| Error::Failed { name: file.name.clone(), source: Box::new(error) };
+    let frame = session.sql(&file.text).await.map_err(failed)?;
+    let schema = Arc::new(frame.schema().as_arrow().clone());
+    let rows = frame.collect().await.map_err(failed)?;
+    let schema = rows.first().map_or(schema, RecordBatch::schema);
+    Ok(in_order(&schema, &rows)?)
+}
+
+/// One batch, in an order of the rows that depends on nothing but the rows.
+fn in_order(schema: &SchemaRef, rows: &[RecordBatch]) -> Planned<RecordBatch> {
+    let rows = concat_batches(schema, rows)?;
+    let start = rows.schema().index_of(WINDOW_START)?;
+    let by = std::iter::once(start).chain((0..rows.num_columns()).filter(|at| *at != start));
+    let columns: Vec<_> = by.map(|at| rows.column(at).clone()).collect();
+    let fields = columns.iter().map(|column| SortField::new(column.data_type().clone()));
+    let keys = RowConverter::new(fields.collect())?.convert_columns(&columns)?;
+    let mut order: Vec<u64> = (0..rows.num_rows() as u64).collect();
+    order.sort_by(|a, b| keys.row(*a as usize).cmp(&keys.row(*b as usize)));
+    Ok(arrow::compute::take_record_batch(&rows, &arrow::array::UInt64Array::from(order))?)
+}
+
+fn micros(duration: std::time::Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
+}
+
+fn hash(file: &QueryFile) -> String {
+    let mut hash = Sha256::new();
+    hash.update(STATE_VERSION.to_be_bytes());
+    hash.update(micros(file.header.lateness).to_be_bytes());
+    let sql = file.text.lines().filter(|line| !line.trim_start().starts_with("--"));
+    for word in sql.flat_map(str::split_whitespace) {
+        hash.update(word.as_bytes());
+        hash.update(b" ");
+    }
+    hash.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn refused(file: &QueryFile, refusal: Refusal) -> Fault {
+    Fault::new(line_of(&file.text, &refusal.at), refusal.what, refusal.mend)
+}
+
+fn fault(file: &QueryFile, error: &DataFusionError) -> Fault {
+    match error.find_root() {
+        DataFusionError::SchemaError(missing, _) => match &**missing {
+            SchemaError::FieldNotFound { field, .. } => {
+                let what = format!("there is no column {}", field.flat_name());
+                let mend = "`weir query \"SELECT column_name FROM information_schema.columns\"` has those that there are";
+                Fault::new(line_of(&file.text, &field.name), what, mend)
+            }
+            other => Fault::new(None, other.to_string(), ""),
+        },
+        DataFusionError::SQL(parse, _) => {
+            let what = parse.to_string();
+            let what = what.strip_prefix("sql parser error: ").unwrap_or(&what).to_owned();
+            let line = what
+                .split("at Line: ")
+                .nth(1)
+                .and_then(|rest| rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok());
+            let line = line.or(what.contains("EOF").then(|| file.text.lines().count()));
+            Fault::new(line, what, "")
+        }
+        other => {
+            let what = other.strip_backtrace();
+            let known = ["TUMBLE", "tumble"].iter().find(|name| what.contains(**name));
+            let line = known.and_then(|name| line_of(&file.text, name));
+            let what = what.strip_prefix("Error during planning: ").unwrap_or(&what).to_owned();
+            Fault::new(line, what, "")
+        }
+    }
+}
+
+/// The line, from 1, on which a word of the query stands.
+fn line_of(text: &str, word: &str) -> Option<usize> {
+    let word = word.to_ascii_lowercase();
+    let header = word.ends_with(':');
+    let holds = |line: &str| {
+        line.trim_start().starts_with("--") == header && line.to_ascii_lowercase().contains(&word)
+    };
+    text.lines().position(holds).map(|at| at + 1)
+}

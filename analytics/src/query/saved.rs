@@ -1,0 +1,100 @@
+//! What is kept of a running query, so that another process goes on from there.
+
+use std::io::Cursor;
+
+use arrow::array::RecordBatch;
+use arrow::error::ArrowError;
+use arrow::ipc::reader::StreamReader;
+use arrow::ipc::writer::StreamWriter;
+use serde::{Deserialize, Serialize};
+
+use super::continuous::{Timeline, by_window};
+use super::{Continuous, Error, Plan};
+
+/// A running query at a moment.
+#[derive(Debug, Clone)]
+pub struct Saved {
+    /// What it was of, and how far it had come.
+    pub meta: Meta,
+    /// Partial aggregates for each of [`Meta::timelines`], as Arrow IPC streams.
+    pub state: Vec<Vec<u8>>,
+}
+
+/// What a [`Saved`] is of. Small, for a record of the log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Meta {
+    /// [`Plan::hash`].
+    pub plan: String,
+    /// [`Continuous::late`].
+    pub late: u64,
+    /// The timelines of which something was held.
+    pub timelines: Vec<Closed>,
+}
+
+/// How far a timeline had come.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Closed {
+    /// The replay; absent for live traffic.
+    pub replay: Option<String>,
+    /// Windows that begin before it have given their answer; microseconds since 1970.
+    pub before_us: i64,
+}
+
+impl Continuous {
+    /// What is to be kept of it.
+    ///
+    /// # Errors
+    /// The query has failed then.
+    pub async fn save(&mut self) -> Result<Saved, Error> {
+        self.shrink().await?;
+        let schema = self.plan.state_schema();
+        let (mut timelines, mut state) = (Vec::new(), Vec::new());
+        for (replay, of) in &self.timelines {
+            let mut writer = StreamWriter::try_new(Vec::new(), &schema)?;
+            for batch in of.panes.values().flat_map(|pane| &pane.state) {
+                writer.write(batch)?;
+            }
+            writer.finish()?;
+            state.push(writer.into_inner()?);
+            timelines.push(Closed { replay: replay.clone(), before_us: of.closed });
+        }
+        let meta = Meta { plan: self.plan.hash().to_owned(), late: self.late, timelines };
+        Ok(Saved { meta, state })
+    }
+
+    /// Goes on from what was kept.
+    ///
+    /// # Errors
+    /// [`Error::Saved`] if it was kept by another plan, or cannot be read.
+    pub fn restore(plan: Plan, saved: &Saved) -> Result<Self, Error> {
+        let unreadable = |why: String| Error::Saved { name: plan.file().name.clone(), why };
+        let Meta { plan: hash, late, timelines } = &saved.meta;
+        if hash != plan.hash() {
+            return Err(unreadable("it was kept by another version of the query".to_owned()));
+        }
+        if timelines.len() != saved.state.len() {
+            return Err(unreadable(format!("{} states of {}", saved.state.len(), timelines.len())));
+        }
+        let mut restored = std::collections::BTreeMap::new();
+        for (Closed { replay, before_us }, bytes) in timelines.iter().zip(&saved.state) {
+            let mut of = Timeline { closed: *before_us, ..Timeline::default() };
+            let read = read(bytes).map_err(|error| unreadable(error.to_string()))?;
+            for batch in read {
+                if batch.schema() != plan.state_schema() {
+                    return Err(unreadable("its columns are others".to_owned()));
+                }
+                for (start, state) in by_window(&batch, plan.window_column())? {
+                    of.panes.entry(start).or_default().add(state);
+                }
+            }
+            restored.insert(replay.clone(), of);
+        }
+        Ok(Self { late: *late, timelines: restored, plan })
+    }
+}
+
+fn read(bytes: &[u8]) -> Result<Vec<RecordBatch>, ArrowError> {
+    StreamReader::try_new(Cursor::new(bytes), None)?.collect()
+}

@@ -1,0 +1,304 @@
+//! Which queries can run over what has no end, with the answer that they would give
+//! over all of it at once.
+//!
+//! ```text
+//! Projection, Filter, Window, alias ─► one Aggregate ─► Projection, Filter, alias ─► TUMBLE of events
+//! ```
+//!
+//! Whatever is not listed here is refused, with its reason.
+
+mod reach;
+
+use datafusion::arrow::datatypes::DataType;
+use datafusion::common::Column;
+use datafusion::common::tree_node::{TreeNode as _, TreeNodeRecursion};
+use datafusion::error::DataFusionError;
+use datafusion::logical_expr::expr::AggregateFunction;
+use datafusion::logical_expr::{Aggregate, Expr, ExprSchemable as _, LogicalPlan, Volatility};
+
+use super::dialect::{WINDOW_START, width_us};
+
+/// What the core has to know of a query that it can run.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Shape {
+    /// How long a window lasts, in microseconds.
+    pub(super) width_us: i64,
+    /// Which of the columns that the aggregate groups by the window's beginning is.
+    pub(super) window_column: usize,
+    /// How far before a window its window functions read, in microseconds.
+    pub(super) horizon_us: i64,
+}
+
+/// Why a query cannot run over what has no end.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    /// What stands in the text, to find the line by.
+    pub(super) at: String,
+    pub(super) what: String,
+    pub(super) mend: String,
+}
+
+fn refuse<T>(
+    at: impl Into<String>,
+    what: impl Into<String>,
+    mend: impl Into<String>,
+) -> Result<T, Refusal> {
+    Err(Refusal { at: at.into(), what: what.into(), mend: mend.into() })
+}
+
+/// Looks at a plan as the SQL planner made it, before anything was optimized away.
+pub(super) fn of(plan: &LogicalPlan) -> Result<Shape, Refusal> {
+    let mut at = plan;
+    let aggregate = loop {
+        match at {
+            LogicalPlan::Aggregate(aggregate) => break aggregate,
+            LogicalPlan::Window(window) => {
+                window.window_expr.iter().try_for_each(expressions)?;
+                at = &window.input;
+            }
+            other => at = passed(other)?,
+        }
+    };
+    let horizon_us = reach::of(plan)?;
+    let window_column = aggregates(aggregate)?;
+    let mut at = &*aggregate.input;
+    while !matches!(at, LogicalPlan::TableScan(_)) {
+        at = match at {
+            LogicalPlan::Aggregate(_) => {
+                return refuse("GROUP BY", "groups twice", "let a view over this view do the rest");
+            }
+            LogicalPlan::Window(_) => {
+                return refuse(
+                    "OVER",
+                    "a window function reads rows that are not grouped",
+                    "use it over the groups of TUMBLE",
+                );
+            }
+            other => passed(other)?,
+        };
+    }
+    let Some(width_us) = width_of(plan, WINDOW_START) else {
+        return refuse(
+            "SELECT",
+            "its answer has no column window_start of TUMBLE(events, event_time, …)",
+            "select window_start as it is, in each SELECT",
+        );
+    };
+    Ok(Shape { width_us, window_column, horizon_us })
+}
+
+/// The input of a node that keeps rows as they are, or leaves some out.
+fn passed(node: &LogicalPlan) -> Result<&LogicalPlan, Refusal> {
+    match node {
+        LogicalPlan::Projection(projection) => {
+            projection.expr.iter().try_for_each(expressions)?;
+            Ok(&projection.input)
+        }
+        LogicalPlan::Filter(filter) => {
+            expressions(&filter.predicate)?;
+            Ok(&filter.input)
+        }
+        LogicalPlan::SubqueryAlias(alias) => Ok(&alias.input),
+        LogicalPlan::TableScan(_) | LogicalPlan::EmptyRelation(_) => refuse(
+            "FROM",
+            "does not group by a window of time",
+            "select FROM TUMBLE(events, event_time, INTERVAL '1 minute') GROUP BY window_start",
+        ),
+        LogicalPlan::Sort(_) => refuse(
+            "ORDER BY",
+            "orders its answer, which comes window by window",
+            "leave ORDER BY out; rows come ordered by window and then by their columns",
+        ),
+        LogicalPlan::Limit(_) => refuse(
+            "LIMIT",
+            "LIMIT over what has no end",
+            "rank() OVER (PARTITION BY window_start ORDER BY …) and filter by it",
+        ),
+        LogicalPlan::Join(_) => refuse("JOIN", "joins are not there yet", "read one table"),
+        LogicalPlan::Union(_) => refuse("UNION", "UNION is not there yet", "write two queries"),
+        LogicalPlan::Distinct(_) => {
+            refuse("DISTINCT", "SELECT DISTINCT", "GROUP BY the columns instead")
+        }
+        LogicalPlan::Unnest(_) => refuse("unnest", "unnest is not there yet", ""),
+        other => refuse(
+            "SELECT",
+            format!("{} cannot run over what has no end", other.display()),
+            "see docs/queries.md for what can",
+        ),
+    }
+}
+
+/// Checks the aggregate, and answers which of its groups is the window's beginning.
+fn aggregates(aggregate: &Aggregate) -> Result<usize, Refusal> {
+    for group in &aggregate.group_expr {
+        if matches!(group, Expr::GroupingSet(_)) {
+            return refuse("GROUP BY", "grouping sets are not there yet", "write a query for each");
+        }
+        expressions(group)?;
+    }
+    for expr in &aggregate.aggr_expr {
+        expressions(expr)?;
+        let Expr::AggregateFunction(function) = expr.clone().unalias() else {
+            return refuse("GROUP BY", format!("{expr} is no aggregate"), "");
+        };
+        exact(&function, aggregate)?;
+    }
+    let start = |group: &Expr| {
+        matches!(group, Expr::Column(column)
+            if column.name == WINDOW_START && width_of(&aggregate.input, WINDOW_START).is_some())
+    };
+    match aggregate.group_expr.iter().position(start) {
+        Some(at) => Ok(at),
+        None => refuse(
+            "GROUP BY",
+            "does not group by window_start",
+            "select FROM TUMBLE(events, event_time, INTERVAL '1 minute') GROUP BY window_start",
+        ),
+    }
+}
+
+/// Refuses an aggregate whose answer depends on how its rows were batched or ordered.
+fn exact(function: &AggregateFunction, of: &Aggregate) -> Result<(), Refusal> {
+    let name = function.func.name();
+    let types: Vec<DataType> = function
+        .params
+        .args
+        .iter()
+        .filter_map(|argument| argument.get_type(of.input.schema()).ok())
+        .collect();
+    let first = types.first().unwrap_or(&DataType::Null);
+    if function.params.distinct && !matches!(name, "count" | "sum" | "min" | "max") {
+        return refuse(
+            name,
+            format!("{name}(DISTINCT …) is not there yet"),
+            "use count(DISTINCT …)",
+        );
+    }
+    match name {
+        "count" | "min" | "max" | "bool_and" | "bool_or" | "bit_and" | "bit_or" | "bit_xor"
+        | "median" | "percentile_cont" | "approx_distinct" => Ok(()),
+        "sum" | "avg" if first.is_floating() => refuse(
+            name,
+            format!("{name} of floating-point numbers depends on the order of the rows"),
+            "cast to DECIMAL, or use whole microseconds and bytes",
+        ),
+        "avg" if !first.is_decimal() => refuse(
+            name,
+            "avg of whole numbers is summed as floating-point numbers, and not exact",
+            "cast to DECIMAL(20, 3) first, or select sum and count",
+        ),
+        "sum" | "avg" => Ok(()),
+        "first_value" | "last_value" | "array_agg" | "string_agg" | "nth_value" => {
+            let ends =
+                function.params.order_by.iter().rev().map(|of| of.expr.schema_name().to_string());
+            let mut ends = ends.map(|name| name.rsplit('.').next().unwrap_or_default().to_owned());
+            if ends.next().as_deref() == Some("log_offset")
+                && ends.next().as_deref() == Some("log_partition")
+            {
+                return Ok(());
+            }
+            refuse(
+                name,
+                format!("{name} depends on the order of the rows"),
+                "let its ORDER BY end in log_partition, log_offset, which no two rows share",
+            )
+        }
+        "approx_percentile_cont" | "approx_percentile_cont_with_weight" | "approx_median" => {
+            refuse(
+                name,
+                format!("{name} depends on how the rows were batched"),
+                "use percentile_cont or median, which are exact",
+            )
+        }
+        _ => refuse(
+            name,
+            format!("{name} is not among the aggregates whose answer is exact"),
+            "see docs/queries.md for those that are",
+        ),
+    }
+}
+
+/// Refuses what gives another answer at another time, or reads another table.
+fn expressions(expr: &Expr) -> Result<(), Refusal> {
+    let mut refused = Ok(());
+    let walked = expr.apply(|node| {
+        refused = match node {
+            Expr::ScalarFunction(function)
+                if function.func.signature().volatility != Volatility::Immutable =>
+            {
+                let name = function.func.name();
+                refuse(
+                    name,
+                    format!("{name}() gives another answer each time"),
+                    "use event_time or window_start",
+                )
+            }
+            Expr::Exists(_)
+            | Expr::InSubquery(_)
+            | Expr::SetComparison(_)
+            | Expr::ScalarSubquery(_)
+            | Expr::OuterReferenceColumn(..) => refuse(
+                "(SELECT",
+                "a query within an expression is not there yet",
+                "write two views",
+            ),
+            Expr::Unnest(_) => refuse("unnest", "unnest is not there yet", ""),
+            Expr::Placeholder(_) | Expr::ScalarVariable(..) => {
+                refuse("$", "a parameter has no value here", "write the value")
+            }
+            _ => Ok(()),
+        };
+        Ok::<_, DataFusionError>(match refused {
+            Ok(()) => TreeNodeRecursion::Continue,
+            Err(_) => TreeNodeRecursion::Stop,
+        })
+    });
+    walked.expect("the closure gives no error");
+    refused
+}
+
+/// How long a window lasts, if a column of a plan is the beginning of one, as `TUMBLE`
+/// gave it, through everything above it.
+fn width_of(plan: &LogicalPlan, name: &str) -> Option<i64> {
+    match plan {
+        LogicalPlan::Projection(projection) => {
+            let mut of_name = projection
+                .expr
+                .iter()
+                .filter(|expr| output(expr).is_some_and(|of| of.name == name));
+            match of_name.next()?.clone().unalias() {
+                Expr::Column(column) => width_of(&projection.input, &column.name),
+                Expr::Cast(cast) => match *cast.expr {
+                    Expr::ScalarFunction(bin) if bin.func.name() == "date_bin" => {
+                        match bin.args.as_slice() {
+                            [width, Expr::Column(time)] if time.name == "event_time" => {
+                                width_us(width)
+                            }
+                            _ => None,
+                        }
+                    }
+                    _ => None,
+                },
+                _ => None,
+            }
+        }
+        LogicalPlan::Filter(filter) => width_of(&filter.input, name),
+        LogicalPlan::SubqueryAlias(alias) => width_of(&alias.input, name),
+        LogicalPlan::Window(window) => width_of(&window.input, name),
+        LogicalPlan::Aggregate(aggregate) => {
+            let grouped =
+                |group: &Expr| matches!(group, Expr::Column(column) if column.name == name);
+            aggregate.group_expr.iter().any(grouped).then(|| width_of(&aggregate.input, name))?
+        }
+        _ => None,
+    }
+}
+
+/// The column that an expression of a projection gives.
+fn output(expr: &Expr) -> Option<Column> {
+    match expr {
+        Expr::Column(column) => Some(column.clone()),
+        Expr::Alias(alias) => Some(Column::from_name(&alias.name)),
+        _ => None,
+    }
+}

@@ -1,0 +1,142 @@
+//! How far before a window its answer reads.
+//!
+//! A window function reads the rows of its frame, and what they in turn were made of: a
+//! column that another window function gave reads further, and so does a filter by one.
+
+use std::collections::HashMap;
+
+use datafusion::logical_expr::expr::WindowFunction;
+use datafusion::logical_expr::{
+    Expr, LogicalPlan, WindowFrameBound, WindowFrameUnits, WindowFunctionDefinition,
+};
+
+use super::super::dialect::{WINDOW_END, WINDOW_START, interval_us};
+use super::{Refusal, output, refuse};
+
+/// How far back a plan's answer reads, in microseconds.
+pub(super) fn of(plan: &LogicalPlan) -> Result<i64, Refusal> {
+    let reach = Reach::of(plan)?;
+    Ok(reach.columns.into_values().fold(reach.rows, i64::max))
+}
+
+/// How far back the rows of a node read, in microseconds.
+#[derive(Default)]
+struct Reach {
+    /// For which of them are there.
+    rows: i64,
+    /// For the values of a column, where it is more than nothing.
+    columns: HashMap<String, i64>,
+}
+
+impl Reach {
+    fn of(plan: &LogicalPlan) -> Result<Self, Refusal> {
+        Ok(match plan {
+            LogicalPlan::Projection(projection) => {
+                let input = Self::of(&projection.input)?;
+                let name = |expr: &Expr| {
+                    output(expr).map_or_else(|| expr.schema_name().to_string(), |of| of.name)
+                };
+                let columns = projection.expr.iter();
+                let columns = columns.map(|expr| (name(expr), input.of_expr(expr))).collect();
+                Self { rows: input.rows, columns }
+            }
+            LogicalPlan::Filter(filter) => {
+                let mut input = Self::of(&filter.input)?;
+                input.rows = input.rows.max(input.of_expr(&filter.predicate));
+                input
+            }
+            LogicalPlan::SubqueryAlias(alias) => Self::of(&alias.input)?,
+            LogicalPlan::Window(window) => {
+                let input = Self::of(&window.input)?;
+                let mut columns = HashMap::new();
+                for expr in &window.window_expr {
+                    let reads = input.rows.max(input.of_expr(expr));
+                    let reads = frame_of(expr)?.saturating_add(reads);
+                    columns.insert(expr.schema_name().to_string(), reads);
+                }
+                columns.extend(input.columns);
+                Self { rows: input.rows, columns }
+            }
+            _ => Self::default(),
+        })
+    }
+
+    fn of_expr(&self, expr: &Expr) -> i64 {
+        let columns = expr.column_refs();
+        let reads = columns.iter().filter_map(|column| self.columns.get(&column.name));
+        reads.copied().max().unwrap_or(0)
+    }
+}
+
+/// How far before a window a window function's frame begins, in microseconds.
+fn frame_of(expr: &Expr) -> Result<i64, Refusal> {
+    let Expr::WindowFunction(function) = expr.clone().unalias() else {
+        return refuse("OVER", format!("{expr} is no window function"), "");
+    };
+    let name = function_name(&function);
+    let known = match &function.fun {
+        WindowFunctionDefinition::AggregateUDF(_) => {
+            matches!(
+                name.as_str(),
+                "count" | "sum" | "avg" | "min" | "max" | "bool_and" | "bool_or"
+            )
+        }
+        WindowFunctionDefinition::WindowUDF(_) => {
+            matches!(name.as_str(), "rank" | "dense_rank" | "percent_rank" | "cume_dist")
+        }
+    };
+    if !known {
+        return refuse(
+            &name,
+            format!("{name} OVER (…) depends on the order of rows that are alike"),
+            "use rank, or sum, count, avg, min or max over a RANGE",
+        );
+    }
+    let params = &function.params;
+    let frame = &params.window_frame;
+    let by_rows = frame.units != WindowFrameUnits::Range;
+    let whole = frame.start_bound.is_unbounded() && frame.end_bound.is_unbounded();
+    if params.partition_by.iter().any(is_window_start) && (whole || !by_rows) {
+        return Ok(0);
+    }
+    let in_time = matches!(params.order_by.as_slice(), [by] if is_window_start(&by.expr) && by.asc);
+    if !in_time {
+        return refuse(
+            "OVER",
+            format!("{name} reads rows of all time"),
+            "give its OVER a PARTITION BY window_start, or an ORDER BY window_start with a RANGE",
+        );
+    }
+    if by_rows {
+        return refuse(
+            "OVER",
+            format!(
+                "{name} reads {} of windows, of which some may be empty and have no row",
+                frame.units
+            ),
+            "write RANGE BETWEEN INTERVAL '60 minutes' PRECEDING AND INTERVAL '1 minute' PRECEDING",
+        );
+    }
+    let before = |bound: &WindowFrameBound| match bound {
+        WindowFrameBound::CurrentRow => Some(0),
+        WindowFrameBound::Preceding(value) => interval_us(value),
+        WindowFrameBound::Following(_) => None,
+    };
+    let (start, end) = (before(&frame.start_bound), before(&frame.end_bound));
+    let (Some(start), Some(_)) = (start, end) else {
+        return refuse(
+            "OVER",
+            format!("{name} reads windows without a bound, or later ones"),
+            "write RANGE BETWEEN INTERVAL '60 minutes' PRECEDING AND CURRENT ROW, or less",
+        );
+    };
+    Ok(start)
+}
+
+fn function_name(function: &WindowFunction) -> String {
+    function.fun.name().to_owned()
+}
+
+fn is_window_start(expr: &Expr) -> bool {
+    matches!(expr, Expr::Column(column) if column.name == WINDOW_START || column.name == WINDOW_END)
+}

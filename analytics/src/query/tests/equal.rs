@@ -1,0 +1,129 @@
+//! The stream's answer is that of all rows at once.
+
+use fastrand::Rng;
+
+use super::world::{BEGIN, S, at_once, plan, records, run, shown};
+use crate::query::{Continuous, Error, Span};
+
+const TEXTS: &[&str] = &[
+    "SELECT window_start, api_name, count(*) AS n, sum(http_response_body_size) AS bytes,
+        min(latency_total_us) AS least, max(client_address) AS most
+     FROM TUMBLE(events, event_time, INTERVAL '1 minute') WHERE kind = 'request'
+     GROUP BY window_start, api_name",
+    "SELECT window_end, window_start, count(DISTINCT client_address) AS clients,
+        count(*) FILTER (WHERE http_response_status_code >= 400) AS errors,
+        avg(CAST(http_response_body_size AS DECIMAL(20, 2))) AS mean,
+        median(latency_total_us) AS middle,
+        percentile_cont(0.9) WITHIN GROUP (ORDER BY latency_total_us) AS p90,
+        first_value(client_address ORDER BY event_time, log_partition, log_offset) AS first
+     FROM TUMBLE(events, event_time, INTERVAL '30 seconds')
+     GROUP BY window_start, window_end HAVING count(*) > 2",
+    "SELECT window_start, client_address, n,
+        rank() OVER (PARTITION BY window_start ORDER BY n DESC) AS place
+     FROM (SELECT window_start, client_address, count(*) AS n
+           FROM TUMBLE(events, event_time, INTERVAL '20 seconds') AS t
+           WHERE t.kind = 'request' GROUP BY t.window_start, client_address)",
+    "-- title: a test
+-- owner: tests
+-- lateness: 20 s
+-- horizon: 5 min
+     WITH n AS (SELECT window_start, client_address, count(*) AS n
+        FROM TUMBLE(events, event_time, INTERVAL '10 seconds') WHERE kind = 'request'
+        GROUP BY window_start, client_address),
+     known AS (SELECT *, sum(n) OVER own AS before, count(*) OVER everybody AS all_before FROM n
+        WINDOW own AS (PARTITION BY client_address ORDER BY window_start
+            RANGE BETWEEN INTERVAL '2 minutes' PRECEDING AND INTERVAL '10 seconds' PRECEDING),
+        everybody AS (ORDER BY window_start
+            RANGE BETWEEN INTERVAL '2 minutes' PRECEDING AND CURRENT ROW))
+     SELECT window_start, client_address, n, before, all_before,
+        max(before) OVER (PARTITION BY client_address ORDER BY window_start
+            RANGE BETWEEN INTERVAL '3 minutes' PRECEDING AND CURRENT ROW) AS most
+     FROM known WHERE all_before > 3",
+];
+
+/// Random events of several sources, late ones and replays among them, in random batches,
+/// interleavings and restarts.
+#[tokio::test]
+async fn a_stream_answers_as_all_rows_at_once() {
+    for seed in 0..24 {
+        let mut rng = Rng::with_seed(seed);
+        let text = TEXTS[seed as usize % TEXTS.len()];
+        let count = rng.usize(150..500);
+        let partitions = records(&mut rng, 1 + seed as usize % 3, count);
+        let mut ran = run(text, &partitions, &mut rng).await;
+        assert!(ran.query.late() > 0, "seed {seed}: nothing was late");
+
+        // Live, what is closed until now: as much as the watermark allows, and no more.
+        let lateness = ran.query.plan().lateness_us();
+        let width = ran.query.plan().width_us();
+        let before = (ran.floor.unwrap() - lateness).div_euclid(width) * width;
+        let closed = Span { before_us: Some(before), ..Span::default() };
+        let live = ran.answers.remove(&None).unwrap_or_default();
+        assert!(!live.is_empty(), "seed {seed}: no window closed");
+        let expected = at_once(text, &ran.rows, &closed).await;
+        assert_eq!(shown(&ran.query, &live), expected, "seed {seed}");
+
+        // And when all have been closed.
+        let mut all = live;
+        all.extend(ran.query.end(None).await.unwrap());
+        let expected = at_once(text, &ran.rows, &Span::default()).await;
+        assert_eq!(shown(&ran.query, &all), expected, "seed {seed}");
+
+        for (replay, answers) in ran.answers {
+            let expected = at_once(text, &ran.rows, &Span { replay, ..Span::default() }).await;
+            assert_eq!(shown(&ran.query, &answers), expected, "seed {seed}");
+        }
+        assert_eq!(ran.query.timelines().count(), 0, "seed {seed}");
+    }
+}
+
+/// However long it runs, what is held is of the open windows and the horizon.
+#[tokio::test]
+async fn what_is_held_does_not_grow_with_history() {
+    for (text, panes) in [(TEXTS[0], 8), (TEXTS[3], 60)] {
+        let mut rng = Rng::with_seed(7);
+        let partitions = records(&mut rng, 2, 2_000);
+        let ran = run(text, &partitions, &mut rng).await;
+        let held = &ran.query.timelines[&None];
+        assert!(held.closed > BEGIN + 1_000 * S, "it has closed windows of long ago");
+        assert!(held.panes.len() <= panes, "{} panes", held.panes.len());
+        assert!(ran.query.state_bytes() < 512 * 1024, "{} bytes", ran.query.state_bytes());
+    }
+}
+
+#[tokio::test]
+async fn a_query_beyond_its_memory_fails_by_itself_and_says_so() {
+    let text = "-- title: a test\n-- owner: tests\n-- memory_mib: 1\nSELECT window_start, \
+        concat(repeat('x', 80), log_offset) AS x, count(*) AS n \
+        FROM TUMBLE(events, event_time, INTERVAL '1 day') GROUP BY window_start, x";
+    let mut rng = Rng::with_seed(1);
+    let partitions = records(&mut rng, 1, 20_000);
+    let mut stamps = crate::intake::Stamps::new(0);
+    let decoder = crate::intake::Decoder::new();
+    let mut query = Continuous::new(plan(text).await);
+    let mut failed = None;
+    for records in partitions[0].chunks(1_000) {
+        let next = records.last().unwrap().offset + 1;
+        let rows = stamps.stamp(&decoder, 0, records, next).unwrap().rows;
+        failed = query.feed(&rows).await.err();
+        if failed.is_some() {
+            break;
+        }
+    }
+    let failed = failed.expect("20,000 groups do not fit a megabyte");
+    assert!(matches!(failed, Error::Memory { mib: 1, .. }), "{failed}");
+    assert!(failed.to_string().contains("memory_mib"), "{failed}");
+}
+
+#[tokio::test]
+async fn what_another_version_kept_is_not_gone_on_from() {
+    let saved = Continuous::new(plan(TEXTS[0]).await).save().await.unwrap();
+    let other = Continuous::restore(plan(TEXTS[1]).await, &saved).unwrap_err();
+    assert!(other.to_string().contains("another version"), "{other}");
+    // A comment is no other version; a lateness is.
+    let (head, query) = ("-- title: a test\n-- owner: tests\n", TEXTS[0]);
+    let commented = plan(&format!("{head}\n-- as it was\n{query}")).await;
+    assert_eq!(commented.hash(), plan(query).await.hash());
+    let later = plan(&format!("{head}-- lateness: 61 s\n{query}")).await;
+    assert_ne!(later.hash(), plan(query).await.hash());
+}

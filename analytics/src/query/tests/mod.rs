@@ -1,0 +1,4 @@
+mod equal;
+mod refusals;
+mod shipped;
+mod world;

@@ -1,0 +1,97 @@
+use crate::query::{Plan, QueryFile};
+
+const HEAD: &str = "-- title: a test\n-- owner: tests\n";
+const FROM: &str = "FROM TUMBLE(events, event_time, INTERVAL '1 minute') GROUP BY window_start";
+
+async fn fault(text: &str) -> String {
+    let told = match QueryFile::parse("test", text) {
+        Ok(file) => match Plan::new(file).await {
+            Ok(_) => panic!("it was taken:\n{text}"),
+            Err(fault) => fault.to_string(),
+        },
+        Err(faults) => faults.iter().map(|fault| format!("{fault}\n")).collect(),
+    };
+    assert!(!told.contains(".rs") && !told.contains("backtrace"), "{told}");
+    told
+}
+
+#[tokio::test]
+async fn a_header_with_faults_is_refused_with_line_and_mend() {
+    for (text, expected) in [
+        ("SELECT 1", "line 1: has no header; begin it with lines such as"),
+        ("-- title: a\nSELECT 1", "line 1: the header: missing field `owner`"),
+        (
+            "-- title: a\n-- owner: b\n-- colour: red\nSELECT 1",
+            "line 3: the header: unknown field `colour`",
+        ),
+        (
+            "-- title: a\n-- owner: b\n-- lateness: soon\nSELECT 1",
+            "`soon` is no time of at most 744 h; write it as `90 s`",
+        ),
+        ("-- title: a\n-- owner: b\n-- lateness: -1 s\nSELECT 1", "`-1 s` is no time"),
+        (
+            "-- title: a\n-- owner: b\n-- severity: bad\nSELECT 1",
+            "line 3: the header: severity: unknown variant `bad`",
+        ),
+        ("-- title: a\n-- owner: b\n-- severity: low\nSELECT 1", "line 1: subject: is missing"),
+        (
+            "-- title: a\n-- owner: b\n-- subject: c\nSELECT 1",
+            "line 3: subject: is for detections; give a severity too",
+        ),
+        ("-- title: a\n-- owner: ''\nSELECT 1", "line 2: owner: is no line of text"),
+        (
+            "-- title: a\n-- owner: b\n-- memory_mib: 0\nSELECT 1",
+            "line 3: memory_mib: is out of range; use 1 to 4096",
+        ),
+    ] {
+        let told = fault(text).await;
+        assert!(told.contains(expected), "{text}\n{told}");
+    }
+    let named = QueryFile::parse("Test", HEAD).unwrap_err();
+    assert!(named[0].to_string().contains("`Test` is no name of a query"), "{named:?}");
+}
+
+/// Queries that cannot run over what has no end, or would not answer exactly.
+#[tokio::test]
+async fn a_query_that_could_not_be_exact_is_refused_with_its_reason() {
+    let select = |what: &str| format!("SELECT window_start, {what} {FROM}");
+    for (query, expected) in [
+        ("SELECT window_start FROM".to_owned(), "line 3: Expected"),
+        ("SELECT window_start, nothing FROM events".to_owned(), "line 3: there is no column window_start"),
+        (format!("SELECT nothing, count(*) {FROM}"), "there is no column nothing"),
+        ("SELECT count(*) FROM events".to_owned(), "does not group by window_start"),
+        ("SELECT * FROM TUMBLE(events, event_time, INTERVAL '1 minute')".to_owned(), "does not group by a window"),
+        (format!("SELECT count(*) {FROM}"), "has no column window_start"),
+        (format!("SELECT window_start + INTERVAL '1 s' AS window_start, count(*) {FROM}"), "has no column window_start"),
+        ("SELECT window_start, count(*) FROM TUMBLE(events, log_time, INTERVAL '1 minute') GROUP BY window_start".to_owned(), "does not group by window_start"),
+        ("SELECT window_start FROM TUMBLE(events, event_time, INTERVAL '1 month') GROUP BY 1".to_owned(), "is a fixed time"),
+        ("SELECT window_start FROM TUMBLE(events, event_time, INTERVAL '100 milliseconds') GROUP BY 1".to_owned(), "a second or longer"),
+        ("SELECT window_start FROM TUMBLE(events, INTERVAL '1 minute') GROUP BY 1".to_owned(), "takes three arguments, not 2"),
+        ("SELECT window_start FROM TUMBLE(events, kind, INTERVAL '1 minute') GROUP BY 1".to_owned(), "is a column of times"),
+        ("SELECT window_start FROM TUMBLE(other, event_time, INTERVAL '1 minute') GROUP BY 1".to_owned(), "no table other"),
+        ("SELECT window_start FROM HOP(events, event_time, INTERVAL '1 minute') GROUP BY 1".to_owned(), "there is no HOP yet"),
+        (select("now()"), "now() gives another answer each time"),
+        (select("count(*) FILTER (WHERE random() > 0.5)"), "random() gives another answer"),
+        (select("sum(CAST(latency_total_us AS DOUBLE))"), "depends on the order of the rows; cast to DECIMAL"),
+        (select("avg(latency_total_us)"), "avg of whole numbers"),
+        (select("stddev(latency_total_us)"), "stddev is not among the aggregates"),
+        (select("approx_percentile_cont(0.9) WITHIN GROUP (ORDER BY latency_total_us)"), "use percentile_cont"),
+        (select("array_agg(kind)"), "array_agg depends on the order"),
+        (select("last_value(kind ORDER BY event_time)"), "last_value depends on the order"),
+        (select("count(*) OVER ()"), "count reads rows of all time"),
+        (select("sum(count(*)) OVER (ORDER BY window_start)"), "without a bound"),
+        (select("row_number() OVER (PARTITION BY window_start)"), "row_number OVER (…) depends on"),
+        (select("sum(count(*)) OVER (ORDER BY window_start ROWS 3 PRECEDING)"), "reads ROWS of windows"),
+        (select("sum(count(*)) OVER (ORDER BY window_start RANGE BETWEEN INTERVAL '1 hour' PRECEDING AND CURRENT ROW)"), "more than its horizon"),
+        (format!("{} ORDER BY 1", select("count(*)")), "leave ORDER BY out"),
+        (format!("{} LIMIT 1", select("count(*)")), "LIMIT over what has no end"),
+        (format!("{} UNION ALL {}", select("count(*)"), select("count(*)")), "UNION is not there yet"),
+        (format!("SELECT DISTINCT * FROM ({})", select("count(*)")), "SELECT DISTINCT"),
+        (format!("SELECT window_start, count(*) FROM ({}) GROUP BY 1", select("kind, count(*)").replace("GROUP BY window_start", "GROUP BY window_start, kind")), "groups twice"),
+        (select("(SELECT count(*) FROM events)"), "a query within an expression"),
+        ("DELETE FROM events".to_owned(), "DML not supported"),
+    ] {
+        let told = fault(&format!("{HEAD}{query}")).await;
+        assert!(told.contains(expected), "{query}\n{told}\nexpected {expected}");
+    }
+}

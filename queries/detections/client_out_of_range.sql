@@ -1,0 +1,92 @@
+-- title: A client left its usual range
+-- owner: security
+-- lateness: 60 s
+-- horizon: 24 h
+-- severity: high
+-- subject: client_address
+-- quiet: 2 h
+-- message: >-
+--   {{ client_address }} sent {{ requests }} requests within an hour, of which {{ errors }} failed.
+--   Usual is at most {{ requests_limit }} requests and {{ errors_limit }} failures, learnt from {{ learnt_from }}.
+--
+-- Per client and hour, against the day before. A client that was there in 12 of those
+-- hours is measured by itself, at 4 standard deviations above its mean; a newer one by
+-- all clients, at 8, since clients differ more than the hours of one client do. Under
+-- 30 requests or 5 failures in an hour nothing is found, nor before 200 hours of
+-- clients are known.
+WITH hours AS (
+    SELECT
+        window_start,
+        window_end,
+        client_address,
+        count(*) AS requests,
+        count(*) FILTER (WHERE http_response_status_code >= 400) AS errors
+    FROM TUMBLE(events, event_time, INTERVAL '1 hour')
+    WHERE kind = 'request' AND client_address IS NOT NULL
+    GROUP BY window_start, window_end, client_address
+),
+sums AS (
+    SELECT
+        *,
+        count(*) OVER own AS own_hours,
+        sum(requests) OVER own AS own_requests,
+        sum(requests * requests) OVER own AS own_requests_squared,
+        sum(errors) OVER own AS own_errors,
+        sum(errors * errors) OVER own AS own_errors_squared,
+        count(*) OVER everybody AS all_hours,
+        sum(requests) OVER everybody AS all_requests,
+        sum(requests * requests) OVER everybody AS all_requests_squared,
+        sum(errors) OVER everybody AS all_errors,
+        sum(errors * errors) OVER everybody AS all_errors_squared
+    FROM hours
+    WINDOW
+        own AS (
+            PARTITION BY client_address ORDER BY window_start
+            RANGE BETWEEN INTERVAL '24 hours' PRECEDING AND INTERVAL '1 hour' PRECEDING
+        ),
+        everybody AS (
+            ORDER BY window_start
+            RANGE BETWEEN INTERVAL '24 hours' PRECEDING AND INTERVAL '1 hour' PRECEDING
+        )
+),
+learnt AS (
+    SELECT
+        window_start,
+        window_end,
+        client_address,
+        requests,
+        errors,
+        own_hours,
+        all_hours,
+        CASE WHEN own_hours >= 12 THEN 4 ELSE 8 END AS deviations,
+        CASE WHEN own_hours >= 12 THEN own_hours ELSE all_hours END AS hours,
+        CASE WHEN own_hours >= 12 THEN own_requests ELSE all_requests END AS requests_sum,
+        CASE WHEN own_hours >= 12 THEN own_requests_squared ELSE all_requests_squared END AS requests_squared,
+        CASE WHEN own_hours >= 12 THEN own_errors ELSE all_errors END AS errors_sum,
+        CASE WHEN own_hours >= 12 THEN own_errors_squared ELSE all_errors_squared END AS errors_squared
+    FROM sums
+    WHERE own_hours >= 12 OR all_hours >= 200
+),
+ranges AS (
+    -- hours * sum of squares - square of the sum is hours squared times the variance,
+    -- in whole numbers, so that the root is of the same number each time.
+    SELECT
+        *,
+        greatest(30, ceil((requests_sum + deviations * sqrt(hours * requests_squared - requests_sum * requests_sum)) / hours)) AS requests_range,
+        greatest(5, ceil((errors_sum + deviations * sqrt(hours * errors_squared - errors_sum * errors_sum)) / hours)) AS errors_range
+    FROM learnt
+)
+SELECT
+    window_start,
+    window_end,
+    client_address,
+    requests,
+    CAST(requests_range AS BIGINT) AS requests_limit,
+    errors,
+    CAST(errors_range AS BIGINT) AS errors_limit,
+    CASE
+        WHEN own_hours >= 12 THEN concat('its own ', own_hours, ' hours')
+        ELSE concat(all_hours, ' hours of all clients')
+    END AS learnt_from
+FROM ranges
+WHERE requests > requests_range OR errors > errors_range
