@@ -36,10 +36,12 @@ enum Command {
     Keys,
     /// Run routes and the delivery of queues
     Mediator,
-    /// Run the lake, and SQL over it
+    /// Run the lake, continuous queries, and SQL over them
     Analytics,
     /// Ask the lake, in SQL
     Query(command::query::Options),
+    /// Run a view or a detection over the history, and see what it would have given
+    Backtest(command::backtest::Options),
     /// Check a directory of configuration, and the settings
     Check(command::check::Options),
     /// Bring the running configuration to what a directory says
@@ -73,6 +75,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Mediator => command::run::role(&cli.settings, Role::Mediator),
         Command::Analytics => command::run::role(&cli.settings, Role::Analytics),
         Command::Query(options) => command::query::run(&cli.settings, &options),
+        Command::Backtest(options) => command::backtest::run(&cli.settings, &options),
         Command::Check(options) => command::check::run(&cli.settings, &options),
         Command::Apply(options) => command::apply::run(&cli.settings, &options),
         Command::Secret(options) => command::secret::run(&options),

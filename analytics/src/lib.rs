@@ -4,5 +4,6 @@ pub mod follow;
 pub mod intake;
 pub mod lake;
 pub mod query;
+pub mod run;
 pub mod serve;
 pub mod sql;

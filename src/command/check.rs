@@ -1,10 +1,12 @@
 use std::path::PathBuf;
 
+use analytics::run::Library;
+use anyhow::Context as _;
 use clap::Args;
 use ingest::registry::files;
 
 use crate::cli::{Failure, Settings};
-use crate::config;
+use crate::config::{self, Config};
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
@@ -17,7 +19,8 @@ pub(crate) struct Options {
 
 /// Checks settings and configuration without touching anything.
 pub(crate) fn run(settings: &Settings, options: &Options) -> Result<(), Failure> {
-    config::load(settings).map_err(|error| Failure::Usage(error.into()))?;
+    let config = config::load(settings).map_err(|error| Failure::Usage(error.into()))?;
+    queries(&config)?;
     let Some(dir) = &options.dir else {
         say(options, "the settings are right", 0);
         return Ok(());
@@ -35,6 +38,13 @@ pub(crate) fn run(settings: &Settings, options: &Options) -> Result<(), Failure>
     let count = wanted.entities.len();
     say(options, &format!("{count} entities, all of them right"), count);
     Ok(())
+}
+
+fn queries(config: &Config) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().build();
+    let loading = Library::load(config.analytics.queries_dir.as_deref());
+    let loaded = runtime.context("start the runtime")?.block_on(loading);
+    loaded.map(drop).map_err(|faults| Failure::Usage(faults.into()))
 }
 
 /// A refusal with the place of the entity that it is about.

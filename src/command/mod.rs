@@ -1,6 +1,8 @@
 //! The commands, a file each.
 
+mod answer;
 pub(crate) mod apply;
+pub(crate) mod backtest;
 pub(crate) mod check;
 pub(crate) mod query;
 pub(crate) mod run;

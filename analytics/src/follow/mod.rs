@@ -185,7 +185,7 @@ impl Service {
             tracing::warn!(partition = index, offset, why, "a record of the log is no event");
         }
         self.counters.count(&stamped);
-        self.history.push(index, &stamped).await?;
+        self.history.push(index, &stamped, &stamps).await?;
         self.position.stamps[at] = stamps;
         Ok(())
     }

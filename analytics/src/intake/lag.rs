@@ -113,6 +113,12 @@ impl Live {
         self.floor.max(self.lowest())
     }
 
+    /// Who counts, and the highest event time of each.
+    pub(super) fn live_sources(&self) -> impl Iterator<Item = (&str, i64)> {
+        let live = self.sources.iter().filter(|(_, source)| source.state == State::Live);
+        live.map(|(name, source)| (name.as_str(), source.highest))
+    }
+
     /// What a source that was not live comes in at: not below the floor.
     fn floor_unless_live(&self, state: Option<State>, time: i64) -> i64 {
         if state == Some(State::Live) { time } else { self.floor.unwrap_or(time) }

@@ -101,6 +101,16 @@ impl Stamps {
         self.replays.iter().filter(|(_, of)| of.ended()).map(|(name, _)| name.as_str())
     }
 
+    /// Whether the end of a replay was read.
+    pub fn has_ended(&self, replay: &str) -> bool {
+        self.replays.get(replay).is_some_and(Replay::ended)
+    }
+
+    /// The live sources, and the highest event time of each in microseconds.
+    pub fn live_sources(&self) -> impl Iterator<Item = (&str, i64)> {
+        self.live.live_sources()
+    }
+
     /// Reads and stamps the partition's next records, up to `next`, exclusive. Records
     /// before [`Self::next`] were stamped, and are passed over.
     ///

@@ -1,22 +1,44 @@
 use std::path::Path;
 use std::sync::Arc;
+use std::{fmt, iter};
 
 use arrow::array::RecordBatch;
 use datafusion::catalog::TableProvider;
 use datafusion::datasource::{MemTable, ViewTable};
+use datafusion::execution::SendableRecordBatchStream;
 use datafusion::logical_expr::LogicalPlanBuilder;
-use datafusion::prelude::{SessionContext, col};
+use datafusion::prelude::{SessionContext, col, lit};
 use tokio::sync::Mutex;
 
 use super::rows::{before_offset, from_offset, table_schema, with_date};
 use super::{Error, Table};
-use crate::intake::{Stamped, Stamps};
+use crate::intake::{Stamped, Stamps, watermark};
 
 /// Where a reader of the log has come to, and what its rows go on from.
 #[derive(Debug, Clone)]
 pub struct Position {
     /// Per partition.
     pub stamps: Vec<Stamps>,
+}
+
+/// Rows that came after a place in the log, and what is surely known with them.
+pub struct Since {
+    /// Those of the table, in no order; absent if none of them is asked for.
+    pub at_rest: Option<SendableRecordBatchStream>,
+    /// Those in memory.
+    pub tail: Vec<RecordBatch>,
+    /// Per partition, the offset after the last of them.
+    pub reached: Vec<u64>,
+    /// [`watermark`] of the log up to there.
+    pub floor: Option<i64>,
+    /// The replays that have ended up to there, in all partitions.
+    pub ended: Vec<String>,
+}
+
+impl fmt::Debug for Since {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Since").field("reached", &self.reached).finish_non_exhaustive()
+    }
 }
 
 /// All events: those of the table, and in memory those that the log has beyond it.
@@ -32,6 +54,8 @@ struct State {
     /// boundary.
     tail: Vec<Vec<RecordBatch>>,
     tail_bytes: usize,
+    /// Per partition, how far it was read here.
+    read: Vec<Stamps>,
 }
 
 impl History {
@@ -43,15 +67,22 @@ impl History {
         let table = Table::open(dir, firsts).await?;
         let position = Position { stamps: table.stamps().to_vec() };
         let tail = firsts.iter().map(|_| Vec::new()).collect();
-        let state = Mutex::new(State { table, tail, tail_bytes: 0 });
+        let read = position.stamps.clone();
+        let state = Mutex::new(State { table, tail, tail_bytes: 0, read });
         Ok((Self { state }, position))
     }
 
-    /// Takes in the next rows of a partition. Queries see them at once.
+    /// Takes in the next rows of a partition, and the stamps after them. Queries see them
+    /// at once.
     ///
     /// # Errors
     /// None that a stamp's rows can give.
-    pub async fn push(&self, partition: u32, stamped: &Stamped) -> Result<(), Error> {
+    pub async fn push(
+        &self,
+        partition: u32,
+        stamped: &Stamped,
+        stamps: &Stamps,
+    ) -> Result<(), Error> {
         let rows = with_date(&stamped.rows)?;
         let mut state = self.state.lock().await;
         // Another process may have committed them before they were read here.
@@ -61,7 +92,19 @@ impl History {
             state.tail_bytes += rows.get_array_memory_size();
             state.tail[partition as usize].push(rows);
         }
+        state.read[partition as usize].clone_from(stamps);
         Ok(())
+    }
+
+    /// Below which event time every live row is late; see [`watermark`].
+    pub async fn floor(&self) -> Option<i64> {
+        let state = self.state.lock().await;
+        watermark(state.furthest())
+    }
+
+    /// How many partitions the log of events has.
+    pub async fn partitions(&self) -> usize {
+        self.state.lock().await.read.len()
     }
 
     /// How much memory the rows take that the table has not yet, in bytes.
@@ -106,6 +149,41 @@ impl History {
         Ok(())
     }
 
+    /// The rows at and after an offset of each partition, once, and what is known with
+    /// them.
+    ///
+    /// # Errors
+    /// [`Error::Plan`].
+    pub async fn since(&self, from: &[u64]) -> Result<Since, Error> {
+        let (table, since) = {
+            let state = self.state.lock().await;
+            let furthest = state.furthest();
+            let rows = iter::zip(&state.tail, from);
+            let rows =
+                rows.flat_map(|(rows, from)| rows.iter().map(|rows| from_offset(rows, *from)));
+            let since = Since {
+                at_rest: None,
+                tail: rows.filter(|rows| rows.num_rows() > 0).collect(),
+                reached: furthest.iter().map(|stamps| stamps.next()).collect(),
+                floor: watermark(furthest.iter().copied()),
+                ended: ended_in_all(&furthest),
+            };
+            (state.table.clone(), since)
+        };
+        let behind = iter::zip(table.stamps(), from).zip(0_i32..);
+        let behind = behind.filter(|((stamps, from), _)| **from < stamps.next());
+        let asked = behind.map(|((_, from), partition)| {
+            let from = i64::try_from(*from).unwrap_or(i64::MAX);
+            col("log_partition").eq(lit(partition)).and(col("log_offset").gt_eq(lit(from)))
+        });
+        let Some(asked) = asked.reduce(datafusion::logical_expr::Expr::or) else {
+            return Ok(since);
+        };
+        let session = SessionContext::new();
+        let at_rest = session.read_table(table.provider().await?)?.filter(asked)?;
+        Ok(Since { at_rest: Some(at_rest.execute_stream().await?), ..since })
+    }
+
     /// Every event up to now, once, as a table of queries. It does not change any more.
     ///
     /// # Errors
@@ -128,7 +206,21 @@ impl History {
     }
 }
 
+/// The replays that have ended in all partitions.
+fn ended_in_all(stamps: &[&Stamps]) -> Vec<String> {
+    let Some((first, others)) = stamps.split_first() else { return Vec::new() };
+    let everywhere = |replay: &&str| others.iter().all(|of| of.has_ended(replay));
+    first.ended_replays().filter(everywhere).map(str::to_owned).collect()
+}
+
 impl State {
+    /// Per partition, the stamps of whoever has read further: this process, or the one
+    /// that has committed.
+    fn furthest(&self) -> Vec<&Stamps> {
+        let pairs = iter::zip(&self.read, self.table.stamps());
+        pairs.map(|(read, kept)| if read.next() < kept.next() { kept } else { read }).collect()
+    }
+
     /// Goes on to a later snapshot, and lets go of the rows that it has.
     fn advance(&mut self, table: Table) {
         if table.version() < self.table.version() {

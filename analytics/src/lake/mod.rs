@@ -26,7 +26,7 @@ mod rows;
 mod table;
 
 pub use error::Error;
-pub use history::{History, Position};
+pub use history::{History, Position, Since};
 pub use rows::table_schema;
 pub use table::Table;
 

@@ -3,6 +3,7 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use datafusion::catalog::TableProvider;
 use datafusion::datasource::ViewTable;
+use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::logical_expr::{col, lit};
 use datafusion::prelude::{SessionConfig, SessionContext};
 
@@ -30,11 +31,12 @@ pub async fn backtest(
     plan: &Plan,
     history: Arc<dyn TableProvider>,
     span: &Span,
+    runtime: Arc<RuntimeEnv>,
 ) -> Result<RecordBatch, Error> {
-    // The window functions of another session: this one has an end, so it may use more
-    // than one core, and what it holds is not the query's own budget.
+    // It has an end, so it may use more than one core, and what it holds is not the
+    // query's own budget but the runtime's.
     let config = SessionConfig::new().with_target_partitions(2);
-    let session = SessionContext::new_with_config(config);
+    let session = SessionContext::new_with_config_rt(config, runtime);
     dialect::register(&session)?;
     let replay = match &span.replay {
         Some(replay) => col("replay_id").eq(lit(replay.as_str())),

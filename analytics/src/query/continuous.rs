@@ -1,9 +1,12 @@
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound::{Excluded, Included};
 
-use arrow::array::{Array as _, AsArray as _, BooleanArray, RecordBatch, UInt32Array};
-use arrow::compute::{filter_record_batch, take_record_batch};
-use arrow::datatypes::{Int64Type, SchemaRef, TimestampMicrosecondType};
+use arrow::array::{
+    Array as _, ArrayRef, AsArray as _, BooleanArray, RecordBatch, RecordBatchOptions, UInt32Array,
+};
+use arrow::compute::{cast, filter_record_batch, take_record_batch};
+use arrow::datatypes::{DataType, Int64Type, SchemaRef, TimestampMicrosecondType};
+use arrow::error::ArrowError;
 
 use super::dialect::WINDOW_START;
 use super::{Error, Plan};
@@ -76,21 +79,28 @@ impl Continuous {
         self.timelines.keys().map(Option::as_deref)
     }
 
+    /// When the first window of a timeline begins that has given no answer, in
+    /// microseconds since 1970.
+    pub fn first_open(&self, timeline: Option<&str>) -> Option<i64> {
+        let of = self.timelines.get(&timeline.map(str::to_owned))?;
+        of.panes.range(of.closed..).next().map(|(start, _)| *start)
+    }
+
     /// Takes rows of [`crate::intake::stamped_schema`], of any timelines, in the order of
     /// their partition's log.
     ///
     /// # Errors
     /// The query has failed then, and may have taken some of the rows.
     pub async fn feed(&mut self, rows: &RecordBatch) -> Result<(), Error> {
-        let lags = rows.column_by_name("lag_us").expect("stamped rows have it");
+        let lags = column(rows, "lag_us", &DataType::Int64)?;
         let lags = lags.as_primitive::<Int64Type>();
         let lateness = self.plan.lateness_us();
         let in_time: BooleanArray =
             lags.values().iter().map(|lag| Some(*lag <= lateness)).collect();
         let late = in_time.false_count();
         self.late += late as u64;
-        let timelines = split(rows, &in_time);
-        let rows = columns(rows, &self.plan.reads());
+        let timelines = split(rows, &in_time)?;
+        let rows = columns(rows, &self.plan.reads())?;
         let mut fed = false;
         for (timeline, part) in timelines {
             let part = match part {
@@ -146,9 +156,7 @@ impl Continuous {
         timeline: Option<&str>,
         floor_us: i64,
     ) -> Result<Option<RecordBatch>, Error> {
-        let width = self.plan.width_us();
-        let watermark = floor_us.saturating_sub(self.plan.lateness_us());
-        let closes = watermark.div_euclid(width).saturating_mul(width);
+        let closes = self.plan.closes(floor_us);
         let Some(of) = self.timelines.get_mut(&timeline.map(str::to_owned)) else {
             return Ok(None);
         };
@@ -243,11 +251,14 @@ enum Part {
 }
 
 /// The rows in time by their timeline.
-fn split(rows: &RecordBatch, in_time: &BooleanArray) -> Vec<(Option<String>, Part)> {
-    let replays = rows.column_by_name("replay_id").expect("the table of fields has it");
+fn split(
+    rows: &RecordBatch,
+    in_time: &BooleanArray,
+) -> Result<Vec<(Option<String>, Part)>, ArrowError> {
+    let replays = column(rows, "replay_id", &DataType::Utf8)?;
     let replays = replays.as_string::<i32>();
     if replays.null_count() == replays.len() {
-        return vec![(None, Part::All)];
+        return Ok(vec![(None, Part::All)]);
     }
     let mut places: HashMap<Option<&str>, Vec<u32>> = HashMap::new();
     for (place, replay) in
@@ -260,17 +271,24 @@ fn split(rows: &RecordBatch, in_time: &BooleanArray) -> Vec<(Option<String>, Par
         .map(|(replay, places)| (replay.map(str::to_owned), Part::Some(places)))
         .collect();
     parts.sort_by(|a, b| a.0.cmp(&b.0));
-    parts
+    Ok(parts)
 }
 
 /// The columns of `schema`, which the rows have.
-fn columns(rows: &RecordBatch, schema: &SchemaRef) -> RecordBatch {
-    let column =
-        |name: &str| rows.column_by_name(name).expect("the plan was made over them").clone();
-    let columns = schema.fields().iter().map(|field| column(field.name())).collect();
-    let count = arrow::array::RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
+fn columns(rows: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, ArrowError> {
+    let columns = schema.fields().iter().map(|of| column(rows, of.name(), of.data_type()));
+    let columns = columns.collect::<Result<_, _>>()?;
+    let count = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
     RecordBatch::try_new_with_options(schema.clone(), columns, &count)
-        .expect("the columns are those of the schema")
+}
+
+/// A column by the type that it has in the log: the table at rest may give it by another,
+/// such as views of texts.
+fn column(rows: &RecordBatch, name: &str, data_type: &DataType) -> Result<ArrayRef, ArrowError> {
+    let column = rows
+        .column_by_name(name)
+        .ok_or_else(|| ArrowError::SchemaError(format!("the rows have no column {name}")))?;
+    if column.data_type() == data_type { Ok(column.clone()) } else { cast(column, data_type) }
 }
 
 /// State by the windows that it is of.

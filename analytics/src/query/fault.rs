@@ -12,6 +12,11 @@ pub struct Fault {
 }
 
 impl Fault {
+    /// A fault of the file as a whole.
+    pub fn of_file(what: impl Into<String>, mend: impl Into<String>) -> Self {
+        Self::new(None, what, mend)
+    }
+
     pub(super) fn new(
         line: impl Into<Option<usize>>,
         what: impl Into<String>,

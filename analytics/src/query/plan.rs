@@ -120,6 +120,19 @@ impl Plan {
         self.shape.width_us
     }
 
+    /// Windows that begin before the answer are closed at a floor; both in microseconds
+    /// since 1970.
+    pub fn closes(&self, floor_us: i64) -> i64 {
+        let watermark = floor_us.saturating_sub(self.lateness_us());
+        watermark.div_euclid(self.width_us()).saturating_mul(self.width_us())
+    }
+
+    /// The floor at which so many windows close, of which the first begins at `start_us`.
+    pub fn floor_of(&self, start_us: i64, windows: i64) -> i64 {
+        let end = windows.saturating_mul(self.width_us()).saturating_add(start_us);
+        end.saturating_add(self.lateness_us())
+    }
+
     pub(super) fn horizon_us(&self) -> i64 {
         self.shape.horizon_us
     }

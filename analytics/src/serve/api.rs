@@ -1,18 +1,22 @@
 use std::sync::Arc;
 
-use axum::extract::rejection::StringRejection;
-use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::extract::rejection::{QueryRejection, StringRejection};
+use axum::extract::{DefaultBodyLimit, Query, Request, State};
 use axum::http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use ingest::event::Timestamp;
+use serde::Deserialize;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
 use super::answer::{Format, encode};
 use crate::follow::Status;
+use crate::query::{QueryFile, Span};
+use crate::run;
 use crate::sql::{self, Sql};
 
 /// How long the text of a query may be, in bytes.
@@ -22,6 +26,7 @@ const QUERY_BYTES_MAX: usize = 1024 * 1024;
 pub(super) struct Shared {
     pub(super) sql: Sql,
     pub(super) status: Status,
+    pub(super) queries: run::Status,
     /// SHA-256 of the token.
     pub(super) token: [u8; 32],
 }
@@ -30,6 +35,7 @@ pub(super) fn router(shared: Shared) -> Router {
     let shared = Arc::new(shared);
     Router::new()
         .route("/v1/sql", post(query))
+        .route("/v1/backtest", post(backtest))
         .route("/v1/status", get(status))
         .fallback(async || {
             Problem::new(StatusCode::NOT_FOUND, "resource_not_found", "nothing is here")
@@ -61,20 +67,72 @@ async fn query(
     headers: HeaderMap,
     text: Result<String, StringRejection>,
 ) -> Result<Response, Problem> {
-    let text = text.map_err(|refused| {
+    let text = body(text)?;
+    let format = format(&headers)?;
+    let answer = shared.sql.query(&text).await.map_err(|error| Problem::of(&error))?;
+    encoded(&answer, format)
+}
+
+/// Which part of the history a query file is run over.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Backtest {
+    /// The name of the file, without `.sql`.
+    name: String,
+    replay: Option<String>,
+    /// RFC 3339.
+    from: Option<String>,
+    /// RFC 3339.
+    before: Option<String>,
+}
+
+async fn backtest(
+    State(shared): State<Arc<Shared>>,
+    asked: Result<Query<Backtest>, QueryRejection>,
+    headers: HeaderMap,
+    text: Result<String, StringRejection>,
+) -> Result<Response, Problem> {
+    let invalid = |detail: &str| Problem::new(StatusCode::BAD_REQUEST, "query_invalid", detail);
+    let Query(asked) = asked.map_err(|refused| invalid(&refused.body_text()))?;
+    let text = body(text)?;
+    let format = format(&headers)?;
+    let time = |text: Option<String>| {
+        let read = text.map(|text| match text.parse::<Timestamp>() {
+            Ok(time) => Ok(time.as_micros()),
+            Err(error) => Err(invalid(&format!("{text}: {error}"))),
+        });
+        read.transpose()
+    };
+    let span =
+        Span { replay: asked.replay, from_us: time(asked.from)?, before_us: time(asked.before)? };
+    let file = QueryFile::parse(&asked.name, &text).map_err(|faults| {
+        let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
+        invalid(&faults.join("\n"))
+    })?;
+    let answer = shared.sql.backtest(file, span).await.map_err(|error| Problem::of(&error))?;
+    encoded(&answer, format)
+}
+
+fn body(text: Result<String, StringRejection>) -> Result<String, Problem> {
+    text.map_err(|refused| {
         let code = match refused.status() {
             StatusCode::PAYLOAD_TOO_LARGE => "body_too_large",
             _ => "body_invalid",
         };
         Problem::new(refused.status(), code, &refused.body_text())
-    })?;
+    })
+}
+
+fn format(headers: &HeaderMap) -> Result<Format, Problem> {
     let accept = headers.get(ACCEPT).map_or("", |value| value.to_str().unwrap_or("?"));
-    let format = Format::of(accept).ok_or_else(|| {
+    Format::of(accept).ok_or_else(|| {
         let detail = format!("ask for {}", Format::TYPES.join(", "));
         Problem::new(StatusCode::NOT_ACCEPTABLE, "content_type_unsupported", &detail)
-    })?;
-    let answer = shared.sql.query(&text).await.map_err(|error| Problem::of(&error))?;
-    encode(&answer, format).map_err(|error| {
+    })
+}
+
+fn encoded(answer: &sql::Answer, format: Format) -> Result<Response, Problem> {
+    encode(answer, format).map_err(|error| {
         let detail = format!("the rows could not be written: {error}");
         Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "query_failed", &detail)
     })
@@ -90,6 +148,7 @@ async fn status(State(shared): State<Arc<Shared>>) -> Response {
         "unreadable": state.unreadable,
         "committed": state.committed,
         "failures": state.failures,
+        "queries": shared.queries.now(),
     }))
     .into_response()
 }

@@ -21,6 +21,9 @@ pub struct Config {
     pub tail_bytes_max: usize,
     /// What queries may take.
     pub queries: Limits,
+    /// A directory of continuous queries, `*.sql` in it and in its `views` and
+    /// `detections`, beside those that come with Weir.
+    pub queries_dir: Option<PathBuf>,
 }
 
 impl Default for Config {
@@ -31,6 +34,7 @@ impl Default for Config {
             commit_ms: 30_000,
             tail_bytes_max: 128 * 1024 * 1024,
             queries: Limits::default(),
+            queries_dir: None,
         }
     }
 }

@@ -1,9 +1,10 @@
-//! The analytics role: a lake that follows the log, and SQL over HTTP.
+//! The analytics role: a lake that follows the log, continuous queries, and SQL over HTTP.
 //!
 //! | request | answer |
 //! | --- | --- |
 //! | `POST /v1/sql`, the query as its body | its rows, as `Accept` asks: `application/json`, `text/csv`, `text/plain` (a table to read) or `application/vnd.apache.arrow.stream` |
-//! | `GET /v1/status` | what was read and committed, as JSON |
+//! | `POST /v1/backtest?name=NAME`, a query file as its body, with `replay=ID`, `from=TIME` and `before=TIME` | what it gives over that part of the history, as above |
+//! | `GET /v1/status` | what was read and committed, and how the queries fare, as JSON |
 //!
 //! Both need the admin token as a bearer token. Errors are problem details (RFC 9457)
 //! with a stable `code`.
@@ -23,6 +24,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::follow;
+use crate::run::{self, FileFaults, Library, Tables};
 use crate::sql::Sql;
 
 pub use answer::CUT_HEADER;
@@ -45,6 +47,20 @@ pub enum Error {
     /// The lake, or the log.
     #[error(transparent)]
     Follow(#[from] follow::Error),
+    /// The continuous queries.
+    #[error("{0}")]
+    Queries(#[from] FileFaults),
+    /// Their topics.
+    #[error("the topics of the continuous queries cannot be made: {0}")]
+    Topics(#[from] ingest::log::Error),
+    /// The directory of their state.
+    #[error("the directory of the queries' state, {}: {source}", .dir.display())]
+    StateDir {
+        /// The directory.
+        dir: PathBuf,
+        /// What happened.
+        source: std::io::Error,
+    },
     /// The address.
     #[error("analytics: cannot listen on {address}: {source}")]
     Listen {
@@ -62,6 +78,7 @@ pub struct Analytics {
     stop: watch::Sender<bool>,
     serving: JoinHandle<()>,
     following: JoinHandle<()>,
+    running: JoinHandle<()>,
 }
 
 impl Analytics {
@@ -78,7 +95,12 @@ impl Analytics {
             tail_bytes_max: config.tail_bytes_max,
             ..follow::Config::new(parts.lake_dir)
         };
-        let (service, history, status) = follow::open(follow, parts.log).await?;
+        let library = Arc::new(Library::load(config.queries_dir.as_deref()).await?);
+        run::make_topics(&*parts.log, &library).await?;
+        let state_dir = follow.lake_dir.join("state");
+        std::fs::create_dir_all(&state_dir)
+            .map_err(|source| Error::StateDir { dir: state_dir.clone(), source })?;
+        let (service, history, status) = follow::open(follow, parts.log.clone()).await?;
         let (stop, stopped) = watch::channel(false);
         let following = {
             let stopped = stopped.clone();
@@ -88,9 +110,24 @@ impl Analytics {
                 }
             })
         };
-        let sql = Sql::new(history, config.queries.clone());
+        let tables = Tables::new(&library).await.expect("the library was loaded");
+        tokio::spawn(tables.clone().follow(parts.log.clone(), stopped.clone()));
+        let queries = run::Status::default();
+        let running = tokio::spawn(run::run(
+            run::Parts {
+                log: parts.log,
+                history: history.clone(),
+                library,
+                state_dir,
+                status: queries.clone(),
+                epoch: run::EPOCH,
+                checkpoint_every: run::CHECKPOINT_EVERY,
+            },
+            stopped.clone(),
+        ));
+        let sql = Sql::new(history, config.queries.clone()).with_tables(tables);
         let token = Sha256::digest(parts.token.as_bytes()).into();
-        let router = api::router(api::Shared { sql, status, token });
+        let router = api::router(api::Shared { sql, status, queries, token });
         let serving = tokio::spawn(async move {
             let mut stopped = stopped;
             let stop = async move {
@@ -100,7 +137,7 @@ impl Analytics {
                 tracing::error!(%error, "analytics: listening ended");
             }
         });
-        Ok(Self { address, stop, serving, following })
+        Ok(Self { address, stop, serving, following, running })
     }
 
     /// Where it listens.
@@ -113,6 +150,9 @@ impl Analytics {
         self.stop.send_replace(true);
         self.serving.abort();
         let _ = self.serving.await;
+        if let Err(error) = self.running.await {
+            tracing::error!(%error, "the running of queries broke off");
+        }
         if let Err(error) = self.following.await {
             tracing::error!(%error, "the lake's follower broke off");
         }

@@ -26,7 +26,8 @@ use serde::Deserialize;
 use tokio::sync::Semaphore;
 
 use crate::lake::{self, History};
-use crate::query;
+use crate::query::{self, Plan, QueryFile, Span};
+use crate::run::Tables;
 
 /// What queries may take.
 #[derive(Debug, Clone, Deserialize)]
@@ -97,6 +98,7 @@ pub struct Sql {
     limits: Limits,
     runtime: Arc<RuntimeEnv>,
     places: Semaphore,
+    tables: Option<Tables>,
 }
 
 impl Sql {
@@ -109,7 +111,12 @@ impl Sql {
             .build_arc()
             .expect("an environment without a disk is made of memory alone");
         let places = Semaphore::new(limits.at_once_max);
-        Self { history, limits, runtime, places }
+        Self { history, limits, runtime, places, tables: None }
+    }
+
+    /// And over the answers of views.
+    pub fn with_tables(self, tables: Tables) -> Self {
+        Self { tables: Some(tables), ..self }
     }
 
     /// Runs one query to its end.
@@ -117,13 +124,44 @@ impl Sql {
     /// # Errors
     /// See [`Error`].
     pub async fn query(&self, text: &str) -> Result<Answer, Error> {
+        self.within_limits(self.run(text)).await
+    }
+
+    /// Runs a query file over a part of the history, as [`query::backtest`] does: of
+    /// live traffic, those windows that are closed by now.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn backtest(&self, file: QueryFile, span: Span) -> Result<Answer, Error> {
+        let plan = Plan::new(file).await.map_err(|fault| Error::Query(fault.to_string()))?;
+        self.within_limits(self.run_backtest(&plan, span)).await
+    }
+
+    async fn within_limits(
+        &self,
+        run: impl Future<Output = Result<Answer, Error>>,
+    ) -> Result<Answer, Error> {
         let limit = Duration::from_millis(self.limits.time_ms);
         let place = tokio::time::timeout(limit, self.places.acquire()).await;
         let _place = place.map_err(|_| Error::Busy)?.expect("nobody closes it");
-        match tokio::time::timeout(limit, self.run(text)).await {
-            Ok(answer) => answer,
-            Err(_) => Err(Error::Time(limit)),
+        tokio::time::timeout(limit, run).await.unwrap_or(Err(Error::Time(limit)))
+    }
+
+    async fn run_backtest(&self, plan: &Plan, mut span: Span) -> Result<Answer, Error> {
+        if span.replay.is_none() {
+            let closed = self.history.floor().await.map_or(i64::MIN, |floor| plan.closes(floor));
+            span.before_us = Some(span.before_us.map_or(closed, |before| before.min(closed)));
         }
+        let history = self.history.snapshot().await?;
+        let ran = query::backtest(plan, history, &span, self.runtime.clone()).await;
+        let rows = ran.map_err(|error| match error {
+            query::Error::Failed { source, .. } => self.failed(&source),
+            query::Error::Plan(source) => self.failed(&source),
+            other => Error::Failed(other.to_string()),
+        })?;
+        let cut = rows.num_rows() > self.limits.rows_max;
+        let rows = rows.slice(0, rows.num_rows().min(self.limits.rows_max));
+        Ok(Answer { schema: rows.schema(), batches: vec![rows], cut })
     }
 
     async fn run(&self, text: &str) -> Result<Answer, Error> {
@@ -132,6 +170,9 @@ impl Sql {
         query::register(&session).map_err(|error| self.planned(&error))?;
         let events = self.history.snapshot().await?;
         session.register_table("events", events).map_err(|error| self.planned(&error))?;
+        for (name, table) in self.tables.iter().flat_map(Tables::providers) {
+            session.register_table(name, table).map_err(|error| self.planned(&error))?;
+        }
         let queries_only = SQLOptions::new()
             .with_allow_ddl(false)
             .with_allow_dml(false)

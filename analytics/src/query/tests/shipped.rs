@@ -116,7 +116,8 @@ async fn a_shipped_query_answers_as_is_written_beside_it() {
             let rows = stamps.stamp(&decoder, 0, &records, next).unwrap().rows;
             let history = MemTable::try_new(stamped_schema(), vec![vec![rows]]).unwrap();
             let plan = plan(path).await;
-            let answer = backtest(&plan, Arc::new(history), &Span::default()).await.unwrap();
+            let answer =
+                backtest(&plan, Arc::new(history), &Span::default(), Arc::default()).await.unwrap();
             let at_once = csv(&[answer], &plan);
 
             let expected = PathBuf::from(case.to_str().unwrap().replace(".events.", ".expected."));

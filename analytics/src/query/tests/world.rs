@@ -177,7 +177,8 @@ pub(super) async fn run(text: &str, partitions: &[Vec<Record>], rng: &mut Rng) -
 /// What the same text gives over all rows at once.
 pub(super) async fn at_once(text: &str, rows: &[RecordBatch], span: &Span) -> String {
     let history = MemTable::try_new(stamped_schema(), vec![rows.to_vec()]).unwrap();
-    let answer = backtest(&plan(text).await, Arc::new(history), span).await.unwrap();
+    let answer =
+        backtest(&plan(text).await, Arc::new(history), span, Arc::default()).await.unwrap();
     pretty_format_batches(&[answer]).unwrap().to_string()
 }
 

@@ -1,0 +1,105 @@
+//! Checkpoints: a record of `weir.state` for each query, and a file that it names.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use ingest::log::{Headers, NewRecord, Partition};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use super::STATE_TOPIC;
+use crate::query::{Meta, Saved};
+
+/// Where a query is taken up again.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Checkpoint {
+    /// Per partition of the events, the offset of the first row that the state has not.
+    pub(super) reached: Vec<u64>,
+    /// What the query had seen until then.
+    pub(super) query: Meta,
+    /// The file of the state, in the directory of all; absent if there was none.
+    pub(super) file: Option<File>,
+}
+
+/// A file of state: the parts of [`Saved::state`], one behind the other.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct File {
+    pub(super) name: String,
+    sha256: String,
+    part_bytes: Vec<usize>,
+}
+
+/// The partition of checkpoints.
+pub(super) fn partition() -> Partition {
+    Partition::new(STATE_TOPIC, 0)
+}
+
+impl Checkpoint {
+    /// The record of a query's checkpoint.
+    pub(super) fn record(&self, query: &str) -> (Partition, NewRecord) {
+        let value = serde_json::to_vec(self).expect("a checkpoint is JSON");
+        let (key, value) = (Some(query.to_owned().into()), Some(value.into()));
+        (partition(), NewRecord { key, value, headers: Headers::default() })
+    }
+}
+
+impl File {
+    /// Writes state, so that it is on the disk when this returns.
+    pub(super) fn write(dir: &Path, query: &str, state: &[Vec<u8>]) -> io::Result<Option<Self>> {
+        if state.is_empty() {
+            return Ok(None);
+        }
+        // No other file ever has the name: a former owner cannot write over it.
+        let name = format!("{query}-{}.arrow", uuid::Uuid::now_v7());
+        let bytes = state.concat();
+        let mut file = std::fs::File::create_new(dir.join(&name))?;
+        io::Write::write_all(&mut file, &bytes)?;
+        file.sync_all()?;
+        std::fs::File::open(dir)?.sync_all()?;
+        let part_bytes = state.iter().map(Vec::len).collect();
+        Ok(Some(Self { name, sha256: hex(&bytes), part_bytes }))
+    }
+
+    /// Reads state.
+    ///
+    /// # Errors
+    /// What is wrong with the file.
+    pub(super) fn read(&self, dir: &Path) -> Result<Vec<Vec<u8>>, String> {
+        let path = self.path(dir);
+        let told = |what: String| format!("the file of state {}: {what}", path.display());
+        let bytes = std::fs::read(&path).map_err(|error| {
+            told(format!("{error}; all analytics nodes share the lake's directory"))
+        })?;
+        if hex(&bytes) != self.sha256 {
+            return Err(told("it is not as it was written".to_owned()));
+        }
+        let mut rest = &bytes[..];
+        let mut parts = Vec::new();
+        for length in &self.part_bytes {
+            let (part, after) =
+                rest.split_at_checked(*length).ok_or_else(|| told("it is too short".to_owned()))?;
+            parts.push(part.to_vec());
+            rest = after;
+        }
+        Ok(parts)
+    }
+
+    pub(super) fn path(&self, dir: &Path) -> PathBuf {
+        dir.join(&self.name)
+    }
+}
+
+/// What was kept of a query, put together from its checkpoint.
+///
+/// # Errors
+/// What is wrong with the file.
+pub(super) fn saved(checkpoint: &Checkpoint, dir: &Path) -> Result<Saved, String> {
+    let state = checkpoint.file.as_ref().map(|file| file.read(dir)).transpose()?;
+    Ok(Saved { meta: checkpoint.query.clone(), state: state.unwrap_or_default() })
+}
+
+fn hex(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}

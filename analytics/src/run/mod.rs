@@ -1,0 +1,176 @@
+//! Runs the continuous queries.
+//!
+//! ```text
+//! History ─ rows since ─► each query ─ answers ─┐
+//!                           └─ state ─► file ─► checkpoint ─► one transaction of the log
+//! ```
+//!
+//! One node runs them: the member of the group `weir.queries` that has the one partition
+//! of `weir.state`. It becomes the writer of that name before it reads where to go on
+//! from, so what a former owner still commits is refused.
+//!
+//! What holds:
+//! - An answer and the checkpoint behind it are in the log together or not at all, so
+//!   each window answers once, over kills and from node to node.
+//! - A checkpoint's file is on the disk before its record is in the log.
+//! - A query that fails is taken up again from its checkpoint after a while; others go
+//!   on meanwhile, and [`Status`] says which failed and why.
+//!
+//! Topics: `weir.state` (compacted, a record per query), `weir.views.NAME` (a record per
+//! row, as JSON, kept for 400 days).
+//!
+//! Limits: answers of at most 256 windows in a transaction, the next follow at once;
+//! files of checkpoints lie in the lake's directory, which all analytics nodes share.
+
+mod checkpoint;
+mod library;
+mod output;
+mod owner;
+mod running;
+mod status;
+mod tables;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ingest::log::{Error, EventLog, Partition, Polled, ReadLimit, TopicSpec};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::lake::History;
+
+pub use library::{FileFaults, Library, load};
+pub use status::{QueryState, QueryStatus, Status};
+pub use tables::Tables;
+
+/// The topic of checkpoints.
+pub const STATE_TOPIC: &str = "weir.state";
+/// The group whose one member runs the queries, and the writer's name.
+pub const OWNER: &str = "weir.queries";
+
+/// How often rows are taken in, usually.
+pub const EPOCH: Duration = Duration::from_millis(250);
+/// How often a checkpoint is written, usually, though no window closed.
+pub const CHECKPOINT_EVERY: Duration = Duration::from_secs(30);
+
+/// How long one poll waits.
+const POLL: Duration = Duration::from_millis(500);
+/// The pause after the log failed.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// What queries run with.
+#[derive(Debug, Clone)]
+pub struct Parts {
+    /// Where answers and checkpoints go.
+    pub log: Arc<dyn EventLog>,
+    /// Where rows come from.
+    pub history: Arc<History>,
+    /// What runs.
+    pub library: Arc<Library>,
+    /// Where the files of checkpoints lie.
+    pub state_dir: PathBuf,
+    /// Where it is told how they fare.
+    pub status: Status,
+    /// How often rows are taken in, and answers committed.
+    pub epoch: Duration,
+    /// How often a checkpoint is written though no window closed.
+    pub checkpoint_every: Duration,
+}
+
+/// Makes the topics that the queries write to.
+///
+/// # Errors
+/// If the log refuses them.
+pub async fn make_topics(log: &dyn EventLog, library: &Library) -> Result<(), Error> {
+    log.create_topic(&TopicSpec::compacted(STATE_TOPIC, 1)).await?;
+    for view in library.views() {
+        let topic = output::topic_of(&view.name);
+        log.create_topic(&TopicSpec::retained(topic, 1, output::KEPT)).await?;
+    }
+    Ok(())
+}
+
+/// Takes part in running the queries until it is told to stop: alone, or as one of
+/// several of which one does. The topics are there.
+pub async fn run(parts: Parts, mut stop: watch::Receiver<bool>) {
+    let mut owning = None;
+    loop {
+        let ended = tokio::select! {
+            ended = take_part(&parts, &mut owning) => ended,
+            _ = stop.wait_for(|stop| *stop) => break,
+        };
+        let Err(error) = ended;
+        tracing::warn!(%error, "the running of queries is taken up again");
+        give_up(&mut owning).await;
+        parts.status.elsewhere();
+        tokio::select! {
+            () = tokio::time::sleep(PAUSE) => {}
+            _ = stop.wait_for(|stop| *stop) => break,
+        }
+    }
+    give_up(&mut owning).await;
+}
+
+/// Why taking part ended.
+#[derive(Debug, thiserror::Error)]
+enum Ended {
+    #[error(transparent)]
+    Log(#[from] Error),
+    #[error("their owner broke off")]
+    BrokeOff,
+}
+
+/// A running owner, and what tells it to stop.
+struct Owning {
+    stop: watch::Sender<bool>,
+    running: JoinHandle<()>,
+}
+
+/// Ends by a failure alone.
+async fn take_part(
+    parts: &Parts,
+    owning: &mut Option<Owning>,
+) -> Result<std::convert::Infallible, Ended> {
+    let mut member = parts.log.join(OWNER, &[STATE_TOPIC]).await?;
+    loop {
+        match member.poll(ReadLimit { wait: POLL, ..ReadLimit::default() }).await? {
+            Polled::Assigned(partitions) if !partitions.is_empty() => {
+                // Its records are read by a reader, from their first on.
+                member.pause(&[Partition::new(STATE_TOPIC, 0)])?;
+                let (stop, stopped) = watch::channel(false);
+                let owner = owner::own(parts.clone(), stopped);
+                *owning = Some(Owning { stop, running: tokio::spawn(owner) });
+            }
+            Polled::Revoked(_) => give_up(owning).await,
+            Polled::Lost(_) => {
+                if let Some(owning) = owning.take() {
+                    owning.running.abort();
+                }
+            }
+            Polled::Assigned(_) | Polled::Records(_) | Polled::Idle => {}
+        }
+        if owning.as_ref().is_some_and(|owning| owning.running.is_finished()) {
+            // It ends when it is told to, and was not. A dead owner is none: begin anew.
+            give_up(owning).await;
+            return Err(Ended::BrokeOff);
+        }
+        if owning.is_none() {
+            parts.status.elsewhere();
+        }
+    }
+}
+
+async fn give_up(owning: &mut Option<Owning>) {
+    if let Some(Owning { stop, running }) = owning.take() {
+        stop.send_replace(true);
+        if let Err(error) = running.await
+            && error.is_panic()
+        {
+            tracing::error!(%error, "the owner of the queries broke off");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

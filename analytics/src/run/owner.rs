@@ -1,0 +1,191 @@
+//! The owner of the queries: one task, on one node.
+
+use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use ingest::log::{Error, GroupOffsets, Partition, ReadLimit, Transaction, Writer};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::checkpoint::{self, Checkpoint};
+use super::running::{Running, Step};
+use super::{OWNER, Parts, QueryState, QueryStatus};
+use crate::query::QueryFile;
+
+/// When a query that failed is taken up again.
+const FAILED_PAUSE: Duration = Duration::from_secs(60);
+/// The pause after the log failed.
+const PAUSE: Duration = Duration::from_secs(1);
+/// How much one read of checkpoints takes, in bytes, and how long it waits for them.
+const READ: ReadLimit = ReadLimit { bytes: 4 * 1024 * 1024, wait: Duration::from_secs(10) };
+
+/// A query in the hands of its owner.
+enum Held {
+    Runs(Box<Running>),
+    /// It failed; taken up again then.
+    Failed {
+        until: Instant,
+    },
+}
+
+/// Owns the queries until it is told to stop.
+pub(super) async fn own(parts: Parts, mut stop: watch::Receiver<bool>) {
+    loop {
+        let ended = tokio::select! {
+            ended = run(&parts) => ended,
+            _ = stop.wait_for(|stop| *stop) => return,
+        };
+        let Err(error) = ended;
+        // Nobody knows what of the last commit is there: the log says it.
+        tracing::warn!(%error, "queries go on from their checkpoints");
+        tokio::select! {
+            () = tokio::time::sleep(PAUSE) => {}
+            _ = stop.wait_for(|stop| *stop) => return,
+        }
+    }
+}
+
+/// Ends by a failure of the log alone.
+async fn run(parts: &Parts) -> Result<std::convert::Infallible, Error> {
+    let mut writer = parts.log.writer(OWNER).await?;
+    let checkpoints = take_over(parts, &mut *writer).await?;
+    let mut held = BTreeMap::new();
+    for file in parts.library.files() {
+        let query = take_up(parts, file, checkpoints.get(&file.name)).await;
+        held.insert(file.name.clone(), query);
+    }
+    tracing::info!(queries = held.len(), "the continuous queries run on this node");
+    let mut timer = tokio::time::interval(parts.epoch);
+    timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        timer.tick().await;
+        while epoch(parts, &mut *writer, &mut held).await? {}
+    }
+}
+
+/// Fences former owners, and reads where the queries are to be taken up.
+async fn take_over(
+    parts: &Parts,
+    writer: &mut dyn Writer,
+) -> Result<BTreeMap<String, Checkpoint>, Error> {
+    let partition = checkpoint::partition();
+    let mark = writer.commit(mark_of_owner(&partition)).await?;
+    let end = mark.first().map_or(0, |mark| mark.offset + 1);
+    let first = parts.log.bounds(&partition).await?.first;
+    let mut reader = parts.log.reader(vec![(partition, first)]).await?;
+    let (mut checkpoints, mut next) = (BTreeMap::new(), first);
+    while next < end {
+        let Some(batch) = reader.next(READ).await? else { continue };
+        next = batch.next;
+        for record in batch.records {
+            let (Some(key), Some(value)) = (record.key, record.value) else { continue };
+            let name = String::from_utf8_lossy(&key).into_owned();
+            if name == OWNER {
+                continue;
+            }
+            match serde_json::from_slice(&value) {
+                Ok(checkpoint) => {
+                    checkpoints.insert(name, checkpoint);
+                }
+                Err(error) => {
+                    tracing::error!(query = name, offset = record.offset, %error, "a checkpoint cannot be read");
+                }
+            }
+        }
+    }
+    Ok(checkpoints)
+}
+
+/// A record that says where the checkpoints of former owners end.
+fn mark_of_owner(partition: &Partition) -> Transaction {
+    let headers = ingest::log::Headers::default();
+    let (key, value) = (Some(OWNER.into()), Some("{}".into()));
+    let record = ingest::log::NewRecord { key, value, headers };
+    Transaction { records: vec![(partition.clone(), record)], offsets: Vec::<GroupOffsets>::new() }
+}
+
+async fn take_up(parts: &Parts, file: &QueryFile, checkpoint: Option<&Checkpoint>) -> Held {
+    let partitions = parts.history.partitions().await;
+    match Running::take_up(file, checkpoint, partitions, &parts.state_dir).await {
+        Ok(running) => {
+            parts.status.put(&file.name, status(&running));
+            Held::Runs(Box::new(running))
+        }
+        Err(why) => fail(parts, &file.name, why),
+    }
+}
+
+fn fail(parts: &Parts, name: &str, why: String) -> Held {
+    tracing::error!(query = name, error = why, "a query failed; it is taken up again");
+    let failed = QueryStatus {
+        state: QueryState::Failed,
+        error: Some(why),
+        late: 0,
+        state_bytes: 0,
+        answered: 0,
+    };
+    parts.status.put(name, failed);
+    Held::Failed { until: Instant::now() + FAILED_PAUSE }
+}
+
+fn status(running: &Running) -> QueryStatus {
+    QueryStatus {
+        state: QueryState::Running,
+        error: None,
+        late: running.query().late(),
+        state_bytes: running.query().state_bytes(),
+        answered: running.answered,
+    }
+}
+
+/// One step of each query, and one transaction of what they gave. Answers whether
+/// there is more to do at once.
+async fn epoch(
+    parts: &Parts,
+    writer: &mut dyn Writer,
+    held: &mut BTreeMap<String, Held>,
+) -> Result<bool, Error> {
+    let checkpoint_before = Instant::now() - parts.checkpoint_every;
+    let mut steps: Vec<(String, Step)> = Vec::new();
+    let mut failed = Vec::new();
+    for (name, query) in held.iter_mut() {
+        match query {
+            Held::Runs(running) => {
+                // What breaks off in one query is no matter of the others.
+                let step = AssertUnwindSafe(running.step(&parts.history, checkpoint_before));
+                match step.catch_unwind().await {
+                    Ok(Ok(step)) => steps.push((name.clone(), step)),
+                    Ok(Err(why)) => *query = fail(parts, name, why),
+                    Err(_) => *query = fail(parts, name, "it broke off; see the log".to_owned()),
+                }
+            }
+            Held::Failed { until } if *until <= Instant::now() => failed.push(name.clone()),
+            Held::Failed { .. } => {}
+        }
+    }
+    let records = steps.iter_mut().flat_map(|(_, step)| std::mem::take(&mut step.records));
+    let transaction = Transaction { records: records.collect(), offsets: Vec::new() };
+    if !transaction.records.is_empty() {
+        writer.commit(transaction).await?;
+    }
+    for (name, step) in &steps {
+        if let Some(Held::Runs(running)) = held.get_mut(name) {
+            running.answered += step.rows as u64;
+            parts.status.put(name, status(running));
+        }
+        if let Some(old) = &step.old {
+            // One that stays costs room, and nothing else.
+            let _ = tokio::fs::remove_file(old).await;
+        }
+    }
+    if !failed.is_empty() {
+        let checkpoints = take_over(parts, writer).await?;
+        for file in parts.library.files().iter().filter(|file| failed.contains(&file.name)) {
+            let query = take_up(parts, file, checkpoints.get(&file.name)).await;
+            held.insert(file.name.clone(), query);
+        }
+    }
+    Ok(steps.iter().any(|(_, step)| step.more))
+}

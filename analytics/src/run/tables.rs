@@ -1,0 +1,160 @@
+//! The answers of views, as tables of queries.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::array::{RecordBatch, StringArray};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::json::ReaderBuilder;
+use datafusion::catalog::TableProvider;
+use datafusion::datasource::MemTable;
+use ingest::log::{Batch, Error, EventLog, Partition, ReadLimit};
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use super::Library;
+use super::output::{PLAN_HEADER, REPLAY_HEADER, topic_of};
+use crate::query::{Fault, Plan};
+
+/// How many rows of a view are kept in memory; the latest.
+const ROWS_MAX: usize = 1_000_000;
+/// The column that says of which replay a row is; absent for live traffic.
+const REPLAY_ID: &str = "replay_id";
+/// The pause after the log failed.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// The tables of the views, read from their topics; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Tables(Arc<BTreeMap<String, Table>>);
+
+#[derive(Debug)]
+struct Table {
+    hash: String,
+    /// The columns of the answer, and [`REPLAY_ID`].
+    schema: SchemaRef,
+    rows: Mutex<Rows>,
+}
+
+#[derive(Debug, Default)]
+struct Rows {
+    batches: VecDeque<RecordBatch>,
+    count: usize,
+    next: Option<u64>,
+}
+
+impl Tables {
+    /// Empty tables, of the views of a library.
+    ///
+    /// # Errors
+    /// None of a library that was loaded.
+    pub async fn new(library: &Library) -> Result<Self, Fault> {
+        let mut tables = BTreeMap::new();
+        for file in library.views() {
+            let plan = Plan::new(file.clone()).await?;
+            let mut fields: Vec<_> = plan.schema().fields().iter().cloned().collect();
+            if plan.schema().index_of(REPLAY_ID).is_err() {
+                fields.push(Arc::new(Field::new(REPLAY_ID, DataType::Utf8, true)));
+            }
+            let (hash, schema) = (plan.hash().to_owned(), Arc::new(Schema::new(fields)));
+            tables.insert(file.name.clone(), Table { hash, schema, rows: Mutex::default() });
+        }
+        Ok(Self(Arc::new(tables)))
+    }
+
+    /// The tables by name, with the rows that there are now.
+    pub fn providers(&self) -> Vec<(String, Arc<dyn TableProvider>)> {
+        let provider = |table: &Table| -> Arc<dyn TableProvider> {
+            let rows = table.rows.lock().batches.iter().cloned().collect();
+            let rows = MemTable::try_new(table.schema.clone(), vec![rows]);
+            Arc::new(rows.expect("the rows were read by the schema"))
+        };
+        self.0.iter().map(|(name, table)| (name.clone(), provider(table))).collect()
+    }
+
+    /// Follows the topics until it is told to stop.
+    pub async fn follow(self, log: Arc<dyn EventLog>, mut stop: watch::Receiver<bool>) {
+        loop {
+            let ended = tokio::select! {
+                ended = self.read(&log) => ended,
+                _ = stop.wait_for(|stop| *stop) => return,
+            };
+            let Err(error) = ended;
+            tracing::warn!(%error, "the rows of views cannot be read; they are read again");
+            tokio::select! {
+                () = tokio::time::sleep(PAUSE) => {}
+                _ = stop.wait_for(|stop| *stop) => return,
+            }
+        }
+    }
+
+    /// Ends by a failure alone.
+    async fn read(&self, log: &Arc<dyn EventLog>) -> Result<std::convert::Infallible, Error> {
+        if self.0.is_empty() {
+            std::future::pending::<()>().await;
+        }
+        let mut from = Vec::new();
+        for (name, table) in &*self.0 {
+            let partition = Partition::new(topic_of(name), 0);
+            let first = log.bounds(&partition).await?.first;
+            let next = table.rows.lock().next.unwrap_or(first).max(first);
+            from.push((partition, next));
+        }
+        let mut reader = log.reader(from).await?;
+        loop {
+            if let Some(batch) = reader.next(ReadLimit::default()).await? {
+                let view = batch.partition.topic.strip_prefix("weir.views.").unwrap_or_default();
+                if let Some(table) = self.0.get(view) {
+                    table.take(&batch);
+                }
+            }
+        }
+    }
+}
+
+impl Table {
+    /// Takes the rows of this version of the query.
+    fn take(&self, batch: &Batch) {
+        let mut reader = ReaderBuilder::new(self.schema.clone())
+            .with_batch_size(batch.records.len())
+            .build_decoder()
+            .expect("the columns of an answer can be read from JSON");
+        let mut replays = Vec::new();
+        for record in &batch.records {
+            let header =
+                |name| record.headers.iter().find(|(of, _)| *of == name).map(|(_, value)| value);
+            let Some(value) = &record.value else { continue };
+            if header(PLAN_HEADER) != Some(self.hash.as_bytes()) {
+                continue;
+            }
+            if let Err(error) = reader.decode(value) {
+                tracing::error!(partition = %batch.partition, offset = record.offset, %error, "no row of the view");
+                return;
+            }
+            let replay = header(REPLAY_HEADER).map(|id| String::from_utf8_lossy(id).into_owned());
+            replays.push(replay);
+        }
+        let mut held = self.rows.lock();
+        held.next = Some(batch.next);
+        match reader.flush() {
+            Ok(Some(rows)) => {
+                let mut columns = rows.columns().to_vec();
+                if let Ok(at) = self.schema.index_of(REPLAY_ID) {
+                    columns[at] = Arc::new(StringArray::from(replays));
+                }
+                let rows = RecordBatch::try_new(self.schema.clone(), columns);
+                let rows = rows.expect("a column was put in the place of one of its type");
+                held.count += rows.num_rows();
+                held.batches.push_back(rows);
+            }
+            Ok(None) => {}
+            Err(error) => {
+                tracing::error!(partition = %batch.partition, %error, "rows of a view cannot be read");
+            }
+        }
+        while held.count > ROWS_MAX {
+            let Some(oldest) = held.batches.pop_front() else { break };
+            held.count -= oldest.num_rows();
+        }
+    }
+}

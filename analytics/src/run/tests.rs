@@ -1,0 +1,258 @@
+use std::num::NonZeroU32;
+
+use arrow::array::AsArray as _;
+use arrow::datatypes::Int64Type;
+use fastrand::Rng;
+use ingest::emit::TOPIC;
+use ingest::event::{Event, EventId, Kind, Outcome, Producer, Timestamp, cloudevents};
+use ingest::log::embedded::EmbeddedLog;
+use ingest::log::{Headers, NewRecord};
+
+use super::*;
+use crate::follow;
+use crate::query::{Plan, Span, backtest};
+use crate::sql::{Limits, Sql};
+
+const PARTITIONS: NonZeroU32 = NonZeroU32::new(3).unwrap();
+const S: i64 = 1_000_000;
+const BEGIN: i64 = 1_769_904_000 * S;
+const VIEW: &str = "traffic_by_api_minute";
+
+/// Producers that write to a log.
+struct Traffic {
+    log: Arc<dyn EventLog>,
+    sequences: std::collections::BTreeMap<(&'static str, u32), i64>,
+    now: i64,
+    rng: Rng,
+}
+
+impl Traffic {
+    async fn new(seed: u64) -> Self {
+        let log: Arc<dyn EventLog> = Arc::new(EmbeddedLog::in_memory());
+        log.create_topic(&TopicSpec::kept(TOPIC, PARTITIONS.get())).await.unwrap();
+        let sequences = std::collections::BTreeMap::new();
+        let mut new = Self { log, sequences, now: BEGIN, rng: Rng::with_seed(seed) };
+        new.all(Kind::SourceJoined).await;
+        new
+    }
+
+    async fn append(&mut self, events: Vec<Event>) {
+        let record = |event: Event| {
+            let partition = Partition::new(TOPIC, event.partition(PARTITIONS));
+            let record = cloudevents::record(&event);
+            let headers = record.headers.iter().map(|(name, value)| (*name, value.as_ref()));
+            let headers = Headers::new(headers);
+            (partition, NewRecord { key: Some(record.key), value: Some(record.value), headers })
+        };
+        self.log.append(events.into_iter().map(record).collect()).await.unwrap();
+    }
+
+    fn event(&mut self, producer: &'static str, partition: u32, time: i64, kind: Kind) -> Event {
+        let sequence = self.sequences.entry((producer, partition)).or_default();
+        *sequence += 1;
+        let boot = i64::from(partition) + 1;
+        let id = EventId { producer: Producer::new(producer).unwrap(), boot, sequence: *sequence };
+        let mut event = Event::new(id, Timestamp::from_micros(time), kind, Outcome::Success);
+        event.sequence_before = (*sequence > 1).then_some(*sequence - 1);
+        event.source_partition = Some(i64::from(partition));
+        event
+    }
+
+    /// A word of both producers in each partition.
+    async fn all(&mut self, kind: Kind) {
+        let mut events = Vec::new();
+        for producer in ["a", "b"] {
+            for partition in 0..PARTITIONS.get() {
+                let mut event = self.event(producer, partition, self.now, kind);
+                event.source_watermark_time = Some(Timestamp::from_micros(self.now));
+                events.push(event);
+            }
+        }
+        self.append(events).await;
+    }
+
+    async fn requests(&mut self, count: usize) {
+        let mut events = Vec::new();
+        for _ in 0..count {
+            self.now += self.rng.i64(0..3 * S);
+            let late = if self.rng.u8(0..3) == 0 { self.rng.i64(0..70 * S) } else { 0 };
+            let producer = if self.rng.bool() { "a" } else { "b" };
+            let partition = self.rng.u32(0..PARTITIONS.get());
+            let mut event = self.event(producer, partition, self.now - late, Kind::Request);
+            event.replay_id = (self.rng.u8(0..5) == 0).then(|| "may".into());
+            event.api_name = Some(["orders", "prices"][self.rng.usize(0..2)].into());
+            event.client_address = Some(format!("198.51.100.{}", self.rng.u8(1..9)).into());
+            event.http_response_status_code = Some([200, 404, 503][self.rng.usize(0..3)]);
+            event.latency_total_us = Some(self.rng.i64(100..90_000));
+            events.push(event);
+        }
+        self.append(events).await;
+    }
+
+    async fn end_replay(&mut self) {
+        let mut events = Vec::new();
+        for partition in 0..PARTITIONS.get() {
+            let mut event = self.event("a", partition, self.now, Kind::ReplayEnded);
+            event.replay_id = Some("may".into());
+            events.push(event);
+        }
+        self.append(events).await;
+    }
+}
+
+/// A node that follows the log and takes part in running queries.
+struct Node {
+    history: Arc<History>,
+    tables: Tables,
+    status: Status,
+    stop: watch::Sender<bool>,
+    following: JoinHandle<Result<(), follow::Error>>,
+    running: JoinHandle<()>,
+}
+
+impl Node {
+    async fn start(log: &Arc<dyn EventLog>, dir: &std::path::Path) -> Self {
+        let library = Arc::new(Library::load(None).await.unwrap());
+        make_topics(&**log, &library).await.unwrap();
+        let state_dir = dir.join("state");
+        std::fs::create_dir_all(&state_dir).unwrap();
+        let config = follow::Config { commit_ms: 40, ..follow::Config::new(dir) };
+        let (service, history, _) = follow::open(config, log.clone()).await.unwrap();
+        let (stop, stopped) = watch::channel(false);
+        let following = tokio::spawn(service.run(stopped.clone()));
+        let (status, tables) = (Status::default(), Tables::new(&library).await.unwrap());
+        tokio::spawn(tables.clone().follow(log.clone(), stopped.clone()));
+        let parts = Parts {
+            log: log.clone(),
+            history: history.clone(),
+            library,
+            state_dir,
+            status: status.clone(),
+            epoch: Duration::from_millis(5),
+            checkpoint_every: Duration::from_millis(60),
+        };
+        let running = tokio::spawn(run(parts, stopped));
+        Self { history, tables, status, stop, following, running }
+    }
+
+    /// As a kill: nothing is finished.
+    async fn kill(self) {
+        for task in [self.running] {
+            task.abort();
+            let _ = task.await;
+        }
+        self.following.abort();
+        let _ = self.following.await;
+    }
+
+    async fn stop(self) {
+        self.stop.send_replace(true);
+        self.running.await.unwrap();
+        self.following.await.unwrap().unwrap();
+    }
+
+    /// The rows of the view, each column as text, in order.
+    async fn view(&self, replay: &str) -> Vec<String> {
+        let sql =
+            Sql::new(self.history.clone(), Limits::default()).with_tables(self.tables.clone());
+        let text = format!(
+            "SELECT * EXCLUDE (replay_id) FROM {VIEW} WHERE replay_id {replay} \
+             ORDER BY window_start, api_name, api_version"
+        );
+        lines(&sql.query(&text).await.unwrap().batches)
+    }
+
+    /// What the query gives over all that was read, at once.
+    async fn at_once(&self, span: &Span) -> Vec<String> {
+        let library = Library::load(None).await.unwrap();
+        let file = library.files().iter().find(|file| file.name == VIEW).unwrap();
+        let plan = Plan::new(file.clone()).await.unwrap();
+        let history = self.history.snapshot().await.unwrap();
+        lines(&[backtest(&plan, history, span, Arc::default()).await.unwrap()])
+    }
+
+    async fn has_read(&self, rows: i64) {
+        let sql = Sql::new(self.history.clone(), Limits::default());
+        loop {
+            let answer = sql.query("SELECT count(*) FROM events").await.unwrap();
+            let count = answer.batches[0].column(0).as_primitive::<Int64Type>().value(0);
+            if count >= rows {
+                assert_eq!(count, rows);
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
+fn lines(batches: &[arrow::array::RecordBatch]) -> Vec<String> {
+    let table = arrow::util::pretty::pretty_format_batches(batches).unwrap().to_string();
+    table.lines().filter(|line| !line.starts_with('+')).skip(1).map(str::to_owned).collect()
+}
+
+/// Nodes that are killed, stopped and taken over from, while events come: the rows of
+/// the view are those of all events at once, each window once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn windows_answer_once_over_kills_and_owners() {
+    for seed in 0..3 {
+        let dir = tempfile::tempdir().unwrap();
+        let mut traffic = Traffic::new(seed).await;
+        let log = traffic.log.clone();
+        let mut node = Node::start(&log, dir.path()).await;
+        for round in 0..8 {
+            traffic.requests(60).await;
+            traffic.all(Kind::Heartbeat).await;
+            let wait = traffic.rng.u64(0..150);
+            tokio::time::sleep(Duration::from_millis(wait)).await;
+            if round == 5 {
+                traffic.end_replay().await;
+            }
+            match traffic.rng.u8(0..4) {
+                0 => node.stop().await,
+                1 => {
+                    // Another waits for its turn, and takes over.
+                    let next = Node::start(&log, dir.path()).await;
+                    node.kill().await;
+                    node = next;
+                    continue;
+                }
+                _ => node.kill().await,
+            }
+            node = Node::start(&log, dir.path()).await;
+        }
+        traffic.now += 600 * S;
+        traffic.all(Kind::Heartbeat).await;
+        let words = i64::from(PARTITIONS.get());
+        node.has_read(8 * 60 + 10 * 2 * words + words).await;
+
+        // Only what follows the end of the replay is late, and open for ever.
+        let before = (traffic.now - 60 * S).div_euclid(60 * S) * 60 * S;
+        for (replay, condition) in [(None, "IS NULL"), (Some("may".to_owned()), "= 'may'")] {
+            let expected =
+                node.at_once(&Span { replay, from_us: None, before_us: Some(before) }).await;
+            assert!(expected.len() > 10, "seed {seed}: {} rows", expected.len());
+            let mut found = node.view(condition).await;
+            for _ in 0..400 {
+                if found.len() >= expected.len() {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(25)).await;
+                found = node.view(condition).await;
+            }
+            let missing: Vec<_> = expected.iter().filter(|row| !found.contains(row)).collect();
+            let other: Vec<_> = found.iter().filter(|row| !expected.contains(row)).collect();
+            assert!(
+                found == expected,
+                "seed {seed}, {condition}: {} rows of {}, missing {missing:#?}, other {other:#?}",
+                found.len(),
+                expected.len()
+            );
+        }
+        let status = node.status.now();
+        assert!(status[VIEW].late > 0, "{status:?}");
+        assert!(status.values().all(|of| of.state == QueryState::Running), "{status:?}");
+        node.stop().await;
+        let files = std::fs::read_dir(dir.path().join("state")).unwrap().count();
+        assert!(files <= 20, "{files} files of state are left over kills");
+    }
+}
