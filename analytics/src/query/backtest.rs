@@ -46,7 +46,7 @@ pub async fn backtest(
     let rows = session.read_table(history)?.filter(in_time.and(replay))?;
     let view = ViewTable::new(rows.into_unoptimized_plan(), None);
     session.register_table(EVENTS, Arc::new(view))?;
-    let answer = plan::over(plan.file(), &session).await?;
+    let answer = plan::over(plan, &session).await?;
 
     let starts = answer.column_by_name(WINDOW_START).expect("the shape was checked");
     let starts =

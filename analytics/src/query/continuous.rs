@@ -79,6 +79,12 @@ impl Continuous {
         self.timelines.keys().map(Option::as_deref)
     }
 
+    /// Windows of a timeline that begin before it have given their answer; microseconds
+    /// since 1970.
+    pub fn closed(&self, timeline: Option<&str>) -> Option<i64> {
+        Some(self.timelines.get(&timeline.map(str::to_owned))?.closed)
+    }
+
     /// When the first window of a timeline begins that has given no answer, in
     /// microseconds since 1970.
     pub fn first_open(&self, timeline: Option<&str>) -> Option<i64> {

@@ -134,6 +134,11 @@ impl QueryFile {
         Ok(Self { name: name.to_owned(), header, text: text.to_owned() })
     }
 
+    /// A fault of a key of the header.
+    pub fn fault(&self, key: &str, what: impl Into<String>, mend: impl Into<String>) -> Fault {
+        Fault::new(line_of_key(&self.text, key), what, mend)
+    }
+
     /// Whether what it gives are findings.
     pub fn is_detection(&self) -> bool {
         self.header.severity.is_some()
@@ -164,11 +169,7 @@ impl Header {
     fn faults(&self, text: &str) -> Vec<Fault> {
         let mut faults = Vec::new();
         let mut add = |key: &str, what: &str, mend: &str| {
-            let key_of = |line: &str| {
-                let line = line.strip_prefix("--").map(str::trim_start);
-                line.is_some_and(|line| line.starts_with(key) && line[key.len()..].starts_with(':'))
-            };
-            let line = text.lines().position(key_of).map_or(1, |at| at + 1);
+            let line = line_of_key(text, key);
             faults.push(Fault::new(line, format!("{key}: {what}"), mend));
         };
         for (key, value) in [("title", &self.title), ("owner", &self.owner)] {
@@ -205,4 +206,13 @@ impl Header {
         }
         faults
     }
+}
+
+/// The line, from 1, on which a key of the header stands; the first if it does not.
+fn line_of_key(text: &str, key: &str) -> usize {
+    let is_key = |line: &str| {
+        let line = line.strip_prefix("--").map(str::trim_start);
+        line.is_some_and(|line| line.starts_with(key) && line[key.len()..].starts_with(':'))
+    };
+    text.lines().position(is_key).map_or(1, |at| at + 1)
 }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use arrow::compute::concat_batches;
+use arrow::compute::{cast, concat_batches};
 use arrow::datatypes::{Schema, SchemaRef};
 use arrow::row::{RowConverter, SortField};
 use datafusion::common::SchemaError;
@@ -294,13 +294,20 @@ fn read_by(optimized: &LogicalPlan) -> SchemaRef {
     read.unwrap_or_else(|| Arc::new(Schema::empty()))
 }
 
-/// The answer of a whole history at once: the same text, over rows that have an end.
-pub(super) async fn over(file: &QueryFile, session: &SessionContext) -> Result<RecordBatch, Error> {
+/// The answer of a whole history at once: the text of a plan, over rows that have an
+/// end. The columns are those that the plan gives.
+pub(super) async fn over(plan: &Plan, session: &SessionContext) -> Result<RecordBatch, Error> {
+    let file = &plan.file;
     let failed = |error| Error::Failed { name: file.name.clone(), source: Box::new(error) };
-    let frame = session.sql(&file.text).await.map_err(failed)?;
-    let schema = Arc::new(frame.schema().as_arrow().clone());
-    let rows = frame.collect().await.map_err(failed)?;
-    let schema = rows.first().map_or(schema, RecordBatch::schema);
+    let rows = session.sql(&file.text).await.map_err(failed)?.collect().await.map_err(failed)?;
+    let schema = plan.schema();
+    // A table at rest may give its texts by another type.
+    let conform = |rows: &RecordBatch| {
+        let fields = schema.fields().iter().zip(rows.columns());
+        let columns = fields.map(|(field, column)| cast(column, field.data_type()));
+        RecordBatch::try_new(schema.clone(), columns.collect::<Result<_, _>>()?)
+    };
+    let rows: Vec<RecordBatch> = rows.iter().map(conform).collect::<Result<_, _>>()?;
     Ok(in_order(&schema, &rows)?)
 }
 

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::STATE_TOPIC;
+use super::findings::Findings;
 use crate::query::{Meta, Saved};
 
 /// Where a query is taken up again.
@@ -20,6 +21,9 @@ pub(super) struct Checkpoint {
     pub(super) query: Meta,
     /// The file of the state, in the directory of all; absent if there was none.
     pub(super) file: Option<File>,
+    /// For a detection: its open alerts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) findings: Option<Findings>,
 }
 
 /// A file of state: the parts of [`Saved::state`], one behind the other.

@@ -1,6 +1,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use crate::detect::Detection;
 use crate::query::{Fault, Plan, QueryFile};
 
 /// The queries that come with Weir: name and text.
@@ -110,10 +111,9 @@ pub async fn load(path: &Path) -> Result<QueryFile, Vec<Fault>> {
     })?;
     let name = path.file_stem().and_then(|name| name.to_str()).unwrap_or_default();
     let file = QueryFile::parse(name, &text)?;
-    match Plan::new(file.clone()).await {
-        Ok(_) => Ok(file),
-        Err(fault) => Err(vec![fault]),
-    }
+    let plan = Plan::new(file).await.map_err(|fault| vec![fault])?;
+    Detection::of(plan.file(), &plan.schema())?;
+    Ok(plan.file().clone())
 }
 
 impl fmt::Display for FileFaults {

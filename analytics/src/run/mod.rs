@@ -17,12 +17,14 @@
 //!   on meanwhile, and [`Status`] says which failed and why.
 //!
 //! Topics: `weir.state` (compacted, a record per query), `weir.views.NAME` (a record per
-//! row, as JSON, kept for 400 days).
+//! row, as JSON, kept for 400 days), `weir.alerts` (compacted, a record per alert) and
+//! `weir.notices` (a record for each alert that opens, kept for 30 days).
 //!
 //! Limits: answers of at most 256 windows in a transaction, the next follow at once;
 //! files of checkpoints lie in the lake's directory, which all analytics nodes share.
 
 mod checkpoint;
+mod findings;
 mod library;
 mod output;
 mod owner;
@@ -40,6 +42,7 @@ use tokio::task::JoinHandle;
 
 use crate::lake::History;
 
+pub use findings::{ALERTS_TOPIC, NOTICES_TOPIC};
 pub use library::{FileFaults, Library, load};
 pub use status::{QueryState, QueryStatus, Status};
 pub use tables::Tables;
@@ -53,6 +56,9 @@ pub const OWNER: &str = "weir.queries";
 pub const EPOCH: Duration = Duration::from_millis(250);
 /// How often a checkpoint is written, usually, though no window closed.
 pub const CHECKPOINT_EVERY: Duration = Duration::from_secs(30);
+
+/// How long notices are kept: whoever sends them may be away for as long.
+const NOTICES_KEPT: Duration = Duration::from_hours(30 * 24);
 
 /// How long one poll waits.
 const POLL: Duration = Duration::from_millis(500);
@@ -84,6 +90,8 @@ pub struct Parts {
 /// If the log refuses them.
 pub async fn make_topics(log: &dyn EventLog, library: &Library) -> Result<(), Error> {
     log.create_topic(&TopicSpec::compacted(STATE_TOPIC, 1)).await?;
+    log.create_topic(&TopicSpec::compacted(ALERTS_TOPIC, 1)).await?;
+    log.create_topic(&TopicSpec::retained(NOTICES_TOPIC, 1, NOTICES_KEPT)).await?;
     for view in library.views() {
         let topic = output::topic_of(&view.name);
         log.create_topic(&TopicSpec::retained(topic, 1, output::KEPT)).await?;

@@ -8,7 +8,9 @@ use ingest::log::{NewRecord, Partition};
 use tokio::time::Instant;
 
 use super::checkpoint::{self, Checkpoint, File};
+use super::findings::{self, Findings};
 use super::output;
+use crate::detect::{Change, Detection};
 use crate::lake::{History, Since};
 use crate::query::{Continuous, Plan, QueryFile};
 
@@ -20,11 +22,16 @@ const WINDOWS_MAX: i64 = 256;
 pub(super) struct Running {
     query: Continuous,
     reached: Vec<u64>,
+    /// Whether it has no checkpoint.
+    is_new: bool,
     /// Whether rows came since the last checkpoint.
     fed: bool,
     checkpointed: Instant,
     file: Option<File>,
     state_dir: PathBuf,
+    detection: Option<Detection>,
+    /// Of a detection; absent until it is known where a new one begins.
+    findings: Option<Findings>,
     pub(super) answered: u64,
 }
 
@@ -39,6 +46,12 @@ pub(super) struct Step {
     pub(super) more: bool,
     /// The file of the checkpoint before, of no use once the records are committed.
     pub(super) old: Option<PathBuf>,
+}
+
+impl Step {
+    fn change(&mut self, changes: &[Change]) {
+        self.records.extend(changes.iter().flat_map(findings::records));
+    }
 }
 
 impl Running {
@@ -63,9 +76,16 @@ impl Running {
                 (query, kept.reached.clone())
             }
         };
+        let detection = Detection::of(file, &query.plan().schema()).map_err(|faults| {
+            let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
+            faults.join("; ")
+        })?;
         Ok(Self {
             query,
+            detection,
+            findings: kept.and_then(|of| of.findings.clone()),
             reached,
+            is_new: kept.is_none(),
             fed: false,
             checkpointed: Instant::now(),
             file: checkpoint.and_then(|of| of.file.clone()),
@@ -104,11 +124,20 @@ impl Running {
             *partition = reached.max(*partition);
         }
 
+        if self.findings.is_none() {
+            let closed = floor.map(|floor| self.query.plan().closes(floor));
+            self.findings = Some(Findings::new(closed, ended.clone()));
+        }
         let mut step = Step::default();
         if let Some(floor) = floor {
             let (rows, more) = self.close(None, floor).await.map_err(told)?;
             self.answer(None, rows, &mut step)?;
             step.more |= more;
+        }
+        if let Some((detection, findings)) = self.detection.as_ref().zip(self.findings.as_mut())
+            && let Some(closed) = self.query.closed(None)
+        {
+            step.change(&findings.pass(detection, closed));
         }
         let open: Vec<String> = self.query.timelines().flatten().map(str::to_owned).collect();
         for replay in open.iter().filter(|replay| ended.contains(replay)) {
@@ -118,9 +147,14 @@ impl Running {
             if !more {
                 let rows = self.query.end(Some(replay)).await.map_err(told)?;
                 self.answer(Some(replay), rows, &mut step)?;
+                if let Some(findings) = &mut self.findings {
+                    step.change(&findings.end(replay));
+                }
             }
         }
-        if step.rows > 0 || self.fed && self.checkpointed < checkpoint_before {
+        // A new query has a checkpoint at once: it stands from when it is told of.
+        let due = self.is_new || self.fed && self.checkpointed < checkpoint_before;
+        if due || !step.records.is_empty() {
             self.checkpoint(&mut step).await?;
         }
         Ok(step)
@@ -137,7 +171,9 @@ impl Running {
         timeline: Option<&str>,
         floor: i64,
     ) -> Result<(Option<RecordBatch>, bool), crate::query::Error> {
-        let Some(first) = self.query.first_open(timeline) else { return Ok((None, false)) };
+        let Some(first) = self.query.first_open(timeline) else {
+            return Ok((self.query.advance(timeline, floor).await?, false));
+        };
         let step = self.query.plan().floor_of(first, WINDOWS_MAX);
         let rows = self.query.advance(timeline, floor.min(step)).await?;
         let left = self.query.first_open(timeline);
@@ -151,9 +187,17 @@ impl Running {
         step: &mut Step,
     ) -> Result<(), String> {
         let Some(rows) = rows else { return Ok(()) };
-        let records = output::records(self.query.plan(), timeline, &rows);
-        step.records.extend(records.map_err(|error| error.to_string())?);
         step.rows += rows.num_rows();
+        let told = |error: arrow::error::ArrowError| error.to_string();
+        match self.detection.as_ref().zip(self.findings.as_mut()) {
+            Some((detection, findings)) => {
+                step.change(&findings.take(detection, timeline, &rows).map_err(told)?);
+            }
+            None => {
+                let records = output::records(self.query.plan(), timeline, &rows);
+                step.records.extend(records.map_err(told)?);
+            }
+        }
         Ok(())
     }
 
@@ -167,11 +211,12 @@ impl Running {
             format!("its state cannot be written to {}: {error}", self.state_dir.display())
         })?;
         let (reached, query) = (self.reached.clone(), saved.meta);
-        let checkpoint = Checkpoint { reached, query, file: file.clone() };
+        let findings = self.findings.clone().filter(|_| self.detection.is_some());
+        let checkpoint = Checkpoint { reached, query, file: file.clone(), findings };
         step.records.push(checkpoint.record(&name));
         let old = std::mem::replace(&mut self.file, file);
         step.old = old.map(|old| old.path(&self.state_dir));
-        (self.fed, self.checkpointed) = (false, Instant::now());
+        (self.is_new, self.fed, self.checkpointed) = (false, false, Instant::now());
         Ok(())
     }
 }

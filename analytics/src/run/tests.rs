@@ -1,6 +1,6 @@
 use std::num::NonZeroU32;
 
-use arrow::array::AsArray as _;
+use arrow::array::{AsArray as _, RecordBatch};
 use arrow::datatypes::Int64Type;
 use fastrand::Rng;
 use ingest::emit::TOPIC;
@@ -9,14 +9,32 @@ use ingest::log::embedded::EmbeddedLog;
 use ingest::log::{Headers, NewRecord};
 
 use super::*;
+use crate::detect::{Alert, Book, Detection};
 use crate::follow;
-use crate::query::{Plan, Span, backtest};
+use crate::query::{Plan, QueryFile, Span, backtest};
 use crate::sql::{Limits, Sql};
 
 const PARTITIONS: NonZeroU32 = NonZeroU32::new(3).unwrap();
 const S: i64 = 1_000_000;
 const BEGIN: i64 = 1_769_904_000 * S;
 const VIEW: &str = "traffic_by_api_minute";
+const DETECTION: &str = "-- title: Many requests
+-- owner: tests
+-- severity: low
+-- subject: client_address
+-- quiet: 2 min
+-- message: \"{{ client_address }} sent {{ n }}\"
+SELECT window_start, window_end, client_address, count(*) AS n
+FROM TUMBLE(events, event_time, INTERVAL '1 minute') WHERE kind = 'request'
+GROUP BY window_start, window_end, client_address HAVING count(*) > 2";
+
+/// The shipped queries, and [`DETECTION`] as `many`.
+async fn library(dir: &std::path::Path) -> Library {
+    let queries = dir.join("queries");
+    std::fs::create_dir_all(&queries).unwrap();
+    std::fs::write(queries.join("many.sql"), DETECTION).unwrap();
+    Library::load(Some(&queries)).await.unwrap()
+}
 
 /// Producers that write to a log.
 struct Traffic {
@@ -112,7 +130,7 @@ struct Node {
 
 impl Node {
     async fn start(log: &Arc<dyn EventLog>, dir: &std::path::Path) -> Self {
-        let library = Arc::new(Library::load(None).await.unwrap());
+        let library = Arc::new(library(dir).await);
         make_topics(&**log, &library).await.unwrap();
         let state_dir = dir.join("state");
         std::fs::create_dir_all(&state_dir).unwrap();
@@ -162,13 +180,12 @@ impl Node {
         lines(&sql.query(&text).await.unwrap().batches)
     }
 
-    /// What the query gives over all that was read, at once.
-    async fn at_once(&self, span: &Span) -> Vec<String> {
-        let library = Library::load(None).await.unwrap();
-        let file = library.files().iter().find(|file| file.name == VIEW).unwrap();
+    /// What a query gives over all that was read, at once.
+    async fn at_once(&self, file: &QueryFile, span: &Span) -> (Plan, RecordBatch) {
         let plan = Plan::new(file.clone()).await.unwrap();
         let history = self.history.snapshot().await.unwrap();
-        lines(&[backtest(&plan, history, span, Arc::default()).await.unwrap()])
+        let answer = backtest(&plan, history, span, Arc::default()).await.unwrap();
+        (plan, answer)
     }
 
     async fn has_read(&self, rows: i64) {
@@ -185,13 +202,29 @@ impl Node {
     }
 }
 
-fn lines(batches: &[arrow::array::RecordBatch]) -> Vec<String> {
+/// All values of a topic of one partition.
+async fn values(log: &Arc<dyn EventLog>, topic: &str) -> Vec<Alert> {
+    let partition = Partition::new(topic, 0);
+    let end = log.bounds(&partition).await.unwrap().end;
+    let mut reader = log.reader(vec![(partition, 0)]).await.unwrap();
+    let (mut values, mut next) = (Vec::new(), 0);
+    while next < end {
+        let Some(batch) = reader.next(ReadLimit::default()).await.unwrap() else { continue };
+        next = batch.next;
+        let of = batch.records.into_iter().filter_map(|record| record.value);
+        values.extend(of.map(|value| serde_json::from_slice::<Alert>(&value).unwrap()));
+    }
+    values
+}
+
+fn lines(batches: &[RecordBatch]) -> Vec<String> {
     let table = arrow::util::pretty::pretty_format_batches(batches).unwrap().to_string();
     table.lines().filter(|line| !line.starts_with('+')).skip(1).map(str::to_owned).collect()
 }
 
 /// Nodes that are killed, stopped and taken over from, while events come: the rows of
-/// the view are those of all events at once, each window once.
+/// the view are those of all events at once, each window once; so are the alerts, and
+/// each has one notice.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn windows_answer_once_over_kills_and_owners() {
     for seed in 0..3 {
@@ -199,6 +232,10 @@ async fn windows_answer_once_over_kills_and_owners() {
         let mut traffic = Traffic::new(seed).await;
         let log = traffic.log.clone();
         let mut node = Node::start(&log, dir.path()).await;
+        // From here on the detection tells what it finds.
+        while log.bounds(&Partition::new(STATE_TOPIC, 0)).await.unwrap().end < 4 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
         for round in 0..8 {
             traffic.requests(60).await;
             traffic.all(Kind::Heartbeat).await;
@@ -227,9 +264,16 @@ async fn windows_answer_once_over_kills_and_owners() {
 
         // Only what follows the end of the replay is late, and open for ever.
         let before = (traffic.now - 60 * S).div_euclid(60 * S) * 60 * S;
+        let (library, mut notices) = (library(dir.path()).await, Vec::new());
         for (replay, condition) in [(None, "IS NULL"), (Some("may".to_owned()), "= 'may'")] {
-            let expected =
-                node.at_once(&Span { replay, from_us: None, before_us: Some(before) }).await;
+            let span = Span { replay: replay.clone(), from_us: None, before_us: Some(before) };
+            let of = |name| library.files().iter().find(move |file| file.name == name).unwrap();
+            let expected = lines(&[node.at_once(of(VIEW), &span).await.1]);
+            let (plan, found) = node.at_once(of("many"), &span).await;
+            let detection = Detection::of(of("many"), &plan.schema()).unwrap().unwrap();
+            let mut book = Book::default();
+            let changes = book.take(&detection, replay.as_deref(), &found).unwrap();
+            notices.extend(changes.into_iter().filter(|of| of.opens).map(|of| of.alert));
             assert!(expected.len() > 10, "seed {seed}: {} rows", expected.len());
             let mut found = node.view(condition).await;
             for _ in 0..400 {
@@ -248,6 +292,15 @@ async fn windows_answer_once_over_kills_and_owners() {
                 expected.len()
             );
         }
+        let mut told = values(&log, NOTICES_TOPIC).await;
+        told.sort_by(|a, b| a.id.cmp(&b.id));
+        notices.sort_by(|a, b| a.id.cmp(&b.id));
+        assert!(notices.len() > 3, "seed {seed}: {} alerts", notices.len());
+        assert_eq!(told, notices, "seed {seed}");
+        let alerts = values(&log, ALERTS_TOPIC).await;
+        let mut of_replay = alerts.iter().filter(|alert| alert.replay_id.is_some());
+        let last = of_replay.next_back().expect("the replay has alerts");
+        assert_eq!(last.state, crate::detect::State::Resolved, "its end resolves them");
         let status = node.status.now();
         assert!(status[VIEW].late > 0, "{status:?}");
         assert!(status.values().all(|of| of.state == QueryState::Running), "{status:?}");

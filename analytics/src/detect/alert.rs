@@ -1,0 +1,83 @@
+use ingest::event::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::query::Severity;
+
+/// An alert, as its record in `weir.alerts` has it: a JSON object under its id.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Alert {
+    /// The same from its first finding to its end; 32 hexadecimal digits.
+    pub id: String,
+    /// From 1, one more for each change.
+    pub revision: u64,
+    /// Whether it goes on.
+    pub state: State,
+    /// The detection.
+    pub detection: String,
+    /// What the detection shows.
+    pub title: String,
+    /// How bad it is.
+    pub severity: Severity,
+    /// Who answers for the detection.
+    pub owner: String,
+    /// Who is written to, in place of the node's recipients.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub recipients: Vec<String>,
+    /// The replay that it was found in; absent for live traffic.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replay_id: Option<String>,
+    /// The column that names the subject.
+    pub subject_kind: String,
+    /// Whom it is about.
+    pub subject: String,
+    /// When the first window began in which it was found.
+    #[serde(with = "time")]
+    pub from: Timestamp,
+    /// When the last window ended in which it was found.
+    #[serde(with = "time")]
+    pub until: Timestamp,
+    /// How many findings there were.
+    pub findings: u64,
+    /// What happened, in a sentence.
+    pub message: String,
+    /// The first finding: its columns, in their order.
+    pub evidence: Vec<Column>,
+    /// SQL that shows the events behind it.
+    pub query: String,
+}
+
+/// A column of a finding.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Column {
+    /// Its name.
+    pub name: String,
+    /// A number, a text, a truth value or nothing.
+    pub value: Value,
+}
+
+/// Whether an alert goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// Something was found a while ago at most.
+    Open,
+    /// Nothing was found for the quiet time, or the replay has ended.
+    Resolved,
+}
+
+mod time {
+    use ingest::event::Timestamp;
+    use serde::{Deserialize as _, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(time: &Timestamp, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(time)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Timestamp, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(from)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
