@@ -1,5 +1,6 @@
 //! The lake, continuous SQL over the log, detections and alerts.
 
+pub mod alert;
 pub mod detect;
 pub mod follow;
 pub mod intake;

@@ -57,6 +57,7 @@ impl Roles {
                 log: ground.log.clone(),
                 lake_dir: lake_dir.unwrap_or_else(|| config.data_dir.join("lake")),
                 token: token.text.clone(),
+                emitter: ground.emitter.clone(),
             };
             self.analytics = Some(Analytics::start(&config.analytics, parts).await?);
         }

@@ -22,6 +22,7 @@ mod evidence;
 pub use alert::{Alert, Column, State};
 pub use book::{Book, Change};
 pub use detection::Detection;
+pub(crate) use evidence::grouped;
 
 #[cfg(test)]
 mod tests;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use ingest::registry::Fault;
 use serde::Deserialize;
 
+use crate::alert::Mail;
 use crate::sql::Limits;
 
 /// How the analytics role listens, commits and answers.
@@ -24,6 +25,8 @@ pub struct Config {
     /// A directory of continuous queries, `*.sql` in it and in its `views` and
     /// `detections`, beside those that come with Weir.
     pub queries_dir: Option<PathBuf>,
+    /// How alerts are sent by email; if it is left out, they are in SQL and the log alone.
+    pub mail: Option<Mail>,
 }
 
 impl Default for Config {
@@ -35,6 +38,7 @@ impl Default for Config {
             tail_bytes_max: 128 * 1024 * 1024,
             queries: Limits::default(),
             queries_dir: None,
+            mail: None,
         }
     }
 }
@@ -60,6 +64,7 @@ impl Config {
         range("queries.memory_bytes_max", memory, 1_000_000, 64_000_000_000);
         range("queries.rows_max", queries.rows_max as u64, 1, 10_000_000);
         range("queries.at_once_max", queries.at_once_max as u64, 1, 1_000);
+        faults.extend(self.mail.iter().flat_map(Mail::faults));
         if faults.is_empty() { Ok(()) } else { Err(faults) }
     }
 }

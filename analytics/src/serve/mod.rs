@@ -17,12 +17,14 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use ingest::emit::Emitter;
 use ingest::log::EventLog;
 use sha2::{Digest as _, Sha256};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::alert::{self, Sender};
 use crate::follow;
 use crate::run::{self, FileFaults, Library, Tables};
 use crate::sql::Sql;
@@ -39,6 +41,8 @@ pub struct Parts {
     pub lake_dir: PathBuf,
     /// What opens the API.
     pub token: String,
+    /// Where it is told which alerts were sent.
+    pub emitter: Emitter,
 }
 
 /// Why the role does not start.
@@ -61,6 +65,9 @@ pub enum Error {
         /// What happened.
         source: std::io::Error,
     },
+    /// The settings of emails.
+    #[error("analytics.{0}")]
+    Mail(String),
     /// The address.
     #[error("analytics: cannot listen on {address}: {source}")]
     Listen {
@@ -79,6 +86,7 @@ pub struct Analytics {
     serving: JoinHandle<()>,
     following: JoinHandle<()>,
     running: JoinHandle<()>,
+    sending: Option<JoinHandle<()>>,
 }
 
 impl Analytics {
@@ -95,6 +103,7 @@ impl Analytics {
             tail_bytes_max: config.tail_bytes_max,
             ..follow::Config::new(parts.lake_dir)
         };
+        let sender = config.mail.as_ref().map(Sender::new).transpose().map_err(Error::Mail)?;
         let library = Arc::new(Library::load(config.queries_dir.as_deref()).await?);
         run::make_topics(&*parts.log, &library).await?;
         let state_dir = follow.lake_dir.join("state");
@@ -113,6 +122,14 @@ impl Analytics {
         let tables = Tables::new(&library).await.expect("the library was loaded");
         tokio::spawn(tables.clone().follow(parts.log.clone(), stopped.clone()));
         let queries = run::Status::default();
+        if sender.is_none() {
+            tracing::info!("alerts are not sent by email: analytics.mail is not set");
+        }
+        let sending = sender.map(|sender| {
+            let log = parts.log.clone();
+            let parts = alert::Parts { log, emitter: parts.emitter, sender: Arc::new(sender) };
+            tokio::spawn(alert::run(parts, stopped.clone()))
+        });
         let running = tokio::spawn(run::run(
             run::Parts {
                 log: parts.log,
@@ -137,7 +154,7 @@ impl Analytics {
                 tracing::error!(%error, "analytics: listening ended");
             }
         });
-        Ok(Self { address, stop, serving, following, running })
+        Ok(Self { address, stop, serving, following, running, sending })
     }
 
     /// Where it listens.
@@ -150,6 +167,9 @@ impl Analytics {
         self.stop.send_replace(true);
         self.serving.abort();
         let _ = self.serving.await;
+        if let Some(sending) = self.sending {
+            let _ = sending.await;
+        }
         if let Err(error) = self.running.await {
             tracing::error!(%error, "the running of queries broke off");
         }

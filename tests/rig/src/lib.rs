@@ -24,9 +24,11 @@ mod installed;
 mod kafka;
 mod ports;
 mod proxy;
+mod smtp;
 pub mod victim;
 
 pub use guarded::Guarded;
 pub use kafka::Kafka;
 pub use ports::free as free_ports;
 pub use proxy::Proxy;
+pub use smtp::{Kept, Smtp};
