@@ -25,7 +25,7 @@ pub struct Config {
     /// A directory of continuous queries, `*.sql` in it and in its `views` and
     /// `detections`, beside those that come with Weir.
     pub queries_dir: Option<PathBuf>,
-    /// How alerts are sent by email; if it is left out, they are in SQL and the log alone.
+    /// How alerts are sent by email; if it is left out, they are in the log alone.
     pub mail: Option<Mail>,
 }
 
