@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
+
 use crate::weir::{PATIENCE, Weir};
 
 const REQUESTS: &str = "SELECT url_path, http_response_status_code AS status, count(*) AS requests
@@ -60,4 +62,39 @@ async fn requests_are_in_sql_and_once_after_a_stop_and_a_kill() {
     let (code, said) = weir.run(&["query", "SELECT 1"]);
     assert_eq!(code, 1);
     assert!(said.contains("is weir running there?"), "{said}");
+}
+
+/// Another engine reads the table while it is written: each look is a whole snapshot.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn duckdb_reads_the_lake_while_it_is_written() {
+    let mut weir = Weir::new();
+    weir.set("WEIR_ANALYTICS__COMMIT_MS", "150");
+    weir.start(&[]);
+    let table = weir.data_dir().join("lake/events");
+    let read = |looks| {
+        let table = table.clone();
+        let read = tokio::task::spawn_blocking(move || rig::read_lake(&table, looks).unwrap());
+        async move {
+            let lines = read.await.unwrap();
+            lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect::<Vec<Value>>()
+        }
+    };
+    let mut looking = tokio::spawn(read(12));
+    let mut sent = 0;
+    while !looking.is_finished() {
+        assert_eq!(weir.client.get(weir.gateway("/site/")).send().await.unwrap().status(), 200);
+        sent += 1;
+    }
+    let looks = (&mut looking).await.unwrap();
+    let versions: std::collections::BTreeSet<_> =
+        looks.iter().map(|look| look["version"].as_u64()).collect();
+    assert!(versions.len() > 3, "it was not written meanwhile: {looks:?}");
+    weir.stop();
+    let last = read(1).await;
+    for look in looks.iter().chain(&last).filter(|look| look["rows"] != 0) {
+        assert_eq!(look["rows"], look["different"], "{look}");
+        assert_eq!(look["rows"], look["places"], "{look}");
+        assert_eq!(look["beyond"], Value::Array(Vec::new()), "{look}");
+    }
+    assert_eq!(last[0]["requests"], sent, "{last:?}");
 }

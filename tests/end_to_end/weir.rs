@@ -17,6 +17,8 @@ pub(crate) struct Weir {
     ports: Ports,
     running: Option<Guarded>,
     starts: usize,
+    /// Further settings, as the environment gives them.
+    set: Vec<(&'static str, &'static str)>,
     pub(crate) client: reqwest::Client,
 }
 
@@ -39,8 +41,14 @@ impl Weir {
             ports: Ports { gateway, keys, manager, mediator, origin, analytics },
             running: None,
             starts: 0,
+            set: Vec::new(),
             client: reqwest::Client::new(),
         }
+    }
+
+    /// Sets a variable of the environment, from the next start on.
+    pub(crate) fn set(&mut self, name: &'static str, value: &'static str) {
+        self.set.push((name, value));
     }
 
     /// `weir run`, until it says that it runs.
@@ -94,7 +102,8 @@ impl Weir {
             .env("WEIR_MANAGER__ADDRESS", at(manager))
             .env("WEIR_MEDIATOR__ADDRESS", at(mediator))
             .env("WEIR_EXAMPLE__ADDRESS", at(origin))
-            .env("WEIR_ANALYTICS__ADDRESS", at(analytics));
+            .env("WEIR_ANALYTICS__ADDRESS", at(analytics))
+            .envs(self.set.iter().copied());
         command
     }
 

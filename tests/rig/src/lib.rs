@@ -22,6 +22,7 @@
 mod guarded;
 mod installed;
 mod kafka;
+mod lake;
 mod ports;
 mod proxy;
 mod smtp;
@@ -29,6 +30,7 @@ pub mod victim;
 
 pub use guarded::Guarded;
 pub use kafka::Kafka;
+pub use lake::read_lake;
 pub use ports::free as free_ports;
 pub use proxy::Proxy;
 pub use smtp::{Kept, Smtp};

@@ -14,7 +14,7 @@ use crate::ports;
 /// How long it may take to listen.
 const STARTS_WITHIN: Duration = Duration::from_secs(20);
 /// Debian's own, which has Debian's modules.
-const PYTHON: &str = "/usr/bin/python3";
+pub(crate) const PYTHON: &str = "/usr/bin/python3";
 
 /// An SMTP server on a free port.
 #[derive(Debug)]

@@ -1,0 +1,39 @@
+"""Reads the lake's table of events as other engines do: the files that its log names,
+as deltalake lists them, by DuckDB. Prints what it finds as JSON, a line for each look."""
+
+import json
+import pathlib
+import sys
+import time
+
+import deltalake
+import duckdb
+
+table, looks = pathlib.Path(sys.argv[1]), int(sys.argv[2])
+for look in range(looks):
+    snapshot = deltalake.DeltaTable(str(table))
+    files = snapshot.file_uris()
+    told = {"version": snapshot.version(), "files": len(files), "rows": 0}
+    if files:
+        rows = duckdb.read_parquet(files, hive_partitioning=True)
+        count, different, requests, places = duckdb.sql(
+            """
+            SELECT count(*), count(DISTINCT (producer, boot, sequence)),
+                   count(*) FILTER (WHERE kind = 'request'),
+                   count(DISTINCT (log_partition, log_offset))
+            FROM rows
+            """
+        ).fetchone()
+        highest = duckdb.sql(
+            "SELECT log_partition, max(log_offset) FROM rows GROUP BY log_partition"
+        ).fetchall()
+        beyond = [
+            partition
+            for partition, offset in highest
+            if offset >= snapshot.transaction_version(f"weir.events/{partition}")
+        ]
+        told |= {"rows": count, "different": different, "requests": requests}
+        told |= {"places": places, "beyond": beyond}
+    print(json.dumps(told), flush=True)
+    if look + 1 < looks:
+        time.sleep(0.2)
