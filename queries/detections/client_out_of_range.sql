@@ -6,8 +6,8 @@
 -- subject: client_address
 -- quiet: 2 h
 -- message: >-
---   {{ client_address }} sent {{ requests }} requests within an hour, of which {{ errors }} failed.
---   Usual is at most {{ requests_limit }} requests and {{ errors_limit }} failures, learnt from {{ learnt_from }}.
+--   {{ client_address }} sent {{ requests | grouped }} requests within an hour, of which {{ errors | grouped }} failed.
+--   Usual is at most {{ requests_limit | grouped }} requests and {{ errors_limit | grouped }} failures, learnt from {{ learnt_from }}.
 --
 -- Per client and hour, against the day before. A client that was there in 12 of those
 -- hours is measured by itself, at 4 standard deviations above its mean; a newer one by

@@ -100,7 +100,9 @@ impl World {
 
     async fn committed(&self, offset: u64) {
         let partition = Partition::new(NOTICES_TOPIC, 0);
+        let began = std::time::Instant::now();
         while self.log.committed("weir.alert-mail", &partition).await.unwrap() != Some(offset) {
+            assert!(began.elapsed().as_secs() < 30, "nothing was sent up to {offset}");
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;
         }
     }

@@ -102,6 +102,16 @@ impl History {
         watermark(state.furthest())
     }
 
+    /// The live sources: partition, producer, and its highest event time in microseconds.
+    pub async fn live_sources(&self) -> Vec<(u32, String, i64)> {
+        let state = self.state.lock().await;
+        let partitions = (0..).zip(state.furthest());
+        let sources = partitions.flat_map(|(partition, stamps)| {
+            stamps.live_sources().map(move |(name, time)| (partition, name.to_owned(), time))
+        });
+        sources.collect()
+    }
+
     /// How many partitions the log of events has.
     pub async fn partitions(&self) -> usize {
         self.state.lock().await.read.len()

@@ -13,6 +13,8 @@
 //! - An answer and the checkpoint behind it are in the log together or not at all, so
 //!   each window answers once, over kills and from node to node.
 //! - A checkpoint's file is on the disk before its record is in the log.
+//! - A source that fell silent without a word is retired by a record of the log, so that
+//!   windows close though a gateway was killed and does not come back.
 //! - A query that fails is taken up again from its checkpoint after a while; others go
 //!   on meanwhile, and [`Status`] says which failed and why.
 //!
@@ -29,6 +31,7 @@ mod library;
 mod output;
 mod owner;
 mod running;
+mod sources;
 mod status;
 mod tables;
 
@@ -36,6 +39,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ingest::emit::Emitter;
 use ingest::log::{Error, EventLog, Partition, Polled, ReadLimit, TopicSpec};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -57,6 +61,9 @@ pub const EPOCH: Duration = Duration::from_millis(250);
 /// How often a checkpoint is written, usually, though no window closed.
 pub const CHECKPOINT_EVERY: Duration = Duration::from_secs(30);
 
+/// After how long a source that says nothing counts no longer, usually. One that is
+/// idle says so every second.
+pub const RETIRE_AFTER: Duration = Duration::from_secs(60);
 /// How long notices are kept: whoever sends them may be away for as long.
 const NOTICES_KEPT: Duration = Duration::from_hours(30 * 24);
 
@@ -82,6 +89,10 @@ pub struct Parts {
     pub epoch: Duration,
     /// How often a checkpoint is written though no window closed.
     pub checkpoint_every: Duration,
+    /// Says which sources fell silent.
+    pub emitter: Emitter,
+    /// After how long a silent source counts no longer.
+    pub retire_after: Duration,
 }
 
 /// Makes the topics that the queries write to.

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::checkpoint::{self, Checkpoint};
 use super::running::{Running, Step};
+use super::sources::{self, Sources};
 use super::{OWNER, Parts, QueryState, QueryStatus};
 use crate::query::QueryFile;
 
@@ -59,8 +60,14 @@ async fn run(parts: &Parts) -> Result<std::convert::Infallible, Error> {
     tracing::info!(queries = held.len(), "the continuous queries run on this node");
     let mut timer = tokio::time::interval(parts.epoch);
     timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut sources = Sources::new(parts.retire_after);
     loop {
         timer.tick().await;
+        for (partition, producer) in
+            sources.look(parts.history.live_sources().await, Instant::now())
+        {
+            sources::retire(&parts.emitter, partition, &producer);
+        }
         while epoch(parts, &mut *writer, &mut held).await? {}
     }
 }

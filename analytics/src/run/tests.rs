@@ -148,6 +148,8 @@ impl Node {
             status: status.clone(),
             epoch: Duration::from_millis(5),
             checkpoint_every: Duration::from_millis(60),
+            emitter: emitter(dir, log),
+            retire_after: Duration::from_secs(3_600),
         };
         let running = tokio::spawn(run(parts, stopped));
         Self { history, tables, status, stop, following, running }
@@ -200,6 +202,15 @@ impl Node {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
+}
+
+/// An emitter whose events go nowhere: nothing is retired within the tests' time.
+fn emitter(dir: &std::path::Path, log: &Arc<dyn EventLog>) -> ingest::emit::Emitter {
+    let producer = Producer::new("node").unwrap();
+    let spool = tempfile::tempdir_in(dir).unwrap().keep();
+    let settings = ingest::emit::Config::new(producer, spool, PARTITIONS);
+    let clock = Arc::new(ingest::event::SystemClock);
+    ingest::emit::open(settings, log.clone(), clock).unwrap().0
 }
 
 /// All values of a topic of one partition.

@@ -127,7 +127,8 @@ impl Analytics {
         }
         let sending = sender.map(|sender| {
             let log = parts.log.clone();
-            let parts = alert::Parts { log, emitter: parts.emitter, sender: Arc::new(sender) };
+            let emitter = parts.emitter.clone();
+            let parts = alert::Parts { log, emitter, sender: Arc::new(sender) };
             tokio::spawn(alert::run(parts, stopped.clone()))
         });
         let running = tokio::spawn(run::run(
@@ -139,6 +140,8 @@ impl Analytics {
                 status: queries.clone(),
                 epoch: run::EPOCH,
                 checkpoint_every: run::CHECKPOINT_EVERY,
+                emitter: parts.emitter,
+                retire_after: run::RETIRE_AFTER,
             },
             stopped.clone(),
         ));
