@@ -130,12 +130,15 @@ pub async fn run(parts: Parts, mut stop: watch::Receiver<bool>) {
     }
 }
 
-/// A task that ends with its holder.
-struct Sending(JoinHandle<u64>);
+/// The sending of one notice, which ends with its holder.
+struct Sending {
+    offset: u64,
+    task: JoinHandle<()>,
+}
 
 impl Drop for Sending {
     fn drop(&mut self) {
-        self.0.abort();
+        self.task.abort();
     }
 }
 
@@ -158,20 +161,22 @@ async fn take_part(parts: &Parts) -> Result<std::convert::Infallible, Error> {
             }
             Polled::Assigned(_) | Polled::Idle => {}
         }
-        if sending.as_ref().is_some_and(|of| of.0.is_finished())
+        if sending.as_ref().is_some_and(|of| of.task.is_finished())
             && let Some(mut done) = sending.take()
-            && let Ok(next) = (&mut done.0).await
         {
-            member.commit(&[(partition.clone(), next)]).await?;
+            let offset = done.offset;
+            // What breaks once breaks again, and others would wait behind it for ever.
+            if let Err(error) = (&mut done.task).await {
+                tracing::error!(%error, offset, "the sending of a notice broke off; it is left out");
+            }
+            member.commit(&[(partition.clone(), offset + 1)]).await?;
         }
         if sending.is_none() {
             match waiting.pop_front() {
                 Some(record) => {
-                    let parts = parts.clone();
-                    sending = Some(Sending(tokio::spawn(async move {
-                        notify(&parts, &record).await;
-                        record.offset + 1
-                    })));
+                    let (parts, offset) = (parts.clone(), record.offset);
+                    let task = tokio::spawn(async move { notify(&parts, &record).await });
+                    sending = Some(Sending { offset, task });
                 }
                 None => member.resume(std::slice::from_ref(&partition))?,
             }

@@ -1,4 +1,5 @@
 use std::fmt;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use crate::detect::Detection;
@@ -74,15 +75,12 @@ fn list(dir: &Path) -> Result<Vec<PathBuf>, FileFaults> {
         FileFaults(vec![(path.to_owned(), fault)])
     };
     let mut paths = Vec::new();
-    for dir in [dir.to_owned(), dir.join("views"), dir.join("detections")] {
+    let folders =
+        [(dir.to_owned(), true), (dir.join("views"), false), (dir.join("detections"), false)];
+    for (dir, is_needed) in folders {
         let entries = match std::fs::read_dir(&dir) {
             Ok(entries) => entries,
-            Err(error)
-                if error.kind() == std::io::ErrorKind::NotFound && dir.ends_with("views")
-                    || dir.ends_with("detections") =>
-            {
-                continue;
-            }
+            Err(error) if error.kind() == ErrorKind::NotFound && !is_needed => continue,
             Err(error) => return Err(unreadable(&dir, &error)),
         };
         for entry in entries {
@@ -129,3 +127,21 @@ impl fmt::Display for FileFaults {
 }
 
 impl std::error::Error for FileFaults {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn only_a_missing_folder_is_passed_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let shipped = Library::load(Some(dir.path())).await.unwrap();
+        assert_eq!(shipped.files().len(), SHIPPED.len());
+        std::fs::write(dir.path().join("detections"), "not a folder").unwrap();
+        let error = Library::load(Some(dir.path())).await.unwrap_err().to_string();
+        assert!(error.contains("detections: ") && error.contains("cannot be read"), "{error}");
+        let nowhere = dir.path().join("nowhere");
+        let error = Library::load(Some(&nowhere)).await.unwrap_err().to_string();
+        assert!(error.contains("nowhere: "), "{error}");
+    }
+}
