@@ -42,6 +42,8 @@ enum Command {
     Query(command::query::Options),
     /// Run a view or a detection over the history, and see what it would have given
     Backtest(command::backtest::Options),
+    /// Send a web server's access log again, as real traffic through a gateway
+    ReplayLog(command::replay_log::Options),
     /// Check a directory of configuration, and the settings
     Check(command::check::Options),
     /// Bring the running configuration to what a directory says
@@ -76,6 +78,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Analytics => command::run::role(&cli.settings, Role::Analytics),
         Command::Query(options) => command::query::run(&cli.settings, &options),
         Command::Backtest(options) => command::backtest::run(&cli.settings, &options),
+        Command::ReplayLog(options) => command::replay_log::run(&cli.settings, &options),
         Command::Check(options) => command::check::run(&cli.settings, &options),
         Command::Apply(options) => command::apply::run(&cli.settings, &options),
         Command::Secret(options) => command::secret::run(&options),

@@ -5,6 +5,7 @@ mod command;
 mod config;
 mod example;
 mod node;
+mod replay;
 
 use std::process::ExitCode;
 

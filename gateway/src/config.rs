@@ -9,9 +9,13 @@ use ingest::registry::Fault;
 use ipnet::IpNet;
 use serde::Deserialize;
 
+use crate::TokenHash;
 use crate::auth;
 use crate::http::Acceptor;
 use crate::upstream::Connector;
+
+/// The shortest token that is taken; a shorter one could be guessed.
+const TOKEN_BYTES_MIN: usize = 32;
 
 /// How the data plane is set up. Unknown keys are refused.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -40,6 +44,10 @@ pub struct Config {
     pub auth: auth::Config,
     /// Certificates, as PEM, that are trusted of upstreams besides the machine's.
     pub upstream_ca_file: Option<PathBuf>,
+    /// The file with the credential of replays: who has it is believed what it says of
+    /// time, client and answer of a request, in a timeline of its own. None: no replays
+    /// are taken. `weir run` makes one.
+    pub replay_token_file: Option<PathBuf>,
     /// How much.
     pub limits: Limits,
     /// How long.
@@ -123,6 +131,7 @@ impl Default for Config {
             telling: Telling::Events,
             auth: auth::Config::default(),
             upstream_ca_file: None,
+            replay_token_file: None,
             limits: Limits::default(),
             timeouts: Timeouts::default(),
         }
@@ -202,7 +211,22 @@ impl Config {
         if let Err(what) = Connector::new(self.upstream_ca_file.as_deref()) {
             fail("upstream_ca_file".to_owned(), what);
         }
+        if let Err(what) = self.replay_token() {
+            let mend = "give a file with a token that can be read";
+            faults.push(Fault::new("replay_token_file", what, mend));
+        }
         faults
+    }
+
+    /// The credential of replays, from its file.
+    pub(crate) fn replay_token(&self) -> Result<Option<TokenHash>, String> {
+        let Some(file) = &self.replay_token_file else { return Ok(None) };
+        let text = std::fs::read_to_string(file);
+        let text = text.map_err(|error| format!("{}: {error}", file.display()))?;
+        match text.trim() {
+            token if token.len() >= TOKEN_BYTES_MIN => Ok(Some(TokenHash::of(token))),
+            _ => Err(format!("{} holds no token of 32 characters or more", file.display())),
+        }
     }
 
     /// How many threads serve.

@@ -10,7 +10,9 @@ pub mod manager;
 pub mod publish;
 mod server;
 pub mod throttle;
+mod token;
 mod upstream;
 
 pub use config::{Config, Limits, Listener, Telling, Timeouts, Tls};
 pub use server::{Gateway, Parts, StartError};
+pub use token::TokenHash;

@@ -65,6 +65,9 @@ pub enum StartError {
     /// The certificates that are trusted of upstreams cannot be used.
     #[error("gateway: upstream_ca_file: {0}; give certificates as a PEM file that can be read")]
     Trust(String),
+    /// The credential of replays cannot be read.
+    #[error("gateway: replay_token_file: {0}")]
+    ReplayToken(String),
     /// A port cannot be bound.
     #[error("gateway: cannot listen on {address}: {source}; free the port, or set another one")]
     Listen {
@@ -113,6 +116,7 @@ impl Gateway {
         let count = config.thread_count();
         let connector = Connector::new(config.upstream_ca_file.as_deref());
         let connector = connector.map_err(StartError::Trust)?;
+        let replay_token = config.replay_token().map_err(StartError::ReplayToken)?;
         let (addresses, mut bound) = bind(&config, count)?;
         let partitions = log.topic(emit::TOPIC).await?.partitions;
         let partitions = NonZeroU32::new(partitions).unwrap_or(NonZeroU32::MIN);
@@ -138,6 +142,8 @@ impl Gateway {
             stop: CancellationToken::new(),
         };
         let config = Arc::new(config);
+        let all: Arc<[emit::Emitter]> =
+            emitters.iter().map(|(emitter, _): &(emit::Emitter, _)| emitter.clone()).collect();
         for (index, (emitter, service)) in emitters.into_iter().enumerate() {
             let stopped = gateway.stop.clone().cancelled_owned();
             gateway.tasks.spawn(async move {
@@ -148,6 +154,8 @@ impl Gateway {
             let parts = ThreadParts {
                 config: config.clone(),
                 emitter,
+                emitters: all.clone(),
+                replay_token,
                 clock: clock.clone(),
                 connector: connector.clone(),
                 tables: publisher.reader(),

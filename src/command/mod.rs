@@ -5,6 +5,7 @@ pub(crate) mod apply;
 pub(crate) mod backtest;
 pub(crate) mod check;
 pub(crate) mod query;
+pub(crate) mod replay_log;
 pub(crate) mod run;
 pub(crate) mod secret;
 

@@ -8,14 +8,18 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use ingest::registry::Outcome;
 use ingest::registry::files::{self, Missing};
+use tokio::task::JoinHandle;
 
 use crate::cli::{Failure, Settings};
 use crate::config::{self, Config};
 use crate::example::{self, Origin, Places};
-use crate::node::{AdminToken, Ground, Role, Roles, stop_asked};
+use crate::node::{Ground, Role, Roles, Token, stop_asked};
 
 /// How long a stop waits for what is still running aside.
 const LEFT_OVER_WITHIN: Duration = Duration::from_secs(1);
+
+/// The roles of a node that plays them all.
+const WHOLE: [Role; 4] = [Role::Analytics, Role::Keys, Role::Mediator, Role::Gateway];
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
@@ -28,22 +32,21 @@ pub(crate) struct Options {
 pub(crate) fn run(settings: &Settings, options: &Options) -> Result<(), Failure> {
     let mut config = ready(settings)?;
     config.trust_own_keys();
-    let wanted = [Role::Analytics, Role::Keys, Role::Mediator, Role::Gateway];
     let with_example = config.example.enabled && !options.no_example;
-    serve(&config, &wanted, with_example)
+    serve(config, &WHOLE, with_example)
 }
 
 /// One role alone.
 pub(crate) fn role(settings: &Settings, role: Role) -> Result<(), Failure> {
     let config = ready(settings)?;
-    serve(&config, &[role], false)
+    serve(config, &[role], false)
 }
 
 fn ready(settings: &Settings) -> Result<Config, Failure> {
     config::load(settings).map_err(|error| Failure::Usage(error.into()))
 }
 
-fn serve(config: &Config, wanted: &[Role], with_example: bool) -> Result<(), Failure> {
+fn serve(config: Config, wanted: &[Role], with_example: bool) -> Result<(), Failure> {
     super::start_logging().map_err(Failure::Usage)?;
     // Whoever makes a TLS configuration finds this provider.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
@@ -59,17 +62,24 @@ fn serve(config: &Config, wanted: &[Role], with_example: bool) -> Result<(), Fai
     ended.map_err(Failure::Usage)
 }
 
-async fn node(config: &Config, wanted: &[Role], with_example: bool) -> Result<()> {
+async fn node(mut config: Config, wanted: &[Role], with_example: bool) -> Result<()> {
     let began = Instant::now();
-    check_ports(config, wanted, with_example)?;
-    let ground = Ground::open(config).await?;
-    let token = AdminToken::of(&config.data_dir)?;
+    check_ports(&config, wanted, with_example)?;
+    let ground = Ground::open(&config).await?;
+    let token = Token::of(config.data_dir.join(config::TOKEN_FILE))?;
+    let replay_token = match is_whole(wanted) {
+        true => Some(Token::of(config.replay_token_file())?),
+        false => None,
+    };
+    if let Some(token) = &replay_token {
+        config.gateway.replay_token_file = Some(token.file.clone());
+    }
     let origin = match with_example {
         true => Some(Origin::start(config.example.address).await?),
         false => None,
     };
     let mut roles = Roles::default();
-    let secret = match begin(config, &ground, &token, wanted, origin.as_ref(), &mut roles).await {
+    let secret = match begin(&config, &ground, &token, wanted, origin.as_ref(), &mut roles).await {
         Ok(secret) => secret,
         Err(error) => {
             roles.stop().await;
@@ -77,11 +87,13 @@ async fn node(config: &Config, wanted: &[Role], with_example: bool) -> Result<()
             return Err(error);
         }
     };
-    greet(config, &roles, &token, secret.as_deref());
+    greet(&config, &roles, &token, secret.as_deref());
     tracing::info!(ms = began.elapsed().as_millis(), "started");
+    let replaying = replaying(&config, &roles, origin.as_ref(), replay_token);
 
     stop_asked().await?;
     tracing::info!("stopping");
+    replaying.abort();
     roles.stop().await;
     ground.close().await;
     Ok(())
@@ -122,7 +134,7 @@ fn check_ports(config: &Config, wanted: &[Role], with_example: bool) -> Result<(
 async fn begin(
     config: &Config,
     ground: &Ground,
-    token: &AdminToken,
+    token: &Token,
     wanted: &[Role],
     origin: Option<&Origin>,
     roles: &mut Roles,
@@ -165,8 +177,36 @@ async fn first_start(config: &Config, ground: &Ground, origin: &Origin) -> Resul
     Ok(Some(secret))
 }
 
+/// Sends the example's access log through the gateway, beside everything else.
+fn replaying(
+    config: &Config,
+    roles: &Roles,
+    origin: Option<&Origin>,
+    token: Option<Token>,
+) -> JoinHandle<()> {
+    let dir = config.data_dir.join("example");
+    let gateway = roles.addresses().into_iter().find(|(name, _)| *name == "gateway");
+    let is_wanted = config.example.replay && origin.is_some() && dir.exists();
+    let asked = is_wanted.then_some(gateway.zip(token)).flatten();
+    tokio::spawn(async move {
+        let Some(((_, gateway), token)) = asked else { return };
+        match example::replay_once(&dir, &gateway, &token.text).await {
+            Ok(Some(summary)) => println!("The example has sent its access log:\n{summary}"),
+            Ok(None) => {}
+            Err(error) => {
+                tracing::warn!(error = format!("{error:#}"), "the access log was not sent");
+            }
+        }
+    })
+}
+
+/// Whether a node plays every role.
+fn is_whole(wanted: &[Role]) -> bool {
+    WHOLE.iter().all(|role| wanted.contains(role))
+}
+
 /// Tells where everything is, and what to try.
-fn greet(config: &Config, roles: &Roles, token: &AdminToken, secret: Option<&str>) {
+fn greet(config: &Config, roles: &Roles, token: &Token, secret: Option<&str>) {
     println!("Weir runs.\n");
     for (name, url) in roles.addresses() {
         println!("  {name:<12} {url}");

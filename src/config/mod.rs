@@ -21,6 +21,8 @@ use crate::cli::Settings;
 const FILE: &str = "weir.yaml";
 /// The admin token, in the data directory.
 pub(crate) const TOKEN_FILE: &str = "admin-token";
+/// The credential of replays, in the data directory of `weir run`.
+const REPLAY_TOKEN_FILE: &str = "replay-token";
 
 /// The settings of a node.
 #[derive(Debug, Clone, Deserialize)]
@@ -58,11 +60,13 @@ pub(crate) struct Example {
     pub(crate) enabled: bool,
     /// Where the services behind it listen.
     pub(crate) address: SocketAddr,
+    /// Whether it sends an access log through the gateway, once.
+    pub(crate) replay: bool,
 }
 
 impl Default for Example {
     fn default() -> Self {
-        Self { enabled: true, address: (Ipv4Addr::LOCALHOST, 8290).into() }
+        Self { enabled: true, address: (Ipv4Addr::LOCALHOST, 8290).into(), replay: true }
     }
 }
 
@@ -167,6 +171,12 @@ impl Config {
                 algorithms: vec![Algorithm::Es256, Algorithm::Rs256, Algorithm::EdDsa],
             });
         }
+    }
+
+    /// Where the credential of replays is: as it is set, else where `weir run` makes one.
+    pub(crate) fn replay_token_file(&self) -> PathBuf {
+        let set = self.gateway.replay_token_file.clone();
+        set.unwrap_or_else(|| self.data_dir.join(REPLAY_TOKEN_FILE))
     }
 
     /// Everything that is out of range, and every file that cannot be used.

@@ -12,7 +12,10 @@
 mod files;
 mod origin;
 mod pricing;
+mod replay;
+mod replayed;
 mod warehouse;
 
 pub(crate) use files::{APPLICATION, Places, write};
 pub(crate) use origin::Origin;
+pub(crate) use replay::replay_once;

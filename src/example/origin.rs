@@ -1,12 +1,13 @@
 use std::net::SocketAddr;
 
 use anyhow::{Context, Result};
-use axum::Router;
 use axum::response::Html;
-use axum::routing::post;
+use axum::routing::{get, post};
+use axum::{Router, middleware};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
+use super::replayed::{self, Counts};
 use super::warehouse::Warehouse;
 use super::{pricing, warehouse};
 
@@ -22,11 +23,14 @@ impl Origin {
             format!("the example's services cannot listen on {address}; free the port, or set example.address")
         })?;
         let address = listener.local_addr().context("ask for the example's address")?;
+        let counts = Counts::default();
         let router = Router::new()
             .route("/pricing", post(pricing::quote))
             .route("/warehouse/orders", post(warehouse::take).get(warehouse::list))
             .with_state(Warehouse::default())
-            .fallback(|| async { Html(PAGE) });
+            .route("/replays/{id}", get(replayed::count).with_state(counts.clone()))
+            .fallback(|| async { Html(PAGE) })
+            .layer(middleware::from_fn_with_state(counts, replayed::answer));
         let task = tokio::spawn(async move {
             if let Err(error) = axum::serve(listener, router).await {
                 tracing::error!(%error, "the example's services stopped");

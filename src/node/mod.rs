@@ -18,4 +18,4 @@ mod token;
 pub(crate) use ground::Ground;
 pub(crate) use roles::{Role, Roles};
 pub(crate) use signal::stop_asked;
-pub(crate) use token::AdminToken;
+pub(crate) use token::Token;

@@ -2,9 +2,9 @@ use std::sync::Arc;
 
 use analytics::serve::{self, Analytics};
 use anyhow::Result;
-use gateway::Gateway;
 use gateway::keys::KeyManager;
-use gateway::manager::{self, Manager, TokenHash};
+use gateway::manager::{self, Manager};
+use gateway::{Gateway, TokenHash};
 use ingest::event::SystemClock;
 use ingest::registry::run_applier;
 use mediator::Mediator;
@@ -12,7 +12,7 @@ use mediator::deliver::{self, Delivery, Queues};
 use mediator::endpoint::http::Caller;
 use tokio::task::JoinHandle;
 
-use super::{AdminToken, Ground};
+use super::{Ground, Token};
 use crate::config::Config;
 
 /// A part that a node may play.
@@ -47,7 +47,7 @@ impl Roles {
         &mut self,
         config: &Config,
         ground: &Ground,
-        token: &AdminToken,
+        token: &Token,
         wanted: &[Role],
     ) -> Result<()> {
         let clock = Arc::new(SystemClock);

@@ -4,19 +4,16 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-use crate::config::TOKEN_FILE;
-
-/// What opens the admin API: made at the first start, in a file that only its
-/// owner can read.
-pub(crate) struct AdminToken {
+/// What opens the APIs of a node, or what its replays are believed by: made at the first
+/// start, in a file that only its owner can read.
+pub(crate) struct Token {
     pub(crate) text: String,
     pub(crate) file: PathBuf,
 }
 
-impl AdminToken {
-    /// Reads the token of a data directory, or makes one.
-    pub(crate) fn of(data_dir: &Path) -> Result<Self> {
-        let file = data_dir.join(TOKEN_FILE);
+impl Token {
+    /// Reads the token of a file, or makes one.
+    pub(crate) fn of(file: PathBuf) -> Result<Self> {
         let text = match std::fs::read_to_string(&file) {
             Ok(text) => text.trim().to_owned(),
             Err(error) if error.kind() == ErrorKind::NotFound => make(&file)?,
@@ -56,11 +53,12 @@ mod tests {
     #[test]
     fn a_token_is_made_once_and_is_its_owners_alone() {
         let dir = tempfile::tempdir().unwrap();
-        let first = AdminToken::of(dir.path()).unwrap();
+        let file = dir.path().join("token");
+        let first = Token::of(file.clone()).unwrap();
         let mode = std::fs::metadata(&first.file).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
-        assert_eq!(AdminToken::of(dir.path()).unwrap().text, first.text);
+        assert_eq!(Token::of(file.clone()).unwrap().text, first.text);
         std::fs::write(&first.file, "short\n").unwrap();
-        assert!(AdminToken::of(dir.path()).is_err());
+        assert!(Token::of(file.clone()).is_err());
     }
 }

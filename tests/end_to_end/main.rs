@@ -6,4 +6,5 @@ mod analytics;
 mod commands;
 mod example;
 mod kill;
+mod replay;
 mod weir;

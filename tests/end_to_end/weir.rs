@@ -18,7 +18,7 @@ pub(crate) struct Weir {
     running: Option<Guarded>,
     starts: usize,
     /// Further settings, as the environment gives them.
-    set: Vec<(&'static str, &'static str)>,
+    set: Vec<(&'static str, String)>,
     pub(crate) client: reqwest::Client,
 }
 
@@ -47,8 +47,8 @@ impl Weir {
     }
 
     /// Sets a variable of the environment, from the next start on.
-    pub(crate) fn set(&mut self, name: &'static str, value: &'static str) {
-        self.set.push((name, value));
+    pub(crate) fn set(&mut self, name: &'static str, value: impl Into<String>) {
+        self.set.push((name, value.into()));
     }
 
     /// `weir run`, until it says that it runs.
@@ -103,7 +103,8 @@ impl Weir {
             .env("WEIR_MEDIATOR__ADDRESS", at(mediator))
             .env("WEIR_EXAMPLE__ADDRESS", at(origin))
             .env("WEIR_ANALYTICS__ADDRESS", at(analytics))
-            .envs(self.set.iter().copied());
+            .env("WEIR_EXAMPLE__REPLAY", "false")
+            .envs(self.set.iter().map(|(name, value)| (*name, value)));
         command
     }
 

@@ -30,6 +30,7 @@ mod connection;
 mod forwarded;
 mod mask;
 mod record;
+mod replay;
 mod stack;
 mod thread;
 mod tls;

@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, Method, Version};
-use ingest::event::{Event, Kind, Outcome, Text};
+use ingest::event::{Event, Kind, Outcome, Text, Timestamp};
 use mediator::endpoint::http::{Code, Correlation};
 use tokio::time::Instant;
 
 use super::body::{CutOff, Intake};
 use super::connection::Peer;
 use super::mask::{masked_address, masked_query};
+use super::replay::Replayed;
 use super::thread::Thread;
 use crate::config::Telling;
 use crate::publish::{Matched, PublishedApi};
@@ -32,6 +33,8 @@ pub(super) struct Record {
     intake: Option<Rc<Intake>>,
     bytes_sent: u64,
     sent: Option<Instant>,
+    /// When it happened, if that was not now.
+    happened: Option<Timestamp>,
 }
 
 impl Record {
@@ -49,7 +52,15 @@ impl Record {
         event.tls_protocol_version.clone_from(&peer.tls_version);
         event.tls_cipher.clone_from(&peer.tls_cipher);
         let (thread, started) = (thread.clone(), Instant::now());
-        Self { event: Some(event), thread, started, intake: None, bytes_sent: 0, sent: None }
+        Self {
+            event: Some(event),
+            thread,
+            started,
+            intake: None,
+            bytes_sent: 0,
+            sent: None,
+            happened: None,
+        }
     }
 
     /// The event, until it is written.
@@ -73,6 +84,13 @@ impl Record {
             Version::HTTP_2 => "2",
             _ => "1.1",
         }));
+    }
+
+    /// It is sent again: all that is decided is decided by the clock, all that is told
+    /// is told as it was.
+    pub(super) fn replayed(&mut self, replayed: &Replayed) {
+        self.event().replay_id = Some(shared(&replayed.id));
+        self.happened = Some(replayed.time);
     }
 
     pub(super) fn correlation(&mut self, correlation: &Correlation) {
@@ -159,7 +177,7 @@ impl Record {
         if self.thread.config.telling == Telling::Nothing {
             return Ok(());
         }
-        event.event_time = self.thread.clock.now();
+        event.event_time = self.happened.unwrap_or_else(|| self.thread.clock.now());
         event.latency_total_us = Some(micros(self.started.elapsed()));
         event.latency_upstream_us = self.sent.map(|sent| micros(sent.elapsed()));
         let received = self.intake.as_ref().map(|intake| intake.bytes.get());

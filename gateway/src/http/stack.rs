@@ -22,6 +22,7 @@ use super::body::{AnswerBody, CutOff, RequestBody, Stream};
 use super::connection::Peer;
 use super::forwarded::{client_address, set_forwarded};
 use super::record::Record;
+use super::replay::{self, Replayed};
 use super::thread::Thread;
 use super::watch::Busy;
 use crate::publish::{Matched, Missed, Table, Way};
@@ -67,12 +68,24 @@ pub(super) async fn serve(
         let problem = Code::EventsUnavailable.into();
         return Ok(problem_answer(&problem, &correlation, Vec::new(), After::Keep).0);
     }
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
+    let replayed = replay::take(thread.replay_token.as_ref(), &mut parts.headers);
+    if let Ok(Some(replayed)) = &replayed
+        && let Some(asked) = replay::Control::of(&parts, replayed)
+    {
+        return Ok(asked.answer(&thread.emitters, &correlation).await);
+    }
     let mut record = Record::begin(&thread, &peer);
     record.correlation(&correlation);
     record.request(&parts);
     let has_body = !body.is_end_stream();
-    let passed = pass(&thread, &peer, &correlation, parts, body, &mut record).await;
+    let passed = match replayed {
+        Ok(replayed) => {
+            let whole = Whole { parts, body, replayed };
+            pass(&thread, &peer, &correlation, whole, &mut record).await
+        }
+        Err(problem) => Err(problem.into()),
+    };
     let mut answer = match passed {
         Ok(Passed { mut answer, lease, deadline }) => {
             remove_hop_by_hop(answer.headers_mut());
@@ -108,6 +121,13 @@ pub(super) async fn serve(
     Ok(answer)
 }
 
+/// A request as it came, and what is believed of it.
+struct Whole {
+    parts: Parts,
+    body: Incoming,
+    replayed: Option<Replayed>,
+}
+
 struct Passed {
     answer: Response<Incoming>,
     lease: crate::upstream::Lease,
@@ -118,8 +138,7 @@ async fn pass(
     thread: &Rc<Thread>,
     peer: &Peer,
     correlation: &Correlation,
-    parts: Parts,
-    body: Incoming,
+    Whole { parts, body, replayed }: Whole,
     record: &mut Record,
 ) -> Result<Passed, Stop> {
     let arrived = Instant::now();
@@ -133,7 +152,13 @@ async fn pass(
     // The configuration is read once: all that follows sees the same one.
     let table = thread.table();
     record.event().config_hash = Some(table.config_hash().clone().into());
-    let client = client_address(&parts.headers, peer.ip, |ip| thread.config.is_trusted(ip));
+    let client = match &replayed {
+        Some(replayed) => {
+            record.replayed(replayed);
+            replayed.client
+        }
+        None => client_address(&parts.headers, peer.ip, |ip| thread.config.is_trusted(ip)),
+    };
     if client != peer.ip {
         record.event().client_address = Some(client.to_string().into());
         record.event().client_port = None;
@@ -152,7 +177,10 @@ async fn pass(
     let (body, intake) = RequestBody::new(body, bytes_max, thread.config.timeouts.body_idle());
     record.intake(intake.clone());
     let deadline = arrived + Duration::from_millis(matched.api.spec.timeout_ms);
-    let forward = forward_of(peer, correlation, parts, &matched);
+    let mut forward = forward_of(peer, correlation, parts, &matched);
+    if let Some(replayed) = replayed {
+        replayed.tell(&mut forward.headers);
+    }
     let (group, mut calls) = (&matched.api.upstream, Calls::default());
     let sent = thread.upstreams.send(group, forward, body, deadline, &mut calls).await;
     record.calls(group, calls);

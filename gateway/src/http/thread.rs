@@ -19,6 +19,7 @@ use super::Acceptor;
 use super::admission::Admission;
 use super::connection::{Peer, serve_connection};
 use crate::Config;
+use crate::TokenHash;
 use crate::auth::Verifier;
 use crate::publish::{Table, TableReader};
 use crate::upstream::{Connector, Upstreams};
@@ -36,6 +37,10 @@ pub(super) struct Thread {
     pub(super) node: Text,
     pub(super) zone: Option<Text>,
     pub(super) emitter: Emitter,
+    /// Those of all threads, this one's among them.
+    pub(super) emitters: Arc<[Emitter]>,
+    /// Of the credential of replays; none: there are none here.
+    pub(super) replay_token: Option<TokenHash>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) upstreams: Upstreams,
     /// Never borrowed across an await.
@@ -64,6 +69,8 @@ pub(crate) const BACKLOG_MAX: usize = 1_024;
 pub(crate) struct ThreadParts {
     pub(crate) config: Arc<Config>,
     pub(crate) emitter: Emitter,
+    pub(crate) emitters: Arc<[Emitter]>,
+    pub(crate) replay_token: Option<TokenHash>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) connector: Connector,
     pub(crate) tables: TableReader,
@@ -75,13 +82,25 @@ pub(crate) struct ThreadParts {
 
 impl Thread {
     fn new(parts: ThreadParts) -> Self {
-        let ThreadParts { config, emitter, clock, connector, tables, verifier, draining, bound: _ } =
-            parts;
+        let ThreadParts {
+            config,
+            emitter,
+            emitters,
+            replay_token,
+            clock,
+            connector,
+            tables,
+            verifier,
+            draining,
+            bound: _,
+        } = parts;
         Self {
             node: Arc::<str>::from(config.node.as_str()).into(),
             zone: config.zone.as_deref().map(|zone| Arc::<str>::from(zone).into()),
             config,
             emitter,
+            emitters,
+            replay_token,
             clock,
             upstreams: Upstreams::new(connector),
             admission: RefCell::new(Admission::new(verifier)),

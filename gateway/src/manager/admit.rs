@@ -12,7 +12,8 @@ use ingest::event::{Kind, Text};
 use mediator::endpoint::http::{CORRELATION_HEADER, Code, Correlation, PROBLEM_CONTENT_TYPE, Peer};
 
 use super::failure::Failure;
-use super::server::{Shared, TokenHash};
+use super::server::Shared;
+use crate::TokenHash;
 
 /// Lets in who has the token, and gives each answer its correlation id. An address that
 /// sent ten wrong tokens within a minute waits for the rest of it, also with the right

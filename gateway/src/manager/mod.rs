@@ -34,7 +34,7 @@ mod tests;
 mod wish;
 
 pub use config::Config;
-pub use server::{Manager, Parts, StartError, TokenHash};
+pub use server::{Manager, Parts, StartError};
 
 /// Whose events they are.
 const SERVICE: &str = "weir-manager";

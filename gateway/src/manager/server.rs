@@ -1,4 +1,3 @@
-use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -7,7 +6,6 @@ use std::time::Duration;
 use ingest::emit::Emitter;
 use ingest::registry::{Proposer, View};
 use mediator::endpoint::http::{Server, Teller};
-use sha2::{Digest, Sha256};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
@@ -15,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::{Config, api};
+use crate::TokenHash;
 use crate::guesses::Guesses;
 
 const SERVER: Server = Server {
@@ -57,29 +56,6 @@ impl Shared {
     /// Seconds since the start, which is what guesses are counted by.
     pub(super) fn now_s(&self) -> i64 {
         i64::try_from(self.started.elapsed().as_secs()).unwrap_or(i64::MAX)
-    }
-}
-
-/// SHA-256 of the admin token.
-#[derive(Clone, Copy)]
-pub struct TokenHash([u8; 32]);
-
-impl TokenHash {
-    /// The hash of a token.
-    pub fn of(token: &str) -> Self {
-        Self(Sha256::digest(token.as_bytes()).into())
-    }
-
-    /// Whether a token is the one. Hashes are compared, so the time that it takes
-    /// tells nothing of the token.
-    pub(super) fn is_of(&self, token: &str) -> bool {
-        Self::of(token).0 == self.0
-    }
-}
-
-impl fmt::Debug for TokenHash {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("[hidden]")
     }
 }
 

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
 use super::*;
+use crate::TokenHash;
 
 const TOKEN: &str = "let-me-in";
 

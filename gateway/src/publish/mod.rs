@@ -39,8 +39,8 @@
 //! | in the path | API with other paths | API with `/*` alone |
 //! | --- | --- | --- |
 //! | `.` and `..` as segments, also encoded or before `;` | refused | refused |
-//! | `\`, `%5C`, `%2F`; encoded twice; malformed `%`; control characters | refused | refused |
-//! | `//`, `;`, `%3B`, encoded bytes that are no UTF-8 | refused | passed on as they are |
+//! | `\`, `%5C`, `%2F`; encoded twice; malformed `%`; control characters but tabs | refused | refused |
+//! | `//`, `;`, `%3B`, `%09`, encoded bytes that are no UTF-8 | refused | passed on as they are |
 //!
 //! The API is then found by its context alone, in which none of these may be.
 //!

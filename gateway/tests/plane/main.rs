@@ -9,6 +9,7 @@ mod headers;
 mod origin;
 mod plain;
 mod problems;
+mod replays;
 mod retries;
 mod smuggling;
 mod tls;

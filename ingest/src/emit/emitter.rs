@@ -2,10 +2,14 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::spool::{Room, Spool};
 use super::{Error, Metrics, WhenFull};
 use crate::event::{Event, EventId, Kind, Outcome};
+
+/// How often a flush looks.
+const FLUSH_LOOK: Duration = Duration::from_millis(5);
 
 /// What became of an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,6 +102,28 @@ impl Emitter {
                 Ok(Vec::new())
             }
         }
+    }
+
+    /// Waits until the log has acknowledged all that was emitted before the call, for
+    /// as long as the log is away.
+    pub async fn flushed(&self) {
+        let counters = &self.0.counters;
+        // In this order: what is acknowledged between the two is then waited for twice,
+        // rather than not at all. A byte is acknowledged before it is counted, now and then.
+        let lag = counters.lag_bytes.get();
+        let until = lag.wrapping_add(counters.acknowledged_bytes.get());
+        while counters.lag_bytes.get() > 0 && counters.acknowledged_bytes.get() < until {
+            tokio::time::sleep(FLUSH_LOOK).await;
+        }
+    }
+
+    /// Says in every partition that a replay is over, which closes its windows. To be
+    /// called when the log has all events of the replay, whoever emitted them.
+    ///
+    /// # Errors
+    /// As [`Self::emit`].
+    pub fn end_replay(&self, replay: &str) -> Result<(), Error> {
+        self.0.end_replay(replay)
     }
 
     /// What was counted so far.

@@ -68,6 +68,8 @@ pub(super) struct Counters {
     pub(super) sync_failures: Counter,
     pub(super) spooled_bytes: Counter,
     pub(super) lag_bytes: Counter,
+    /// What the log has acknowledged of the spool.
+    pub(super) acknowledged_bytes: Counter,
 }
 
 impl Counters {

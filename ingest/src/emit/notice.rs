@@ -59,6 +59,18 @@ impl Spool {
         })
     }
 
+    /// Says of every partition that nothing more of a replay comes.
+    pub(super) fn end_replay(&self, replay: &str) -> Result<(), Error> {
+        let word = |partition: u32| {
+            let mut event = self.event(Kind::ReplayEnded, Outcome::Success);
+            event.source_partition = Some(i64::from(partition));
+            event.replay_id = Some(replay.to_owned().into());
+            event
+        };
+        let mut words: Vec<Event> = self.all_partitions().into_iter().map(word).collect();
+        self.write(&mut words, Room::Beyond).map(drop)
+    }
+
     /// Says of silent partitions that there is nothing older to come. To be
     /// called when the spool is drained.
     pub(super) fn beat(&self) -> Result<(), Error> {

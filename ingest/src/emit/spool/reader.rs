@@ -204,6 +204,7 @@ impl Reader {
         let forgotten = self.forget_before(pulled.position);
         self.spool.counters.drained.add(pulled.events.len() as u64);
         self.spool.counters.lag_bytes.sub(pulled.bytes);
+        self.spool.counters.acknowledged_bytes.add(pulled.bytes);
         forgotten
     }
 

@@ -148,6 +148,9 @@ impl KindSpec for Api {
         if self.context.contains(['{', '}']) || self.context == "/" {
             faults.add("context", "is not a fixed path", "give a path as /orders");
         }
+        if self.context.split('/').nth(1) == Some(".weir") {
+            faults.add("context", "is kept for Weir itself", "give another path");
+        }
         faults.text("version", &self.version, 32);
         let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
         if !self.version.chars().all(is_part) || self.version.starts_with('.') {

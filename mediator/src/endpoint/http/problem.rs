@@ -124,6 +124,8 @@ codes! {
     GrantUnsupported = "grant_unsupported" 400 ClientError "this grant is not supported";
     /// The client may not have a scope that it asks for (RFC 6749, section 5.2).
     ScopeInvalid = "scope_invalid" 400 Denied "the client may not have this scope";
+    /// It says that it is part of a replay, and its credential is not the one.
+    ReplayDenied = "replay_denied" 403 Denied "this gateway takes no replay by this credential";
 
     // How much.
     /// A limit of requests was reached.

@@ -1,0 +1,325 @@
+use std::fmt;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::str::FromStr;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use futures_util::StreamExt as _;
+use http::header::{AUTHORIZATION, HeaderMap, HeaderValue, REFERER, USER_AGENT};
+use reqwest::Client;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::{Bar, Line, Source, Summary};
+
+/// How long an answer may take, to its end.
+const ANSWER_WITHIN: Duration = Duration::from_secs(120);
+const CONNECT_WITHIN: Duration = Duration::from_secs(5);
+/// The first pause before a request goes out again, and the longest.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
+
+/// How fast the file's time goes by.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Speed {
+    /// So many times as fast as it did.
+    Times(f64),
+    /// As fast as it can.
+    Max,
+}
+
+impl FromStr for Speed {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match (text, text.parse::<f64>()) {
+            ("max", _) => Ok(Self::Max),
+            (_, Ok(times)) if (0.001..=1e9).contains(&times) => Ok(Self::Times(times)),
+            _ => Err("give a number from 0.001 to 1000000000, or max".to_owned()),
+        }
+    }
+}
+
+/// What is asked of a replay.
+#[derive(Debug, Clone)]
+pub(crate) struct Wish {
+    /// Its id, 1 to 64 of `a-z 0-9 . _ -`.
+    pub(crate) id: String,
+    /// The gateways; a client's requests stay at one of them as long as that answers.
+    pub(crate) gateways: Vec<String>,
+    /// The replay credential.
+    pub(crate) credential: String,
+    /// What comes before each target, such as an API's context.
+    pub(crate) prefix: String,
+    /// A bearer token, if the API asks for one.
+    pub(crate) token: Option<String>,
+    pub(crate) speed: Speed,
+    /// How many requests may be under way at once.
+    pub(crate) connections: usize,
+    /// Whether what may have been sent is sent again, by the same correlation id, if no
+    /// answer came.
+    pub(crate) resend: bool,
+    /// How long a request is tried.
+    pub(crate) patience: Duration,
+}
+
+/// Sends all that a source tells of, and ends the replay.
+pub(crate) async fn replay(wish: &Wish, source: Source, bar: &Bar) -> Result<Summary> {
+    let sender = Sender::new(wish)?;
+    // Who is not believed is told before, rather than after, a hundred thousand refusals.
+    sender.control_all("flush").await?;
+    let mut summary = Summary::new(wish.id.clone());
+    let began = Instant::now();
+    let mut first_minute = None;
+    let mut batches = source.batches();
+    while let Some(batch) = batches.recv().await {
+        let batch = batch?;
+        if let Speed::Times(times) = wish.speed {
+            let minutes = batch.minute - *first_minute.get_or_insert(batch.minute);
+            let after = Duration::from_secs_f64(minutes.max(0) as f64 * 60.0 / times);
+            sleep_until(began + after).await;
+        }
+        for (number, why) in batch.unread {
+            summary.unread.add(number, why);
+        }
+        let sent = futures_util::stream::iter(batch.lines)
+            .map(|(number, line)| sender.send(number, line))
+            .buffer_unordered(wish.connections);
+        let mut sent = std::pin::pin!(sent);
+        while let Some(ended) = sent.next().await {
+            ended.count(&mut summary);
+            bar.say(format!("{} sent", summary.requests));
+        }
+    }
+    summary.end(began.elapsed());
+    sender.end().await?;
+    bar.end();
+    Ok(summary)
+}
+
+/// Ends a replay, such as one that was broken off.
+pub(crate) async fn end(wish: &Wish) -> Result<()> {
+    Sender::new(wish)?.end().await
+}
+
+struct Sender<'a> {
+    wish: &'a Wish,
+    client: Client,
+    credential: HeaderValue,
+    authorization: Option<HeaderValue>,
+}
+
+/// How a request ended.
+struct Ended {
+    number: u64,
+    line: Line,
+    retried: u64,
+    /// Why it was sent again though it may have been sent.
+    resent: Vec<String>,
+    outcome: Result<Answer, String>,
+}
+
+struct Answer {
+    status: u16,
+    bytes: u64,
+    took: Duration,
+}
+
+/// A gateway does not believe the credential.
+#[derive(Debug, thiserror::Error)]
+#[error("{0} takes no replay by this credential; give the one in its replay_token_file")]
+pub(crate) struct Refused(String);
+
+/// Why there is no answer.
+enum Failed {
+    /// Nothing of the request was sent.
+    Unsent(String),
+    /// It may have been sent.
+    Broken(String),
+}
+
+impl fmt::Display for Failed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Self::Unsent(why) | Self::Broken(why)) = self;
+        f.write_str(why)
+    }
+}
+
+impl<'a> Sender<'a> {
+    fn new(wish: &'a Wish) -> Result<Self> {
+        let client = Client::builder()
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .retry(reqwest::retry::never())
+            .referer(false)
+            .http1_only()
+            .connect_timeout(CONNECT_WITHIN)
+            .timeout(ANSWER_WITHIN)
+            .pool_max_idle_per_host(wish.connections);
+        let secret = |text: String| {
+            let mut value = HeaderValue::from_str(&text).context("use the token as a header")?;
+            value.set_sensitive(true);
+            Ok::<_, anyhow::Error>(value)
+        };
+        let token = wish.token.as_ref().map(|token| secret(format!("Bearer {token}")));
+        Ok(Self {
+            wish,
+            client: client.build().context("make a client")?,
+            credential: secret(wish.credential.clone())?,
+            authorization: token.transpose()?,
+        })
+    }
+
+    fn headers(&self, number: u64, line: &Line) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        let mut add = |name: &'static str, text: String| {
+            headers.insert(name, HeaderValue::from_str(&text).expect("it is visible ASCII"));
+        };
+        add("weir-replay-id", self.wish.id.clone());
+        add("weir-replay-time", line.time.to_string());
+        add("weir-replay-client", line.client.to_string());
+        add("weir-replay-status", line.status.as_u16().to_string());
+        add("weir-replay-size", line.size.unwrap_or(0).to_string());
+        add("x-correlation-id", format!("{}-{number}", self.wish.id));
+        headers.insert("weir-replay-credential", self.credential.clone());
+        let own = [(REFERER, &line.referrer), (USER_AGENT, &line.agent)];
+        for (name, value) in own {
+            headers.extend(value.clone().map(|value| (name, value)));
+        }
+        headers.extend(self.authorization.clone().map(|value| (AUTHORIZATION, value)));
+        headers
+    }
+
+    /// Sends a request until it is answered, or may not be sent again.
+    async fn send(&self, number: u64, line: Line) -> Ended {
+        let headers = self.headers(number, &line);
+        let gateways = &self.wish.gateways;
+        let mut hasher = DefaultHasher::new();
+        line.client.hash(&mut hasher);
+        let first = usize::try_from(hasher.finish() % gateways.len() as u64).unwrap_or(0);
+        let until = Instant::now() + self.wish.patience;
+        let (mut turn, mut pause, mut retried, mut resent) = (first, PAUSES.0, 0, Vec::new());
+        let outcome = loop {
+            let url = format!("{}{}{}", gateways[turn], self.wish.prefix, line.target);
+            let failed = match self.ask(&url, &line, headers.clone()).await {
+                Ok(answer) => break Ok(answer),
+                Err(failed) => failed,
+            };
+            let may_go_on = match &failed {
+                Failed::Unsent(_) => true,
+                Failed::Broken(_) => self.wish.resend,
+            };
+            if !may_go_on || Instant::now() >= until {
+                break Err(failed.to_string());
+            }
+            match failed {
+                Failed::Unsent(_) => retried += 1,
+                Failed::Broken(why) => resent.push(why),
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(PAUSES.1);
+            turn = (turn + 1) % gateways.len();
+        };
+        Ended { number, line, retried, resent, outcome }
+    }
+
+    async fn ask(&self, url: &str, line: &Line, headers: HeaderMap) -> Result<Answer, Failed> {
+        let began = Instant::now();
+        let asked = self.client.request(line.method.clone(), url).headers(headers).send().await;
+        let mut response = asked.map_err(|error| {
+            let unsent = error.is_connect() || error.is_builder();
+            let why = super::innermost(&error);
+            if unsent { Failed::Unsent(why) } else { Failed::Broken(why) }
+        })?;
+        let (status, mut bytes) = (response.status().as_u16(), 0);
+        loop {
+            match response.chunk().await {
+                Ok(Some(chunk)) => bytes += chunk.len() as u64,
+                Ok(None) => return Ok(Answer { status, bytes, took: began.elapsed() }),
+                Err(error) => return Err(Failed::Broken(super::innermost(&error))),
+            }
+        }
+    }
+
+    /// Has every gateway's events in the log, and then the end of the replay.
+    async fn end(&self) -> Result<()> {
+        self.control_all("flush").await?;
+        let mut refused = None;
+        for gateway in &self.wish.gateways {
+            match self.control(gateway, "end").await {
+                Ok(()) => return Ok(()),
+                Err(error) => refused = Some(error),
+            }
+        }
+        Err(refused.unwrap_or_else(|| anyhow::anyhow!("there is no gateway")))
+    }
+
+    async fn control_all(&self, what: &str) -> Result<()> {
+        for gateway in &self.wish.gateways {
+            self.control(gateway, what).await?;
+        }
+        Ok(())
+    }
+
+    /// Asks the gateway itself; both may be asked for twice.
+    async fn control(&self, gateway: &str, what: &str) -> Result<()> {
+        let url = format!("{gateway}/.weir/replays/{}/{what}", self.wish.id);
+        let until = Instant::now() + self.wish.patience;
+        let mut pause = PAUSES.0;
+        loop {
+            let asked = self
+                .client
+                .post(&url)
+                .header("weir-replay-credential", self.credential.clone())
+                .header("weir-replay-id", &self.wish.id)
+                .header("weir-replay-time", "1970-01-01T00:00:00Z")
+                .header("weir-replay-client", "127.0.0.1");
+            let failed = match asked.send().await {
+                Ok(answer) if answer.status().is_success() => return Ok(()),
+                Ok(answer) if answer.status() == http::StatusCode::FORBIDDEN => {
+                    return Err(Refused(gateway.to_owned()).into());
+                }
+                Ok(answer) => anyhow::anyhow!("it answered {}", answer.status()),
+                Err(error) => anyhow::anyhow!("{}", super::innermost(&error)),
+            };
+            if Instant::now() >= until {
+                return Err(failed).with_context(|| format!("{what} the replay at {gateway}"));
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(PAUSES.1);
+        }
+    }
+}
+
+impl Ended {
+    fn count(self, summary: &mut Summary) {
+        let Self { number, line, retried, resent, outcome } = self;
+        summary.asks(line.time);
+        summary.retried += retried;
+        if !resent.is_empty() {
+            summary.resent.add(number, resent.join(", "));
+        }
+        match outcome {
+            Err(why) => summary.unanswered.add(number, why),
+            Ok(Answer { status, bytes, took }) => {
+                summary.answered(status, bytes, took);
+                let wanted = (line.status.as_u16(), line.size.unwrap_or(0));
+                if (status, bytes) != wanted {
+                    let (of_status, size) = wanted;
+                    let what = format!(
+                        "{} {} was {of_status} with {size} bytes, is {status} with {bytes}",
+                        line.method, line.target
+                    );
+                    summary.different.add(number, what);
+                }
+            }
+        }
+    }
+}
+
+/// Refuses what could not be a replay's id.
+pub(crate) fn check_id(id: &str) -> Result<()> {
+    let is_part = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "._-".contains(c);
+    if id.is_empty() || id.len() > 64 || !id.chars().all(is_part) {
+        bail!("the replay's id {id:?} is to be 1 to 64 of a-z 0-9 . _ -");
+    }
+    Ok(())
+}
