@@ -38,10 +38,14 @@ enum Command {
     Mediator,
     /// Run the lake, continuous queries, and SQL over them
     Analytics,
+    /// Run the boards, over an analytics node
+    Console,
     /// Ask the lake, in SQL
     Query(command::query::Options),
     /// Run a view or a detection over the history, and see what it would have given
     Backtest(command::backtest::Options),
+    /// Take something away: a board
+    Export(command::export::Options),
     /// Send a web server's access log again, as real traffic through a gateway
     ReplayLog(command::replay_log::Options),
     /// Check a directory of configuration, and the settings
@@ -76,6 +80,8 @@ pub(crate) fn run() -> ExitCode {
         Command::Keys => command::run::role(&cli.settings, Role::Keys),
         Command::Mediator => command::run::role(&cli.settings, Role::Mediator),
         Command::Analytics => command::run::role(&cli.settings, Role::Analytics),
+        Command::Console => command::run::role(&cli.settings, Role::Console),
+        Command::Export(options) => command::export::run(&cli.settings, &options),
         Command::Query(options) => command::query::run(&cli.settings, &options),
         Command::Backtest(options) => command::backtest::run(&cli.settings, &options),
         Command::ReplayLog(options) => command::replay_log::run(&cli.settings, &options),

@@ -4,6 +4,7 @@ mod answer;
 pub(crate) mod apply;
 pub(crate) mod backtest;
 pub(crate) mod check;
+pub(crate) mod export;
 pub(crate) mod query;
 pub(crate) mod replay_log;
 pub(crate) mod run;
@@ -38,7 +39,8 @@ fn client() -> Result<reqwest::Client, Failure> {
 /// Logs to standard error: a line for each outcome, `info` and above of Weir's own
 /// crates unless `WEIR_LOG` says otherwise.
 fn start_logging() -> Result<()> {
-    const USUAL: &str = "warn,weir=info,gateway=info,mediator=info,ingest=info,analytics=info";
+    const USUAL: &str = "warn,weir=info,gateway=info,mediator=info,ingest=info,analytics=info,\
+                         dashboards=info";
     let filter = match std::env::var("WEIR_LOG") {
         Ok(text) => EnvFilter::try_new(&text).map_err(|error| {
             anyhow!("environment WEIR_LOG: {error}; give it as info or gateway=debug")

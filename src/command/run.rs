@@ -19,7 +19,8 @@ use crate::node::{Ground, Role, Roles, Token, stop_asked};
 const LEFT_OVER_WITHIN: Duration = Duration::from_secs(1);
 
 /// The roles of a node that plays them all.
-const WHOLE: [Role; 4] = [Role::Analytics, Role::Keys, Role::Mediator, Role::Gateway];
+const WHOLE: [Role; 5] =
+    [Role::Analytics, Role::Keys, Role::Mediator, Role::Gateway, Role::Console];
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
@@ -114,6 +115,9 @@ fn check_ports(config: &Config, wanted: &[Role], with_example: bool) -> Result<(
     }
     if wanted.contains(&Role::Analytics) {
         ports.push(("analytics", config.analytics.address));
+    }
+    if wanted.contains(&Role::Console) {
+        ports.push(("console", config.console.address));
     }
     if with_example {
         ports.push(("example", config.example.address));
@@ -216,6 +220,9 @@ fn greet(config: &Config, roles: &Roles, token: &Token, secret: Option<&str>) {
         let addresses = roles.addresses();
         addresses.into_iter().find(|(name, _)| *name == wanted).map(|(_, url)| url)
     };
+    if let (Some(console), Some(token)) = (url("console"), roles.console_token()) {
+        println!("\nThe boards, in a browser:\n  {console}/?token={token}");
+    }
     let (Some(secret), Some(gateway), Some(keys)) = (secret, url("gateway"), url("key manager"))
     else {
         return;
@@ -243,4 +250,10 @@ Try, in another terminal:
         application = example::APPLICATION,
         origin = config.example.address,
     );
+    if config.example.replay {
+        println!(
+            "The example sends 10,000 requests of May 2015 through the gateway now; the board shows
+them as a replay (docs/replay.md).\n"
+        );
+    }
 }

@@ -21,6 +21,8 @@ use crate::cli::Settings;
 const FILE: &str = "weir.yaml";
 /// The admin token, in the data directory.
 pub(crate) const TOKEN_FILE: &str = "admin-token";
+/// The console's token, in the data directory.
+pub(crate) const CONSOLE_TOKEN_FILE: &str = "console-token";
 /// The credential of replays, in the data directory of `weir run`.
 const REPLAY_TOKEN_FILE: &str = "replay-token";
 
@@ -48,6 +50,8 @@ pub(crate) struct Config {
     pub(crate) mediator: mediator::Config,
     /// The lake, and SQL over it.
     pub(crate) analytics: analytics::serve::Config,
+    /// The console.
+    pub(crate) console: dashboards::serve::Config,
     /// The bundled example.
     pub(crate) example: Example,
 }
@@ -115,6 +119,7 @@ impl Default for Config {
             manager: gateway::manager::Config::default(),
             mediator: mediator::Config::default(),
             analytics: analytics::serve::Config::default(),
+            console: dashboards::serve::Config::default(),
             example: Example::default(),
         }
     }
@@ -187,6 +192,7 @@ impl Config {
             ("keys", self.keys.validate().err().unwrap_or_default()),
             ("mediator", self.mediator.validate().err().unwrap_or_default()),
             ("analytics", self.analytics.validate().err().unwrap_or_default()),
+            ("console", self.console.validate()),
         ];
         let faults: Vec<Fault> = parts
             .into_iter()

@@ -2,6 +2,7 @@ use std::sync::Arc;
 
 use analytics::serve::{self, Analytics};
 use anyhow::Result;
+use dashboards::serve::{self as console, Console};
 use gateway::keys::KeyManager;
 use gateway::manager::{self, Manager};
 use gateway::{Gateway, TokenHash};
@@ -13,7 +14,7 @@ use mediator::endpoint::http::Caller;
 use tokio::task::JoinHandle;
 
 use super::{Ground, Token};
-use crate::config::Config;
+use crate::config::{CONSOLE_TOKEN_FILE, Config};
 
 /// A part that a node may play.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +27,8 @@ pub(crate) enum Role {
     Gateway,
     /// The lake, and SQL over it.
     Analytics,
+    /// Boards.
+    Console,
 }
 
 /// The roles of a node that run.
@@ -38,6 +41,8 @@ pub(crate) struct Roles {
     delivery: Option<Delivery>,
     gateway: Option<Gateway>,
     analytics: Option<Analytics>,
+    console: Option<Console>,
+    console_token: Option<String>,
 }
 
 impl Roles {
@@ -110,6 +115,12 @@ impl Roles {
                 gateway::Parts { view: ground.view.clone(), log: ground.log.clone(), clock };
             self.gateway = Some(Gateway::start(config.gateway.clone(), parts).await?);
         }
+        if wanted.contains(&Role::Console) {
+            let own = Token::of(config.data_dir.join(CONSOLE_TOKEN_FILE))?.text;
+            let analytics = self.analytics.as_ref();
+            self.console = Some(start_console(config, analytics, token, own.clone()).await?);
+            self.console_token = Some(own);
+        }
         Ok(())
     }
 
@@ -127,13 +138,22 @@ impl Roles {
         add("key manager", self.keys.as_ref().map(KeyManager::address));
         add("admin API", self.manager.as_ref().map(Manager::address));
         add("analytics", self.analytics.as_ref().map(Analytics::address));
+        add("console", self.console.as_ref().map(Console::address));
         addresses
+    }
+
+    /// What opens the console, if it runs.
+    pub(crate) fn console_token(&self) -> Option<&str> {
+        self.console_token.as_deref()
     }
 
     /// Stops the roles, those that take work from outside first.
     pub(crate) async fn stop(self) {
         if let Some(gateway) = self.gateway {
             gateway.shutdown().await;
+        }
+        if let Some(console) = self.console {
+            console.shutdown().await;
         }
         if let Some(mediator) = self.mediator {
             mediator.shutdown().await;
@@ -154,4 +174,21 @@ impl Roles {
             analytics.shutdown().await;
         }
     }
+}
+
+/// The console asks the analytics node that is named, else this node's own.
+async fn start_console(
+    config: &Config,
+    analytics: Option<&Analytics>,
+    token: &Token,
+    console_token: String,
+) -> Result<Console> {
+    let own = analytics.map_or(config.analytics.address, Analytics::address);
+    let url = config.console.analytics_url.clone().unwrap_or_else(|| format!("http://{own}"));
+    let analytics_token = match &config.console.analytics_token_file {
+        Some(file) => Token::read(file)?.text,
+        None => token.text.clone(),
+    };
+    let parts = console::Parts { analytics_url: url, analytics_token, token: console_token };
+    Ok(Console::start(&config.console, parts).await?)
 }

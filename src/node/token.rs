@@ -1,4 +1,4 @@
-use std::io::{ErrorKind, Write as _};
+use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -14,13 +14,20 @@ pub(crate) struct Token {
 impl Token {
     /// Reads the token of a file, or makes one.
     pub(crate) fn of(file: PathBuf) -> Result<Self> {
-        let text = match std::fs::read_to_string(&file) {
-            Ok(text) => text.trim().to_owned(),
-            Err(error) if error.kind() == ErrorKind::NotFound => make(&file)?,
-            Err(error) => {
-                return Err(error).with_context(|| format!("read {}", file.display()));
-            }
-        };
+        match std::fs::exists(&file) {
+            Ok(false) => Self::checked(make(&file)?, file),
+            _ => Self::read(&file),
+        }
+    }
+
+    /// Reads a token that somebody made.
+    pub(crate) fn read(file: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(file);
+        let text = text.with_context(|| format!("read {}", file.display()))?;
+        Self::checked(text.trim().to_owned(), file.to_owned())
+    }
+
+    fn checked(text: String, file: PathBuf) -> Result<Self> {
         if text.len() < 32 {
             bail!("{} holds no token of 32 characters or more; remove it", file.display());
         }

@@ -4,6 +4,7 @@
 
 mod analytics;
 mod commands;
+mod console;
 mod example;
 mod kill;
 mod replay;

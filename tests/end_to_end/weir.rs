@@ -30,15 +30,17 @@ struct Ports {
     mediator: u16,
     origin: u16,
     analytics: u16,
+    console: u16,
 }
 
 impl Weir {
     pub(crate) fn new() -> Self {
-        let ports = rig::free_ports(6).unwrap();
-        let [gateway, keys, manager, mediator, origin, analytics] = ports.try_into().unwrap();
+        let ports = rig::free_ports(7).unwrap();
+        let [gateway, keys, manager, mediator, origin, analytics, console] =
+            ports.try_into().unwrap();
         Self {
             dir: tempfile::tempdir().unwrap(),
-            ports: Ports { gateway, keys, manager, mediator, origin, analytics },
+            ports: Ports { gateway, keys, manager, mediator, origin, analytics, console },
             running: None,
             starts: 0,
             set: Vec::new(),
@@ -91,7 +93,7 @@ impl Weir {
 
     fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
-        let Ports { gateway, keys, manager, mediator, origin, analytics } = self.ports;
+        let Ports { gateway, keys, manager, mediator, origin, analytics, console } = self.ports;
         let at = |port: u16| format!("127.0.0.1:{port}");
         command
             .current_dir(self.dir.path())
@@ -103,6 +105,7 @@ impl Weir {
             .env("WEIR_MEDIATOR__ADDRESS", at(mediator))
             .env("WEIR_EXAMPLE__ADDRESS", at(origin))
             .env("WEIR_ANALYTICS__ADDRESS", at(analytics))
+            .env("WEIR_CONSOLE__ADDRESS", at(console))
             .env("WEIR_EXAMPLE__REPLAY", "false")
             .envs(self.set.iter().map(|(name, value)| (*name, value)));
         command
@@ -156,6 +159,10 @@ impl Weir {
 
     pub(crate) fn origin(&self, path: &str) -> String {
         format!("http://127.0.0.1:{}{path}", self.ports.origin)
+    }
+
+    pub(crate) fn console(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}{path}", self.ports.console)
     }
 
     /// A token of the example's application.

@@ -84,3 +84,43 @@ async fn a_query_ends_at_its_limits_and_leaves_others_alone() {
     assert!(matches!(ended, Err(Error::Memory(100_000))), "{ended:?}");
     assert!(small.query("SELECT 1").await.is_ok());
 }
+
+/// The account that the board of traffic shows: by its own SQL, over events as given.
+#[tokio::test]
+async fn an_account_that_does_not_hold_says_by_how_much() {
+    let board: serde_json::Value =
+        serde_norway::from_str(include_str!("../../../dashboards/boards/traffic.yaml")).unwrap();
+    let panels = board["panels"].as_array().unwrap();
+    let panel = panels.iter().find(|panel| panel["title"] == "Every message accounted for");
+    let account = panel.unwrap()["sql"].as_str().unwrap();
+    let (sql, _dir) = sql(Limits::default()).await;
+    let check = async |events: &[(&str, &str, Option<&str>)], expected: &str| {
+        let rows = events.iter().map(|(kind, message, outcome)| {
+            let outcome = outcome.map_or("CAST(NULL AS TEXT)".to_owned(), |of| format!("'{of}'"));
+            format!("('{kind}', 'orders', '{message}', {outcome})")
+        });
+        let rows: Vec<String> = rows.collect();
+        let events = format!(
+            "events(kind, delivery_queue, messaging_message_id, delivery_outcome) AS (VALUES {})",
+            rows.join(", ")
+        );
+        let text = account.replacen("WITH ", &format!("WITH {events}, "), 1);
+        let answer = sql.query(&text).await.unwrap();
+        let shown =
+            arrow::util::pretty::pretty_format_batches(&answer.batches).unwrap().to_string();
+        assert!(shown.contains(expected), "{shown}");
+    };
+    let accepted = ("accept", "m1", None);
+    let tried = ("delivery", "m1", Some("retry"));
+    let delivered = ("delivery", "m1", Some("delivered"));
+    let dead = ("dead_letter", "m1", None);
+    check(&[accepted], "| orders | 1        | 0         | 1       | 0    | holds").await;
+    check(&[accepted, tried], "| 1       | 0    | holds").await;
+    check(&[accepted, tried, delivered], "| 1        | 1         | 0       | 0    | holds").await;
+    // An event that came again is the same message.
+    check(&[accepted, delivered, delivered], "| 1        | 1         | 0       | 0    | holds")
+        .await;
+    check(&[accepted, dead], "| 1        | 0         | 0       | 1    | holds").await;
+    check(&[accepted, delivered, dead], "off by -1").await;
+    check(&[delivered], "off by -1").await;
+}

@@ -19,6 +19,7 @@
 //! Calls block, for seconds when a server starts: from asynchronous code, use
 //! them on a thread where that is allowed.
 
+mod driver;
 mod guarded;
 mod installed;
 mod kafka;
@@ -28,6 +29,7 @@ mod proxy;
 mod smtp;
 pub mod victim;
 
+pub use driver::Driver;
 pub use guarded::Guarded;
 pub use kafka::Kafka;
 pub use lake::read_lake;

@@ -1,0 +1,237 @@
+//! How fast events reach the lake, how soon one is in SQL, and how fast a continuous
+//! query takes rows.
+//!
+//! `./dev bench` runs it. Log and lake lie in the temporary folder, or in
+//! `WEIR_BENCH_DIR`. What it is measured beside: the same rows decoded and written as
+//! Parquet by themselves, without a table and without a log; and the same query over all
+//! rows at once, by DataFusion alone.
+
+use std::fs::File;
+use std::num::NonZeroU32;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use analytics::follow::{self, Config};
+use analytics::intake::{Decoder, Stamps};
+use analytics::query::{Continuous, Plan, QueryFile, Span, backtest};
+use analytics::sql::{Limits, Sql};
+use anyhow::{Context, Result};
+use arrow::array::RecordBatch;
+use datafusion::datasource::MemTable;
+use datafusion::execution::runtime_env::RuntimeEnv;
+use ingest::emit::{self, Emitter, Service, TOPIC};
+use ingest::event::{Event, Kind, Outcome, Producer, SystemClock};
+use ingest::log::embedded::{self, EmbeddedLog};
+use ingest::log::{EventLog, Partition, ReadLimit, Record, TopicSpec};
+use parquet::arrow::ArrowWriter;
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::file::properties::WriterProperties;
+use tokio::sync::watch;
+
+const EVENTS: u64 = 400_000;
+const PARTITIONS: NonZeroU32 = NonZeroU32::new(4).unwrap();
+const ROUNDS: usize = 3;
+/// How many events are looked for in SQL, one after another.
+const LOOKED_FOR: u64 = 100;
+const VIEW: &str = include_str!("../../queries/views/traffic_by_api_minute.sql");
+
+fn main() -> Result<()> {
+    let base = std::env::var_os("WEIR_BENCH_DIR").unwrap_or_else(|| std::env::temp_dir().into());
+    let runtime = tokio::runtime::Runtime::new()?;
+    for round in 0..ROUNDS {
+        let dir = tempfile::tempdir_in(&base)?;
+        runtime.block_on(Box::pin(one(round, dir.path())))?;
+    }
+    Ok(())
+}
+
+async fn one(round: usize, dir: &Path) -> Result<()> {
+    let log = Arc::new(EmbeddedLog::open(&embedded::Config::new(dir.join("log")))?);
+    log.create_topic(&TopicSpec::kept(TOPIC, PARTITIONS.get())).await?;
+    let (emitter, service) = open(dir, log.clone())?;
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let draining = tokio::spawn(service.run(async move { drop(stopped.await) }));
+    for batch in 0..EVENTS / 256 + 1 {
+        let from = batch * 256;
+        let mut events: Vec<Event> =
+            (from..(from + 256).min(EVENTS)).map(|number| request(&emitter, number)).collect();
+        emitter.emit_all(&mut events)?;
+    }
+    emitter.flushed().await;
+
+    let (rate, seconds) = lake(dir, log.clone()).await?;
+    let (rows, floor) = parquet(dir, &log).await?;
+    println!(
+        "round {round}: {rate:.0} events a second from log to lake ({seconds:.1} s); the same \
+         rows decoded and written as Parquet alone {floor:.0}: {:.2} of it",
+        rate / floor
+    );
+    query(&rows).await?;
+    sql(dir, log.clone(), &emitter).await?;
+    drop(stop);
+    draining.await??;
+    Ok(())
+}
+
+fn open(dir: &Path, log: Arc<EmbeddedLog>) -> Result<(Emitter, Service)> {
+    let config = emit::Config {
+        spool_bytes_max: 4 * 1024 * 1024 * 1024,
+        ..emit::Config::new(Producer::new("edge.0")?, dir.join("spool"), PARTITIONS)
+    };
+    Ok(emit::open(config, log, Arc::new(SystemClock))?)
+}
+
+/// From nothing to the last row committed.
+async fn lake(dir: &Path, log: Arc<EmbeddedLog>) -> Result<(f64, f64)> {
+    let began = Instant::now();
+    let (service, _history, status) = follow::open(Config::new(dir.join("lake")), log).await?;
+    let (stop, stopped) = watch::channel(false);
+    let following = tokio::spawn(service.run(stopped));
+    while status.now().rows < EVENTS {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    // What is read by now is committed by the stop.
+    stop.send_replace(true);
+    following.await??;
+    let seconds = began.elapsed().as_secs_f64();
+    anyhow::ensure!(status.now().committed >= EVENTS, "not all of it is in the lake");
+    Ok((EVENTS as f64 / seconds, seconds))
+}
+
+/// What the work comes to without log, table and exactly once: the floor.
+async fn parquet(dir: &Path, log: &EmbeddedLog) -> Result<(Vec<RecordBatch>, f64)> {
+    let mut read: Vec<(u32, Vec<Record>, u64)> = Vec::new();
+    for index in 0..PARTITIONS.get() {
+        let partition = Partition::new(TOPIC, index);
+        let end = log.bounds(&partition).await?.end;
+        let mut reader = log.reader(vec![(partition, 0)]).await?;
+        let mut next = 0;
+        while next < end {
+            let limit = ReadLimit { bytes: 4 * 1024 * 1024, ..ReadLimit::default() };
+            let Some(batch) = reader.next(limit).await? else { continue };
+            next = batch.next;
+            read.push((index, batch.records, next));
+        }
+    }
+    let began = Instant::now();
+    let decoder = Decoder::new();
+    let mut rows = Vec::with_capacity(read.len());
+    let mut stamps: Vec<Stamps> = (0..PARTITIONS.get()).map(|_| Stamps::new(0)).collect();
+    let level = ZstdLevel::try_new(1)?;
+    let properties = WriterProperties::builder().set_compression(Compression::ZSTD(level)).build();
+    let mut writer: Option<ArrowWriter<File>> = None;
+    for (index, records, next) in &read {
+        let stamped = stamps[*index as usize].stamp(&decoder, *index, records, *next)?;
+        let batch = stamped.rows;
+        if writer.is_none() {
+            let file = File::create(dir.join("floor.parquet"))?;
+            writer = Some(ArrowWriter::try_new(file, batch.schema(), Some(properties.clone()))?);
+        }
+        writer.as_mut().context("it was just made")?.write(&batch)?;
+        rows.push(batch);
+    }
+    writer.context("there are rows")?.close()?;
+    Ok((rows, EVENTS as f64 / began.elapsed().as_secs_f64()))
+}
+
+/// The shipped view, row by row as a stream, and over all rows at once.
+async fn query(rows: &[RecordBatch]) -> Result<()> {
+    let file = QueryFile::parse("traffic_by_api_minute", VIEW).ok().context("it is right")?;
+    let plan = Plan::new(file).await.map_err(|fault| anyhow::anyhow!("{fault}"))?;
+    let count: usize = rows.iter().map(RecordBatch::num_rows).sum();
+    let began = Instant::now();
+    let mut continuous = Continuous::new(plan);
+    for batch in rows {
+        continuous.feed(batch).await?;
+    }
+    let closed = continuous.end(None).await?.map_or(0, |rows| rows.num_rows());
+    let stream = count as f64 / began.elapsed().as_secs_f64();
+    let table = MemTable::try_new(rows[0].schema(), vec![rows.to_vec()])?;
+    let began = Instant::now();
+    let runtime = Arc::new(RuntimeEnv::default());
+    let answer = backtest(continuous.plan(), Arc::new(table), &Span::default(), runtime).await?;
+    let batch = count as f64 / began.elapsed().as_secs_f64();
+    anyhow::ensure!(answer.num_rows() == closed, "{} windows, {closed}", answer.num_rows());
+    println!(
+        "  a windowed query as a stream: {stream:.0} rows a second; over all rows at once, on two \
+         cores: {batch:.0}"
+    );
+    Ok(())
+}
+
+/// From the emitter's answer to the row in SQL.
+async fn sql(dir: &Path, log: Arc<EmbeddedLog>, emitter: &Emitter) -> Result<()> {
+    let (service, history, _) = follow::open(Config::new(dir.join("lake")), log).await?;
+    let (stop, stopped) = watch::channel(false);
+    let following = tokio::spawn(service.run(stopped));
+    let sql = Sql::new(history, Limits::default());
+    let mut took = Vec::new();
+    for number in 0..LOOKED_FOR {
+        let mut event = request(emitter, number);
+        let id = format!("looked-for-{number}");
+        event.correlation_id = Some(id.clone().into());
+        let _ = emitter.emit(event)?;
+        let began = Instant::now();
+        let text = format!("SELECT 1 FROM events WHERE correlation_id = '{id}'");
+        while sql.query(&text).await?.batches.iter().map(RecordBatch::num_rows).sum::<usize>() == 0
+        {
+        }
+        took.push(began.elapsed());
+    }
+    stop.send_replace(true);
+    following.await??;
+    took.sort_unstable();
+    let ms = |at: usize| took[at].as_secs_f64() * 1e3;
+    println!(
+        "  an event is in SQL, the query itself included and over {EVENTS} others, within \
+         {:.0} ms at p50, {:.0} ms at p99",
+        ms(took.len() / 2),
+        ms(took.len() * 99 / 100)
+    );
+    Ok(())
+}
+
+/// An event with the fields that a gateway usually knows.
+fn request(emitter: &Emitter, number: u64) -> Event {
+    let mut event = emitter.event(Kind::Request, Outcome::Success);
+    event.node = Some("edge-1".into());
+    event.zone = Some("dmz".into());
+    event.config_hash = Some("9f86d081884c7d65".into());
+    event.service_name = Some("weir-gateway".into());
+    event.correlation_id = Some(format!("0b1e6a52-{number}").into());
+    event.trace_id = Some(format!("4bf92f3577b34da6a3ce{number:012x}").into());
+    event.span_id = Some(format!("{number:016x}").into());
+    event.http_request_method = Some("GET".into());
+    event.http_route = Some("/orders/v1/orders/{id}".into());
+    event.http_response_status_code = Some(if number.is_multiple_of(50) { 404 } else { 200 });
+    event.http_response_body_size = Some(1_024 + (number % 977) as i64);
+    event.url_scheme = Some("https".into());
+    event.url_path = Some(format!("/orders/v1/orders/{number}").into());
+    event.server_address = Some("api.example.com".into());
+    event.client_address = Some(format!("203.0.113.{}", number % 251).into());
+    event.client_port = Some(50_312);
+    event.user_agent_original = Some("curl/8.5.0".into());
+    event.network_protocol_version = Some("1.1".into());
+    event.tls_protocol_version = Some("1.3".into());
+    event.tls_cipher = Some("TLS_AES_128_GCM_SHA256".into());
+    event.api_name = Some(["orders", "stock", "prices"][(number % 3) as usize].into());
+    event.api_version = Some("v1".into());
+    event.api_resource = Some("/orders/{id}".into());
+    event.app_id = Some("app-17".into());
+    event.subscription_tier = Some("gold".into());
+    event.auth_method = Some("jwt".into());
+    event.auth_outcome = Some("allowed".into());
+    event.auth_subject = Some("u-4711".into());
+    event.throttle_limit = Some(1_000);
+    event.throttle_remaining = Some(941);
+    event.upstream_name = Some("orders".into());
+    event.upstream_address = Some("10.0.0.5:8080".into());
+    event.upstream_attempts = Some(1);
+    event.upstream_status_code = Some(200);
+    event.latency_total_us = Some(4_210 + (number % 499) as i64);
+    event.latency_auth_us = Some(21);
+    event.latency_ttfb_us = Some(3_900);
+    event.latency_upstream_us = Some(4_050);
+    event
+}

@@ -1,0 +1,198 @@
+//! Charts over time, as SVG: lines, and stacked bars.
+//!
+//! Every shape has a class and no colour; every text has its size. A chart says in words
+//! what it shows (`role="img"` with a title), and gives its numbers for a table and for
+//! what is shown under the pointer.
+
+mod scale;
+mod svg;
+
+use serde_json::{Value, json};
+
+use crate::board::{Tone, Unit};
+use crate::view::{Civil, View};
+
+pub(crate) use svg::text_width;
+
+/// A chart's size on a page that is wide enough, and on a narrow one, in CSS pixels.
+pub(crate) const WIDE: (f64, f64) = (568.0, 240.0);
+pub(crate) const NARROW: (f64, f64) = (338.0, 220.0);
+
+/// How the series are drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Shape {
+    Lines,
+    Bars,
+}
+
+/// A series, with a value or none for each step of time.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Series {
+    pub(crate) title: String,
+    /// The end of its classes, as `good` of `fill-good`.
+    pub(crate) colour: &'static str,
+    pub(crate) values: Vec<Option<f64>>,
+}
+
+/// A chart.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Chart {
+    pub(crate) title: String,
+    pub(crate) shape: Shape,
+    pub(crate) unit: Unit,
+    /// The first step's beginning, and how long a step is, in microseconds.
+    pub(crate) from_us: i64,
+    pub(crate) step_us: i64,
+    /// All of one length, which is the number of steps.
+    pub(crate) series: Vec<Series>,
+}
+
+/// The colours of series whose meaning nobody said.
+const COLOURS: [&str; 7] = ["middle", "extra1", "warn", "extra2", "bad", "extra3", "quiet"];
+
+/// The colour of the series at a place.
+pub(crate) fn colour_of(tone: Option<Tone>, at: usize) -> &'static str {
+    match tone {
+        Some(Tone::Good) => "good",
+        Some(Tone::Quiet) => "quiet",
+        Some(Tone::Warn) => "warn",
+        Some(Tone::Bad) => "bad",
+        Some(Tone::Low) => "low",
+        Some(Tone::Middle) => "middle",
+        Some(Tone::High) => "high",
+        None => COLOURS[at % COLOURS.len()],
+    }
+}
+
+impl Chart {
+    pub(crate) fn new(title: &str, shape: Shape, unit: Unit, view: &View) -> Self {
+        Self {
+            title: title.to_owned(),
+            shape,
+            unit,
+            from_us: view.from_us,
+            step_us: view.step_us,
+            series: Vec::new(),
+        }
+    }
+
+    /// Draws it at a size, in CSS pixels.
+    pub(crate) fn svg(&self, size: (f64, f64)) -> String {
+        svg::draw(self, size)
+    }
+
+    fn steps(&self) -> usize {
+        self.series.iter().map(|series| series.values.len()).max().unwrap_or(0)
+    }
+
+    /// The beginning of a step, for reading.
+    fn time(&self, step: usize) -> String {
+        let at = self.from_us + i64::try_from(step).unwrap_or(0) * self.step_us;
+        let civil = Civil::of(at);
+        format!("{}, {}", civil.day_text(), civil.clock_text(self.step_us))
+    }
+
+    /// What it shows, in words.
+    pub(crate) fn words(&self) -> String {
+        let mut words = format!("{}, over time.", self.title);
+        for series in &self.series {
+            let (peak, sum) = series.values.iter().flatten().fold((None, 0.0), |(peak, sum), v| {
+                (Some(peak.map_or(*v, |peak: f64| peak.max(*v))), sum + v)
+            });
+            let Some(peak) = peak else { continue };
+            let peak = self.unit.exact(peak);
+            match self.shape {
+                Shape::Bars => {
+                    let sum = self.unit.exact(sum);
+                    words.push_str(&format!(" {}: {sum} in all, at most {peak}.", series.title));
+                }
+                Shape::Lines => words.push_str(&format!(" {}: at most {peak}.", series.title)),
+            }
+        }
+        words
+    }
+
+    /// For each step that has a value: its time, and the values of the series.
+    pub(crate) fn rows(&self) -> Vec<(String, Vec<String>)> {
+        let shown = |value: Option<f64>| value.map_or_else(String::new, |v| self.unit.exact(v));
+        let row = |step: usize| {
+            let values = self.series.iter().map(|of| of.values.get(step).copied().flatten());
+            let values: Vec<Option<f64>> = values.collect();
+            let is_empty = values.iter().all(|value| value.is_none_or(|value| value == 0.0));
+            (!is_empty).then(|| (self.time(step), values.into_iter().map(shown).collect()))
+        };
+        (0..self.steps()).filter_map(row).collect()
+    }
+
+    /// What is shown under the pointer, for the page's script.
+    pub(crate) fn hover(&self) -> Value {
+        let times: Vec<String> = (0..self.steps()).map(|step| self.time(step)).collect();
+        let shown = |value: &Option<f64>| value.map(|value| self.unit.exact(value));
+        let series = self.series.iter().map(|series| {
+            let values: Vec<Option<String>> = series.values.iter().map(shown).collect();
+            json!({"title": series.title, "colour": series.colour, "values": values})
+        });
+        let series: Vec<Value> = series.collect();
+        json!({"times": times, "series": series})
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::view::{Asked, Known, Span, Timeline};
+
+    fn chart(shape: Shape) -> Chart {
+        let known = Known {
+            timeline: Timeline::Live,
+            requests: 1,
+            from_us: 1_431_857_100_000_000,
+            until_us: 1_431_867_900_000_000,
+        };
+        let asked = Asked { timeline: Some(Timeline::Live), span: Some(Span::All) };
+        let now = known.until_us;
+        let view = View::of(&asked, &[known], now);
+        let mut chart = Chart::new("Requests <by status>", shape, Unit::Count, &view);
+        let steps = view.steps().count();
+        let values = |of: fn(usize) -> Option<f64>| (0..steps).map(of).collect::<Vec<_>>();
+        chart.series = vec![
+            Series {
+                title: "2xx".to_owned(),
+                colour: "good",
+                values: values(|at| (at % 10 != 3).then_some((at * at) as f64)),
+            },
+            Series {
+                title: "5xx".to_owned(),
+                colour: "bad",
+                values: values(|at| Some((at % 7) as f64)),
+            },
+        ];
+        chart
+    }
+
+    /// The pictures are beside this; `WEIR_BLESS=1` draws them anew, to be looked at.
+    #[test]
+    fn charts_are_drawn_as_they_were() {
+        for (shape, name) in [(Shape::Lines, "lines"), (Shape::Bars, "bars")] {
+            let drawn = chart(shape).svg(WIDE);
+            let file = format!("{}/src/chart/drawn/{name}.svg", env!("CARGO_MANIFEST_DIR"));
+            if std::env::var_os("WEIR_BLESS").is_some() {
+                std::fs::write(&file, &drawn).unwrap();
+            }
+            let before = std::fs::read_to_string(&file).unwrap_or_default();
+            assert!(drawn == before, "{file} is another; look at it with WEIR_BLESS=1");
+        }
+    }
+
+    #[test]
+    fn a_chart_without_a_value_can_be_drawn() {
+        let mut empty = chart(Shape::Lines);
+        for series in &mut empty.series {
+            series.values.fill(None);
+        }
+        assert!(empty.svg(NARROW).contains("</svg>"));
+        empty.series.clear();
+        assert!(empty.svg(NARROW).contains("</svg>"));
+        assert!(empty.rows().is_empty());
+    }
+}

@@ -1,0 +1,29 @@
+//! The console: boards that are files, drawn as charts, served as pages that follow what
+//! happens, and exported as the pictures that they are.
+//!
+//! ```text
+//!  boards/*.yaml ─► Board ─┐
+//!  timeline, span ─► View ─┴► SQL ─► analytics node ─► rows ─► Content
+//!                                                                │
+//!                       page (HTML, live) ◄─ HTML, PNG, CSV ◄────┘
+//! ```
+//!
+//! One drawing for all: a chart is SVG made here, with classes and no colours. The page
+//! gives the colours by CSS, light and dark; the PNG has those of light filled in.
+//!
+//! What holds: a value reaches SQL as a literal of its type and a page as escaped text;
+//! nothing is loaded from elsewhere, and no third party's script is in it.
+//!
+//! Limits: see [`serve`].
+
+pub mod board;
+pub mod chart;
+mod content;
+mod export;
+mod page;
+mod picture;
+pub mod serve;
+mod source;
+mod theme;
+mod unit;
+mod view;

@@ -1,0 +1,251 @@
+//! A board as one picture: SVG for the whole, and PNG from it.
+
+use std::fmt::Write as _;
+use std::sync::{Arc, LazyLock};
+
+use maud::Escaper;
+use resvg::tiny_skia::{Pixmap, Transform};
+use resvg::usvg::{self, fontdb};
+
+use crate::board::{Board, Panel};
+use crate::chart::{WIDE, text_width};
+use crate::content::{Content, Table};
+use crate::page::{Filled, where_of};
+use crate::theme;
+
+/// The page's width and the room around and between panels, in CSS pixels.
+const WIDTH: f64 = 1240.0;
+const MARGIN: f64 = 24.0;
+const GAP: f64 = 16.0;
+const PAD: f64 = 16.0;
+/// How high a row of a table is, and the most of them.
+const ROW: f64 = 28.0;
+const ROWS_MAX: usize = 12;
+/// Pixels of the picture for each of CSS, so that it is sharp when printed.
+const SCALE: f32 = 2.0;
+
+/// How texts are written: size and colour.
+const TITLE: (f64, &str) = (22.0, "text");
+const HEADING: (f64, &str) = (13.0, "text");
+const STAT: (f64, &str) = (28.0, "text");
+const SMALL: (f64, &str) = (12.0, "mute");
+const CELL: (f64, &str) = (12.0, "text");
+
+static FONTS: LazyLock<Arc<fontdb::Database>> = LazyLock::new(|| {
+    let mut fonts = fontdb::Database::new();
+    fonts.load_font_data(crate::serve::FONT.to_vec());
+    fonts.set_sans_serif_family("Inter");
+    Arc::new(fonts)
+});
+
+/// Why there is no picture.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error("the picture cannot be drawn: {0}")]
+    Svg(#[from] usvg::Error),
+    #[error("the picture of {0} by {1} pixels is too large")]
+    Size(u32, u32),
+    #[error("the picture cannot be written: {0}")]
+    Png(String),
+}
+
+/// Draws a board, in the colours of light.
+pub(crate) fn png(board: &Board, filled: &Filled) -> Result<Vec<u8>, Error> {
+    let options = usvg::Options {
+        font_family: "Inter".to_owned(),
+        fontdb: FONTS.clone(),
+        ..usvg::Options::default()
+    };
+    let tree = usvg::Tree::from_str(&svg(board, filled), &options)?;
+    let size = tree.size().to_int_size();
+    let (width, height) = (size.width() * SCALE as u32, size.height() * SCALE as u32);
+    let mut pixels = Pixmap::new(width, height).ok_or(Error::Size(width, height))?;
+    resvg::render(&tree, Transform::from_scale(SCALE, SCALE), &mut pixels.as_mut());
+    pixels.encode_png().map_err(|error| Error::Png(error.to_string()))
+}
+
+fn svg(board: &Board, filled: &Filled) -> String {
+    let mut drawn = String::new();
+    text(&mut drawn, (MARGIN, MARGIN + 20.0), TITLE, &board.title);
+    let mut y = MARGIN + 44.0;
+    if !board.about.is_empty() {
+        text(&mut drawn, (MARGIN, y), (13.0, "mute"), &board.about);
+        y += 20.0;
+    }
+    let range = format!("{}, {}", where_of(&filled.view), filled.view.words());
+    text(&mut drawn, (MARGIN, y), HEADING, &range);
+    y += 20.0;
+    let column = (WIDTH - 2.0 * MARGIN + GAP) / 12.0;
+    let panels: Vec<(&Panel, &Content)> = board.panels.iter().zip(&filled.contents).collect();
+    for row in rows(&panels) {
+        let height = row.iter().map(|(of, content)| height(of, content)).fold(0.0, f64::max);
+        let mut x = MARGIN;
+        for (of, content) in row {
+            let width = column * f64::from(of.width) - GAP;
+            panel(&mut drawn, of, content, (x, y), (width, height));
+            x += width + GAP;
+        }
+        y += height + GAP;
+    }
+    let made = format!("Made by Weir at {}.", filled.made);
+    text(&mut drawn, (MARGIN, y + 8.0), SMALL, &made);
+    let height = y + 8.0 + MARGIN;
+    let (css, ground) = (theme::resolved(theme::CHART_CSS), theme::light("ground"));
+    format!(
+        r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}"><style>{css}</style><rect width="100%" height="100%" fill="{ground}"/>{drawn}</svg>"#
+    )
+}
+
+/// Panels side by side, as long as they fit into 12 columns.
+fn rows<'a>(panels: &[(&'a Panel, &'a Content)]) -> Vec<Vec<(&'a Panel, &'a Content)>> {
+    let mut rows: Vec<Vec<_>> = Vec::new();
+    let mut taken = 12;
+    for (of, content) in panels {
+        if taken + u32::from(of.width) > 12 {
+            rows.push(Vec::new());
+            taken = 0;
+        }
+        taken += u32::from(of.width);
+        if let Some(row) = rows.last_mut() {
+            row.push((*of, *content));
+        }
+    }
+    rows
+}
+
+/// Where a panel's content begins.
+fn head(panel: &Panel) -> f64 {
+    if panel.about.is_empty() { PAD + 24.0 } else { PAD + 42.0 }
+}
+
+fn height(panel: &Panel, content: &Content) -> f64 {
+    let body = match content {
+        Content::Stat { .. } => 56.0,
+        Content::Chart(_) => WIDE.1,
+        Content::Table(table) => ROW * (table.rows.len().min(ROWS_MAX) + 1) as f64,
+        Content::Empty(_) | Content::Failed(_) => 64.0,
+    };
+    head(panel) + body + PAD
+}
+
+fn panel(
+    drawn: &mut String,
+    of: &Panel,
+    content: &Content,
+    (x, y): (f64, f64),
+    (width, height): (f64, f64),
+) {
+    let (card, edge) = (theme::light("card"), theme::light("edge"));
+    let _ = write!(
+        drawn,
+        r#"<rect x="{x}" y="{y}" width="{width}" height="{height}" rx="8" fill="{card}" stroke="{edge}"/>"#
+    );
+    let (left, room) = (x + PAD, width - 2.0 * PAD);
+    text(drawn, (left, y + PAD + 12.0), HEADING, &of.title);
+    if !of.about.is_empty() {
+        text(drawn, (left, y + PAD + 30.0), SMALL, &fitted(&of.about, room, 12.0));
+    }
+    let top = y + head(of);
+    match content {
+        Content::Stat { value, beside } => {
+            text(drawn, (left, top + 26.0), STAT, value);
+            if let Some(beside) = beside {
+                text(drawn, (left, top + 50.0), SMALL, &fitted(beside, room, 12.0));
+            }
+        }
+        Content::Chart(chart) => {
+            let (width, height) = (room, WIDE.1 * room / WIDE.0);
+            let svg = chart.svg((WIDE.0, WIDE.1));
+            let placed = format!(r#"<svg x="{left}" y="{top}" width="{width}" height="{height}""#);
+            drawn.push_str(&svg.replacen("<svg", &placed, 1));
+        }
+        Content::Table(of) => table(drawn, of, (left, top), room),
+        Content::Empty(why) | Content::Failed(why) => {
+            text(drawn, (left, top + 32.0), SMALL, &fitted(why, room, 12.0));
+        }
+    }
+}
+
+fn table(drawn: &mut String, table: &Table, (left, top): (f64, f64), room: f64) {
+    let shown = &table.rows[..table.rows.len().min(ROWS_MAX)];
+    let wanted = |at: usize| {
+        let cells = shown.iter().map(|row| row[at].as_str());
+        let titles = std::iter::once(table.columns[at].0.as_str());
+        cells.chain(titles).map(|cell| text_width(cell) * 12.0 / 11.0).fold(0.0, f64::max) + 16.0
+    };
+    let mut widths: Vec<f64> = (0..table.columns.len()).map(wanted).collect();
+    // The widest gives way, until all have room.
+    while widths.iter().sum::<f64>() > room {
+        let most = widths.iter_mut().max_by(|a, b| a.total_cmp(b));
+        match most {
+            Some(width) if *width > 40.0 => *width -= 8.0,
+            _ => break,
+        }
+    }
+    // What is left over is between the columns.
+    let spare = (room - widths.iter().sum::<f64>()).max(0.0) / widths.len().max(1) as f64;
+    let edge = theme::light("grid");
+    let titles: Vec<&str> = table.columns.iter().map(|(title, _)| title.as_str()).collect();
+    let rows = std::iter::once(titles)
+        .chain(shown.iter().map(|row| row.iter().map(String::as_str).collect()));
+    for (at, row) in rows.enumerate() {
+        let (y, mut x) = (top + ROW * at as f64, left);
+        let style = if at == 0 { SMALL } else { CELL };
+        for ((cell, width), (_, is_number)) in row.iter().zip(&widths).zip(&table.columns) {
+            let width = width + spare;
+            let cell = fitted(cell, width - 14.0, 12.0);
+            match is_number {
+                true => {
+                    let end = (x + width - 16.0).min(left + room);
+                    let end = if x + width > left + room - 1.0 { left + room } else { end };
+                    ended(drawn, (end, y + 18.0), style, &cell);
+                }
+                false => text(drawn, (x, y + 18.0), style, &cell),
+            }
+            x += width;
+        }
+        let below = y + ROW - 0.5;
+        let _ = write!(
+            drawn,
+            r#"<line x1="{left}" y1="{below}" x2="{:.1}" y2="{below}" stroke="{edge}"/>"#,
+            left + room
+        );
+    }
+}
+
+/// As much of a text as there is room for.
+fn fitted(text: &str, room: f64, size: f64) -> String {
+    let width = |text: &str| text_width(text) * size / 11.0;
+    if width(text) <= room {
+        return text.to_owned();
+    }
+    let mut cut: String = text.to_owned();
+    while cut.pop().is_some() && width(&cut) + 10.0 > room {}
+    format!("{}…", cut.trim_end())
+}
+
+fn text(drawn: &mut String, at: (f64, f64), style: (f64, &str), text: &str) {
+    write_text(drawn, at, style, text, "start");
+}
+
+fn ended(drawn: &mut String, at: (f64, f64), style: (f64, &str), text: &str) {
+    write_text(drawn, at, style, text, "end");
+}
+
+fn write_text(
+    drawn: &mut String,
+    (x, y): (f64, f64),
+    (size, colour): (f64, &str),
+    text: &str,
+    anchor: &str,
+) {
+    let mut safe = String::with_capacity(text.len());
+    // A string takes it. What XML cannot hold is left out.
+    let _ = Escaper::new(&mut safe).write_str(text);
+    safe.retain(|c| !c.is_control());
+    let fill = theme::light(colour);
+    let _ = write!(
+        drawn,
+        r#"<text x="{x:.1}" y="{y:.1}" font-size="{size}" fill="{fill}" text-anchor="{anchor}">{safe}</text>"#
+    );
+}

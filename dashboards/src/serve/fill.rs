@@ -1,0 +1,59 @@
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use arrow::array::RecordBatch;
+use futures_util::{StreamExt as _, stream};
+use ingest::event::Timestamp;
+
+use crate::board::{Board, bind};
+use crate::content::Content;
+use crate::page::Filled;
+use crate::source::Source;
+use crate::view::{Asked, Known, View};
+
+/// How many panels of a board are asked for at once.
+const AT_ONCE: usize = 2;
+
+/// What is looked at, and what there is.
+pub(super) struct Found {
+    pub(super) view: View,
+    known: Vec<Known>,
+    made: String,
+}
+
+/// Finds what is asked for. Where the node does not answer, it is what would be there.
+pub(super) async fn find(source: &Source, asked: &Asked) -> Found {
+    let known = source.timelines().await.unwrap_or_default();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_micros());
+    let now = i64::try_from(now).unwrap_or(i64::MAX);
+    let second = Timestamp::from_micros(now).to_string();
+    let made = format!("{} UTC", second[..19].replace('T', " "));
+    Found { view: View::of(asked, &known, now), known, made }
+}
+
+/// The rows of each panel.
+pub(super) async fn rows(
+    source: &Source,
+    board: &Board,
+    view: &View,
+) -> Vec<Result<Vec<RecordBatch>, String>> {
+    let bound = board.panels.iter().map(|panel| {
+        bind(&panel.sql, |name| view.parameter(name)).map_err(|error| error.to_string())
+    });
+    let bound: Vec<Result<String, String>> = bound.collect();
+    let asked = bound.into_iter().map(|sql| {
+        let source = source.clone();
+        async move { source.rows(sql?).await }
+    });
+    stream::iter(asked).buffered(AT_ONCE).collect().await
+}
+
+/// A board with what it shows.
+pub(super) async fn fill(source: &Source, board: &Board, asked: &Asked) -> Filled {
+    let Found { view, known, made } = find(source, asked).await;
+    let contents = rows(source, board, &view).await.into_iter().zip(&board.panels);
+    let contents = contents.map(|(rows, panel)| match rows {
+        Ok(rows) => Content::of(panel, &view, &rows),
+        Err(why) => Content::Failed(why),
+    });
+    Filled { contents: contents.collect(), view, known, made }
+}

@@ -1,0 +1,176 @@
+//! The console: boards as pages, over HTTP.
+//!
+//! | request | answer |
+//! | --- | --- |
+//! | `GET /boards/NAME?timeline=live\|ID&span=15m\|1h\|6h\|24h\|7d\|all` | the board |
+//! | `GET /boards/NAME/live?…` | server-sent events: the panels that changed |
+//! | `GET /boards/NAME/export.html\|png\|csv?…` | the board, to take away |
+//! | `GET /`, `/login` | the first board; where the token is asked for |
+//!
+//! Who has the token gets a session, which is a cookie; a program sends the token as a
+//! bearer token. The first address that is printed has the token in it (`?token=`), and
+//! leads to one that has not.
+//!
+//! Limits: 256 live pages, which share what is the same on them, drawn every 3 s; 64
+//! different ones; 1,000 sessions, of 12 hours; a wrong token is answered after 1 s, and
+//! 8 are looked at at once. A request's `Host` has to be an address, `localhost`, or one of
+//! `console.hosts`: no other site's name may lead here (DNS rebinding). It speaks no TLS,
+//! and listens on loopback unless it is told otherwise.
+
+mod access;
+mod api;
+mod fill;
+mod live;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use ingest::registry::Fault;
+use ingest::registry::files::FileErrors;
+use serde::Deserialize;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::board::Library;
+use crate::source::Source;
+
+/// The font of pages and pictures: Inter, under the SIL Open Font License.
+pub(crate) const FONT: &[u8] = ttf_inter::REGULAR;
+
+/// How the console is set up.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Where it listens; port 0 takes any that is free.
+    pub address: SocketAddr,
+    /// The analytics node that answers its queries; this node's own, if it is left out.
+    pub analytics_url: Option<String>,
+    /// The file with that node's admin token; this node's own, if it is left out.
+    pub analytics_token_file: Option<PathBuf>,
+    /// A directory of further boards, `*.yaml`.
+    pub boards_dir: Option<PathBuf>,
+    /// By which names it may be called, besides addresses and `localhost`; 0 to 100.
+    pub hosts: Vec<String>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            address: SocketAddr::from(([127, 0, 0, 1], 9446)),
+            analytics_url: None,
+            analytics_token_file: None,
+            boards_dir: None,
+            hosts: Vec::new(),
+        }
+    }
+}
+
+impl Config {
+    /// Everything that is wrong with it.
+    pub fn validate(&self) -> Vec<Fault> {
+        let mut faults = Vec::new();
+        if self.hosts.len() > 100 {
+            faults.push(Fault::new(
+                "hosts",
+                format!("{} of them", self.hosts.len()),
+                "give 100 at most",
+            ));
+        }
+        if let Some(url) = &self.analytics_url
+            && !url.parse::<reqwest::Url>().is_ok_and(|url| url.has_host())
+        {
+            let mend = "give it as http://host:9447";
+            faults.push(Fault::new("analytics_url", format!("{url} is no address"), mend));
+        }
+        faults
+    }
+}
+
+/// What the console works with.
+#[derive(Debug)]
+pub struct Parts {
+    /// The address of the analytics node.
+    pub analytics_url: String,
+    /// Its token.
+    pub analytics_token: String,
+    /// What opens the console.
+    pub token: String,
+}
+
+/// Why the console does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A board has a fault.
+    #[error("console: {0}")]
+    Boards(#[from] FileErrors),
+    /// The client for the analytics node cannot be made.
+    #[error("console: {0}")]
+    Client(#[from] reqwest::Error),
+    /// The address.
+    #[error("console: cannot listen on {address}: {source}; free the port, or set console.address")]
+    Listen {
+        /// Where it was to listen.
+        address: SocketAddr,
+        /// What happened.
+        source: std::io::Error,
+    },
+}
+
+/// The running console.
+#[derive(Debug)]
+pub struct Console {
+    address: SocketAddr,
+    stop: watch::Sender<bool>,
+    serving: JoinHandle<()>,
+}
+
+impl Console {
+    /// Reads the boards, and listens.
+    ///
+    /// # Errors
+    /// See [`Error`]; nothing runs then.
+    pub async fn start(config: &Config, parts: Parts) -> Result<Self, Error> {
+        let library = Library::load(config.boards_dir.as_deref())?;
+        let source = Source::new(&parts.analytics_url, parts.analytics_token)?;
+        let unheard = |source| Error::Listen { address: config.address, source };
+        let listener = TcpListener::bind(config.address).await.map_err(unheard)?;
+        let address = listener.local_addr().map_err(unheard)?;
+        let (stop, stopped) = watch::channel(false);
+        let access = access::Access::new(&parts.token, config.hosts.clone());
+        let shared = api::Shared {
+            library,
+            access,
+            feeds: live::Feeds::default(),
+            source: Arc::new(source),
+            stopped: stopped.clone(),
+        };
+        let router = api::router(Arc::new(shared));
+        let serving = tokio::spawn(async move {
+            let mut stopped = stopped;
+            let stop = async move {
+                let _ = stopped.wait_for(|stop| *stop).await;
+            };
+            if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(stop).await {
+                tracing::error!(%error, "console: listening ended");
+            }
+        });
+        tracing::info!(%address, "console listens");
+        Ok(Self { address, stop, serving })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Ends it; pages that follow see that it is gone.
+    pub async fn shutdown(self) {
+        self.stop.send_replace(true);
+        let mut serving = self.serving;
+        if tokio::time::timeout(std::time::Duration::from_secs(2), &mut serving).await.is_err() {
+            serving.abort();
+        }
+    }
+}

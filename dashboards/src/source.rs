@@ -1,0 +1,104 @@
+//! Where rows come from: an analytics node, over HTTP, as Arrow.
+
+use std::io::Cursor;
+use std::time::Duration;
+
+use arrow::array::{AsArray, RecordBatch};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Int64Type, TimeUnit, TimestampMicrosecondType};
+use arrow::ipc::reader::StreamReader;
+use http::header::ACCEPT;
+use serde_json::Value;
+
+use crate::view::{Known, Timeline};
+
+const CONNECT_WITHIN: Duration = Duration::from_secs(3);
+const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+/// How many timelines may be chosen from.
+const TIMELINES_MAX: usize = 50;
+
+/// An analytics node that is asked.
+#[derive(Debug, Clone)]
+pub(crate) struct Source {
+    url: String,
+    token: String,
+    client: reqwest::Client,
+}
+
+impl Source {
+    pub(crate) fn new(url: &str, token: String) -> Result<Self, reqwest::Error> {
+        let client = reqwest::Client::builder()
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .connect_timeout(CONNECT_WITHIN)
+            .timeout(ANSWER_WITHIN)
+            .build()?;
+        let url = format!("{}/v1/sql", url.trim_end_matches('/'));
+        Ok(Self { url, token, client })
+    }
+
+    /// The rows of a query, or why there are none, for who looks at the board.
+    pub(crate) async fn rows(&self, sql: String) -> Result<Vec<RecordBatch>, String> {
+        let asked = self
+            .client
+            .post(&self.url)
+            .bearer_auth(&self.token)
+            .header(ACCEPT, "application/vnd.apache.arrow.stream")
+            .body(sql);
+        let unreachable = |error: reqwest::Error| {
+            tracing::debug!(%error, "the analytics node did not answer");
+            match error.is_timeout() {
+                true => "The analytics node did not answer in time.".to_owned(),
+                false => "The analytics node cannot be reached.".to_owned(),
+            }
+        };
+        let answer = asked.send().await.map_err(unreachable)?;
+        let status = answer.status();
+        let body = answer.bytes().await.map_err(unreachable)?;
+        if !status.is_success() {
+            let problem: Value = serde_json::from_slice(&body).unwrap_or_default();
+            let detail = problem["detail"].as_str().unwrap_or("without a reason");
+            return Err(format!("The query was refused: {detail}"));
+        }
+        let unread =
+            |error: arrow::error::ArrowError| format!("The answer cannot be read: {error}");
+        let reader = StreamReader::try_new(Cursor::new(body), None).map_err(unread)?;
+        reader.collect::<Result<_, _>>().map_err(unread)
+    }
+
+    /// The timelines that there are, live traffic among them if there is any; of replays
+    /// those that were sent last come first.
+    pub(crate) async fn timelines(&self) -> Result<Vec<Known>, String> {
+        let sql = format!(
+            "SELECT replay_id, count(*) AS requests, min(event_time) AS begins,
+                max(event_time) AS ends
+             FROM events WHERE kind = 'request' GROUP BY replay_id
+             ORDER BY max(log_time) DESC LIMIT {TIMELINES_MAX}"
+        );
+        let mut known = Vec::new();
+        for batch in self.rows(sql).await? {
+            let read = |name: &str, to: &DataType| {
+                let column = batch.column_by_name(name).ok_or("a column is missing")?;
+                cast(column, to).map_err(|error| error.to_string())
+            };
+            let time = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
+            let (replays, requests) =
+                (read("replay_id", &DataType::Utf8)?, read("requests", &DataType::Int64)?);
+            let (begins, ends) = (read("begins", &time)?, read("ends", &time)?);
+            let replays = replays.as_string::<i32>();
+            for (at, replay) in replays.iter().enumerate() {
+                let timeline = match replay {
+                    Some(id) => Timeline::Replay(id.to_owned()),
+                    None => Timeline::Live,
+                };
+                known.push(Known {
+                    timeline,
+                    requests: requests.as_primitive::<Int64Type>().value(at),
+                    from_us: begins.as_primitive::<TimestampMicrosecondType>().value(at),
+                    until_us: ends.as_primitive::<TimestampMicrosecondType>().value(at),
+                });
+            }
+        }
+        Ok(known)
+    }
+}
