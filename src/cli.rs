@@ -40,6 +40,8 @@ enum Command {
     Analytics,
     /// Run the boards, over an analytics node
     Console,
+    /// Run the services behind the bundled example, and write its configuration
+    Example,
     /// Ask the lake, in SQL
     Query(command::query::Options),
     /// Run a view or a detection over the history, and see what it would have given
@@ -81,6 +83,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Mediator => command::run::role(&cli.settings, Role::Mediator),
         Command::Analytics => command::run::role(&cli.settings, Role::Analytics),
         Command::Console => command::run::role(&cli.settings, Role::Console),
+        Command::Example => command::example::run(&cli.settings),
         Command::Export(options) => command::export::run(&cli.settings, &options),
         Command::Query(options) => command::query::run(&cli.settings, &options),
         Command::Backtest(options) => command::backtest::run(&cli.settings, &options),

@@ -4,6 +4,7 @@ mod answer;
 pub(crate) mod apply;
 pub(crate) mod backtest;
 pub(crate) mod check;
+pub(crate) mod example;
 pub(crate) mod export;
 pub(crate) mod query;
 pub(crate) mod replay_log;

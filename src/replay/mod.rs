@@ -13,7 +13,7 @@
 //! id is `<replay>-<line>`, the same each time that it is sent.
 //!
 //! Limits: a line 64 KiB; 10,000 lines in a batch, so a minute of more goes in several;
-//! the first 20 lines that cannot be read are named, all are counted.
+//! of lines that went wrong the first 1,000 are named and 20 are shown, all are counted.
 
 mod input;
 mod line;

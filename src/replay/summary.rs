@@ -6,8 +6,9 @@ use hdrhistogram::Histogram;
 use ingest::event::Timestamp;
 use serde::Serialize;
 
-/// How many lines are named of each kind that went wrong.
-const NAMED_MAX: usize = 20;
+/// How many lines are named of each kind that went wrong, and how many are shown.
+const NAMED_MAX: usize = 1_000;
+const SHOWN_MAX: usize = 20;
 /// The longest time to an answer that is told apart.
 const LONGEST_US: u64 = 600_000_000;
 
@@ -143,11 +144,12 @@ impl fmt::Display for Summary {
         ];
         for (what, lines) in all.into_iter().filter(|(_, lines)| lines.count > 0) {
             write!(f, "\n  {what:<10} {}", lines.count)?;
-            for line in &lines.first {
+            let shown = &lines.first[..lines.first.len().min(SHOWN_MAX)];
+            for line in shown {
                 write!(f, "\n    {line}")?;
             }
-            if lines.count > lines.first.len() as u64 {
-                write!(f, "\n    and {} more", lines.count - lines.first.len() as u64)?;
+            if lines.count > shown.len() as u64 {
+                write!(f, "\n    and {} more", lines.count - shown.len() as u64)?;
             }
         }
         Ok(())

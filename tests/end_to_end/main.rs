@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by it")]
 
 mod analytics;
+mod cluster;
 mod commands;
 mod console;
 mod example;

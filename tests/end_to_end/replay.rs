@@ -33,7 +33,7 @@ fn found(wanted: impl Fn(bool) -> bool) -> Vec<(String, String)> {
     found.map(|(client, hour, _)| ((*client).to_owned(), (*hour).to_owned())).collect()
 }
 
-fn carried() -> PathBuf {
+pub(crate) fn carried() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src/example/access.log.zst")
 }
 

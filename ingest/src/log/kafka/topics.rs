@@ -9,7 +9,7 @@ use rdkafka::error::RDKafkaErrorCode;
 
 use super::KafkaLog;
 use super::error::{refused, unknown_outcome};
-use crate::log::{Cleanup, Error, EventLog, Result, TopicSpec};
+use crate::log::{Cleanup, Error, Result, TopicSpec};
 
 /// A topic with three copies takes an append only if two have it.
 const MIN_IN_SYNC_OF_THREE: &str = "2";
@@ -17,6 +17,8 @@ const MIN_IN_SYNC_OF_THREE: &str = "2";
 const MESSAGE_BYTES_MAX: &str = "1100000";
 /// How often to look whether a new topic is there for everybody.
 const APPEARS_WAIT: Duration = Duration::from_millis(20);
+/// For how long the settings of a topic that was just made may be those of no topic.
+const SETTLES_WITHIN: Duration = Duration::from_secs(3);
 
 pub(super) async fn create(log: &KafkaLog, spec: &TopicSpec) -> Result<()> {
     let settings = settings(log, spec);
@@ -29,9 +31,9 @@ pub(super) async fn create(log: &KafkaLog, spec: &TopicSpec) -> Result<()> {
     let created = log.admin.create_topics([&topic], &log.admin_options()).await;
     let results = created.map_err(|e| unknown_outcome("create topic", &e))?;
     match results.into_iter().next() {
-        Some(Ok(_)) => wait_until_there(log, spec).await,
-        Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => {
-            log.topic(&spec.name).await?.check_same(spec)
+        // Also where another node may have made it a moment ago.
+        Some(Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => {
+            wait_until_there(log, spec).await
         }
         Some(Err((name, code))) => {
             let reason = format!("kafka did not make it: {code}");
@@ -44,15 +46,25 @@ pub(super) async fn create(log: &KafkaLog, spec: &TopicSpec) -> Result<()> {
     }
 }
 
-/// The answer comes before every broker knows the topic.
+/// The answer comes before every broker knows the topic, and one that knows it may not
+/// know its settings yet and tell its own. So what is wrong is looked at again for a while.
 async fn wait_until_there(log: &KafkaLog, spec: &TopicSpec) -> Result<()> {
-    let deadline = tokio::time::Instant::now() + log.config.timeout;
+    let began = tokio::time::Instant::now();
     loop {
-        match log.topic(&spec.name).await {
-            Ok(_) => return Ok(()),
-            Err(error) if tokio::time::Instant::now() > deadline => return Err(error),
-            Err(_) => tokio::time::sleep(APPEARS_WAIT).await,
+        let found = describe(log, &spec.name).await;
+        let failed = match found.and_then(|found| found.check_same(spec)) {
+            Ok(()) => return Ok(()),
+            Err(failed) => failed,
+        };
+        let patience = match failed {
+            Error::UnknownTopic(_) => log.config.timeout,
+            _ if failed.is_retryable() => log.config.timeout,
+            _ => SETTLES_WITHIN,
+        };
+        if began.elapsed() > patience {
+            return Err(failed);
         }
+        tokio::time::sleep(APPEARS_WAIT).await;
     }
 }
 
