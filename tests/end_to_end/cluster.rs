@@ -307,8 +307,9 @@ async fn the_job_is_done_by_two_of_each_role_whatever_is_killed() {
         "90",
         "--json",
     ];
-    let mut command = cluster.nodes["keys-2"].command(&arguments);
-    let sending = tokio::task::spawn_blocking(move || command.output().unwrap());
+    let command = cluster.nodes["keys-2"].command(&arguments);
+    let answer = cluster.dir.path().join("sent");
+    let mut sending = Guarded::start(&command, &answer).unwrap();
     let pause = || tokio::time::sleep(Duration::from_millis(2_000));
     pause().await;
     // One of each, and a broker, each while the others go on; then it comes back. A
@@ -329,9 +330,16 @@ async fn the_job_is_done_by_two_of_each_role_whatever_is_killed() {
     pause().await;
     cluster.kafka.restart(2).unwrap();
     cluster.start(&["mediator-1", "keys-1", "console-1", "analytics-1"]);
-    let output = sending.await.unwrap();
-    let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
-    assert!(output.status.success(), "{said}");
+    let began = Instant::now();
+    let status = loop {
+        if let Some(status) = sending.exited().unwrap() {
+            break status;
+        }
+        assert!(began.elapsed() < PATIENCE, "the log is not sent");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    let said = std::fs::read_to_string(&answer).unwrap();
+    assert!(status.success(), "{said}");
     stop.send_replace(true);
     let accepted = ordering.await.unwrap();
     assert!(accepted > 50, "{accepted} orders");

@@ -51,6 +51,7 @@ fn is_passing(code: Code) -> bool {
             | Code::MessageTimedOut
             | Code::LeaderNotAvailable
             | Code::NotLeaderForPartition
+            | Code::OffsetNotAvailable
             | Code::NotEnoughReplicas
             | Code::NotEnoughReplicasAfterAppend
             | Code::CoordinatorNotAvailable

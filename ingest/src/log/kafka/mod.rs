@@ -51,6 +51,9 @@ use super::{
     Result, TopicSpec, Writer,
 };
 
+/// The pause before a question is asked again.
+const ASK_AGAIN_AFTER: Duration = Duration::from_millis(100);
+
 /// How Kafka is reached.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -171,6 +174,26 @@ impl KafkaLog {
         run_blocking(move || question(&asker)).await
     }
 
+    /// As [`Self::ask`], and again while what is in the way is about to pass, as where a
+    /// partition has just got another leader; for the timeout at most.
+    async fn ask_again<T: Send + 'static>(
+        &self,
+        action: &'static str,
+        question: impl Fn(&BaseConsumer) -> std::result::Result<T, KafkaError> + Clone + Send + 'static,
+    ) -> Result<T> {
+        let began = tokio::time::Instant::now();
+        loop {
+            let error = match self.ask(question.clone()).await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => refused(action, &error),
+            };
+            if !error.is_retryable() || began.elapsed() > self.config.timeout {
+                return Err(error);
+            }
+            tokio::time::sleep(ASK_AGAIN_AFTER).await;
+        }
+    }
+
     /// A client that commits and fetches a group's offsets without being a member.
     fn offset_client(&self, group: &str) -> Result<Arc<BaseConsumer>> {
         let mut clients = self.offset_clients.lock();
@@ -282,10 +305,10 @@ impl EventLog for KafkaLog {
     async fn bounds(&self, partition: &Partition) -> Result<Bounds> {
         self.check(partition).await?;
         let (partition, timeout) = (partition.clone(), self.config.timeout);
-        let asked = self
-            .ask(move |asker| asker.fetch_watermarks(&partition.topic, index(&partition), timeout))
-            .await;
-        let (first, end) = asked.map_err(|e| refused("ask for bounds", &e))?;
+        let fetch = move |asker: &BaseConsumer| {
+            asker.fetch_watermarks(&partition.topic, index(&partition), timeout)
+        };
+        let (first, end) = self.ask_again("ask for bounds", fetch).await?;
         Ok(Bounds { first: number(first), end: number(end) })
     }
 
@@ -293,9 +316,11 @@ impl EventLog for KafkaLog {
         self.check(partition).await?;
         let timeout = self.config.timeout;
         let list = offset_list([(partition, Offset::Offset(time.0.max(0)))])?;
-        let asked = self.ask(move |asker| asker.offsets_for_times(list, timeout)).await;
-        let found = asked.and_then(|answer| first_offset(&answer));
-        match found.map_err(|e| refused("seek by time", &e))? {
+        let seek = move |asker: &BaseConsumer| {
+            let found = asker.offsets_for_times(list.clone(), timeout)?;
+            first_offset(&found)
+        };
+        match self.ask_again("seek by time", seek).await? {
             Some(offset) => Ok(offset),
             None => Ok(self.bounds(partition).await?.end),
         }

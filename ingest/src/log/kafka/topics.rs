@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use rdkafka::admin::{NewTopic, ResourceSpecifier, TopicReplication};
-use rdkafka::consumer::Consumer;
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::RDKafkaErrorCode;
 
 use super::KafkaLog;
@@ -107,14 +107,12 @@ fn or_unlimited<T: ToString>(limit: Option<T>) -> String {
 
 pub(super) async fn describe(log: &KafkaLog, name: &str) -> Result<TopicSpec> {
     let (topic, timeout) = (name.to_owned(), log.config.timeout);
-    let asked = log
-        .ask(move |asker| {
-            let metadata = asker.fetch_metadata(Some(&topic), timeout)?;
-            let found = metadata.topics().iter().find(|found| found.name() == topic);
-            Ok(found.filter(|found| found.error().is_none()).map(|found| found.partitions().len()))
-        })
-        .await;
-    let partitions = match asked.map_err(|e| refused("describe topic", &e))? {
+    let count = move |asker: &BaseConsumer| {
+        let metadata = asker.fetch_metadata(Some(&topic), timeout)?;
+        let found = metadata.topics().iter().find(|found| found.name() == topic);
+        Ok(found.filter(|found| found.error().is_none()).map(|found| found.partitions().len()))
+    };
+    let partitions = match log.ask_again("describe topic", count).await? {
         Some(partitions) if partitions > 0 => partitions,
         _ => return Err(Error::UnknownTopic(name.to_owned())),
     };
