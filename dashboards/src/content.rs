@@ -103,8 +103,12 @@ fn beside_of(panel: &Panel, array: &dyn Array) -> Result<Option<String>, String>
         unit @ (Unit::Duration | Unit::Bytes) => unit,
         _ => Unit::Count,
     };
-    let value = numbers(array, "beside")?.into_iter().next().flatten();
-    Ok(value.map(|value| format!("{} {}", unit.exact(value), panel.beside).trim_end().to_owned()))
+    let Some(value) = numbers(array, "beside")?.into_iter().next().flatten() else {
+        return Ok(None);
+    };
+    let word = panel.beside.as_str();
+    let one = word.strip_suffix('s').filter(|_| unit == Unit::Count && value == 1.0);
+    Ok(Some(format!("{} {}", unit.exact(value), one.unwrap_or(word)).trim_end().to_owned()))
 }
 
 fn chart(
