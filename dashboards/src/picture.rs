@@ -3,12 +3,11 @@
 use std::fmt::Write as _;
 use std::sync::{Arc, LazyLock};
 
-use maud::Escaper;
 use resvg::tiny_skia::{Pixmap, Transform};
 use resvg::usvg::{self, fontdb};
 
 use crate::board::{Board, Panel};
-use crate::chart::{WIDE, text_width};
+use crate::chart::{WIDE, escaped, text_width};
 use crate::content::{Content, Table};
 use crate::page::{Filled, where_of};
 use crate::theme;
@@ -239,10 +238,7 @@ fn write_text(
     text: &str,
     anchor: &str,
 ) {
-    let mut safe = String::with_capacity(text.len());
-    // A string takes it. What XML cannot hold is left out.
-    let _ = Escaper::new(&mut safe).write_str(text);
-    safe.retain(|c| !c.is_control());
+    let safe = escaped(text);
     let fill = theme::light(colour);
     let _ = write!(
         drawn,

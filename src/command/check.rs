@@ -3,6 +3,7 @@ use std::path::PathBuf;
 use analytics::run::Library;
 use anyhow::Context as _;
 use clap::Args;
+use dashboards::board::Library as Boards;
 use ingest::registry::files;
 
 use crate::cli::{Failure, Settings};
@@ -21,6 +22,8 @@ pub(crate) struct Options {
 pub(crate) fn run(settings: &Settings, options: &Options) -> Result<(), Failure> {
     let config = config::load(settings).map_err(|error| Failure::Usage(error.into()))?;
     queries(&config)?;
+    let boards = Boards::load(config.console.boards_dir.as_deref());
+    boards.map_err(|errors| Failure::Usage(errors.into()))?;
     let Some(dir) = &options.dir else {
         say(options, "the settings are right", 0);
         return Ok(());

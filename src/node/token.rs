@@ -37,7 +37,7 @@ impl Token {
 
 /// Whole or not at all: a token that was half written would lock everybody out.
 fn make(file: &Path) -> Result<String> {
-    let (token, _) = gateway::keys::new_secret();
+    let token = gateway::keys::new_token();
     let draft = file.with_extension("draft");
     let write = || -> std::io::Result<()> {
         let mut options = std::fs::OpenOptions::new();

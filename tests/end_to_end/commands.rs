@@ -90,6 +90,20 @@ fn a_directory_is_checked_with_file_line_and_mend() {
 }
 
 #[test]
+fn a_board_is_checked_with_the_settings() {
+    let mut weir = Weir::new();
+    let board = "title: B\npanels:\n- {title: P, kind: stat, width: 13, sql: SELECT 1}\n";
+    let dir = weir.write("boards", &[("b.yaml", board)]);
+    weir.set("WEIR_CONSOLE__BOARDS_DIR", dir);
+    for command in ["check", "run"] {
+        let (code, said) = weir.run(&[command]);
+        assert_eq!(code, 2, "{said}");
+        assert!(said.contains("b.yaml:3:") && said.contains("use 1 to 12"), "{said}");
+        assert!(!said.contains("Weir runs."), "{said}");
+    }
+}
+
+#[test]
 fn a_port_in_use_is_told_and_nothing_is_half_started() {
     let mut weir = Weir::new();
     let taken = std::net::TcpListener::bind(weir.gateway_address()).unwrap();

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::board::{Tone, Unit};
 use crate::view::{Civil, View};
 
-pub(crate) use svg::text_width;
+pub(crate) use svg::{escaped, text_width};
 
 /// A chart's size on a page that is wide enough, and on a narrow one, in CSS pixels.
 pub(crate) const WIDE: (f64, f64) = (568.0, 240.0);
@@ -182,6 +182,15 @@ mod tests {
             let before = std::fs::read_to_string(&file).unwrap_or_default();
             assert!(drawn == before, "{file} is another; look at it with WEIR_BLESS=1");
         }
+    }
+
+    #[test]
+    fn a_name_cannot_break_the_picture() {
+        let mut odd = chart(Shape::Bars);
+        odd.series[0].title = "</text><script>\u{1}\u{FFFE}\"&".to_owned();
+        let drawn = odd.svg(WIDE);
+        assert!(drawn.contains("&lt;/text&gt;&lt;script&gt;&quot;&amp;</text>"), "{drawn}");
+        assert!(resvg::usvg::Tree::from_str(&drawn, &resvg::usvg::Options::default()).is_ok());
     }
 
     #[test]

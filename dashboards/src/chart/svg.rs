@@ -24,9 +24,12 @@ pub(crate) fn text_width(text: &str) -> f64 {
     text.chars().map(width).sum()
 }
 
-fn escaped(text: &str) -> String {
+/// A text within SVG.
+pub(crate) fn escaped(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     Escaper::new(&mut escaped).write_str(text).expect("a string takes it");
+    // XML, of which a picture is made, has no such characters (section 2.2).
+    escaped.retain(|c| !c.is_control() && !matches!(c, '\u{FFFE}' | '\u{FFFF}'));
     escaped
 }
 

@@ -12,8 +12,8 @@
 //! leads to one that has not.
 //!
 //! Limits: 256 live pages, which share what is the same on them, drawn every 3 s; 64
-//! different ones; 1,000 sessions, of 12 hours; a wrong token is answered after 1 s, and
-//! 8 are looked at at once. A request's `Host` has to be an address, `localhost`, or one of
+//! different ones; 1,000 sessions, of 12 hours; a wrong token at the login is answered after
+//! 1 s, and 8 are waited for at once. A request's `Host` has to be an address, `localhost`, or one of
 //! `console.hosts`: no other site's name may lead here (DNS rebinding). It speaks no TLS,
 //! and listens on loopback unless it is told otherwise.
 

@@ -49,4 +49,4 @@ mod token;
 pub use config::Config;
 pub use error::Error;
 pub use manager::{KeyManager, Parts};
-pub use secret::new_secret;
+pub use secret::{new_secret, new_token};

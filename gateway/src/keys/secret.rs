@@ -8,6 +8,9 @@ use sha2::{Digest as _, Sha256};
 /// not belong.
 pub(super) const PREFIX: &str = "weirs_";
 
+/// What every token of a node begins with.
+const TOKEN_PREFIX: &str = "weirt_";
+
 /// The most secrets of an application.
 const SECRETS_MAX: usize = 10;
 
@@ -18,6 +21,12 @@ pub fn new_secret() -> (String, String) {
     let secret = format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(random::<32>()));
     let sha256 = sha256_hex(&secret);
     (secret, sha256)
+}
+
+/// A new token of a node, such as what opens its admin API: `weirt_` with 43 characters of
+/// 32 random bytes.
+pub fn new_token() -> String {
+    format!("{TOKEN_PREFIX}{}", URL_SAFE_NO_PAD.encode(random::<32>()))
 }
 
 /// Random bytes that nobody can foretell.
