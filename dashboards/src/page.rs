@@ -32,19 +32,32 @@ pub(crate) fn colours() -> String {
     )
 }
 
+/// How a page is dressed that the console serves.
+const STYLE_SHEET: PreEscaped<&str> =
+    PreEscaped("<link rel=\"stylesheet\" href=\"/assets/console.css\">");
+
+/// What every page begins with.
+fn head_of(title: &str, dress: Markup) -> Markup {
+    html! {
+        head {
+            meta charset="utf-8";
+            meta name="viewport" content="width=device-width, initial-scale=1";
+            title { (title) " · Weir" }
+            (dress)
+        }
+    }
+}
+
 /// A board as the console serves it.
 pub(crate) fn board(boards: &[Board], board: &Board, filled: &Filled) -> Markup {
     let view = &filled.view;
     html! {
         (DOCTYPE)
         html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                title { (board.title) " · Weir" }
-                link rel="stylesheet" href="/assets/console.css";
+            (head_of(&board.title, html! {
+                (STYLE_SHEET)
                 script type="module" src="/assets/console.js" {}
-            }
+            }))
             body data-live={ "/boards/" (board.name) "/live?" (view.query()) } {
                 a .skip href="#panels" { "To the panels" }
                 header .bar {
@@ -212,12 +225,9 @@ pub(crate) fn alone(board: &Board, filled: &Filled) -> Markup {
     html! {
         (DOCTYPE)
         html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                title { (board.title) " · " (where_of(&filled.view)) " · Weir" }
+            (head_of(&format!("{} · {}", board.title, where_of(&filled.view)), html! {
                 style { (PreEscaped(colours())) (PreEscaped(CSS)) (PreEscaped(theme::CHART_CSS)) }
-            }
+            }))
             body .alone {
                 main {
                     (head(board, filled))
@@ -234,12 +244,7 @@ pub(crate) fn login(failed: Option<&str>, next: &str) -> Markup {
     html! {
         (DOCTYPE)
         html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                title { "Log in · Weir" }
-                link rel="stylesheet" href="/assets/console.css";
-            }
+            (head_of("Log in", html! { (STYLE_SHEET) }))
             body .login {
                 main {
                     form .card method="post" action="/login" {
@@ -263,12 +268,7 @@ pub(crate) fn said(title: &str, what: &str) -> Markup {
     html! {
         (DOCTYPE)
         html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                title { (title) " · Weir" }
-                link rel="stylesheet" href="/assets/console.css";
-            }
+            (head_of(title, html! { (STYLE_SHEET) }))
             body .login { main { div .card { h1 { (title) } p { (what) } p { a href="/" { "To the boards" } } } } }
         }
     }

@@ -1,18 +1,14 @@
 //! Where the rules of an axis are.
 
 use crate::board::Unit;
-use crate::view::Civil;
-
-const MINUTE: i64 = 60_000_000;
-const HOUR: i64 = 60 * MINUTE;
-const DAY: i64 = 24 * HOUR;
+use crate::view::{Civil, DAY, HOUR, MINUTE, SECOND};
 
 /// The distances between labels of time.
 const TIME_STEPS: [i64; 17] = [
-    1_000_000,
-    5_000_000,
-    15_000_000,
-    30_000_000,
+    SECOND,
+    5 * SECOND,
+    15 * SECOND,
+    30 * SECOND,
     MINUTE,
     5 * MINUTE,
     10 * MINUTE,

@@ -1,9 +1,7 @@
 //! Requests of a replay: told of as they were, and believed by the credential alone.
 
 use gateway::Config;
-use ingest::emit;
-use ingest::event::{Event, Kind, cloudevents};
-use ingest::log::{Partition, ReadLimit};
+use ingest::event::{Event, Kind};
 
 use crate::world::{ANY, World, ask, said, shop, told};
 
@@ -101,21 +99,9 @@ async fn the_end_of_a_replay_is_in_the_log_when_it_is_answered() {
     assert_eq!(said(&post("/.weir/replays/may/flush").await), "204");
     assert_eq!(said(&post("/.weir/replays/may/end").await), "204");
     // Without a stop: what was answered is there.
-    let partition = Partition::new(emit::TOPIC, 0);
-    let end = world.log.bounds(&partition).await.unwrap().end;
-    let mut reader = world.log.reader(vec![(partition, 0)]).await.unwrap();
-    let (mut kinds, mut next) = (Vec::new(), 0);
-    while next < end {
-        let Some(batch) = reader.next(ReadLimit::default()).await.unwrap() else { continue };
-        next = batch.next;
-        for record in batch.records {
-            let value = record.value.clone().unwrap();
-            let event = Box::new(cloudevents::read(record.headers.iter(), &value).unwrap());
-            if event.replay_id.as_deref() == Some("may") {
-                kinds.push((event.kind, event.source_partition));
-            }
-        }
-    }
+    let mut events = world.events().await;
+    events.retain(|event| event.replay_id.as_deref() == Some("may"));
+    let kinds: Vec<_> = events.iter().map(|event| (event.kind, event.source_partition)).collect();
     assert_eq!(kinds, [(Kind::Request, None), (Kind::ReplayEnded, Some(0))]);
     world.stop(gateway).await;
 }

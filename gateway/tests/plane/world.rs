@@ -125,6 +125,13 @@ impl World {
     /// Stops the gateway, and says what requests it told of.
     pub(crate) async fn stop(&self, gateway: Gateway) -> Vec<Box<Event>> {
         Box::pin(gateway.shutdown()).await;
+        let mut events = self.events().await;
+        events.retain(|event| event.kind == Kind::Request);
+        events
+    }
+
+    /// What the log has of events by now.
+    pub(crate) async fn events(&self) -> Vec<Box<Event>> {
         let partition = Partition::new(emit::TOPIC, 0);
         let end = self.log.bounds(&partition).await.unwrap().end;
         let mut reader = self.log.reader(vec![(partition, 0)]).await.unwrap();
@@ -134,10 +141,7 @@ impl World {
             next = batch.next;
             for record in batch.records {
                 let value = record.value.clone().unwrap();
-                let event = Box::new(cloudevents::read(record.headers.iter(), &value).unwrap());
-                if event.kind == Kind::Request {
-                    events.push(event);
-                }
+                events.push(Box::new(cloudevents::read(record.headers.iter(), &value).unwrap()));
             }
         }
         events

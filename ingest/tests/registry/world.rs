@@ -3,9 +3,9 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, LazyLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 use ingest::log::EventLog;
 use ingest::log::embedded::{self, EmbeddedLog};
 use ingest::log::kafka::{self, KafkaLog};
@@ -86,7 +86,14 @@ impl Subject {
 impl World {
     /// Closes the log and opens it again.
     pub(crate) async fn reopen(&mut self) -> Result<()> {
+        let before = Arc::downgrade(&self.log);
         self.log = Arc::new(EmbeddedLog::in_memory());
+        // A task that was told to end lets go of it a moment later.
+        let began = Instant::now();
+        while before.strong_count() > 0 {
+            ensure!(began.elapsed() < PATIENCE, "somebody still has the log");
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
         self.log = (self.reopen)().await.context("open the log again")?;
         Ok(())
     }
