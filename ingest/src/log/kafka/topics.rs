@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use rdkafka::admin::{NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::admin::{AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::RDKafkaErrorCode;
 
@@ -17,6 +17,8 @@ const MIN_IN_SYNC_OF_THREE: &str = "2";
 const MESSAGE_BYTES_MAX: &str = "1100000";
 /// How often to look whether a new topic is there for everybody.
 const APPEARS_WAIT: Duration = Duration::from_millis(20);
+/// In how many attempts the settings of a topic are asked for.
+const DESCRIBE_ATTEMPTS: u32 = 3;
 /// For how long the settings of a topic that was just made may be those of no topic.
 const SETTLES_WITHIN: Duration = Duration::from_secs(3);
 
@@ -51,9 +53,13 @@ pub(super) async fn create(log: &KafkaLog, spec: &TopicSpec) -> Result<()> {
 async fn wait_until_there(log: &KafkaLog, spec: &TopicSpec) -> Result<()> {
     let began = tokio::time::Instant::now();
     loop {
+        // Not by what is remembered: it is remembered once it is right.
         let found = describe(log, &spec.name).await;
         let failed = match found.and_then(|found| found.check_same(spec)) {
-            Ok(()) => return Ok(()),
+            Ok(()) => {
+                log.topics.lock().insert(spec.name.clone(), spec.clone());
+                return Ok(());
+            }
             Err(failed) => failed,
         };
         let patience = match failed {
@@ -117,8 +123,21 @@ pub(super) async fn describe(log: &KafkaLog, name: &str) -> Result<TopicSpec> {
         _ => return Err(Error::UnknownTopic(name.to_owned())),
     };
     let resource = [ResourceSpecifier::Topic(name)];
-    let described = log.admin.describe_configs(&resource, &log.admin_options()).await;
-    let results = described.map_err(|e| refused("describe topic", &e))?;
+    // In attempts, since a request that was lost is not sent again by itself.
+    let options = AdminOptions::new().request_timeout(Some(timeout / DESCRIBE_ATTEMPTS));
+    let mut attempt = 1;
+    let results = loop {
+        match log.admin.describe_configs(&resource, &options).await {
+            Ok(results) => break results,
+            Err(error) => {
+                let error = refused("describe topic", &error);
+                if !error.is_retryable() || attempt == DESCRIBE_ATTEMPTS {
+                    return Err(error);
+                }
+                attempt += 1;
+            }
+        }
+    };
     let Some(Ok(resource)) = results.into_iter().next() else {
         return Err(Error::UnknownTopic(name.to_owned()));
     };
