@@ -39,6 +39,7 @@ use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{FutureProducer, Producer};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use tokio::time::timeout;
 
 use self::error::{part_of_batch, refused, unknown_outcome};
 use self::member::KafkaMember;
@@ -138,6 +139,8 @@ pub struct KafkaLog {
     turn: tokio::sync::Mutex<()>,
     /// How topics were made; they do not change.
     topics: Mutex<HashMap<String, TopicSpec>>,
+    /// Held by who asks how a topic was made.
+    describing: tokio::sync::Mutex<()>,
 }
 
 impl KafkaLog {
@@ -158,6 +161,7 @@ impl KafkaLog {
             offset_clients: Mutex::default(),
             turn: tokio::sync::Mutex::default(),
             topics: Mutex::default(),
+            describing: tokio::sync::Mutex::default(),
         };
         let timeout = log.config.timeout;
         let asked = log.ask(move |asker| asker.fetch_metadata(None, timeout)).await;
@@ -294,6 +298,20 @@ impl EventLog for KafkaLog {
     }
 
     async fn topic(&self, name: &str) -> Result<TopicSpec> {
+        if let Some(spec) = self.topics.lock().get(name) {
+            return Ok(spec.clone());
+        }
+        // One asks for all who wait: a thousand questions at once are none that is answered.
+        let Ok(_turn) = timeout(self.config.timeout, self.describing.lock()).await else {
+            let reason = "others have asked before and got no answer".to_owned();
+            let outcome = Outcome::NotWritten;
+            return Err(Error::Kafka {
+                action: "describe topic",
+                reason,
+                retryable: true,
+                outcome,
+            });
+        };
         if let Some(spec) = self.topics.lock().get(name) {
             return Ok(spec.clone());
         }

@@ -181,3 +181,17 @@ pub(super) async fn everything_is_there_after_reopening(mut world: World) -> Res
     }
     Ok(())
 }
+
+pub(super) async fn many_ask_at_once_after_reopening(mut world: World) -> Result<()> {
+    let partitions = world.topic("t", 2).await?;
+    world.reopen().await?;
+    let mut asking = tokio::task::JoinSet::new();
+    for _ in 0..5_000 {
+        let (log, name) = (world.log.clone(), partitions[0].topic.clone());
+        asking.spawn(async move { log.topic(&name).await });
+    }
+    while let Some(answer) = asking.join_next().await {
+        ensure!(answer??.partitions == 2);
+    }
+    Ok(())
+}

@@ -40,7 +40,7 @@ pub(crate) fn cases() -> Vec<(&'static str, Case)> {
 /// keeps its defaults for times and sizes.
 pub(crate) fn durable_cases() -> Vec<(&'static str, Case)> {
     cases! {
-        append: everything_is_there_after_reopening;
+        append: everything_is_there_after_reopening, many_ask_at_once_after_reopening;
         group: a_silent_member_is_put_out_and_refused;
         transaction: a_zombie_member_commits_nothing;
         cleanup: compaction_keeps_the_last_of_each_key, old_records_go_by_age,
