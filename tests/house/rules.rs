@@ -1,5 +1,6 @@
 //! Rules of the house that no compiler knows. Each says what to do instead.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -112,5 +113,39 @@ fn every_test_runs_and_nothing_is_left_to_do() -> Result<()> {
         }
     }
     assert_none("finish these, or take them out", &found);
+    Ok(())
+}
+
+/// Each crate that cargo would build, with the features it would be built with.
+fn crates(selected: &[&str]) -> Result<BTreeMap<String, BTreeSet<String>>> {
+    let cargo = std::env::var("CARGO").context("cargo says where it is")?;
+    let tree = std::process::Command::new(cargo)
+        .args(["tree", "--offline", "--locked", "--prefix", "none", "--format", "{p}|{f}"])
+        .args(selected)
+        .current_dir(root())
+        .output()
+        .context("ask cargo for the crates")?;
+    let text = String::from_utf8(tree.stdout)?;
+    let mut crates = BTreeMap::<_, BTreeSet<_>>::new();
+    for line in text.lines().filter(|line| !line.contains(&root().display().to_string())) {
+        if let Some((name, features)) = line.trim_end_matches(" (*)").split_once('|') {
+            crates.entry(name.to_owned()).or_default().insert(features.to_owned());
+        }
+    }
+    let said = String::from_utf8_lossy(&tree.stderr);
+    assert!(crates.len() > 300, "cargo tree lists {} crates; {said}", crates.len());
+    Ok(crates)
+}
+
+#[test]
+fn the_program_and_its_tests_share_one_build() -> Result<()> {
+    let program = ["--package", "weir", "--package", "features", "--edges", "normal,build"];
+    let tests = crates(&["--workspace", "--edges", "normal,build,dev"])?;
+    let differs = |(name, features): (String, BTreeSet<String>)| {
+        let of_tests = tests.get(&name)?;
+        (*of_tests != features).then(|| format!("{name}: {of_tests:?}, not {features:?}"))
+    };
+    let found: Vec<_> = crates(&program)?.into_iter().filter_map(differs).collect();
+    assert_none("let tests/features switch on what the tests switch on in these", &found);
     Ok(())
 }
