@@ -18,10 +18,12 @@
 mod compose;
 mod config;
 mod sender;
+mod table;
 
 pub use compose::{Email, compose};
 pub use config::{Mail, Security};
 pub use sender::{Parts, Sender, run};
+pub use table::AlertTable;
 
 #[cfg(test)]
 mod tests;

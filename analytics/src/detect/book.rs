@@ -78,6 +78,12 @@ impl Book {
         }
     }
 
+    /// Resolves all alerts.
+    pub fn leave(&mut self, changes: &mut Vec<Change>) {
+        let open = std::mem::take(&mut self.open).into_values().flatten();
+        changes.extend(open.map(|(_, alert)| resolved(alert)));
+    }
+
     /// Resolves all alerts of a replay that has ended.
     pub fn end(&mut self, replay: &str, changes: &mut Vec<Change>) {
         let open = self.open.remove(replay).unwrap_or_default();

@@ -42,8 +42,8 @@ pub struct Config {
     pub lake_dir: PathBuf,
     /// How often rows are committed to the table, in milliseconds.
     pub commit_ms: u64,
-    /// At how many bytes in memory they are committed earlier. At twice as many, reading
-    /// waits for the commit that is under way.
+    /// At how many bytes in memory they are committed earlier. At twice as many, nothing
+    /// is read until a commit has succeeded.
     pub tail_bytes_max: usize,
     /// How long to wait after a failure, in milliseconds.
     pub retry_ms: u64,
@@ -89,6 +89,8 @@ pub struct Service {
     counters: Arc<Counters>,
     /// At most one commit is under way.
     committing: Option<JoinHandle<Result<usize, lake::Error>>>,
+    /// Whether the last commit failed.
+    is_uncommitted: bool,
 }
 
 /// Opens the lake, to be followed by the log's events. Answers the service, which does
@@ -117,6 +119,7 @@ pub async fn open(
         decoder,
         counters,
         committing: None,
+        is_uncommitted: false,
     };
     Ok((service, history, status))
 }
@@ -151,19 +154,24 @@ impl Service {
         let every = Duration::from_millis(self.config.commit_ms);
         let mut due = Instant::now() + every;
         loop {
-            let batch = reader.next(ReadLimit { bytes: READ_BYTES, wait: READ_WAIT }).await?;
-            if let Some(batch) = batch {
-                self.take(batch).await?;
-            }
-            self.counters.goes_on();
             let (held, max) = (self.history.tail_bytes().await, self.config.tail_bytes_max);
-            let over = self.committing.as_ref().is_some_and(JoinHandle::is_finished);
-            if over || held >= max.saturating_mul(2) {
+            let is_full = held >= max.saturating_mul(2);
+            if is_full || self.committing.as_ref().is_some_and(JoinHandle::is_finished) {
                 self.committed().await?;
             }
             if self.committing.is_none() && (held >= max || Instant::now() >= due) {
                 self.commit();
                 due = Instant::now() + every;
+            }
+            if is_full {
+                continue;
+            }
+            let batch = reader.next(ReadLimit { bytes: READ_BYTES, wait: READ_WAIT }).await?;
+            if let Some(batch) = batch {
+                self.take(batch).await?;
+            }
+            if !self.is_uncommitted {
+                self.counters.goes_on();
             }
         }
     }
@@ -200,15 +208,15 @@ impl Service {
     /// Waits for the commit that is under way, if one is.
     async fn committed(&mut self) -> Result<(), Error> {
         let Some(committing) = self.committing.take() else { return Ok(()) };
+        self.is_uncommitted = true;
         match committing.await.map_err(|error| Error::Commit(error.to_string()))? {
-            Ok(rows) => {
-                self.counters.committed(rows);
-                Ok(())
-            }
+            Ok(rows) => self.counters.committed(rows),
             // Its rows are there, and what it did not have is still in memory.
-            Err(lake::Error::Overtaken { .. }) => Ok(()),
-            Err(error) => Err(error.into()),
+            Err(lake::Error::Overtaken { .. }) => {}
+            Err(error) => return Err(error.into()),
         }
+        self.is_uncommitted = false;
+        Ok(())
     }
 
     async fn finish(mut self) -> Result<(), Error> {

@@ -129,3 +129,33 @@ async fn what_is_no_event_stops_nothing() {
     assert_eq!((node.count().await, node.status.now().unreadable), (100, 1));
     node.stop().await;
 }
+
+#[tokio::test]
+async fn a_lake_that_takes_nothing_holds_the_reading_back() {
+    let (dir, log) = (tempfile::tempdir().unwrap(), log().await);
+    append(&log, 1..1001).await;
+    let config = Config { tail_bytes_max: 1, retry_ms: 5, ..Config::new(dir.path()) };
+    let (service, history, status) = open(config, log.clone()).await.unwrap();
+    // Where the stamps of a commit are kept.
+    let in_the_way = dir.path().join("events/_weir");
+    std::fs::write(&in_the_way, "").unwrap();
+    let (stop, stopped) = watch::channel(false);
+    let running = tokio::spawn(service.run(stopped));
+    while status.now().failures < 5 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    // What one read gives, of the first partition alone.
+    let (state, held) = (status.now(), history.tail_bytes().await);
+    assert!(state.failing && state.rows > 0 && state.rows < 1000, "{state:?}");
+    while status.now().failures < 10 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!((status.now().rows, history.tail_bytes().await), (state.rows, held));
+    std::fs::remove_file(&in_the_way).unwrap();
+    while status.now().committed < 1000 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(!status.now().failing);
+    stop.send_replace(true);
+    running.await.unwrap().unwrap();
+}

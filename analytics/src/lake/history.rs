@@ -129,10 +129,15 @@ impl History {
     /// # Errors
     /// [`Error::Overtaken`] if another process has committed: its rows are those of the
     /// table now, and are no longer kept in memory.
-    pub async fn commit(&self, position: Position) -> Result<usize, Error> {
+    pub async fn commit(&self, mut position: Position) -> Result<usize, Error> {
         // The table is written while queries and further rows go on.
         let (mut table, rows) = {
             let state = self.state.lock().await;
+            // Another process may have committed further than was read here.
+            let pairs = iter::zip(&mut position.stamps, state.table.stamps());
+            for (read, kept) in pairs.filter(|(read, kept)| read.next() < kept.next()) {
+                read.clone_from(kept);
+            }
             let of_partition = state.tail.iter().zip(&position.stamps);
             let due = of_partition
                 .flat_map(|(rows, to)| rows.iter().map(|rows| before_offset(rows, to.next())));

@@ -2,6 +2,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
+use arrow::error::ArrowError;
 use datafusion::catalog::TableProvider;
 use deltalake::kernel::StructType;
 use deltalake::kernel::Transaction;
@@ -122,14 +123,22 @@ impl Table {
     /// Adds rows and goes on to the offsets of `stamps`, in one commit.
     ///
     /// # Errors
-    /// [`Error::Overtaken`] if another process has committed since the last refresh:
-    /// the table is then that of its commit. [`Error::Table`] if nothing was committed;
+    /// [`Error::Overtaken`] if another process has committed since the last refresh, or
+    /// further than `stamps` in a partition: the table is then that of its commit.
+    /// [`Error::Table`] if nothing was committed;
     /// what was written for it is no part of the table.
     pub async fn commit(&mut self, rows: &[RecordBatch], stamps: Vec<Stamps>) -> Result<(), Error> {
         assert_eq!(stamps.len(), self.stamps.len(), "one per partition");
-        if self.refresh().await? {
+        let is_new = self.refresh().await?;
+        let goes_back = |(to, from): (&Stamps, &Stamps)| to.next() < from.next();
+        if is_new || stamps.iter().zip(&self.stamps).any(goes_back) {
             return Err(Error::Overtaken { place: self.place.clone() });
         }
+        // Off the runtime's threads: there may be 256 MB of them.
+        let unsorted = rows.to_vec();
+        let sorting = tokio::task::spawn_blocking(move || sorted(&unsorted));
+        let broken = |error: tokio::task::JoinError| ArrowError::ExternalError(error.into());
+        let rows = sorting.await.map_err(broken)??;
         let number = self.keep(&stamps).await?;
         let offsets = stamps.iter().enumerate().map(|(partition, of)| {
             let next = i64::try_from(of.next()).unwrap_or(i64::MAX);
@@ -138,7 +147,7 @@ impl Table {
         let mut transactions: Vec<Transaction> = offsets.collect();
         transactions.push(Transaction::new(STAMPS_ID, number));
         let properties = CommitProperties::default().with_application_transactions(transactions);
-        let write = self.table.clone().write([sorted(rows)?]);
+        let write = self.table.clone().write([rows]);
         let write = write
             .with_save_mode(SaveMode::Append)
             .with_writer_properties(writer_properties())

@@ -164,6 +164,31 @@ async fn a_second_writer_is_refused_and_goes_on_from_the_first() {
     }
 }
 
+/// Each is ahead of the other in one partition, and the one that is refused commits again.
+#[tokio::test]
+async fn a_commit_never_goes_back_in_a_partition() {
+    let (dir, log) = (tempfile::tempdir().unwrap(), log(40));
+    let mut one = Follower::open(dir.path()).await;
+    let mut two = Follower::open(dir.path()).await;
+    for (follower, ahead) in [(&mut one, 0), (&mut two, 1)] {
+        follower.read(&log, ahead, 30).await;
+        follower.read(&log, 1 - ahead, 10).await;
+    }
+    one.commit().await.unwrap();
+    let refused = two.commit().await;
+    assert!(matches!(refused, Err(Error::Overtaken { .. })), "{refused:?}");
+    assert!(two.commit().await.unwrap() > 0);
+    for partition in 0..PARTITIONS {
+        two.read(&log, partition, 100).await;
+    }
+    two.commit().await.unwrap();
+    one.history.refresh().await.unwrap();
+    let again = Follower::open(dir.path()).await;
+    for follower in [&one, &two, &again] {
+        assert_eq!(follower.count().await, (80, 80));
+    }
+}
+
 /// Both have the same snapshot when they begin to write; the table's log decides.
 #[tokio::test]
 async fn of_two_writers_at_once_one_commits() {

@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound::{Excluded, Included};
 
 use arrow::array::{
@@ -12,8 +12,10 @@ use super::dialect::WINDOW_START;
 use super::{Error, Plan};
 
 /// How many timelines are followed at once: the live one, and replays that have not
-/// ended.
-const TIMELINES_MAX: usize = 64;
+/// ended. For one more, the replay that was silent for longest is given up.
+pub(super) const TIMELINES_MAX: usize = 64;
+/// How many replays are known to be given up; beyond it, the first by name is forgotten.
+const GIVEN_UP_MAX: usize = 1_000;
 /// How many rows of partial aggregates a pane gathers before it is made smaller; then
 /// twice as many as were left. The cost for a row stays the same, however many there are.
 const PANE_ROWS_MIN: usize = 2_048;
@@ -26,6 +28,11 @@ pub struct Continuous {
     pub(super) timelines: BTreeMap<Option<String>, Timeline>,
     /// Rows that came too late for their windows.
     pub(super) late: u64,
+    /// Replays that give no answer, since too much was open: what comes of them is passed
+    /// over until they end.
+    pub(super) given_up: BTreeSet<String>,
+    /// How often rows were taken in.
+    pub(super) feeds: u64,
 }
 
 /// What is held of a timeline.
@@ -35,6 +42,8 @@ pub(super) struct Timeline {
     pub(super) closed: i64,
     /// By when their windows begin: open ones, and closed ones within the horizon.
     pub(super) panes: BTreeMap<i64, Pane>,
+    /// When rows of it were taken in last, by [`Continuous::feeds`].
+    pub(super) fed: u64,
 }
 
 /// Partial aggregates of one window.
@@ -48,14 +57,15 @@ pub(super) struct Pane {
 
 impl Default for Timeline {
     fn default() -> Self {
-        Self { closed: i64::MIN, panes: BTreeMap::new() }
+        Self { closed: i64::MIN, panes: BTreeMap::new(), fed: 0 }
     }
 }
 
 impl Continuous {
     /// A query that has seen nothing.
     pub fn new(plan: Plan) -> Self {
-        Self { plan, timelines: BTreeMap::new(), late: 0 }
+        let (timelines, given_up) = (BTreeMap::new(), BTreeSet::new());
+        Self { plan, timelines, late: 0, given_up, feeds: 0 }
     }
 
     /// What it runs.
@@ -70,8 +80,20 @@ impl Continuous {
 
     /// How much memory the partial aggregates take, in bytes.
     pub fn state_bytes(&self) -> usize {
-        let panes = self.timelines.values().flat_map(|of| of.panes.values());
-        panes.flat_map(|pane| &pane.state).map(RecordBatch::get_array_memory_size).sum()
+        self.timelines.values().map(Timeline::state_bytes).sum()
+    }
+
+    /// The replays that were given up and have not ended.
+    pub fn given_up(&self) -> impl ExactSizeIterator<Item = &str> {
+        self.given_up.iter().map(String::as_str)
+    }
+
+    /// Forgets which replays were given up, of those that have ended: nothing of them is
+    /// in time any more.
+    pub fn forget_given_up(&mut self, ended: &[String]) {
+        if !self.given_up.is_empty() {
+            self.given_up.retain(|replay| !ended.contains(replay));
+        }
     }
 
     /// The timelines of which something is held; nothing stands for live traffic.
@@ -108,7 +130,11 @@ impl Continuous {
         let timelines = split(rows, &in_time)?;
         let rows = columns(rows, &self.plan.reads())?;
         let mut fed = false;
+        self.feeds += 1;
         for (timeline, part) in timelines {
+            if timeline.as_ref().is_some_and(|replay| self.given_up.contains(replay)) {
+                continue;
+            }
             let part = match part {
                 Part::All if late == 0 => rows.clone(),
                 Part::All => filter_record_batch(&rows, &in_time)?,
@@ -132,10 +158,10 @@ impl Continuous {
     ) -> Result<(), Error> {
         let partial = self.plan.partial(rows).await?;
         if !self.timelines.contains_key(&timeline) && self.timelines.len() >= TIMELINES_MAX {
-            let name = self.plan.file().name.clone();
-            return Err(Error::Timelines { name, max: TIMELINES_MAX });
+            self.give_up(|of| std::cmp::Reverse(of.fed));
         }
         let of = self.timelines.entry(timeline).or_default();
+        of.fed = self.feeds;
         for state in partial {
             for (start, state) in by_window(&state, self.plan.window_column())? {
                 if start < of.closed {
@@ -185,24 +211,47 @@ impl Continuous {
         of.close(i64::MAX, &self.plan).await
     }
 
-    /// Makes all state as small as it gets.
+    /// Gives up the replay of which `most` is greatest. Answers whether there was one.
+    fn give_up<K: Ord>(&mut self, most: impl Fn(&Timeline) -> K) -> bool {
+        let replays = self.timelines.iter().filter_map(|(id, of)| Some((id.as_ref()?, of)));
+        let Some((replay, _)) = replays.max_by_key(|(_, of)| most(of)) else { return false };
+        let replay = replay.clone();
+        self.timelines.remove(&Some(replay.clone()));
+        let query = &self.plan.file().name;
+        tracing::warn!(query, replay, "too much is open: the query gives up a replay");
+        self.given_up.insert(replay);
+        if self.given_up.len() > GIVEN_UP_MAX {
+            self.given_up.pop_first();
+        }
+        true
+    }
+
+    /// Makes all state as small as it gets. If it is still more than the query may hold,
+    /// the largest replays are given up: live traffic is not stopped by them.
     ///
     /// # Errors
-    /// If it is still more than the query may hold, or a run fails.
+    /// If live traffic alone is more than the query may hold, or a run fails.
     pub(super) async fn shrink(&mut self) -> Result<(), Error> {
         for pane in self.timelines.values_mut().flat_map(|of| of.panes.values_mut()) {
             if pane.state.len() > 1 {
                 pane.reduce(&self.plan).await?;
             }
         }
-        if self.state_bytes() > self.plan.memory_max() {
-            return Err(self.plan.too_much());
+        while self.state_bytes() > self.plan.memory_max() {
+            if !self.give_up(Timeline::state_bytes) {
+                return Err(self.plan.too_much());
+            }
         }
         Ok(())
     }
 }
 
 impl Timeline {
+    fn state_bytes(&self) -> usize {
+        let batches = self.panes.values().flat_map(|pane| &pane.state);
+        batches.map(RecordBatch::get_array_memory_size).sum()
+    }
+
     /// The answer of the windows that begin before `closes` and have not given it.
     async fn close(&mut self, closes: i64, plan: &Plan) -> Result<Option<RecordBatch>, Error> {
         let opened = self.closed;

@@ -14,16 +14,6 @@ pub enum Error {
         /// Its budget.
         mib: usize,
     },
-    /// More replays are open at once than are followed.
-    #[error(
-        "query {name}: more than {max} replays are open; end some with `weir replay-log --end`"
-    )]
-    Timelines {
-        /// The query.
-        name: String,
-        /// How many are followed.
-        max: usize,
-    },
     /// Rows came for a window whose answer was given, though they are in time.
     #[error("query {name}: rows in time came for a window that was closed")]
     Closed {

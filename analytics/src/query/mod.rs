@@ -34,6 +34,7 @@ pub use dialect::{WINDOW_END, WINDOW_START, register};
 pub use error::Error;
 pub use fault::Fault;
 pub use file::{Header, QueryFile, Severity};
+use plan::EVENTS;
 pub use plan::Plan;
 pub use saved::{Meta, Saved};
 

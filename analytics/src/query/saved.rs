@@ -1,5 +1,6 @@
 //! What is kept of a running query, so that another process goes on from there.
 
+use std::collections::BTreeSet;
 use std::io::Cursor;
 
 use arrow::array::RecordBatch;
@@ -30,6 +31,10 @@ pub struct Meta {
     pub late: u64,
     /// The timelines of which something was held.
     pub timelines: Vec<Closed>,
+    /// The replays that were given up.
+    pub given_up: BTreeSet<String>,
+    /// How often rows were taken in.
+    pub feeds: u64,
 }
 
 /// How far a timeline had come.
@@ -40,6 +45,8 @@ pub struct Closed {
     pub replay: Option<String>,
     /// Windows that begin before it have given their answer; microseconds since 1970.
     pub before_us: i64,
+    /// When rows of it were taken in last, by [`Meta::feeds`].
+    pub fed: u64,
 }
 
 impl Continuous {
@@ -58,9 +65,11 @@ impl Continuous {
             }
             writer.finish()?;
             state.push(writer.into_inner()?);
-            timelines.push(Closed { replay: replay.clone(), before_us: of.closed });
+            timelines.push(Closed { replay: replay.clone(), before_us: of.closed, fed: of.fed });
         }
-        let meta = Meta { plan: self.plan.hash().to_owned(), late: self.late, timelines };
+        let (given_up, feeds) = (self.given_up.clone(), self.feeds);
+        let plan = self.plan.hash().to_owned();
+        let meta = Meta { plan, late: self.late, timelines, given_up, feeds };
         Ok(Saved { meta, state })
     }
 
@@ -70,7 +79,7 @@ impl Continuous {
     /// [`Error::Saved`] if it was kept by another plan, or cannot be read.
     pub fn restore(plan: Plan, saved: &Saved) -> Result<Self, Error> {
         let unreadable = |why: String| Error::Saved { name: plan.file().name.clone(), why };
-        let Meta { plan: hash, late, timelines } = &saved.meta;
+        let Meta { plan: hash, late, timelines, given_up, feeds } = &saved.meta;
         if hash != plan.hash() {
             return Err(unreadable("it was kept by another version of the query".to_owned()));
         }
@@ -78,8 +87,8 @@ impl Continuous {
             return Err(unreadable(format!("{} states of {}", saved.state.len(), timelines.len())));
         }
         let mut restored = std::collections::BTreeMap::new();
-        for (Closed { replay, before_us }, bytes) in timelines.iter().zip(&saved.state) {
-            let mut of = Timeline { closed: *before_us, ..Timeline::default() };
+        for (Closed { replay, before_us, fed }, bytes) in timelines.iter().zip(&saved.state) {
+            let mut of = Timeline { closed: *before_us, fed: *fed, ..Timeline::default() };
             let read = read(bytes).map_err(|error| unreadable(error.to_string()))?;
             for batch in read {
                 if batch.schema() != plan.state_schema() {
@@ -91,7 +100,10 @@ impl Continuous {
             }
             restored.insert(replay.clone(), of);
         }
-        Ok(Self { late: *late, timelines: restored, plan })
+        let mut query = Self::new(plan);
+        (query.late, query.feeds, query.timelines) = (*late, *feeds, restored);
+        query.given_up.clone_from(given_up);
+        Ok(query)
     }
 }
 

@@ -15,18 +15,20 @@ use crate::query::{Meta, Saved};
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Checkpoint {
+    /// Which beginning the query's answers go on from: it grows with each one that
+    /// begins at the start of history.
+    pub(super) generation: u64,
     /// Per partition of the events, the offset of the first row that the state has not.
     pub(super) reached: Vec<u64>,
     /// What the query had seen until then.
     pub(super) query: Meta,
     /// The file of the state, in the directory of all; absent if there was none.
     pub(super) file: Option<File>,
-    /// For a detection: its open alerts.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) findings: Option<Findings>,
+    /// Whether the first part of the file is a detection's [`Findings`], as JSON.
+    pub(super) has_findings: bool,
 }
 
-/// A file of state: the parts of [`Saved::state`], one behind the other.
+/// A file of state: parts, one behind the other.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct File {
@@ -50,7 +52,7 @@ impl Checkpoint {
 }
 
 impl File {
-    /// Writes state, so that it is on the disk when this returns.
+    /// Writes parts of state, so that they are on the disk when this returns.
     pub(super) fn write(dir: &Path, query: &str, state: &[Vec<u8>]) -> io::Result<Option<Self>> {
         if state.is_empty() {
             return Ok(None);
@@ -81,9 +83,9 @@ impl File {
         }
         let mut rest = &bytes[..];
         let mut parts = Vec::new();
-        for length in &self.part_bytes {
+        for bytes in &self.part_bytes {
             let (part, after) =
-                rest.split_at_checked(*length).ok_or_else(|| told("it is too short".to_owned()))?;
+                rest.split_at_checked(*bytes).ok_or_else(|| told("it is too short".to_owned()))?;
             parts.push(part.to_vec());
             rest = after;
         }
@@ -95,13 +97,29 @@ impl File {
     }
 }
 
-/// What was kept of a query, put together from its checkpoint.
+/// What was kept of a query and of its findings, put together from its checkpoint.
 ///
 /// # Errors
 /// What is wrong with the file.
-pub(super) fn saved(checkpoint: &Checkpoint, dir: &Path) -> Result<Saved, String> {
-    let state = checkpoint.file.as_ref().map(|file| file.read(dir)).transpose()?;
-    Ok(Saved { meta: checkpoint.query.clone(), state: state.unwrap_or_default() })
+pub(super) async fn saved(
+    checkpoint: &Checkpoint,
+    dir: &Path,
+) -> Result<(Saved, Option<Findings>), String> {
+    let mut state = match checkpoint.file.clone() {
+        None => Vec::new(),
+        Some(file) => {
+            let dir = dir.to_owned();
+            let reading = tokio::task::spawn_blocking(move || file.read(&dir));
+            reading.await.map_err(|error| error.to_string())??
+        }
+    };
+    let mut findings = None;
+    if checkpoint.has_findings {
+        let first = if state.is_empty() { Vec::new() } else { state.remove(0) };
+        let read = serde_json::from_slice(&first);
+        findings = Some(read.map_err(|error| format!("its open alerts cannot be read: {error}"))?);
+    }
+    Ok((Saved { meta: checkpoint.query.clone(), state }, findings))
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -60,6 +60,13 @@ impl Findings {
         changes
     }
 
+    /// Resolves all alerts: the detection is not any more what found them.
+    pub(super) fn leave(mut self) -> Vec<Change> {
+        let mut changes = Vec::new();
+        self.book.leave(&mut changes);
+        changes
+    }
+
     /// Resolves all alerts of a replay that has ended.
     pub(super) fn end(&mut self, replay: &str) -> Vec<Change> {
         let mut changes = Vec::new();

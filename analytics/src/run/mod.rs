@@ -17,13 +17,18 @@
 //!   windows close though a gateway was killed and does not come back.
 //! - A query that fails is taken up again from its checkpoint after a while; others go
 //!   on meanwhile, and [`Status`] says which failed and why.
+//! - A query that was changed answers from the start of history, under a generation that
+//!   is greater than all before: its table has the rows of the greatest alone. The alerts
+//!   that its former self had open are resolved, and so are those of a query whose file
+//!   is gone.
 //!
 //! Topics: `weir.state` (compacted, a record per query), `weir.views.NAME` (a record per
 //! row, as JSON, kept for 400 days), `weir.alerts` (compacted, a record per alert) and
 //! `weir.notices` (a record for each alert that opens, kept for 30 days).
 //!
-//! Limits: answers of at most 256 windows in a transaction, the next follow at once;
-//! files of checkpoints lie in the lake's directory, which all analytics nodes share.
+//! Limits: answers of at most 256 windows in a step, of fewer where those are larger than
+//! 2 MiB, the next follow at once; a single window's answer of at most 15 MiB, beyond
+//! which its query fails; files of checkpoints lie in the lake's directory, which all analytics nodes share.
 
 mod checkpoint;
 mod findings;

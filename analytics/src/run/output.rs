@@ -14,6 +14,9 @@ use crate::query::{Plan, WINDOW_START};
 pub(super) const KEPT: Duration = Duration::from_hours(400 * 24);
 /// The header that says which version of the query gave a row: [`Plan::hash`].
 pub(super) const PLAN_HEADER: &str = "weir-plan";
+/// The header that says which beginning a row goes on from, as a number: where a query
+/// has answered from the start of history again, the greatest counts.
+pub(super) const GENERATION_HEADER: &str = "weir-generation";
 /// The header that says of which replay a row is; absent for live traffic.
 pub(super) const REPLAY_HEADER: &str = "weir-replay-id";
 
@@ -26,6 +29,7 @@ pub(super) fn topic_of(view: &str) -> String {
 /// value a JSON object with the columns.
 pub(super) fn records(
     plan: &Plan,
+    generation: u64,
     replay: Option<&str>,
     rows: &RecordBatch,
 ) -> Result<Vec<(Partition, NewRecord)>, ArrowError> {
@@ -36,8 +40,12 @@ pub(super) fn records(
     let starts = rows.column_by_name(WINDOW_START).expect("the shape was checked");
     let starts = starts.as_primitive::<TimestampMicrosecondType>();
     let partition = Partition::new(topic_of(&plan.file().name), 0);
-    let mut headers =
-        vec![("content-type", &b"application/json"[..]), (PLAN_HEADER, plan.hash().as_bytes())];
+    let generation = generation.to_string();
+    let mut headers = vec![
+        ("content-type", &b"application/json"[..]),
+        (PLAN_HEADER, plan.hash().as_bytes()),
+        (GENERATION_HEADER, generation.as_bytes()),
+    ];
     headers.extend(replay.map(|replay| (REPLAY_HEADER, replay.as_bytes())));
     let headers = Headers::new(headers);
     let lines = json.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());

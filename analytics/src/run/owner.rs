@@ -5,12 +5,14 @@ use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use ingest::log::{Error, GroupOffsets, Partition, ReadLimit, Transaction, Writer};
+use ingest::event::Timestamp;
+use ingest::log::{Error, GroupOffsets, NewRecord, Partition, ReadLimit, Transaction, Writer};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::checkpoint::{self, Checkpoint};
-use super::running::{Running, Step};
+use super::findings::{self, Findings};
+use super::running::{self, Running, STEP_BYTES_MAX, Step};
 use super::sources::{self, Sources};
 use super::{OWNER, Parts, QueryState, QueryStatus};
 use crate::query::QueryFile;
@@ -41,6 +43,7 @@ pub(super) async fn own(parts: Parts, mut stop: watch::Receiver<bool>) {
         let Err(error) = ended;
         // Nobody knows what of the last commit is there: the log says it.
         tracing::warn!(%error, "queries go on from their checkpoints");
+        parts.status.fail(&format!("the log did not take what the queries gave: {error}"));
         tokio::select! {
             () = tokio::time::sleep(PAUSE) => {}
             _ = stop.wait_for(|stop| *stop) => return,
@@ -51,11 +54,15 @@ pub(super) async fn own(parts: Parts, mut stop: watch::Receiver<bool>) {
 /// Ends by a failure of the log alone.
 async fn run(parts: &Parts) -> Result<std::convert::Infallible, Error> {
     let mut writer = parts.log.writer(OWNER).await?;
-    let checkpoints = take_over(parts, &mut *writer).await?;
+    let mut kept = take_over(parts, &mut *writer).await?;
     let mut held = BTreeMap::new();
     for file in parts.library.files() {
-        let query = take_up(parts, file, checkpoints.get(&file.name)).await;
+        let query = take_up(parts, file, &kept).await;
         held.insert(file.name.clone(), query);
+        kept.checkpoints.remove(&file.name);
+    }
+    for (name, checkpoint) in kept.checkpoints {
+        leave(parts, &mut *writer, &name, &checkpoint).await?;
     }
     tracing::info!(queries = held.len(), "the continuous queries run on this node");
     let mut timer = tokio::time::interval(parts.epoch);
@@ -72,14 +79,20 @@ async fn run(parts: &Parts) -> Result<std::convert::Infallible, Error> {
     }
 }
 
+/// Where the queries are to be taken up.
+struct Kept {
+    checkpoints: BTreeMap<String, Checkpoint>,
+    /// The generation of those that begin at the start of history.
+    generation: u64,
+}
+
 /// Fences former owners, and reads where the queries are to be taken up.
-async fn take_over(
-    parts: &Parts,
-    writer: &mut dyn Writer,
-) -> Result<BTreeMap<String, Checkpoint>, Error> {
+async fn take_over(parts: &Parts, writer: &mut dyn Writer) -> Result<Kept, Error> {
     let partition = checkpoint::partition();
     let mark = writer.commit(mark_of_owner(&partition)).await?;
-    let end = mark.first().map_or(0, |mark| mark.offset + 1);
+    // Greater for each owner, since the log's offsets are.
+    let generation = mark.first().map_or(0, |mark| mark.offset);
+    let end = generation + 1;
     let first = parts.log.bounds(&partition).await?.first;
     let mut reader = parts.log.reader(vec![(partition, first)]).await?;
     let (mut checkpoints, mut next) = (BTreeMap::new(), first);
@@ -87,35 +100,61 @@ async fn take_over(
         let Some(batch) = reader.next(READ).await? else { continue };
         next = batch.next;
         for record in batch.records {
-            let (Some(key), Some(value)) = (record.key, record.value) else { continue };
+            let Some(key) = record.key else { continue };
             let name = String::from_utf8_lossy(&key).into_owned();
             if name == OWNER {
                 continue;
             }
+            let Some(value) = record.value else {
+                checkpoints.remove(&name);
+                continue;
+            };
             match serde_json::from_slice(&value) {
                 Ok(checkpoint) => {
                     checkpoints.insert(name, checkpoint);
                 }
                 Err(error) => {
-                    tracing::error!(query = name, offset = record.offset, %error, "a checkpoint cannot be read");
+                    tracing::error!(query = name, offset = record.offset, %error, "a checkpoint cannot be read: the query answers anew");
+                    checkpoints.remove(&name);
                 }
             }
         }
     }
-    Ok(checkpoints)
+    Ok(Kept { checkpoints, generation })
+}
+
+/// Resolves the alerts of a query whose file is gone, and forgets where it was.
+async fn leave(
+    parts: &Parts,
+    writer: &mut dyn Writer,
+    name: &str,
+    checkpoint: &Checkpoint,
+) -> Result<(), Error> {
+    tracing::info!(query = name, "a query is gone");
+    let findings = running::findings_of(checkpoint, &parts.state_dir).await;
+    let changes = findings.map(Findings::leave).unwrap_or_default();
+    let mut records: Vec<_> = changes.iter().flat_map(findings::records).collect();
+    records.push((checkpoint::partition(), NewRecord::tombstone(name.to_owned())));
+    writer.commit(Transaction { records, offsets: Vec::new() }).await?;
+    if let Some(file) = &checkpoint.file {
+        // One that stays costs room, and nothing else.
+        let _ = tokio::fs::remove_file(file.path(&parts.state_dir)).await;
+    }
+    Ok(())
 }
 
 /// A record that says where the checkpoints of former owners end.
 fn mark_of_owner(partition: &Partition) -> Transaction {
     let headers = ingest::log::Headers::default();
     let (key, value) = (Some(OWNER.into()), Some("{}".into()));
-    let record = ingest::log::NewRecord { key, value, headers };
+    let record = NewRecord { key, value, headers };
     Transaction { records: vec![(partition.clone(), record)], offsets: Vec::<GroupOffsets>::new() }
 }
 
-async fn take_up(parts: &Parts, file: &QueryFile, checkpoint: Option<&Checkpoint>) -> Held {
+async fn take_up(parts: &Parts, file: &QueryFile, kept: &Kept) -> Held {
     let partitions = parts.history.partitions().await;
-    match Running::take_up(file, checkpoint, partitions, &parts.state_dir).await {
+    let (checkpoint, dir) = (kept.checkpoints.get(&file.name), &parts.state_dir);
+    match Running::take_up(file, checkpoint, kept.generation, partitions, dir).await {
         Ok(running) => {
             parts.status.put(&file.name, status(&running));
             Held::Runs(Box::new(running))
@@ -126,13 +165,8 @@ async fn take_up(parts: &Parts, file: &QueryFile, checkpoint: Option<&Checkpoint
 
 fn fail(parts: &Parts, name: &str, why: String) -> Held {
     tracing::error!(query = name, error = why, "a query failed; it is taken up again");
-    let failed = QueryStatus {
-        state: QueryState::Failed,
-        error: Some(why),
-        late: 0,
-        state_bytes: 0,
-        answered: 0,
-    };
+    let failed =
+        QueryStatus { state: QueryState::Failed, error: Some(why), ..QueryStatus::default() };
     parts.status.put(name, failed);
     Held::Failed { until: Instant::now() + FAILED_PAUSE }
 }
@@ -143,12 +177,18 @@ fn status(running: &Running) -> QueryStatus {
         error: None,
         late: running.query().late(),
         state_bytes: running.query().state_bytes(),
+        closed_until: running.query().closed(None).filter(|of| *of > i64::MIN).map(told),
+        given_up: running.query().given_up().len(),
         answered: running.answered,
     }
 }
 
-/// One step of each query, and one transaction of what they gave. Answers whether
-/// there is more to do at once.
+fn told(time_us: i64) -> String {
+    Timestamp::from_micros(time_us).to_string()
+}
+
+/// One step of each query, and what they gave in as few transactions as the log takes.
+/// Answers whether there is more to do at once.
 async fn epoch(
     parts: &Parts,
     writer: &mut dyn Writer,
@@ -172,10 +212,19 @@ async fn epoch(
             Held::Failed { .. } => {}
         }
     }
-    let records = steps.iter_mut().flat_map(|(_, step)| std::mem::take(&mut step.records));
-    let transaction = Transaction { records: records.collect(), offsets: Vec::new() };
-    if !transaction.records.is_empty() {
-        writer.commit(transaction).await?;
+    let (mut records, mut bytes) = (Vec::new(), 0);
+    for (_, step) in &mut steps {
+        let of_step = step.bytes();
+        if bytes + of_step > STEP_BYTES_MAX {
+            let records = std::mem::take(&mut records);
+            writer.commit(Transaction { records, offsets: Vec::new() }).await?;
+            bytes = 0;
+        }
+        bytes += of_step;
+        records.append(&mut step.records);
+    }
+    if !records.is_empty() {
+        writer.commit(Transaction { records, offsets: Vec::new() }).await?;
     }
     for (name, step) in &steps {
         if let Some(Held::Runs(running)) = held.get_mut(name) {
@@ -188,9 +237,9 @@ async fn epoch(
         }
     }
     if !failed.is_empty() {
-        let checkpoints = take_over(parts, writer).await?;
+        let kept = take_over(parts, writer).await?;
         for file in parts.library.files().iter().filter(|file| failed.contains(&file.name)) {
-            let query = take_up(parts, file, checkpoints.get(&file.name)).await;
+            let query = take_up(parts, file, &kept).await;
             held.insert(file.name.clone(), query);
         }
     }

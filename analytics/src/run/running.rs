@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use arrow::array::RecordBatch;
 use futures_util::StreamExt as _;
-use ingest::log::{NewRecord, Partition};
+use ingest::log::{BATCH_BYTES_MAX, NewRecord, Partition};
 use tokio::time::Instant;
 
 use super::checkpoint::{self, Checkpoint, File};
@@ -14,14 +14,23 @@ use crate::detect::{Change, Detection};
 use crate::lake::{History, Since};
 use crate::query::{Continuous, Plan, QueryFile};
 
-/// How many windows close in one step.
+/// How many windows close in one step, at most and at first.
 const WINDOWS_MAX: i64 = 256;
+const WINDOWS_FIRST: i64 = 16;
+/// At how many bytes of answers a step is enough, and the next closes fewer windows.
+const STEP_BYTES: usize = 2 * 1024 * 1024;
+/// The most that one step may give: what the log takes at once, less what else comes with
+/// it. Only a single window can be so large.
+pub(super) const STEP_BYTES_MAX: usize = BATCH_BYTES_MAX - 1024 * 1024;
 
 /// A query, how far it has come, and what it gave that is not committed.
 #[derive(Debug)]
 pub(super) struct Running {
     query: Continuous,
     reached: Vec<u64>,
+    generation: u64,
+    /// How many windows the next step closes.
+    windows: i64,
     /// Whether it has no checkpoint.
     is_new: bool,
     /// Whether rows came since the last checkpoint.
@@ -32,6 +41,8 @@ pub(super) struct Running {
     detection: Option<Detection>,
     /// Of a detection; absent until it is known where a new one begins.
     findings: Option<Findings>,
+    /// Those of the query that this one replaces.
+    replaced: Option<Findings>,
     pub(super) answered: u64,
 }
 
@@ -49,31 +60,44 @@ pub(super) struct Step {
 }
 
 impl Step {
+    /// What its records count in a batch of the log.
+    pub(super) fn bytes(&self) -> usize {
+        self.records.iter().map(|(_, record)| record.bytes() + 32).sum()
+    }
+
     fn change(&mut self, changes: &[Change]) {
         self.records.extend(changes.iter().flat_map(findings::records));
     }
 }
 
 impl Running {
-    /// Takes a query up from its checkpoint; from the beginning of history if there is
-    /// none, or if it was another query's.
+    /// Takes a query up from its checkpoint; from the beginning of history, as
+    /// `generation`, if there is none, or if it was another query's.
     ///
     /// # Errors
     /// Why it cannot run.
     pub(super) async fn take_up(
         file: &QueryFile,
         checkpoint: Option<&Checkpoint>,
+        generation: u64,
         partitions: usize,
         state_dir: &Path,
     ) -> Result<Self, String> {
         let plan = Plan::new(file.clone()).await.map_err(|fault| fault.to_string())?;
         let kept = checkpoint.filter(|of| of.query.plan == plan.hash());
-        let (query, reached) = match kept {
-            None => (Continuous::new(plan), vec![0; partitions]),
-            Some(kept) => {
-                let saved = checkpoint::saved(kept, state_dir)?;
+        let (mut findings, mut replaced) = (None, None);
+        let (query, reached) = match (kept, checkpoint) {
+            (Some(kept), _) => {
+                let (saved, of) = checkpoint::saved(kept, state_dir).await?;
+                findings = of;
                 let query = Continuous::restore(plan, &saved).map_err(|error| error.to_string())?;
                 (query, kept.reached.clone())
+            }
+            (None, other) => {
+                if let Some(other) = other {
+                    replaced = findings_of(other, state_dir).await;
+                }
+                (Continuous::new(plan), vec![0; partitions])
             }
         };
         let detection = Detection::of(file, &query.plan().schema()).map_err(|faults| {
@@ -83,8 +107,11 @@ impl Running {
         Ok(Self {
             query,
             detection,
-            findings: kept.and_then(|of| of.findings.clone()),
+            findings,
+            replaced,
             reached,
+            generation: kept.map_or(generation, |of| of.generation),
+            windows: WINDOWS_FIRST,
             is_new: kept.is_none(),
             fed: false,
             checkpointed: Instant::now(),
@@ -129,6 +156,15 @@ impl Running {
             self.findings = Some(Findings::new(closed, ended.clone()));
         }
         let mut step = Step::default();
+        if let Some(replaced) = self.replaced.take() {
+            step.change(&replaced.leave());
+        }
+        self.query.forget_given_up(&ended);
+        if let Some(findings) = &mut self.findings {
+            for replay in self.query.given_up() {
+                step.change(&findings.end(replay));
+            }
+        }
         if let Some(floor) = floor {
             let (rows, more) = self.close(None, floor).await.map_err(told)?;
             self.answer(None, rows, &mut step)?;
@@ -141,6 +177,10 @@ impl Running {
         }
         let open: Vec<String> = self.query.timelines().flatten().map(str::to_owned).collect();
         for replay in open.iter().filter(|replay| ended.contains(replay)) {
+            if step.bytes() > STEP_BYTES {
+                step.more = true;
+                break;
+            }
             let (rows, more) = self.close(Some(replay), i64::MAX).await.map_err(told)?;
             self.answer(Some(replay), rows, &mut step)?;
             step.more |= more;
@@ -152,10 +192,21 @@ impl Running {
                 }
             }
         }
+        self.windows = match step.bytes() {
+            bytes if bytes > STEP_BYTES => (self.windows / 2).max(1),
+            _ => (self.windows * 2).min(WINDOWS_MAX),
+        };
         // A new query has a checkpoint at once: it stands from when it is told of.
         let due = self.is_new || self.fed && self.checkpointed < checkpoint_before;
         if due || !step.records.is_empty() {
             self.checkpoint(&mut step).await?;
+        }
+        if step.bytes() > STEP_BYTES_MAX {
+            return Err(format!(
+                "its answer for a window is {} bytes, at most {STEP_BYTES_MAX} are written at \
+                 once; group by fewer values, or make the window shorter",
+                step.bytes()
+            ));
         }
         Ok(step)
     }
@@ -174,7 +225,7 @@ impl Running {
         let Some(first) = self.query.first_open(timeline) else {
             return Ok((self.query.advance(timeline, floor).await?, false));
         };
-        let step = self.query.plan().floor_of(first, WINDOWS_MAX);
+        let step = self.query.plan().floor_of(first, self.windows);
         let rows = self.query.advance(timeline, floor.min(step)).await?;
         let left = self.query.first_open(timeline);
         Ok((rows, step < floor && left.is_some()))
@@ -194,7 +245,7 @@ impl Running {
                 step.change(&findings.take(detection, timeline, &rows).map_err(told)?);
             }
             None => {
-                let records = output::records(self.query.plan(), timeline, &rows);
+                let records = output::records(self.query.plan(), self.generation, timeline, &rows);
                 step.records.extend(records.map_err(told)?);
             }
         }
@@ -205,18 +256,37 @@ impl Running {
         let saved = self.query.save().await.map_err(|error| error.to_string())?;
         let (dir, name) = (self.state_dir.clone(), self.query.plan().file().name.clone());
         let query = name.clone();
-        let writing = tokio::task::spawn_blocking(move || File::write(&dir, &query, &saved.state));
+        let findings = self.findings.as_ref().filter(|_| self.detection.is_some());
+        let findings = findings.map(|of| serde_json::to_vec(of).expect("findings are JSON"));
+        let has_findings = findings.is_some();
+        let state: Vec<Vec<u8>> = findings.into_iter().chain(saved.state).collect();
+        let writing = tokio::task::spawn_blocking(move || File::write(&dir, &query, &state));
         let file = writing.await.map_err(|error| error.to_string())?;
         let file = file.map_err(|error| {
             format!("its state cannot be written to {}: {error}", self.state_dir.display())
         })?;
-        let (reached, query) = (self.reached.clone(), saved.meta);
-        let findings = self.findings.clone().filter(|_| self.detection.is_some());
-        let checkpoint = Checkpoint { reached, query, file: file.clone(), findings };
+        let checkpoint = Checkpoint {
+            generation: self.generation,
+            reached: self.reached.clone(),
+            query: saved.meta,
+            file: file.clone(),
+            has_findings,
+        };
         step.records.push(checkpoint.record(&name));
         let old = std::mem::replace(&mut self.file, file);
         step.old = old.map(|old| old.path(&self.state_dir));
         (self.is_new, self.fed, self.checkpointed) = (false, false, Instant::now());
         Ok(())
+    }
+}
+
+/// The findings of a query that runs no more, for its alerts to be resolved.
+pub(super) async fn findings_of(checkpoint: &Checkpoint, dir: &Path) -> Option<Findings> {
+    match checkpoint::saved(checkpoint, dir).await {
+        Ok((_, findings)) => findings,
+        Err(error) => {
+            tracing::warn!(error, "alerts of a query that runs no more may stay open");
+            None
+        }
     }
 }

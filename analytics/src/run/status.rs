@@ -9,7 +9,7 @@ use serde::Serialize;
 pub struct Status(Arc<Mutex<BTreeMap<String, QueryStatus>>>);
 
 /// How a query fares.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct QueryStatus {
     /// Whether it runs.
     pub state: QueryState,
@@ -20,12 +20,18 @@ pub struct QueryStatus {
     pub late: u64,
     /// How much memory its partial aggregates take, in bytes.
     pub state_bytes: usize,
+    /// Until when windows of live traffic have given their answer, by event time (RFC
+    /// 3339); absent before the first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub closed_until: Option<String>,
+    /// Replays that give no answer, since too much was open.
+    pub given_up: usize,
     /// Rows of answers that this node has committed since its start.
     pub answered: u64,
 }
 
 /// Whether a query runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum QueryState {
     /// It does, on this node.
@@ -33,6 +39,7 @@ pub enum QueryState {
     /// It failed, and is taken up again.
     Failed,
     /// Not on this node; perhaps on another.
+    #[default]
     Elsewhere,
 }
 
@@ -44,6 +51,14 @@ impl Status {
 
     pub(super) fn put(&self, name: &str, status: QueryStatus) {
         self.0.lock().insert(name.to_owned(), status);
+    }
+
+    /// None goes on for now, and why.
+    pub(super) fn fail(&self, why: &str) {
+        for status in self.0.lock().values_mut() {
+            status.state = QueryState::Failed;
+            status.error = Some(why.to_owned());
+        }
     }
 
     /// None runs on this node.

@@ -6,15 +6,16 @@ use std::time::Duration;
 
 use arrow::array::{RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::error::ArrowError;
 use arrow::json::ReaderBuilder;
 use datafusion::catalog::TableProvider;
 use datafusion::datasource::MemTable;
-use ingest::log::{Batch, Error, EventLog, Partition, ReadLimit};
+use ingest::log::{Batch, Error, EventLog, Partition, ReadLimit, Record};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::Library;
-use super::output::{PLAN_HEADER, REPLAY_HEADER, topic_of};
+use super::output::{GENERATION_HEADER, PLAN_HEADER, REPLAY_HEADER, topic_of};
 use crate::query::{Fault, Plan};
 
 /// How many rows of a view are kept in memory; the latest.
@@ -38,6 +39,8 @@ struct Table {
 
 #[derive(Debug, Default)]
 struct Rows {
+    /// The greatest that came: rows of a smaller one were answered anew.
+    generation: u64,
     batches: VecDeque<RecordBatch>,
     count: usize,
     next: Option<u64>,
@@ -112,45 +115,68 @@ impl Tables {
     }
 }
 
+fn header<'a>(record: &'a Record, name: &str) -> Option<&'a [u8]> {
+    record.headers.iter().find(|(of, _)| *of == name).map(|(_, value)| value)
+}
+
+fn generation(record: &Record) -> u64 {
+    let text = header(record, GENERATION_HEADER).and_then(|text| std::str::from_utf8(text).ok());
+    text.and_then(|text| text.parse().ok()).unwrap_or(0)
+}
+
 impl Table {
-    /// Takes the rows of this version of the query.
-    fn take(&self, batch: &Batch) {
+    fn decode(&self, rows: &[&Record]) -> Result<RecordBatch, ArrowError> {
         let mut reader = ReaderBuilder::new(self.schema.clone())
-            .with_batch_size(batch.records.len())
+            .with_batch_size(rows.len())
             .build_decoder()
             .expect("the columns of an answer can be read from JSON");
-        let mut replays = Vec::new();
-        for record in &batch.records {
-            let header =
-                |name| record.headers.iter().find(|(of, _)| *of == name).map(|(_, value)| value);
-            let Some(value) = &record.value else { continue };
-            if header(PLAN_HEADER) != Some(self.hash.as_bytes()) {
-                continue;
-            }
-            if let Err(error) = reader.decode(value) {
-                tracing::error!(partition = %batch.partition, offset = record.offset, %error, "no row of the view");
-                return;
-            }
-            let replay = header(REPLAY_HEADER).map(|id| String::from_utf8_lossy(id).into_owned());
-            replays.push(replay);
+        let mut replays = Vec::with_capacity(rows.len());
+        for row in rows {
+            reader.decode(row.value.as_deref().unwrap_or_default())?;
+            let replay = header(row, REPLAY_HEADER);
+            replays.push(replay.map(|id| String::from_utf8_lossy(id).into_owned()));
         }
+        let decoded = reader.flush()?.filter(|decoded| decoded.num_rows() == rows.len());
+        let odd = || ArrowError::JsonError("a record is not one row".to_owned());
+        let mut columns = decoded.ok_or_else(odd)?.columns().to_vec();
+        if let Ok(at) = self.schema.index_of(REPLAY_ID) {
+            columns[at] = Arc::new(StringArray::from(replays));
+        }
+        RecordBatch::try_new(self.schema.clone(), columns)
+    }
+
+    fn decode_alone(&self, row: &Record) -> Option<RecordBatch> {
+        let decoded = self.decode(&[row]);
+        if let Err(error) = &decoded {
+            tracing::error!(offset = row.offset, %error, "no row of the view");
+        }
+        decoded.ok()
+    }
+
+    /// Takes the rows of this version of the query.
+    fn take(&self, batch: &Batch) {
+        let is_of_plan =
+            |record: &Record| header(record, PLAN_HEADER) == Some(self.hash.as_bytes());
+        let rows = batch.records.iter().filter(|record| is_of_plan(record));
+        let rows: Vec<(u64, &Record)> = rows.map(|row| (generation(row), row)).collect();
         let mut held = self.rows.lock();
         held.next = Some(batch.next);
-        match reader.flush() {
-            Ok(Some(rows)) => {
-                let mut columns = rows.columns().to_vec();
-                if let Ok(at) = self.schema.index_of(REPLAY_ID) {
-                    columns[at] = Arc::new(StringArray::from(replays));
-                }
-                let rows = RecordBatch::try_new(self.schema.clone(), columns);
-                let rows = rows.expect("a column was put in the place of one of its type");
-                held.count += rows.num_rows();
-                held.batches.push_back(rows);
+        for rows in rows.chunk_by(|(a, _), (b, _)| a == b) {
+            let (generation, _) = rows[0];
+            if generation < held.generation {
+                continue;
             }
-            Ok(None) => {}
-            Err(error) => {
-                tracing::error!(partition = %batch.partition, %error, "rows of a view cannot be read");
+            if generation > held.generation {
+                *held = Rows { generation, next: held.next, ..Rows::default() };
             }
+            let rows: Vec<&Record> = rows.iter().map(|(_, row)| *row).collect();
+            let decoded = match self.decode(&rows) {
+                Ok(decoded) => vec![decoded],
+                // One that cannot be read takes no other with it.
+                Err(_) => rows.iter().filter_map(|row| self.decode_alone(row)).collect(),
+            };
+            held.count += decoded.iter().map(RecordBatch::num_rows).sum::<usize>();
+            held.batches.extend(decoded);
         }
         while held.count > ROWS_MAX {
             let Some(oldest) = held.batches.pop_front() else { break };

@@ -46,7 +46,10 @@ struct Traffic {
 
 impl Traffic {
     async fn new(seed: u64) -> Self {
-        let log: Arc<dyn EventLog> = Arc::new(EmbeddedLog::in_memory());
+        Self::over(seed, Arc::new(EmbeddedLog::in_memory())).await
+    }
+
+    async fn over(seed: u64, log: Arc<dyn EventLog>) -> Self {
         log.create_topic(&TopicSpec::kept(TOPIC, PARTITIONS.get())).await.unwrap();
         let sequences = std::collections::BTreeMap::new();
         let mut new = Self { log, sequences, now: BEGIN, rng: Rng::with_seed(seed) };
@@ -319,4 +322,144 @@ async fn windows_answer_once_over_kills_and_owners() {
         let files = std::fs::read_dir(dir.path().join("state")).unwrap().count();
         assert!(files <= 20, "{files} files of state are left over kills");
     }
+}
+
+const OWN: &str = "-- title: Own\n-- owner: tests\nSELECT window_start, count(*) AS n
+FROM TUMBLE(events, event_time, INTERVAL '1 minute') WHERE kind = 'request' GROUP BY window_start";
+
+/// Waits until a query's first row is as it is waited for.
+async fn until(node: &Node, sql: &str, is_there: impl Fn(i64) -> bool) -> i64 {
+    let queries =
+        Sql::new(node.history.clone(), Limits::default()).with_tables(node.tables.clone());
+    let began = std::time::Instant::now();
+    loop {
+        let answer = queries.query(sql).await.unwrap();
+        let found = answer.batches.iter().find(|batch| batch.num_rows() > 0);
+        let found = found.map_or(0, |of| of.column(0).as_primitive::<Int64Type>().value(0));
+        if is_there(found) {
+            return found;
+        }
+        assert!(
+            began.elapsed() < Duration::from_secs(20),
+            "{sql}: {found}, {:?}",
+            node.status.now()
+        );
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_query_that_is_changed_and_changed_back_answers_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut traffic = Traffic::new(1).await;
+    let log = traffic.log.clone();
+    traffic.requests(80).await;
+    traffic.now += 600 * S;
+    traffic.all(Kind::Heartbeat).await;
+    let file = dir.path().join("queries/own.sql");
+    std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+    let changed = OWN.replace("kind = 'request'", "kind = 'request' AND api_name = 'orders'");
+    let mut counts = Vec::new();
+    for text in [OWN, &changed, OWN] {
+        std::fs::write(&file, text).unwrap();
+        let node = Node::start(&log, dir.path()).await;
+        let spans = "SELECT coalesce(sum(n), 0) FROM own WHERE replay_id IS NULL";
+        let plan = Plan::new(QueryFile::parse("own", text).unwrap()).await.unwrap();
+        let span = Span { before_us: Some(traffic.now - 120 * S), ..Span::default() };
+        node.has_read(80 + 12).await;
+        let history = node.history.snapshot().await.unwrap();
+        let at_once = backtest(&plan, history, &span, Arc::default()).await.unwrap();
+        let expected: i64 =
+            at_once.column_by_name("n").unwrap().as_primitive::<Int64Type>().values().iter().sum();
+        assert!(expected > 10, "{expected}");
+        until(&node, spans, |sum| sum >= expected).await;
+        // What might come on top would have come by now.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        counts.push((expected, until(&node, spans, |_| true).await));
+        node.stop().await;
+    }
+    assert!(counts.iter().all(|(expected, found)| expected == found), "{counts:?}");
+    assert_ne!(counts[0].0, counts[1].0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_alerts_of_a_query_that_is_gone_are_resolved() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut traffic = Traffic::new(2).await;
+    let log = traffic.log.clone();
+    let file = dir.path().join("queries/own.sql");
+    std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+    let changed = DETECTION.replace("> 2", "> 1");
+    let alerts = async |state: crate::detect::State| {
+        let mut last = std::collections::BTreeMap::new();
+        for alert in values(&log, ALERTS_TOPIC).await {
+            last.insert(alert.id.clone(), alert);
+        }
+        last.values().filter(|of| of.detection == "own" && of.state == state).count()
+    };
+    for (text, replaced) in [(DETECTION, false), (&changed, true)] {
+        std::fs::write(&file, text).unwrap();
+        let node = Node::start(&log, dir.path()).await;
+        while node.status.now().get("own").is_none_or(|of| of.closed_until.is_none()) {
+            traffic.now += 60 * S;
+            traffic.all(Kind::Heartbeat).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        if replaced {
+            assert_eq!(alerts(crate::detect::State::Open).await, 0, "those of the former are over");
+        }
+        // Within a few minutes: `quiet` is two.
+        let began = std::time::Instant::now();
+        while alerts(crate::detect::State::Open).await == 0 {
+            assert!(began.elapsed() < Duration::from_secs(20), "nothing is found");
+            traffic.requests(20).await;
+            traffic.all(Kind::Heartbeat).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        node.stop().await;
+    }
+    assert!(alerts(crate::detect::State::Open).await > 0);
+    std::fs::remove_file(&file).unwrap();
+    let node = Node::start(&log, dir.path()).await;
+    let began = std::time::Instant::now();
+    while alerts(crate::detect::State::Open).await > 0 {
+        assert!(began.elapsed() < Duration::from_secs(20), "they stay open");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    node.stop().await;
+}
+
+/// What the log does not take at once fails the query that gave it, alone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_that_is_too_large_stops_no_other_query() {
+    let dir = tempfile::tempdir().unwrap();
+    // The one in memory takes less at once.
+    let config = ingest::log::embedded::Config::new(dir.path().join("log"));
+    let mut traffic = Traffic::over(3, Arc::new(EmbeddedLog::open(&config).unwrap())).await;
+    let log = traffic.log.clone();
+    traffic.requests(600).await;
+    traffic.now += 7_200 * S;
+    traffic.all(Kind::Heartbeat).await;
+    let file = dir.path().join("queries/own.sql");
+    std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+    let large = OWN
+        .replace("count(*) AS n", "concat(repeat('x', 90000), log_offset) AS x, count(*) AS n")
+        .replace("'1 minute'", "'1 hour'")
+        .replace("BY window_start", "BY window_start, x")
+        .replace("tests\n", "tests\n-- memory_mib: 256\n");
+    std::fs::write(&file, large).unwrap();
+    let node = Node::start(&log, dir.path()).await;
+    let began = std::time::Instant::now();
+    loop {
+        let status = node.status.now();
+        if let Some(of) = status.get("own").filter(|of| of.state == QueryState::Failed) {
+            assert!(of.error.as_ref().unwrap().contains("make the window shorter"), "{of:?}");
+            break;
+        }
+        assert!(began.elapsed() < Duration::from_secs(20), "{status:?}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    until(&node, &format!("SELECT count(*) FROM {VIEW}"), |rows| rows > 5).await;
+    assert_eq!(node.status.now()[VIEW].state, QueryState::Running);
+    node.stop().await;
 }

@@ -24,7 +24,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::alert::{self, Sender};
+use crate::alert::{self, AlertTable, Sender};
 use crate::follow;
 use crate::run::{self, FileFaults, Library, Tables};
 use crate::sql::Sql;
@@ -121,6 +121,8 @@ impl Analytics {
         };
         let tables = Tables::new(&library).await.expect("the library was loaded");
         tokio::spawn(tables.clone().follow(parts.log.clone(), stopped.clone()));
+        let alerts = AlertTable::default();
+        tokio::spawn(alerts.clone().follow(parts.log.clone(), stopped.clone()));
         let queries = run::Status::default();
         if sender.is_none() {
             tracing::info!("alerts are not sent by email: analytics.mail is not set");
@@ -145,7 +147,7 @@ impl Analytics {
             },
             stopped.clone(),
         ));
-        let sql = Sql::new(history, config.queries.clone()).with_tables(tables);
+        let sql = Sql::new(history, config.queries.clone()).with_tables(tables).with_alerts(alerts);
         let token = Sha256::digest(parts.token.as_bytes()).into();
         let router = api::router(api::Shared { sql, status, queries, token });
         let serving = tokio::spawn(async move {

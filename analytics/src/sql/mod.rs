@@ -1,9 +1,9 @@
 //! Ad-hoc SQL over the history.
 //!
 //! The dialect is DataFusion's, with the windows of continuous queries
-//! ([`crate::query`]). There is one table, `events`, with the columns of
-//! `docs/events.md` and those that are stamped on them; `information_schema` tells of
-//! it. A query sees what was read from the log when it begins, and nothing later.
+//! ([`crate::query`]). The tables are `events`, with the columns of `docs/events.md` and
+//! those that are stamped on them, `alerts`, and one for each view; `information_schema`
+//! tells of them. A query sees what was read from the log when it begins, and nothing later.
 //!
 //! Limits: only queries, no statement that makes, changes or copies anything; time,
 //! memory, rows, and how many run at once ([`Limits`]). A query that passes one ends
@@ -25,9 +25,13 @@ use futures_util::StreamExt as _;
 use serde::Deserialize;
 use tokio::sync::Semaphore;
 
+use crate::alert::AlertTable;
 use crate::lake::{self, History};
 use crate::query::{self, Plan, QueryFile, Span};
 use crate::run::Tables;
+
+/// The table of alerts; no query may be called so.
+pub const ALERTS: &str = "alerts";
 
 /// What queries may take.
 #[derive(Debug, Clone, Deserialize)]
@@ -99,6 +103,7 @@ pub struct Sql {
     runtime: Arc<RuntimeEnv>,
     places: Semaphore,
     tables: Option<Tables>,
+    alerts: Option<AlertTable>,
 }
 
 impl Sql {
@@ -111,12 +116,17 @@ impl Sql {
             .build_arc()
             .expect("an environment without a disk is made of memory alone");
         let places = Semaphore::new(limits.at_once_max);
-        Self { history, limits, runtime, places, tables: None }
+        Self { history, limits, runtime, places, tables: None, alerts: None }
     }
 
     /// And over the answers of views.
     pub fn with_tables(self, tables: Tables) -> Self {
         Self { tables: Some(tables), ..self }
+    }
+
+    /// And over alerts.
+    pub fn with_alerts(self, alerts: AlertTable) -> Self {
+        Self { alerts: Some(alerts), ..self }
     }
 
     /// Runs one query to its end.
@@ -170,7 +180,8 @@ impl Sql {
         query::register(&session).map_err(|error| self.planned(&error))?;
         let events = self.history.snapshot().await?;
         session.register_table("events", events).map_err(|error| self.planned(&error))?;
-        for (name, table) in self.tables.iter().flat_map(Tables::providers) {
+        let alerts = self.alerts.iter().map(|of| (ALERTS.to_owned(), of.provider()));
+        for (name, table) in self.tables.iter().flat_map(Tables::providers).chain(alerts) {
             session.register_table(name, table).map_err(|error| self.planned(&error))?;
         }
         let queries_only = SQLOptions::new()

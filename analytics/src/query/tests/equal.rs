@@ -1,8 +1,12 @@
 //! The stream's answer is that of all rows at once.
 
+use std::sync::Arc;
+
+use arrow::array::{RecordBatch, StringArray};
 use fastrand::Rng;
 
 use super::world::{BEGIN, S, at_once, plan, records, run, shown};
+use crate::query::continuous::TIMELINES_MAX;
 use crate::query::{Continuous, Error, Span};
 
 const TEXTS: &[&str] = &[
@@ -94,7 +98,7 @@ async fn what_is_held_does_not_grow_with_history() {
 #[tokio::test]
 async fn a_query_beyond_its_memory_fails_by_itself_and_says_so() {
     let text = "-- title: a test\n-- owner: tests\n-- memory_mib: 1\nSELECT window_start, \
-        concat(repeat('x', 80), log_offset) AS x, count(*) AS n \
+        concat(repeat('x', 200), log_offset) AS x, count(*) AS n \
         FROM TUMBLE(events, event_time, INTERVAL '1 day') GROUP BY window_start, x";
     let mut rng = Rng::with_seed(1);
     let partitions = records(&mut rng, 1, 20_000);
@@ -113,6 +117,62 @@ async fn a_query_beyond_its_memory_fails_by_itself_and_says_so() {
     let failed = failed.expect("20,000 groups do not fit a megabyte");
     assert!(matches!(failed, Error::Memory { mib: 1, .. }), "{failed}");
     assert!(failed.to_string().contains("memory_mib"), "{failed}");
+}
+
+/// A replay whose partial aggregates do not fit gives no answer; live traffic gives its own.
+#[tokio::test]
+async fn a_replay_that_is_too_large_stops_nothing_else() {
+    let text = "-- title: a test\n-- owner: tests\n-- memory_mib: 1\nSELECT window_start, \
+        CASE WHEN replay_id IS NULL THEN api_name ELSE concat(repeat('x', 400), log_offset) END \
+        AS x, count(*) AS n FROM TUMBLE(events, event_time, INTERVAL '1 hour') \
+        WHERE kind = 'request' GROUP BY window_start, x";
+    let mut rng = Rng::with_seed(1);
+    let partitions = records(&mut rng, 2, 12_000);
+    let mut ran = run(text, &partitions, &mut rng).await;
+    assert_eq!(ran.query.given_up().collect::<Vec<_>>(), ["june", "may"]);
+    let mut of_replays = ran.answers.iter().filter(|(replay, _)| replay.is_some());
+    assert!(of_replays.all(|(_, rows)| rows.is_empty()), "neither gives an answer");
+    let before = ran.query.closed(None);
+    let expected = at_once(text, &ran.rows, &Span { before_us: before, ..Span::default() }).await;
+    assert_eq!(shown(&ran.query, &ran.answers[&None]), expected);
+    assert!(expected.lines().count() > 8, "{expected}");
+    ran.query.forget_given_up(&["may".to_owned()]);
+    assert_eq!(ran.query.given_up().collect::<Vec<_>>(), ["june"]);
+}
+
+/// Replays that are broken off never end.
+#[tokio::test]
+async fn of_too_many_replays_the_one_silent_for_longest_is_given_up() {
+    let mut rng = Rng::with_seed(1);
+    let records = records(&mut rng, 1, 60).remove(0);
+    let next = records.last().unwrap().offset + 1;
+    let stamped =
+        crate::intake::Stamps::new(0).stamp(&crate::intake::Decoder::new(), 0, &records, next);
+    let rows = stamped.unwrap().rows;
+    let at = rows.schema().index_of("replay_id").unwrap();
+    let of_replay = |replay: Option<&str>| {
+        let mut columns = rows.columns().to_vec();
+        columns[at] = Arc::new(StringArray::from(vec![replay; rows.num_rows()]));
+        RecordBatch::try_new(rows.schema(), columns).unwrap()
+    };
+    let mut query = Continuous::new(plan(TEXTS[0]).await);
+    query.feed(&of_replay(None)).await.unwrap();
+    for replay in 0..TIMELINES_MAX {
+        query.feed(&of_replay(Some(&format!("r{replay}")))).await.unwrap();
+    }
+    assert_eq!(query.given_up().collect::<Vec<_>>(), ["r0"]);
+    // One that speaks again is not silent.
+    query.feed(&of_replay(Some("r1"))).await.unwrap();
+    query.feed(&of_replay(Some("another"))).await.unwrap();
+    assert_eq!(query.given_up().collect::<Vec<_>>(), ["r0", "r2"]);
+    let saved = query.save().await.unwrap();
+    let mut query = Continuous::restore(plan(TEXTS[0]).await, &saved).unwrap();
+    query.feed(&of_replay(Some("r0"))).await.unwrap();
+    query.feed(&of_replay(None)).await.unwrap();
+    let timelines: Vec<_> = query.timelines().collect();
+    assert!(timelines.contains(&None) && timelines.contains(&Some("r1")));
+    assert!(!timelines.contains(&Some("r0")), "what was given up gives no half answer");
+    assert_eq!((timelines.len(), query.given_up().len()), (TIMELINES_MAX, 2));
 }
 
 #[tokio::test]
