@@ -1,7 +1,8 @@
 //! Where rows come from: an analytics node, over HTTP, as Arrow.
 
 use std::io::Cursor;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use arrow::array::{AsArray, RecordBatch};
 use arrow::compute::cast;
@@ -9,11 +10,14 @@ use arrow::datatypes::{DataType, Int64Type, TimeUnit, TimestampMicrosecondType};
 use arrow::ipc::reader::StreamReader;
 use http::header::ACCEPT;
 use serde_json::Value;
+use tokio::sync::Mutex;
 
 use crate::view::{Known, Timeline};
 
 const CONNECT_WITHIN: Duration = Duration::from_secs(3);
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+/// For how long it is remembered which timelines there are: finding them reads all events.
+const TIMELINES_FOR: Duration = Duration::from_secs(10);
 /// How many timelines may be chosen from.
 const TIMELINES_MAX: usize = 50;
 
@@ -23,6 +27,14 @@ pub(crate) struct Source {
     url: String,
     token: String,
     client: reqwest::Client,
+    /// Which timelines there were, and when that was asked.
+    timelines: Arc<Mutex<Option<Remembered>>>,
+}
+
+#[derive(Debug)]
+struct Remembered {
+    asked: Instant,
+    known: Vec<Known>,
 }
 
 impl Source {
@@ -34,7 +46,7 @@ impl Source {
             .timeout(ANSWER_WITHIN)
             .build()?;
         let url = format!("{}/v1/sql", url.trim_end_matches('/'));
-        Ok(Self { url, token, client })
+        Ok(Self { url, token, client, timelines: Arc::default() })
     }
 
     /// The rows of a query, or why there are none, for who looks at the board.
@@ -64,6 +76,20 @@ impl Source {
             |error: arrow::error::ArrowError| format!("The answer cannot be read: {error}");
         let reader = StreamReader::try_new(Cursor::new(body), None).map_err(unread)?;
         reader.collect::<Result<_, _>>().map_err(unread)
+    }
+
+    /// As [`Self::timelines`], or as they were a few seconds ago.
+    pub(crate) async fn recent_timelines(&self) -> Result<Vec<Known>, String> {
+        // Held while it is asked, so that one asks for all.
+        let mut remembered = self.timelines.lock().await;
+        if let Some(Remembered { asked, known }) = &*remembered
+            && asked.elapsed() < TIMELINES_FOR
+        {
+            return Ok(known.clone());
+        }
+        let known = self.timelines().await?;
+        *remembered = Some(Remembered { asked: Instant::now(), known: known.clone() });
+        Ok(known)
     }
 
     /// The timelines that there are, live traffic among them if there is any; of replays

@@ -108,13 +108,13 @@ async fn fetch(
     if status.is_success() {
         return Ok(body.to_vec());
     }
-    let error = match status {
-        http::StatusCode::UNAUTHORIZED => anyhow!("the console does not take this token"),
-        http::StatusCode::NOT_FOUND => anyhow!("the console has no board {}", board.name),
-        http::StatusCode::BAD_REQUEST => {
-            anyhow!("the console does not know this span; use 15m, 1h, 6h, 24h, 7d or all")
+    let told = String::from_utf8_lossy(&body);
+    let error = match (status, told.trim()) {
+        (http::StatusCode::UNAUTHORIZED, _) => anyhow!("the console does not take this token"),
+        (status, told) if told.is_empty() || told.contains('<') => {
+            anyhow!("the console answered {status}")
         }
-        status => anyhow!("the console answered {status}"),
+        (_, told) => anyhow!("the console: {told}"),
     };
     Err(if status.is_client_error() { Failure::Usage(error) } else { Failure::Other(error) })
 }

@@ -16,7 +16,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
 
 use super::access::Access;
-use super::fill::{fill, find, rows};
+use super::fill::{NotFound, fill, find, look, rows};
 use super::live::{Feeds, events};
 use crate::board::{Board, Library};
 use crate::source::Source;
@@ -194,7 +194,8 @@ async fn board(
     Query(choice): Query<Choice>,
 ) -> Result<Html<String>, Said> {
     let board = named(&shared, &name)?;
-    let filled = fill(&shared.source, board, &choice.asked()?).await;
+    let found = look(&shared.source, &choice.asked()?).await;
+    let filled = fill(&shared.source, board, found).await;
     Ok(Html(page::board(shared.library.boards(), board, &filled).into_string()))
 }
 
@@ -215,16 +216,27 @@ async fn exported(
     State(shared): State<Arc<Shared>>,
     Path((name, export)): Path<(String, String)>,
     Query(choice): Query<Choice>,
+) -> Result<Response, Response> {
+    let exported = export_of(&shared, &name, &export, choice).await;
+    // Programs ask for it: a sentence is what they can show.
+    exported.map_err(|Said { status, what, .. }| (status, what + "\n").into_response())
+}
+
+async fn export_of(
+    shared: &Shared,
+    name: &str,
+    export: &str,
+    choice: Choice,
 ) -> Result<Response, Said> {
-    let board = named(&shared, &name)?;
-    let asked = choice.asked()?;
-    let (kind, body) = match export.as_str() {
+    let board = named(shared, name)?;
+    let found = find(&shared.source, &choice.asked()?).await.map_err(not_found)?;
+    let (kind, body) = match export {
         "export.html" => {
-            let filled = fill(&shared.source, board, &asked).await;
+            let filled = fill(&shared.source, board, found).await;
             ("text/html; charset=utf-8", page::alone(board, &filled).into_string().into_bytes())
         }
         "export.png" => {
-            let filled = fill(&shared.source, board, &asked).await;
+            let filled = fill(&shared.source, board, found).await;
             let board = board.clone();
             // It takes a core for some tenths of a second.
             let drawn = tokio::task::spawn_blocking(move || picture::png(&board, &filled)).await;
@@ -235,7 +247,6 @@ async fn exported(
             }
         }
         "export.csv" => {
-            let found = find(&shared.source, &asked).await;
             let rows = rows(&shared.source, board, &found.view).await;
             let about = format!("{}, {}", page::where_of(&found.view), found.view.words());
             ("text/csv; charset=utf-8", export::csv(board, &about, &rows).into_bytes())
@@ -249,6 +260,16 @@ async fn exported(
     let file = format!("attachment; filename=\"{name}.{ending}\"");
     let headers = [(CONTENT_TYPE, kind.to_owned()), (CONTENT_DISPOSITION, file)];
     Ok((headers, body).into_response())
+}
+
+fn not_found(why: NotFound) -> Said {
+    match why {
+        NotFound::Unknown(why) => said(StatusCode::BAD_GATEWAY, "No answer", why),
+        NotFound::Replay { asked, known } => {
+            let what = format!("There is no timeline {asked}. There are: {}.", known.join(", "));
+            said(StatusCode::NOT_FOUND, "No such timeline", what)
+        }
+    }
 }
 
 fn failed(why: &str) -> Said {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::response::sse::Event;
 use futures_util::{Stream, stream};
@@ -11,14 +11,16 @@ use parking_lot::Mutex;
 use serde_json::{Map, json};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
-use super::fill::fill;
+use super::fill::{fill, look};
 use crate::board::Board;
 use crate::page;
 use crate::source::Source;
 use crate::view::Asked;
 
-/// How often a board is drawn.
+/// How often a board is drawn, at most; and how many times as long as it takes to draw it
+/// lies between two, so that pages that follow a long history leave the node to others.
 const EVERY: Duration = Duration::from_secs(3);
+const PAUSE_FACTOR: u32 = 9;
 const PAGES_MAX: usize = 256;
 const FEEDS_MAX: usize = 64;
 
@@ -91,13 +93,16 @@ impl Draw {
     /// Draws until nobody follows.
     async fn run(self, into: watch::Sender<Arc<Drawn>>, mut stopped: watch::Receiver<bool>) {
         loop {
-            let filled = fill(&self.source, &self.board, &self.key.1).await;
+            let began = Instant::now();
+            let filled =
+                fill(&self.source, &self.board, look(&self.source, &self.key.1).await).await;
             let panels = self.board.panels.iter().zip(&filled.contents);
             let panels = panels.map(|(of, content)| page::body(of, content).into_string());
             let (range, panels) = (filled.view.words(), panels.collect());
             into.send_replace(Arc::new(Drawn { range, made: filled.made, panels }));
+            let pause = EVERY.max(began.elapsed() * PAUSE_FACTOR);
             tokio::select! {
-                () = tokio::time::sleep(EVERY) => {}
+                () = tokio::time::sleep(pause) => {}
                 _ = stopped.wait_for(|stop| *stop) => break,
             }
             let mut feeds = self.feeds.feeds.lock();

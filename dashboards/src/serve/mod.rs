@@ -11,7 +11,8 @@
 //! bearer token. The first address that is printed has the token in it (`?token=`), and
 //! leads to one that has not.
 //!
-//! Limits: 256 live pages, which share what is the same on them, drawn every 3 s; 64
+//! Limits: 256 live pages, which share what is the same on them, drawn every 3 s, or
+//! less often if drawing takes longer than a third of a second; 64
 //! different ones; 1,000 sessions, of 12 hours; a wrong token at the login is answered after
 //! 1 s, and 8 are waited for at once. A request's `Host` has to be an address, `localhost`, or one of
 //! `console.hosts`: no other site's name may lead here (DNS rebinding). It speaks no TLS,
