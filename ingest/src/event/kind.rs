@@ -61,6 +61,8 @@ closed! {
     Kind, "kind" {
         /// A request that the gateway answered or refused.
         Request = "request",
+        /// A request that another part than a gateway refused before it was anything else.
+        Refusal = "refusal",
         /// A run of a mediation route, from its message in to its end.
         Route = "route",
         /// A step of a run of a route.

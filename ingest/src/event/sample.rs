@@ -24,7 +24,7 @@ fn text(text: &'static str) -> Option<Text> {
 
 fn fill(event: &mut Event) {
     match event.kind {
-        Kind::Request => request(event),
+        Kind::Request | Kind::Refusal => request(event),
         Kind::Route | Kind::Step => mediation(event),
         Kind::Accept | Kind::Delivery | Kind::DeadLetter => delivery(event),
         Kind::Authentication | Kind::Token => identity(event),

@@ -1,7 +1,8 @@
 //! `store`: the message goes into a queue, and its caller gets 202 with its id.
 //!
-//! The id is what `id` gives, else the caller's `Idempotency-Key` if it is 1 to 128
-//! visible ASCII characters, else a new one. Of the headers only the content type and
+//! The id is what `id` gives, else the caller's `Idempotency-Key`, else a new one. A key
+//! that is not 1 to 128 visible ASCII characters is refused: by a new id in its place, a
+//! repetition would be another message. Of the headers only the content type and
 //! those that steps have set are kept: a caller's credentials do not go into the log.
 
 use http::StatusCode;
@@ -12,6 +13,7 @@ use serde::Deserialize;
 use super::jq::Jq;
 use super::{Answer, Context, Fault, Needs, Scope, Seen, read, read_jq};
 use crate::deliver::{MessageId, NewMessage};
+use crate::endpoint::http::Code;
 use crate::message::{Message, Value, json};
 
 #[derive(Debug)]
@@ -53,10 +55,12 @@ impl Store {
             Some(text) => {
                 MessageId::new(&text).map_err(|error| Fault::failed(error.to_string()))?
             }
-            None => context
-                .idempotency_key
-                .and_then(|key| MessageId::new(key).ok())
-                .unwrap_or_else(new_id),
+            None => match context.idempotency_key {
+                Some(key) => MessageId::new(key).map_err(|error| {
+                    Fault::new(Code::RequestMalformed, format!("Idempotency-Key: {error}"))
+                })?,
+                None => new_id(),
+            },
         };
         seen.queue = Some(self.queue.to_string());
         seen.message_id = Some(id.to_string());

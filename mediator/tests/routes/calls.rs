@@ -291,8 +291,19 @@ async fn a_stored_message_is_answered_202_with_its_id() {
     let answer = send(&world, Method::POST, "/in", &headers, body).await;
     assert_eq!((answer.status, answer.body.as_str()), (202, r#"{"id":"mine-1"}"#));
     assert!(!answer.headers.contains_key("location"));
-    let made =
-        send(&world, Method::POST, "/in", &[json_type, ("idempotency-key", "a b")], body).await;
+    // By another id in its place, a repetition would be another message.
+    for bad in ["a b", "", &"x".repeat(129)] {
+        let headers = [json_type, ("idempotency-key", bad)];
+        let refused = send(&world, Method::POST, "/in", &headers, body).await;
+        assert_eq!(
+            (refused.status, refused.json()["code"].as_str()),
+            (400, Some("request_malformed")),
+            "{bad}"
+        );
+    }
+    let twice = [json_type, ("idempotency-key", "one"), ("idempotency-key", "two")];
+    assert_eq!(send(&world, Method::POST, "/in", &twice, body).await.status, 400);
+    let made = send(&world, Method::POST, "/in", &[json_type], body).await;
     let made = made.json()["id"].as_str().unwrap().to_owned();
     assert_eq!((made.len(), made.as_bytes()[14]), (36, b'7'), "a UUID of version 7");
 

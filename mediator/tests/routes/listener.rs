@@ -34,8 +34,8 @@ async fn what_no_route_takes_is_a_problem_with_a_correlation_id() {
     check("PUT", "/in/1", "abcde", 413, "body_too_large").await;
     check("PUT", "/in/%ff", "", 400, "request_malformed").await;
     check("PUT", "/in/1?a=%ff", "", 400, "request_malformed").await;
-    let events = world.events(Kind::Request, 5).await;
-    let refused = events.iter().filter(|event| event.kind == Kind::Request);
+    let events = world.events(Kind::Refusal, 5).await;
+    let refused = events.iter().filter(|event| event.kind == Kind::Refusal);
     let told: Vec<_> = refused.filter_map(|event| event.error_type.as_deref()).collect();
     let malformed = "request_malformed";
     let refused = ["route_not_found", "method_not_allowed", "body_too_large", malformed, malformed];

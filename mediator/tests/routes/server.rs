@@ -58,7 +58,7 @@ async fn ask(address: SocketAddr, request: &str) -> String {
 }
 
 fn codes(events: &[Event]) -> Vec<&str> {
-    let requests = events.iter().filter(|event| event.kind == Kind::Request);
+    let requests = events.iter().filter(|event| event.kind == Kind::Refusal);
     requests.filter_map(|event| event.error_type.as_deref()).collect()
 }
 
@@ -92,9 +92,9 @@ async fn what_is_not_understood_is_a_problem_and_has_an_event() {
     let too_large = post("content-length: 3000000", &"x".repeat(3_000_000));
     check(ask(address, &too_large).await, 413, "body_too_large");
     assert!(ask(address, &post("content-length: 2", "hi")).await.ends_with("\r\n\r\nhi"));
-    let events = world.events(Kind::Request, expected.len()).await;
+    let events = world.events(Kind::Refusal, expected.len()).await;
     assert_eq!(codes(&events), expected);
-    let first = events.iter().find(|event| event.kind == Kind::Request).unwrap();
+    let first = events.iter().find(|event| event.kind == Kind::Refusal).unwrap();
     assert_eq!(first.service_name.as_deref(), Some("weir-test"));
     assert_eq!(first.client_address.as_deref(), Some("127.0.0.1"));
 }
@@ -132,7 +132,7 @@ async fn one_address_cannot_take_all_places() {
     // It may be reset before it can be read.
     let refused = ask(address, "").await;
     assert!(refused.is_empty() || refused.starts_with("HTTP/1.1 503 "), "{refused}");
-    let events = world.events(Kind::Request, 1).await;
+    let events = world.events(Kind::Refusal, 1).await;
     assert_eq!(codes(&events), ["overloaded"]);
     drop(held);
     let served = async {

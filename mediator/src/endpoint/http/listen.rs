@@ -278,9 +278,11 @@ impl Shared {
             return Err(Problem::new(Code::RequestMalformed, detail).into());
         };
         let body = self.read(body, &head.headers, route.http().body_bytes_max).await?;
-        let key = head.headers.get("idempotency-key").and_then(|key| key.to_str().ok());
+        // Several are one that is no key: none of them may be chosen here.
+        let keys = head.headers.get_all("idempotency-key").iter();
+        let keys: Vec<_> = keys.map(|key| String::from_utf8_lossy(key.as_bytes())).collect();
         let request = Request {
-            idempotency_key: key.map(ToOwned::to_owned),
+            idempotency_key: (!keys.is_empty()).then(|| keys.join(", ")),
             route,
             snapshot,
             method: head.method,

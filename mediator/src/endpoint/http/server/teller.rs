@@ -20,7 +20,7 @@ impl Teller {
     /// Writes the event of a refusal. One that cannot be kept is in the process's log:
     /// the refusal stands.
     pub fn refused(&self, peer: IpAddr, correlation: &Correlation, code: Code) {
-        let mut event = self.emitter.event(Kind::Request, code.outcome());
+        let mut event = self.emitter.event(Kind::Refusal, code.outcome());
         correlation.note(&mut event);
         event.service_name = Some(Text::from_static(self.service));
         event.network_protocol_name = Some(Text::from_static("http"));
