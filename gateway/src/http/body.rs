@@ -1,6 +1,7 @@
 //! Bodies: counted on their way up, told of on their way down.
 
 use std::cell::Cell;
+use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -96,7 +97,7 @@ impl Body for RequestBody {
                 this.incoming = None;
                 Poll::Ready(None)
             }
-            Some(Err(_)) => this.cut_off(Code::ClientClosed),
+            Some(Err(error)) => this.cut_off(fault_of(&error)),
             Some(Ok(frame)) => {
                 let added = frame.data_ref().map_or(0, Bytes::len) as u64;
                 let bytes = this.intake.bytes.get() + added;
@@ -117,6 +118,21 @@ impl Body for RequestBody {
     fn size_hint(&self) -> SizeHint {
         self.incoming.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
     }
+}
+
+/// What a client did whose body cannot be read on: it wrote what is no chunk, or went away.
+fn fault_of(error: &hyper::Error) -> Code {
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        if let Some(cause) = cause.downcast_ref::<io::Error>() {
+            return match cause.kind() {
+                io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData => Code::RequestMalformed,
+                _ => Code::ClientClosed,
+            };
+        }
+        source = cause.source();
+    }
+    Code::ClientClosed
 }
 
 /// The answer's body. Its event is written before its last part is handed on; a

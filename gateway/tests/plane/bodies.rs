@@ -196,6 +196,21 @@ async fn an_upload_that_is_too_slow_is_the_clients_fault() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_is_no_chunks_is_refused() {
+    let world = World::new().await;
+    let gateway = world.start().await;
+    let head = "POST /shop/1/echo HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n";
+    let bodies = ["zz\r\n", "5\r\nhelloXX\r\n", "5\r\nhello\r\nfffffffffffffffff\r\n"];
+    for body in bodies {
+        let answer = ask(gateway.addresses()[0], format!("{head}{body}")).await;
+        assert_eq!(said(&answer), "400 request_malformed", "{body:?}: {answer}");
+    }
+    let events = world.stop(gateway).await;
+    let told: Vec<String> = events.iter().map(|event| told(event)).collect();
+    assert_eq!(told, ["client_error request_malformed"; 3]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_answer_of_two_lengths_is_not_passed_on() {
     let world = World::new().await;
     let gateway = world.start_with(|config| config.threads = 1).await;
