@@ -15,7 +15,7 @@ pub(crate) struct Options {
     /// Only show what would change
     #[arg(long)]
     plan: bool,
-    /// Remove what no file speaks of (but never what has secrets)
+    /// Remove what no file speaks of, applications with their secrets too; never a signing key
     #[arg(long)]
     remove: bool,
     /// Why, for those who read the history

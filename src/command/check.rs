@@ -22,8 +22,7 @@ pub(crate) struct Options {
 pub(crate) fn run(settings: &Settings, options: &Options) -> Result<(), Failure> {
     let config = config::load(settings).map_err(|error| Failure::Usage(error.into()))?;
     queries(&config)?;
-    let boards = Boards::load(config.console.boards_dir.as_deref());
-    boards.map_err(|errors| Failure::Usage(errors.into()))?;
+    boards(&config)?;
     let Some(dir) = &options.dir else {
         say(options, "the settings are right", 0);
         return Ok(());
@@ -43,7 +42,14 @@ pub(crate) fn run(settings: &Settings, options: &Options) -> Result<(), Failure>
     Ok(())
 }
 
-fn queries(config: &Config) -> Result<(), Failure> {
+/// Checks the boards that the settings name.
+pub(super) fn boards(config: &Config) -> Result<(), Failure> {
+    let boards = Boards::load(config.console.boards_dir.as_deref());
+    boards.map(drop).map_err(|errors| Failure::Usage(errors.into()))
+}
+
+/// Checks the queries that the settings name.
+pub(super) fn queries(config: &Config) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().build();
     let loading = Library::load(config.analytics.queries_dir.as_deref());
     let loaded = runtime.context("start the runtime")?.block_on(loading);

@@ -11,6 +11,7 @@ pub(crate) mod replay_log;
 pub(crate) mod run;
 pub(crate) mod secret;
 
+use std::io::IsTerminal as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -40,14 +41,19 @@ fn client() -> Result<reqwest::Client, Failure> {
 /// Logs to standard error: a line for each outcome, `info` and above of Weir's own
 /// crates unless `WEIR_LOG` says otherwise.
 fn start_logging() -> Result<()> {
+    // The kernel of the lake's table looks for a table before it is made, and calls that
+    // an error; one that matters comes back to Weir, which tells it.
     const USUAL: &str = "warn,weir=info,gateway=info,mediator=info,ingest=info,analytics=info,\
-                         dashboards=info";
+                         dashboards=info,buoyant_kernel=off";
     let filter = match std::env::var("WEIR_LOG") {
         Ok(text) => EnvFilter::try_new(&text).map_err(|error| {
             anyhow!("environment WEIR_LOG: {error}; give it as info or gateway=debug")
         })?,
         Err(_) => EnvFilter::new(USUAL),
     };
-    let subscriber = tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter);
+    let subscriber = tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_env_filter(filter);
     subscriber.try_init().map_err(|error| anyhow!("start logging: {error}"))
 }

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use ingest::registry::Outcome;
 use ingest::registry::files::{self, Missing};
+use ingest::registry::{Fault, Outcome};
 use tokio::task::JoinHandle;
 
 use crate::cli::{Failure, Settings};
@@ -31,7 +31,7 @@ pub(crate) struct Options {
 
 /// Every role in one process, with the bundled example where nothing is configured.
 pub(crate) fn run(settings: &Settings, options: &Options) -> Result<(), Failure> {
-    let mut config = ready(settings)?;
+    let mut config = ready(settings, &WHOLE)?;
     config.trust_own_keys();
     let with_example = config.example.enabled && !options.no_example;
     serve(config, &WHOLE, with_example)
@@ -39,12 +39,21 @@ pub(crate) fn run(settings: &Settings, options: &Options) -> Result<(), Failure>
 
 /// One role alone.
 pub(crate) fn role(settings: &Settings, role: Role) -> Result<(), Failure> {
-    let config = ready(settings)?;
+    let config = ready(settings, &[role])?;
     serve(config, &[role], false)
 }
 
-fn ready(settings: &Settings) -> Result<Config, Failure> {
-    config::load(settings).map_err(|error| Failure::Usage(error.into()))
+/// The settings, with the files that they name looked at: what is wrong is told before
+/// anything is opened or written.
+fn ready(settings: &Settings, wanted: &[Role]) -> Result<Config, Failure> {
+    let config = config::load(settings).map_err(|error| Failure::Usage(error.into()))?;
+    if wanted.contains(&Role::Analytics) {
+        super::check::queries(&config)?;
+    }
+    if wanted.contains(&Role::Console) {
+        super::check::boards(&config)?;
+    }
+    Ok(config)
 }
 
 fn serve(config: Config, wanted: &[Role], with_example: bool) -> Result<(), Failure> {
@@ -103,34 +112,41 @@ async fn node(mut config: Config, wanted: &[Role], with_example: bool) -> Result
 /// Refuses ports that cannot be had before anything is opened or written: what the
 /// first start makes, such as the example's secret, is shown only once.
 fn check_ports(config: &Config, wanted: &[Role], with_example: bool) -> Result<()> {
-    let mut ports: Vec<(&str, SocketAddr)> = Vec::new();
+    let mut ports: Vec<(String, SocketAddr)> = Vec::new();
+    let mut add = |part: &str, address| ports.push((format!("{part}.address"), address));
     if wanted.contains(&Role::Keys) {
-        ports.extend([("keys", config.keys.address), ("manager", config.manager.address)]);
+        add("keys", config.keys.address);
+        add("manager", config.manager.address);
     }
     if wanted.contains(&Role::Mediator) {
-        ports.push(("mediator", config.mediator.address));
+        add("mediator", config.mediator.address);
     }
     if wanted.contains(&Role::Gateway) {
-        ports.extend(config.gateway.listeners.iter().map(|of| ("gateway", of.address)));
+        for (at, listener) in config.gateway.listeners.iter().enumerate() {
+            add(&format!("gateway.listeners[{at}]"), listener.address);
+        }
     }
     if wanted.contains(&Role::Analytics) {
-        ports.push(("analytics", config.analytics.address));
+        add("analytics", config.analytics.address);
     }
     if wanted.contains(&Role::Console) {
-        ports.push(("console", config.console.address));
+        add("console", config.console.address);
     }
     if with_example {
-        ports.push(("example", config.example.address));
+        add("example", config.example.address);
     }
     // All are held until all are known to be free, so that two of ours may not share one.
-    let mut held = Vec::with_capacity(ports.len());
-    for (part, address) in ports {
-        let listener = TcpListener::bind(address).with_context(|| {
-            format!("{part}: cannot listen on {address}; free the port, or set another one")
-        })?;
-        held.push(listener);
+    let (mut held, mut faults) = (Vec::with_capacity(ports.len()), Vec::new());
+    for (setting, address) in ports {
+        match TcpListener::bind(address) {
+            Ok(listener) => held.push(listener),
+            Err(error) => {
+                let what = format!("cannot listen on {address}: {error}");
+                faults.push(Fault::new(setting, what, "free the port, or set another one"));
+            }
+        }
     }
-    Ok(())
+    if faults.is_empty() { Ok(()) } else { Err(config.placed(faults).into()) }
 }
 
 /// Starts the roles. The example is applied before those that serve it, so that they
@@ -209,6 +225,17 @@ fn is_whole(wanted: &[Role]) -> bool {
     WHOLE.iter().all(|role| wanted.contains(role))
 }
 
+/// This program as a shell finds it: by its name, if that leads here, else by its path.
+fn program() -> String {
+    let Ok(own) = std::env::current_exe() else { return "weir".to_owned() };
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path).map(|dir| dir.join("weir")).find(|of| of.is_file());
+    match found.and_then(|found| found.canonicalize().ok()) {
+        Some(found) if found == own => "weir".to_owned(),
+        _ => own.display().to_string(),
+    }
+}
+
 /// Tells where everything is, and what to try.
 fn greet(config: &Config, roles: &Roles, token: &Token, secret: Option<&str>) {
     println!("Weir runs.\n");
@@ -221,7 +248,12 @@ fn greet(config: &Config, roles: &Roles, token: &Token, secret: Option<&str>) {
         addresses.into_iter().find(|(name, _)| *name == wanted).map(|(_, url)| url)
     };
     if let (Some(console), Some(token)) = (url("console"), roles.console_token()) {
-        println!("\nThe boards, in a browser:\n  {console}/?token={token}");
+        // In full once: what is printed is kept, by a journal or a container's log.
+        let opens = match token.is_new {
+            true => token.text.clone(),
+            false => format!("$(cat {})", token.file.display()),
+        };
+        println!("\nThe boards, in a browser:\n  {console}/?token={opens}");
     }
     let (Some(secret), Some(gateway), Some(keys)) = (secret, url("gateway"), url("key manager"))
     else {
@@ -234,7 +266,7 @@ The example's configuration is in {dir}. Its application is called
 {application}, and its secret, which is shown only now, is
   {secret}
 
-Try, in another terminal:
+Try, in another terminal, in {here}:
   curl {gateway}/site/
   TOKEN=$(curl -s -u {application}:{secret} -d grant_type=client_credentials \\
     {keys}/oauth2/token | sed 's/.*\"access_token\":\"\\([^\"]*\\).*/\\1/')
@@ -243,12 +275,15 @@ Try, in another terminal:
   curl -i -H \"Authorization: Bearer $TOKEN\" -H 'Content-Type: application/json' \\
     -d '{{\"customer\": \"ada\", \"article\": \"nut\", \"pieces\": 2}}' {gateway}/shop/orders
   curl http://{origin}/warehouse/orders
-  weir query 'SELECT event_time, kind, outcome, http_route, latency_total_us FROM events
-    ORDER BY event_time DESC LIMIT 20'
+  {weir} query \"SELECT event_time, kind, outcome, http_route, latency_total_us FROM events
+    WHERE kind <> 'heartbeat' ORDER BY event_time DESC LIMIT 20\"
+  {weir} query 'SELECT detection, subject, severity, state, message FROM alerts'
 ",
         dir = dir.display(),
         application = example::APPLICATION,
         origin = config.example.address,
+        weir = program(),
+        here = std::env::current_dir().unwrap_or_default().display(),
     );
     if config.example.replay {
         println!(

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use gateway::auth::{Algorithm, Issuer};
 use ingest::registry::Fault;
-use ingest::registry::files::{self, FileErrors};
+use ingest::registry::files::{self, FileErrors, Override};
 use serde::Deserialize;
 
 use crate::cli::Settings;
@@ -54,6 +54,16 @@ pub(crate) struct Config {
     pub(crate) console: dashboards::serve::Config,
     /// The bundled example.
     pub(crate) example: Example,
+    #[serde(skip)]
+    source: Source,
+}
+
+/// What the settings were read from.
+#[derive(Debug, Clone, Default)]
+struct Source {
+    file: String,
+    text: String,
+    overrides: Vec<Override>,
 }
 
 /// The bundled example.
@@ -121,6 +131,7 @@ impl Default for Config {
             analytics: analytics::serve::Config::default(),
             console: dashboards::serve::Config::default(),
             example: Example::default(),
+            source: Source::default(),
         }
     }
 }
@@ -148,12 +159,19 @@ pub(crate) fn load(settings: &Settings) -> Result<Config, FileErrors> {
     };
     let overrides = environment::overrides(environment::variables());
     let mut config: Config = files::settings(&name, &text, &overrides)?;
+    config.source = Source { file: name, text, overrides };
     config.complete();
-    config.validate().map_err(|faults| files::placed(&name, &text, &overrides, faults))?;
+    config.validate().map_err(|faults| config.placed(faults))?;
     Ok(config)
 }
 
 impl Config {
+    /// Faults of settings with the places that those were read from.
+    pub(crate) fn placed(&self, faults: Vec<Fault>) -> FileErrors {
+        let Source { file, text, overrides } = &self.source;
+        files::placed(file, text, overrides, faults)
+    }
+
     /// Gives the parts what they share.
     fn complete(&mut self) {
         self.gateway.node.clone_from(&self.node);

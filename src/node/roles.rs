@@ -42,7 +42,7 @@ pub(crate) struct Roles {
     gateway: Option<Gateway>,
     analytics: Option<Analytics>,
     console: Option<Console>,
-    console_token: Option<String>,
+    console_token: Option<Token>,
 }
 
 impl Roles {
@@ -116,9 +116,9 @@ impl Roles {
             self.gateway = Some(Gateway::start(config.gateway.clone(), parts).await?);
         }
         if wanted.contains(&Role::Console) {
-            let own = Token::of(config.data_dir.join(CONSOLE_TOKEN_FILE))?.text;
+            let own = Token::of(config.data_dir.join(CONSOLE_TOKEN_FILE))?;
             let analytics = self.analytics.as_ref();
-            self.console = Some(start_console(config, analytics, token, own.clone()).await?);
+            self.console = Some(start_console(config, analytics, token, own.text.clone()).await?);
             self.console_token = Some(own);
         }
         Ok(())
@@ -143,8 +143,8 @@ impl Roles {
     }
 
     /// What opens the console, if it runs.
-    pub(crate) fn console_token(&self) -> Option<&str> {
-        self.console_token.as_deref()
+    pub(crate) fn console_token(&self) -> Option<&Token> {
+        self.console_token.as_ref()
     }
 
     /// Stops the roles, those that take work from outside first.

@@ -9,13 +9,15 @@ use anyhow::{Context, Result, bail};
 pub(crate) struct Token {
     pub(crate) text: String,
     pub(crate) file: PathBuf,
+    /// Whether it was made just now.
+    pub(crate) is_new: bool,
 }
 
 impl Token {
     /// Reads the token of a file, or makes one.
     pub(crate) fn of(file: PathBuf) -> Result<Self> {
         match std::fs::exists(&file) {
-            Ok(false) => Self::checked(make(&file)?, file),
+            Ok(false) => Ok(Self { is_new: true, ..Self::checked(make(&file)?, file)? }),
             _ => Self::read(&file),
         }
     }
@@ -31,7 +33,7 @@ impl Token {
         if text.len() < 32 {
             bail!("{} holds no token of 32 characters or more; remove it", file.display());
         }
-        Ok(Self { text, file })
+        Ok(Self { text, file, is_new: false })
     }
 }
 
@@ -64,7 +66,8 @@ mod tests {
         let first = Token::of(file.clone()).unwrap();
         let mode = std::fs::metadata(&first.file).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
-        assert_eq!(Token::of(file.clone()).unwrap().text, first.text);
+        let again = Token::of(file.clone()).unwrap();
+        assert_eq!((again.text == first.text, first.is_new, again.is_new), (true, true, false));
         std::fs::write(&first.file, "short\n").unwrap();
         assert!(Token::of(file.clone()).is_err());
     }

@@ -109,8 +109,9 @@ fn a_port_in_use_is_told_and_nothing_is_half_started() {
     let taken = std::net::TcpListener::bind(weir.gateway_address()).unwrap();
     let (code, said) = weir.run(&["run"]);
     assert_eq!(code, 2, "{said}");
-    let expected = format!("cannot listen on {}", weir.gateway_address());
-    assert!(said.contains(&expected), "{said}");
+    let expected =
+        format!("gateway.listeners[0].address: cannot listen on {}", weir.gateway_address());
+    assert!(said.contains(&expected) && said.contains("free the port"), "{said}");
     assert!(!said.contains("Weir runs."), "{said}");
     // What had started is gone: its ports are free.
     std::net::TcpListener::bind(weir.mediator_address()).unwrap();
