@@ -8,5 +8,6 @@ mod commands;
 mod console;
 mod example;
 mod kill;
+mod outage;
 mod replay;
 mod weir;

@@ -60,7 +60,7 @@ fn rows(weir: &Weir, sql: &str) -> Vec<Value> {
 }
 
 /// The first row of a query, as soon as it is as it is waited for.
-async fn until(weir: &Weir, sql: &str, is_there: impl Fn(&Value) -> bool) -> Value {
+pub(crate) async fn until(weir: &Weir, sql: &str, is_there: impl Fn(&Value) -> bool) -> Value {
     let began = Instant::now();
     loop {
         let row = rows(weir, sql).remove(0);

@@ -165,6 +165,14 @@ impl Weir {
         format!("http://127.0.0.1:{}{path}", self.ports.console)
     }
 
+    /// What the analytics node says of itself.
+    pub(crate) async fn analytics_status(&self) -> Value {
+        let token = std::fs::read_to_string(self.data_dir().join("admin-token")).unwrap();
+        let url = format!("http://127.0.0.1:{}/v1/status", self.ports.analytics);
+        let asked = self.client.get(url).bearer_auth(token.trim());
+        asked.send().await.unwrap().json().await.unwrap()
+    }
+
     /// A token of the example's application.
     pub(crate) async fn token(&self, secret: &str) -> String {
         let url = format!("http://127.0.0.1:{}/oauth2/token", self.ports.keys);
