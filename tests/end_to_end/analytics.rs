@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::replay::until;
 use crate::weir::{PATIENCE, Weir};
 
 const REQUESTS: &str = "SELECT url_path, http_response_status_code AS status, count(*) AS requests
@@ -97,4 +98,33 @@ async fn duckdb_reads_the_lake_while_it_is_written() {
         assert_eq!(look["beyond"], Value::Array(Vec::new()), "{look}");
     }
     assert_eq!(last[0]["requests"], sent, "{last:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wrong_token_for_sql_is_a_problem_and_an_event() {
+    let mut weir = Weir::new();
+    tokio::task::block_in_place(|| weir.start(&[]));
+    let asked = |token: Option<&str>, id: &str| {
+        let asked = weir.client.post(weir.analytics("/v1/sql")).header("x-correlation-id", id);
+        let asked = if let Some(token) = token { asked.bearer_auth(token) } else { asked };
+        asked.body("SELECT 1").send()
+    };
+    for (token, id, code) in
+        [(Some("wrong"), "an-1", "token_malformed"), (None, "an-2", "token_missing")]
+    {
+        let answer = asked(token, id).await.unwrap();
+        assert_eq!(answer.status(), 401);
+        assert_eq!(answer.headers()["x-correlation-id"], id);
+        assert_eq!(answer.headers()["www-authenticate"], "Bearer");
+        assert_eq!(answer.headers()["content-type"], "application/problem+json");
+        let problem: Value = answer.json().await.unwrap();
+        let expected = format!("urn:weir:problem:{code}");
+        assert_eq!((&problem["type"], &problem["correlation_id"]), (&expected.into(), &id.into()));
+        let told = format!(
+            "SELECT count(*) AS events FROM events WHERE correlation_id = '{id}'
+                AND kind = 'refusal' AND outcome = 'denied' AND error_type = '{code}'"
+        );
+        until(&weir, &told, |found| found["events"] == 1).await;
+    }
+    weir.stop();
 }

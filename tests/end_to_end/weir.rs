@@ -165,11 +165,14 @@ impl Weir {
         format!("http://127.0.0.1:{}{path}", self.ports.console)
     }
 
+    pub(crate) fn analytics(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}{path}", self.ports.analytics)
+    }
+
     /// What the analytics node says of itself.
     pub(crate) async fn analytics_status(&self) -> Value {
         let token = std::fs::read_to_string(self.data_dir().join("admin-token")).unwrap();
-        let url = format!("http://127.0.0.1:{}/v1/status", self.ports.analytics);
-        let asked = self.client.get(url).bearer_auth(token.trim());
+        let asked = self.client.get(self.analytics("/v1/status")).bearer_auth(token.trim());
         asked.send().await.unwrap().json().await.unwrap()
     }
 

@@ -3,12 +3,13 @@ use std::sync::Arc;
 use axum::extract::rejection::{QueryRejection, StringRejection};
 use axum::extract::{DefaultBodyLimit, Query, Request, State};
 use axum::http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, WWW_AUTHENTICATE};
-use axum::http::{HeaderMap, StatusCode};
-use axum::middleware::{Next, from_fn_with_state};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use ingest::event::Timestamp;
+use ingest::emit::Emitter;
+use ingest::event::{Kind, Outcome, Timestamp};
 use serde::Deserialize;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
@@ -22,6 +23,10 @@ use crate::sql::{self, Sql};
 /// How long the text of a query may be, in bytes.
 const QUERY_BYTES_MAX: usize = 1024 * 1024;
 
+/// The header of the id that joins the events of a journey, and the longest id.
+const CORRELATION_HEADER: HeaderName = HeaderName::from_static("x-correlation-id");
+const CORRELATION_BYTES_MAX: usize = 128;
+
 /// What all requests share.
 pub(super) struct Shared {
     pub(super) sql: Sql,
@@ -29,6 +34,8 @@ pub(super) struct Shared {
     pub(super) queries: run::Status,
     /// SHA-256 of the token.
     pub(super) token: [u8; 32],
+    /// Where it is told who was refused.
+    pub(super) emitter: Emitter,
 }
 
 pub(super) fn router(shared: Shared) -> Router {
@@ -46,20 +53,66 @@ pub(super) fn router(shared: Shared) -> Router {
         })
         .layer(DefaultBodyLimit::max(QUERY_BYTES_MAX))
         .layer(from_fn_with_state(shared.clone(), admit))
+        .layer(from_fn(correlate))
         .with_state(shared)
+}
+
+/// The id of a request's journey: what its caller brought, or a new one.
+#[derive(Debug, Clone)]
+struct CorrelationId(String);
+
+/// Gives the request its id, and puts it on the answer, in a problem's body too.
+async fn correlate(mut request: Request, next: Next) -> Response {
+    let brought = request.headers().get(CORRELATION_HEADER).and_then(|id| id.to_str().ok());
+    let is_id = |id: &&str| {
+        (1..=CORRELATION_BYTES_MAX).contains(&id.len())
+            && id.bytes().all(|of| of.is_ascii_graphic())
+    };
+    let id = brought.filter(is_id).map_or_else(|| uuid::Uuid::now_v7().to_string(), str::to_owned);
+    request.extensions_mut().insert(CorrelationId(id.clone()));
+    let mut answer = next.run(request).await;
+    if let Some(problem) = answer.extensions_mut().remove::<Problem>() {
+        let headers = std::mem::take(answer.headers_mut());
+        answer = problem.answer(&id);
+        answer.headers_mut().extend(
+            headers
+                .into_iter()
+                .filter(|(name, _)| name.as_ref().is_some_and(|name| name == WWW_AUTHENTICATE)),
+        );
+    }
+    if let Ok(id) = HeaderValue::try_from(id) {
+        answer.headers_mut().insert(CORRELATION_HEADER, id);
+    }
+    answer
 }
 
 /// Lets in who has the token. Digests are compared, so that the time says nothing of it.
 async fn admit(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
-    let value = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let token = value.and_then(|value| value.strip_prefix("Bearer "));
-    let digest = token.map(|token| <[u8; 32]>::from(Sha256::digest(token.as_bytes())));
+    let value = request.headers().get(AUTHORIZATION).map(|value| value.as_bytes());
+    let token = value.and_then(|value| value.strip_prefix(b"Bearer "));
+    let digest = token.map(|token| <[u8; 32]>::from(Sha256::digest(token)));
     if digest == Some(shared.token) {
         return next.run(request).await;
     }
+    let code = if value.is_none() { "token_missing" } else { "token_malformed" };
+    refused(&shared, request.extensions().get(), code);
     let detail = "send the admin token as a bearer token";
-    let problem = Problem::new(StatusCode::UNAUTHORIZED, "token_malformed", detail);
+    let problem = Problem::new(StatusCode::UNAUTHORIZED, code, detail);
     ([(WWW_AUTHENTICATE, "Bearer")], problem).into_response()
+}
+
+/// Writes the event of a refusal. One that cannot be kept is in the process's log: the
+/// refusal stands.
+fn refused(shared: &Shared, id: Option<&CorrelationId>, code: &'static str) {
+    let mut event = shared.emitter.event(Kind::Refusal, Outcome::Denied);
+    event.service_name = Some("weir-analytics".into());
+    event.network_protocol_name = Some("http".into());
+    event.correlation_id = id.map(|CorrelationId(id)| id.clone().into());
+    event.http_response_status_code = Some(StatusCode::UNAUTHORIZED.as_u16().into());
+    event.error_type = Some(code.into());
+    if let Err(error) = shared.emitter.emit(event) {
+        tracing::warn!(%error, code, "the event of a refusal was not kept");
+    }
 }
 
 async fn query(
@@ -153,8 +206,8 @@ async fn status(State(shared): State<Arc<Shared>>) -> Response {
     .into_response()
 }
 
-/// Problem details (RFC 9457).
-#[derive(Debug)]
+/// Problem details (RFC 9457). Its answer is made by [`correlate`], which knows the id.
+#[derive(Debug, Clone)]
 struct Problem {
     status: StatusCode,
     code: &'static str,
@@ -179,18 +232,28 @@ impl Problem {
     }
 }
 
-impl IntoResponse for Problem {
-    fn into_response(self) -> Response {
+impl Problem {
+    fn answer(self, correlation_id: &str) -> Response {
         let title = self.status.canonical_reason().unwrap_or_default().to_lowercase();
         let body = json!({
+            "type": format!("urn:weir:problem:{}", self.code),
             "title": title,
             "status": self.status.as_u16(),
             "code": self.code,
             "detail": self.detail,
+            "correlation_id": correlation_id,
         });
         let mut response = (self.status, Json(body)).into_response();
-        let content_type = axum::http::HeaderValue::from_static("application/problem+json");
+        let content_type = HeaderValue::from_static("application/problem+json");
         response.headers_mut().insert(CONTENT_TYPE, content_type);
+        response
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let mut response = self.status.into_response();
+        response.extensions_mut().insert(self);
         response
     }
 }

@@ -133,6 +133,7 @@ impl Analytics {
             let parts = alert::Parts { log, emitter, sender: Arc::new(sender) };
             tokio::spawn(alert::run(parts, stopped.clone()))
         });
+        let emitter = parts.emitter.clone();
         let running = tokio::spawn(run::run(
             run::Parts {
                 log: parts.log,
@@ -149,7 +150,7 @@ impl Analytics {
         ));
         let sql = Sql::new(history, config.queries.clone()).with_tables(tables).with_alerts(alerts);
         let token = Sha256::digest(parts.token.as_bytes()).into();
-        let router = api::router(api::Shared { sql, status, queries, token });
+        let router = api::router(api::Shared { sql, status, queries, token, emitter });
         let serving = tokio::spawn(async move {
             let mut stopped = stopped;
             let stop = async move {

@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use http::{HeaderValue, Uri};
 use ingest::registry::Name;
-use ingest::registry::kind::{Balance, Upstream};
+use ingest::registry::kind::{Balance, RetryOn, Upstream};
 
 /// An upstream, ready to be called.
 pub(crate) struct Group {
@@ -17,6 +17,8 @@ pub(crate) struct Group {
     pub(crate) response_timeout: Duration,
     /// Whether a second attempt is allowed at all.
     pub(crate) may_retry: bool,
+    /// Whether also what may have been seen is sent again.
+    pub(crate) may_repeat: bool,
 }
 
 /// A server of an upstream.
@@ -57,6 +59,7 @@ impl Group {
             connect_timeout: Duration::from_millis(spec.connect_timeout_ms),
             response_timeout: Duration::from_millis(spec.response_timeout_ms),
             may_retry: spec.retries_max > 0,
+            may_repeat: spec.retries_max > 0 && spec.retry_on == RetryOn::Broken,
         })
     }
 }

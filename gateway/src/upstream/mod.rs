@@ -25,7 +25,8 @@
 //! says nothing for 250 ms, within the connect timeout.
 //!
 //! Limits: 64 idle connections per target and thread, each for 30 s; what is more is
-//! closed. `least_requests` and `consistent_hash` take turns like `round_robin` for now.
+//! closed. The registry refuses `least_requests` and
+//! `consistent_hash` for now.
 
 mod connect;
 mod group;

@@ -58,7 +58,7 @@ impl Upstreams {
         calls: &mut Calls,
     ) -> Result<(Response<Incoming>, Lease), Code> {
         let is_repeatable =
-            group.may_retry && body.is_end_stream() && is_idempotent(&forward.method);
+            group.may_repeat && body.is_end_stream() && is_idempotent(&forward.method);
         let intake = body.intake();
         let mut avoided = None;
         loop {

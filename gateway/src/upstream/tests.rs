@@ -1,5 +1,5 @@
 use ingest::registry::Name;
-use ingest::registry::kind::{Balance, Target as Spec, Upstream};
+use ingest::registry::kind::{Balance, RetryOn, Target as Spec, Upstream};
 
 use super::{Connector, Group, Target, Upstreams};
 
@@ -13,6 +13,7 @@ fn group(balance: Balance, targets: &[(&str, u64)]) -> Group {
         connect_timeout_ms: 1_000,
         response_timeout_ms: 1_000,
         retries_max: 1,
+        retry_on: RetryOn::default(),
         health_check: None,
     };
     Group::compile(&Name::new("u").unwrap(), &spec).unwrap()

@@ -28,16 +28,7 @@ async fn a_target_that_takes_no_connection_is_passed_over() {
 #[tokio::test(flavor = "multi_thread")]
 async fn only_what_may_be_repeated_is_sent_again() {
     let check = async |retries: u64, request: &str, expected: usize| {
-        let world = World::empty().await;
-        let upstream = world.upstream(&format!(r#", "retries_max": {retries}"#));
-        world.put("first", &[&upstream, &shop("", ANY)]).await;
-        let gateway = world.start().await;
-        let answer = ask(gateway.addresses()[0], request).await;
-        assert_eq!(said(&answer), "502 upstream_broken", "{request}");
-        assert_eq!(world.origin.count(), expected, "{retries} {request}");
-        let events = world.stop(gateway).await;
-        assert_eq!(events.len(), 1);
-        assert_eq!(events[0].upstream_attempts, Some(expected as i64));
+        check_attempts(&format!(r#", "retries_max": {retries}"#), request, expected).await;
     };
     let request = |method: &str, more: &str| {
         format!("{method} /shop/1/closed HTTP/1.1\r\nhost: a\r\nconnection: close\r\n{more}")
@@ -47,6 +38,22 @@ async fn only_what_may_be_repeated_is_sent_again() {
     check(0, &request("GET", "\r\n"), 1).await;
     check(1, &request("POST", "content-length: 0\r\n\r\n"), 1).await;
     check(1, &request("PUT", "content-length: 2\r\n\r\nhi"), 1).await;
+    let unsent = r#", "retries_max": 1, "retry_on": "unsent""#;
+    check_attempts(unsent, &request("GET", "\r\n"), 1).await;
+}
+
+/// How often a request is sent to an origin that reads it and closes.
+async fn check_attempts(retries: &str, request: &str, expected: usize) {
+    let world = World::empty().await;
+    let upstream = world.upstream(retries);
+    world.put("first", &[&upstream, &shop("", ANY)]).await;
+    let gateway = world.start().await;
+    let answer = ask(gateway.addresses()[0], request).await;
+    assert_eq!(said(&answer), "502 upstream_broken", "{request}");
+    assert_eq!(world.origin.count(), expected, "{retries} {request}");
+    let events = world.stop(gateway).await;
+    assert_eq!(events.len(), 1);
+    assert_eq!(events[0].upstream_attempts, Some(expected as i64));
 }
 
 #[tokio::test(flavor = "multi_thread")]

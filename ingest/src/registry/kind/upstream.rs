@@ -21,6 +21,9 @@ pub struct Upstream {
     /// How often a request that may be repeated is tried again, 0 to 5.
     #[serde(default)]
     pub retries_max: u64,
+    /// After what it is tried again.
+    #[serde(default)]
+    pub retry_on: RetryOn,
     /// Whether and how the servers are asked for their health.
     #[serde(default)]
     pub health_check: Option<HealthCheck>,
@@ -50,6 +53,18 @@ pub enum Balance {
     LeastRequests,
     /// The same caller to the same server.
     ConsistentHash,
+}
+
+/// After what a request is tried again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RetryOn {
+    /// When nothing of it was sent: no server has seen it.
+    Unsent,
+    /// Also when the connection broke before an answer, if the method is idempotent (RFC
+    /// 9110, section 9.2.2) and there is no body: a server may see it twice.
+    #[default]
+    Broken,
 }
 
 /// How servers are asked for their health.
@@ -86,6 +101,9 @@ impl KindSpec for Upstream {
         faults.range("connect_timeout_ms", self.connect_timeout_ms, 1, 60_000);
         faults.range("response_timeout_ms", self.response_timeout_ms, 1, 600_000);
         faults.range("retries_max", self.retries_max, 0, 5);
+        if matches!(self.balance, Balance::LeastRequests | Balance::ConsistentHash) {
+            faults.add("balance", "is not there yet", "use round_robin or weighted");
+        }
         if let Some(check) = &self.health_check {
             faults.text("health_check.path", &check.path, 512);
             if !check.path.starts_with('/') {

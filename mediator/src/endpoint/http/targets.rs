@@ -90,6 +90,7 @@ pub(super) fn address(target: &Target, path_and_query: &str) -> Result<(Url, Str
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ingest::registry::kind::RetryOn;
 
     fn upstream(balance: Balance, targets: &[(&str, u64)]) -> Upstream {
         let targets =
@@ -100,6 +101,7 @@ mod tests {
             connect_timeout_ms: 1,
             response_timeout_ms: 1,
             retries_max: 0,
+            retry_on: RetryOn::default(),
             health_check: None,
         }
     }

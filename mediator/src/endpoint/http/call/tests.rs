@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use ingest::registry::kind::{Balance, Target};
+use ingest::registry::kind::{Balance, RetryOn, Target};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
@@ -53,6 +53,7 @@ fn upstream(urls: &[&str]) -> Upstream {
         connect_timeout_ms: 2_000,
         response_timeout_ms: 30_000,
         retries_max: 0,
+        retry_on: RetryOn::default(),
         health_check: None,
     }
 }
