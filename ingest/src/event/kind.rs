@@ -73,6 +73,8 @@ closed! {
         Delivery = "delivery",
         /// A message that left its queue for the dead letters.
         DeadLetter = "dead_letter",
+        /// How many messages of a queue's partition wait, told by who delivers them.
+        Queue = "queue",
         /// A failure that belongs to no request, step or delivery.
         Error = "error",
         /// A decision on who somebody is, outside a request to an API: a login, a client

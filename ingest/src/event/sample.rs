@@ -27,6 +27,7 @@ fn fill(event: &mut Event) {
         Kind::Request | Kind::Refusal => request(event),
         Kind::Route | Kind::Step => mediation(event),
         Kind::Accept | Kind::Delivery | Kind::DeadLetter => delivery(event),
+        Kind::Queue => queue(event),
         Kind::Authentication | Kind::Token => identity(event),
         Kind::Admin | Kind::Configuration => administration(event),
         Kind::Finding | Kind::Alert | Kind::Decision => detection(event),
@@ -116,6 +117,14 @@ fn delivery(event: &mut Event) {
         event.delivery_outcome = text("retry");
         event.delivery_next_attempt_time = Some(Timestamp::from_micros(1_769_904_003_500_000));
     }
+}
+
+fn queue(event: &mut Event) {
+    event.delivery_queue = text("erp");
+    event.delivery_partition = Some(3);
+    event.delivery_owner_epoch = Some(11);
+    event.delivery_logged = Some(17_004);
+    event.delivery_waiting = Some(2);
 }
 
 fn identity(event: &mut Event) {

@@ -281,6 +281,12 @@ schema! {
         delivery_next_attempt_time: Timestamp since 1;
         /// Message id of the dead letter or old message that this one replays.
         delivery_replay_of: Text since 1;
+        /// Partition of the queue that is told of.
+        delivery_partition: i64 since 1;
+        /// How many messages the log has ever taken in the partition.
+        delivery_logged: i64 since 1;
+        /// How many of them are neither delivered nor dead, by the offsets of the log.
+        delivery_waiting: i64 since 1;
     }
 
     optional "Payload" "Bodies: off by default, on per API or route, masked before they are written." {

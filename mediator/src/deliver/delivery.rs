@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use ingest::log::Partition;
+use ingest::log::{EventLog, Partition};
 use ingest::registry::kind::Queue;
 use ingest::registry::{Name, Snapshot};
 use parking_lot::Mutex;
@@ -13,6 +13,7 @@ use tokio::task::JoinHandle;
 
 use super::slots::Slots;
 use super::status::QueueStatus;
+use super::tell::tell;
 use super::{Config, Parts, worker};
 
 /// Delivers the messages of every queue of the registry, until it is shut down.
@@ -22,10 +23,11 @@ pub struct Delivery {
     workers: Arc<Mutex<BTreeMap<Name, Worker>>>,
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
+    telling: JoinHandle<()>,
 }
 
 #[derive(Debug)]
-struct Worker {
+pub(super) struct Worker {
     slots: Slots,
     status: Arc<Mutex<QueueStatus>>,
     stop: watch::Sender<bool>,
@@ -45,8 +47,9 @@ impl Delivery {
     pub fn start(config: Config, parts: Parts) -> Self {
         let workers = Arc::new(Mutex::new(BTreeMap::new()));
         let (stop, stopping) = watch::channel(false);
+        let telling = tokio::spawn(tell(parts.clone(), workers.clone(), stopping.clone()));
         let task = tokio::spawn(follow(config, parts.clone(), workers.clone(), stopping));
-        Self { parts, workers, stop, task }
+        Self { parts, workers, stop, task, telling }
     }
 
     /// Starts no more attempts, gives those under way their time, commits, and
@@ -59,22 +62,14 @@ impl Delivery {
 
     /// How far every queue is on this node.
     pub async fn status(&self) -> Vec<QueueStatus> {
-        let mut all: Vec<QueueStatus> =
-            self.workers.lock().values().map(|worker| worker.status.lock().clone()).collect();
-        for QueueStatus { queue, partitions, .. } in &mut all {
-            for (index, status) in partitions {
-                let partition = Partition::new(format!("weir.queue.{queue}"), *index);
-                let bounds = self.parts.log.bounds(&partition).await;
-                status.end = bounds.map_or(0, |bounds| bounds.end);
-            }
-        }
-        all
+        statuses(&self.parts.log, &self.workers).await
     }
 }
 
 impl Drop for Delivery {
     fn drop(&mut self) {
         self.task.abort();
+        self.telling.abort();
         self.workers.lock().clear();
     }
 }
@@ -85,7 +80,21 @@ impl fmt::Debug for Delivery {
     }
 }
 
-type Workers = Arc<Mutex<BTreeMap<Name, Worker>>>;
+pub(super) type Workers = Arc<Mutex<BTreeMap<Name, Worker>>>;
+
+/// How far every queue is on this node, with where its partitions end.
+pub(super) async fn statuses(log: &Arc<dyn EventLog>, workers: &Workers) -> Vec<QueueStatus> {
+    let mut all: Vec<QueueStatus> =
+        workers.lock().values().map(|worker| worker.status.lock().clone()).collect();
+    for QueueStatus { queue, partitions, .. } in &mut all {
+        for (index, status) in partitions {
+            let partition = Partition::new(format!("weir.queue.{queue}"), *index);
+            let bounds = log.bounds(&partition).await;
+            status.end = bounds.map_or(0, |bounds| bounds.end);
+        }
+    }
+    all
+}
 
 async fn follow(config: Config, parts: Parts, workers: Workers, mut stop: watch::Receiver<bool>) {
     let mut changes = parts.view.changes();

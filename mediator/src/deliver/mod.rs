@@ -63,6 +63,7 @@ mod retry;
 mod slots;
 mod status;
 mod stored;
+mod tell;
 #[cfg(test)]
 mod tests;
 mod topics;

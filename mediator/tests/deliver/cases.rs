@@ -28,6 +28,7 @@ pub(crate) fn cases() -> Vec<(&'static str, Case)> {
         a_target_that_hangs_or_breaks_off_is_tried_again,
         an_attempt_carries_what_a_target_needs,
         every_attempt_is_an_event,
+        what_waits_is_told_by_the_log,
         a_large_backlog_stays_within_the_window,
         a_queue_added_while_running_is_delivered,
     ]
@@ -277,6 +278,33 @@ async fn every_attempt_is_an_event(world: World) -> Result<()> {
     ensure!(first.upstream_status_code == Some(503) && first.latency_total_us.is_some());
     ensure!(last.delivery_outcome.as_deref() == Some("delivered"));
     ensure!(last.delivery_accepted_time.is_some() && last.delivery_owner_epoch.is_some());
+    node.stop().await
+}
+
+async fn what_waits_is_told_by_the_log(world: World) -> Result<()> {
+    let receiver = Receiver::start(|_| Reply::Status(503)).await?;
+    let node = world.delivering("one").await?;
+    let spec = r#""partitions": 2, "retry": {"delay_min_ms": 10, "delay_max_ms": 100,
+        "attempts_max": 1000}"#;
+    world.queue(&node, &receiver.url, spec).await?;
+    for number in 0..9 {
+        node.accept(&world.queue, &format!("m{number}"), Some(&format!("k{number}"))).await?;
+    }
+    // Per partition the last word counts.
+    let told = async || -> Result<(i64, i64)> {
+        let events = node.events(&world, Kind::Queue).await?;
+        let of = |partition| events.iter().rfind(|e| e.delivery_partition == Some(partition));
+        let last = [of(0), of(1)].into_iter().flatten();
+        let counts = last.filter_map(|e| Some((e.delivery_logged?, e.delivery_waiting?)));
+        Ok(counts.fold((0, 0), |all, of| (all.0 + of.0, all.1 + of.1)))
+    };
+    node.eventually("all wait", async || Ok(told().await? == (9, 9))).await?;
+    receiver.set(|_| Reply::Status(200));
+    node.eventually("none waits", async || Ok(told().await? == (9, 0))).await?;
+    let before = node.events(&world, Kind::Queue).await?.len();
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
+    let after = node.events(&world, Kind::Queue).await?.len();
+    ensure!(before == after, "{before} events, then {after}: nothing has changed");
     node.stop().await
 }
 

@@ -1,0 +1,65 @@
+//! Tells how many messages wait, by the log's own offsets.
+//!
+//! The events of single messages say what became of each; this is the other side of
+//! their account, which knows nothing of them: what the log took, less what owners have
+//! committed as delivered or dead. A message that was lost between the two shows as a
+//! difference of both.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use ingest::event::{Kind, Outcome};
+use ingest::registry::Name;
+use tokio::sync::watch;
+
+use super::Parts;
+use super::delivery::{Workers, statuses};
+use super::status::PartitionStatus;
+
+/// How often is looked; what has not changed is told once by each owner.
+const TELL_EVERY: Duration = Duration::from_secs(2);
+
+/// What was told of a partition: epoch, end, committed, completed ahead of it.
+type Told = (u64, u64, u64, u64);
+
+/// Tells until it is told to stop.
+pub(super) async fn tell(parts: Parts, workers: Workers, mut stop: watch::Receiver<bool>) {
+    let mut told: BTreeMap<(Name, u32), Told> = BTreeMap::new();
+    loop {
+        tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => return,
+            () = tokio::time::sleep(TELL_EVERY) => {}
+        }
+        for status in statuses(&parts.log, &workers).await {
+            for (partition, of) in &status.partitions {
+                let now = (of.epoch, of.end, of.committed, of.completed_ahead);
+                let key = (status.queue.clone(), *partition);
+                // The log did not say where it ends.
+                let is_known = of.end >= of.committed + of.completed_ahead;
+                if is_known
+                    && told.get(&key) != Some(&now)
+                    && tell_of(&parts, &status.queue, *partition, of)
+                {
+                    told.insert(key, now);
+                }
+            }
+        }
+    }
+}
+
+/// Answers whether the event is kept.
+fn tell_of(parts: &Parts, queue: &Name, partition: u32, status: &PartitionStatus) -> bool {
+    let number = |number: u64| i64::try_from(number).ok();
+    let mut event = parts.emitter.event(Kind::Queue, Outcome::Success);
+    event.service_name = Some("weir-mediator".into());
+    event.delivery_queue = Some(queue.to_string().into());
+    event.delivery_partition = Some(i64::from(partition));
+    event.delivery_owner_epoch = number(status.epoch);
+    event.delivery_logged = number(status.end);
+    event.delivery_waiting = number(status.end - status.committed - status.completed_ahead);
+    let kept = parts.emitter.emit(event);
+    if let Err(error) = &kept {
+        tracing::debug!(%queue, %error, "how many messages wait is told later");
+    }
+    kept.is_ok()
+}
