@@ -2,6 +2,7 @@
 
 pub mod auth;
 mod config;
+mod gather;
 mod guesses;
 mod http;
 pub mod keys;

@@ -22,6 +22,10 @@ use rig::Proxy;
 
 use crate::subject::{Mode, Weir};
 
+/// As in the program.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const ROUNDS: usize = 5;
 const CONNECTIONS: [usize; 2] = [64, 4];
 const PROXY_CORE: usize = 0;

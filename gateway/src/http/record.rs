@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, Method, Version};
-use ingest::event::{Event, Kind, Outcome, Text, Timestamp};
+use ingest::event::{Event, Outcome, Text, Timestamp};
 use mediator::endpoint::http::{Code, Correlation};
 use tokio::time::Instant;
 
@@ -39,7 +39,7 @@ pub(super) struct Record {
 
 impl Record {
     pub(super) fn begin(thread: &Rc<Thread>, peer: &Peer) -> Self {
-        let mut event = Box::new(thread.emitter.event(Kind::Request, Outcome::ClientClosed));
+        let mut event = thread.event();
         event.node = Some(thread.node.clone());
         event.zone.clone_from(&thread.zone);
         event.service_name = Some(Text::from_static("weir-gateway"));
@@ -61,6 +61,11 @@ impl Record {
             sent: None,
             happened: None,
         }
+    }
+
+    /// When the request was there.
+    pub(super) fn started(&self) -> Instant {
+        self.started
     }
 
     /// The event, until it is written.
@@ -174,17 +179,24 @@ impl Record {
 
     fn write(&mut self) -> Result<(), CutOff> {
         let Some(mut event) = self.event.take() else { return Ok(()) };
-        if self.thread.config.telling == Telling::Nothing {
-            return Ok(());
-        }
+        let written = match self.thread.config.telling {
+            Telling::Nothing => Ok(()),
+            _ => self.tell(&mut event),
+        };
+        self.thread.take_back(event);
+        written
+    }
+
+    fn tell(&self, event: &mut Event) -> Result<(), CutOff> {
+        let now = Instant::now();
         event.event_time = self.happened.unwrap_or_else(|| self.thread.clock.now());
-        event.latency_total_us = Some(micros(self.started.elapsed()));
-        event.latency_upstream_us = self.sent.map(|sent| micros(sent.elapsed()));
+        event.latency_total_us = Some(micros(now - self.started));
+        event.latency_upstream_us = self.sent.map(|sent| micros(now - sent));
         let received = self.intake.as_ref().map(|intake| intake.bytes.get());
         event.http_request_body_size = received.and_then(|bytes| i64::try_from(bytes).ok());
         event.http_response_body_size = i64::try_from(self.bytes_sent).ok();
-        match self.thread.emitter.emit_all(std::slice::from_mut(&mut *event)) {
-            Ok(_) => Ok(()),
+        match self.thread.emitter.emit_in_place(event) {
+            Ok(()) => Ok(()),
             Err(error) => {
                 tracing::error!(%error, "an event was not kept, so its answer is broken off");
                 Err(CutOff(Code::EventsUnavailable))

@@ -141,7 +141,7 @@ async fn pass(
     Whole { parts, body, replayed }: Whole,
     record: &mut Record,
 ) -> Result<Passed, Stop> {
-    let arrived = Instant::now();
+    let arrived = record.started();
     let limits = &thread.config.limits;
     // A thread that has more than it can hold says so at once.
     if thread.in_flight.get() > limits.requests_max {

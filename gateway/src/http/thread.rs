@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ingest::emit::Emitter;
-use ingest::event::{Clock, Text};
+use ingest::event::{Clock, Event, Kind, Outcome, Text};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::spawn_local;
@@ -21,6 +21,7 @@ use super::connection::{Peer, serve_connection};
 use crate::Config;
 use crate::TokenHash;
 use crate::auth::Verifier;
+use crate::gather::Gathered;
 use crate::publish::{Table, TableReader};
 use crate::upstream::{Connector, Upstreams};
 
@@ -53,7 +54,13 @@ pub(super) struct Thread {
     pub(super) draining: CancellationToken,
     tables: RefCell<TableReader>,
     random: RefCell<fastrand::Rng>,
+    /// Events that were written, to be filled again: an event is 3 KB, which the
+    /// allocator takes its time for.
+    events: RefCell<Vec<Box<Event>>>,
 }
+
+/// How many written events are kept.
+const EVENTS_KEPT_MAX: usize = 256;
 
 /// A bound port, as one thread has it.
 pub(crate) struct Bound {
@@ -109,12 +116,33 @@ impl Thread {
             draining,
             tables: RefCell::new(tables),
             random: RefCell::new(fastrand::Rng::new()),
+            events: RefCell::default(),
         }
     }
 
     /// The configuration of now. A request asks once.
     pub(super) fn table(&self) -> Arc<Table> {
         self.tables.borrow_mut().load().clone()
+    }
+
+    /// An event of a request, of now.
+    pub(super) fn event(&self) -> Box<Event> {
+        let event = self.emitter.event(Kind::Request, Outcome::ClientClosed);
+        match self.events.borrow_mut().pop() {
+            Some(mut kept) => {
+                *kept = event;
+                kept
+            }
+            None => Box::new(event),
+        }
+    }
+
+    /// Takes an event back that is of no more use.
+    pub(super) fn take_back(&self, event: Box<Event>) {
+        let mut events = self.events.borrow_mut();
+        if events.len() < EVENTS_KEPT_MAX {
+            events.push(event);
+        }
     }
 
     /// 64 random bits, for ids; not for secrets.
@@ -259,7 +287,7 @@ async fn serve_stream(
     }
     let mut peer = Peer::new(&thread, address);
     let Some(acceptor) = acceptor else {
-        return serve_connection(thread, peer, stream).await;
+        return serve_connection(thread, peer, Gathered(stream)).await;
     };
     match timeout(thread.config.timeouts.header_read(), acceptor.accept(stream)).await {
         Ok(Ok(stream)) => {

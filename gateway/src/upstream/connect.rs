@@ -17,6 +17,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use super::Target;
+use crate::gather::Gathered;
 use crate::http::RequestBody;
 
 /// So many addresses of a name are tried.
@@ -71,7 +72,7 @@ impl Connector {
         let stream = stream.map_err(|_| Code::UpstreamUnreachable)?;
         stream.set_nodelay(true).map_err(|_| Code::UpstreamUnreachable)?;
         if !target.is_tls {
-            return handshake(stream).await;
+            return handshake(Gathered(stream)).await;
         }
         let name = ServerName::try_from(target.host.clone());
         let name = name.map_err(|_| Code::UpstreamTlsFailed)?;

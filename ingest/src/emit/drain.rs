@@ -191,17 +191,17 @@ impl Drainer {
 
     /// Returns once the log has acknowledged every event, or what stands in for it.
     async fn append_all(&self, pulled: &Pulled, records: Vec<(Partition, NewRecord)>) {
-        if self.append(records.clone()).await.is_ok() {
+        if self.append(&records).await.is_ok() {
             return;
         }
         // One of them is too large, or all together are, in whatever words.
         for (spooled, record) in pulled.events.iter().zip(records) {
-            let Err(error) = self.append(vec![record]).await else { continue };
+            let Err(error) = self.append(&[record]).await else { continue };
             let (producer, now) = (&self.spool.config.producer, self.spool.clock.now());
             let (sequence, boot) = (spooled.head.sequence, spooled.head.boot);
             tracing::error!(%producer, boot, sequence, %error, "an event is lost");
             self.spool.counters.lost.add(1);
-            if let Err(error) = self.append(vec![stand_in(spooled, producer, now)]).await {
+            if let Err(error) = self.append(&[stand_in(spooled, producer, now)]).await {
                 tracing::error!(%error, "a loss event is too large");
             }
         }
@@ -211,12 +211,12 @@ impl Drainer {
     /// a topic may yet be made, a log come back, a right be given. But not every
     /// log says so when it is a size: several records are given up after
     /// [`REFUSALS_MAX`], a single one never.
-    async fn append(&self, records: Vec<(Partition, NewRecord)>) -> Result<(), log::Error> {
+    async fn append(&self, records: &[(Partition, NewRecord)]) -> Result<(), log::Error> {
         let config = &self.spool.config;
         let mut delay: Duration = config.retry_delay_min;
         let mut refusals = 0;
         loop {
-            match self.log.append(records.clone()).await {
+            match self.log.append(records.to_vec()).await {
                 Ok(_) => return Ok(()),
                 Err(error @ log::Error::TooLarge { .. }) => return Err(error),
                 Err(error) => {

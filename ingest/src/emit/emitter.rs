@@ -82,16 +82,32 @@ impl Emitter {
         self.write(events)
     }
 
+    /// As [`Self::emit`], for who wants the event back: it has its identity then, and may
+    /// be filled again.
+    ///
+    /// # Errors
+    /// As [`Self::emit`].
+    pub fn emit_in_place(&self, event: &mut Event) -> Result<(), Error> {
+        let spool = &self.0;
+        event.producer.clone_from(&spool.config.producer);
+        self.counted(spool.write_one(event, Room::Whole), 1)
+    }
+
     fn write(&self, events: &mut [Event]) -> Result<Vec<EventId>, Error> {
         let spool = &self.0;
         for event in events.iter_mut() {
             event.producer = spool.config.producer.clone();
         }
         let written = spool.write(events, Room::Whole);
+        self.counted(written, events.len() as u64)
+    }
+
+    /// Counts what a full spool did not take; it is no error where it is to be dropped.
+    fn counted<T: Default>(&self, written: Result<T, Error>, events: u64) -> Result<T, Error> {
+        let spool = &self.0;
         if !matches!(written, Err(Error::Full { .. })) {
             return written;
         }
-        let events = events.len() as u64;
         match spool.config.when_full {
             WhenFull::Refuse => {
                 spool.counters.refused.add(events);
@@ -99,7 +115,7 @@ impl Emitter {
             }
             WhenFull::Drop => {
                 spool.counters.dropped.add(events);
-                Ok(Vec::new())
+                Ok(T::default())
             }
         }
     }

@@ -1,5 +1,7 @@
 //! From frames of the spool to records of the log.
 
+use std::sync::{Arc, LazyLock};
+
 use super::TOPIC;
 use super::notice::{EVENT_TOO_LARGE, EVENT_UNREADABLE, become_loss};
 use super::spool::{Head, Spooled};
@@ -18,7 +20,8 @@ fn log_record(record: cloudevents::Record, partition: u32) -> (Partition, NewRec
 }
 
 fn topic_partition(index: u32) -> Partition {
-    Partition::new(TOPIC, index)
+    static NAME: LazyLock<Arc<str>> = LazyLock::new(|| TOPIC.into());
+    Partition::new(NAME.clone(), index)
 }
 
 /// What stands in for an event that the log refuses for ever: a loss event of the
@@ -64,6 +67,8 @@ pub(super) fn records_of(
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
 
     #[test]
@@ -74,7 +79,7 @@ mod tests {
         let mut event = Event::new(id.clone(), time, Kind::Request, Outcome::Success);
         event.sequence_before = Some(4);
         let head = Head { partition: 3, boot: 2, sequence: 9 };
-        let spooled = Spooled { head, json: event.to_json() };
+        let spooled = Spooled { head, json: event.to_json().into() };
         let (partition, record) = stand_in(&spooled, &producer, Timestamp::from_micros(7));
         assert_eq!(partition, Partition::new(TOPIC, 3));
         let loss = cloudevents::read(record.headers.iter(), &record.value.unwrap()).unwrap();
@@ -87,7 +92,7 @@ mod tests {
     fn an_event_that_cannot_be_read_is_replaced() {
         let producer = Producer::new("edge-1").unwrap();
         let head = Head { partition: 0, boot: 2, sequence: 9 };
-        let events = [Spooled { head, json: b"{".to_vec() }];
+        let events = [Spooled { head, json: Bytes::from_static(b"{") }];
         let (records, replaced) = records_of(&events, &producer, Timestamp::from_micros(7));
         assert_eq!((records.len(), replaced), (1, 1));
         assert_eq!(records[0].1.headers.get("ce_id"), Some(&b"edge-1/2/9"[..]));

@@ -5,6 +5,8 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::dir::segment_name;
 use super::frame::{self, Head};
 use super::{Position, Spool};
@@ -14,7 +16,7 @@ use crate::emit::Error;
 #[derive(Debug)]
 pub(in crate::emit) struct Spooled {
     pub(in crate::emit) head: Head,
-    pub(in crate::emit) json: Vec<u8>,
+    pub(in crate::emit) json: Bytes,
 }
 
 /// Events that were in the spool and cannot be read.
@@ -56,12 +58,16 @@ pub(in crate::emit) struct Reader {
     damaged: bool,
     /// Bytes read and not yet handed out with a position.
     passed_bytes: u64,
+    /// What was read last: read into again once nobody holds any of it, since fresh
+    /// memory has to be cleared by the kernel first.
+    buffer: Bytes,
 }
 
 impl Reader {
     pub(super) fn new(spool: Arc<Spool>, position: Position) -> Self {
         let oldest = position.segment;
-        Self { spool, position, oldest, file: None, damaged: false, passed_bytes: 0 }
+        let (file, damaged, passed_bytes, buffer) = (None, false, 0, Bytes::new());
+        Self { spool, position, oldest, file, damaged, passed_bytes, buffer }
     }
 
     /// Whether everything that was written was read.
@@ -129,9 +135,9 @@ impl Reader {
 
     fn pull_chunk(&mut self, end: u64, pulled: &mut Pulled) -> Result<(), Error> {
         let bytes = self.spool.config.read_bytes() as u64;
-        let mut chunk = self.read(end.min(self.position.offset + bytes))?;
+        let chunk = self.read(end.min(self.position.offset + bytes))?;
         if frame::first_in(&chunk).is_none() {
-            chunk = self.read(end)?;
+            let chunk = self.read(end)?;
             let skipped = frame::find_in(&chunk).unwrap_or(chunk.len());
             tracing::error!(
                 file = segment_name(self.position.segment),
@@ -149,7 +155,7 @@ impl Reader {
                 break;
             }
             pulled.lost.extend(self.lost_before(frame.head));
-            pulled.events.push(Spooled { head: frame.head, json: frame.json.to_vec() });
+            pulled.events.push(Spooled { head: frame.head, json: chunk.slice_ref(frame.json) });
             at += frame.bytes;
             self.pass(frame.bytes);
             self.position.boot = frame.head.boot;
@@ -184,16 +190,18 @@ impl Reader {
         (events > 0).then_some(Lost { boot, events, segment, offset })
     }
 
-    fn read(&mut self, end: u64) -> Result<Vec<u8>, Error> {
+    fn read(&mut self, end: u64) -> Result<Bytes, Error> {
         let Position { segment, offset, .. } = self.position;
         let bytes = usize::try_from(end - offset).expect("a file of the spool is below 2 GiB");
-        let mut chunk = vec![0; bytes];
+        let mut chunk = std::mem::take(&mut self.buffer).try_into_mut().unwrap_or_default();
+        chunk.resize(bytes, 0);
         let Some(file) = self.open()? else {
             let missing = io::ErrorKind::NotFound.into();
             return Err(Error::io("read", segment_name(segment))(missing));
         };
         file.read_exact_at(&mut chunk, offset).map_err(Error::io("read", segment_name(segment)))?;
-        Ok(chunk)
+        self.buffer = chunk.freeze();
+        Ok(self.buffer.clone())
     }
 
     /// Forgets what was pulled and before: it is in the log.

@@ -120,16 +120,26 @@ impl Spool {
         room: Room,
     ) -> Result<Vec<EventId>, Error> {
         let places = self.unnumber(events);
+        self.write_to(events, &places, room)?;
+        Ok(events.iter().map(Event::id).collect())
+    }
+
+    /// As [`Self::write`], for one event.
+    pub(in crate::emit) fn write_one(&self, event: &mut Event, room: Room) -> Result<(), Error> {
+        event.sequence = 0;
+        let place = event.partition(self.config.partitions);
+        self.write_to(std::slice::from_mut(event), &[place], room)
+    }
+
+    fn write_to(&self, events: &mut [Event], places: &[u32], room: Room) -> Result<(), Error> {
         let mut writer = self.writer.lock();
-        let written = self.write_or_take_back(&mut writer, events, &places, room);
+        let written = self.write_or_take_back(&mut writer, events, places, room);
         let full = matches!(written, Err(Error::Full { .. }));
         if full && room == Room::Whole && self.config.when_full == WhenFull::Drop {
             // Under the lock, so that the last words tell of it.
             self.counters.dropped_untold.add(events.len() as u64);
         }
-        drop(writer);
-        written?;
-        Ok(events.iter().map(Event::id).collect())
+        written
     }
 
     /// Writes what `last_words` answers and takes no more events, with nothing in
