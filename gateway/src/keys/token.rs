@@ -201,7 +201,7 @@ fn answer(correlation: &Correlation, given: Result<Value, Failure>) -> Response 
         Err(failure) => {
             let body = json!({
                 "error": failure.error(), "error_description": failure.description,
-                "correlation_id": correlation.id,
+                "correlation_id": &*correlation.id,
             });
             (failure.code.status(), body, Some(failure))
         }

@@ -4,7 +4,6 @@
 //! so a request that is sent again can keep its id. Otherwise the trace id, brought
 //! or made here, is the correlation id too.
 
-use std::fmt::Write as _;
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -24,7 +23,7 @@ const ID_BYTES_MAX: usize = 128;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Correlation {
     /// Id of the journey: 1 to 128 visible ASCII characters.
-    pub id: Box<str>,
+    pub id: Arc<str>,
     /// W3C trace id.
     pub trace: u128,
     /// The caller's span; none if it began no trace.
@@ -49,7 +48,7 @@ impl Correlation {
         };
         let span = random().max(1);
         let id = read_one(headers, &CORRELATION_HEADER).filter(|id| is_id(id));
-        let id = id.map_or_else(|| format!("{trace:032x}").into(), Into::into);
+        let id = id.map_or_else(|| Hex::of(&trace.to_be_bytes()).text().into(), Into::into);
         Self { id, trace, parent, span, sampled }
     }
 
@@ -67,12 +66,15 @@ impl Correlation {
         Self { parent: Some(self.span), span: random().max(1), ..self.clone() }
     }
 
-    /// Writes where an event stands in the journey; each text is one allocation.
+    /// Writes where an event stands in the journey; each text is one allocation at most.
     pub fn note(&self, event: &mut Event) {
-        event.correlation_id = Some(Arc::<str>::from(&*self.id).into());
-        event.trace_id = Some(hex(&self.trace.to_be_bytes()));
-        event.span_id = Some(hex(&self.span.to_be_bytes()));
-        event.parent_span_id = self.parent.map(|parent| hex(&parent.to_be_bytes()));
+        let shared = |hex: &Hex| Text::from(Arc::<str>::from(hex.text()));
+        let trace = Hex::of(&self.trace.to_be_bytes());
+        let is_id = *self.id == *trace.text();
+        event.correlation_id = Some(self.id.clone().into());
+        event.trace_id = Some(if is_id { self.id.clone().into() } else { shared(&trace) });
+        event.span_id = Some(shared(&Hex::of(&self.span.to_be_bytes())));
+        event.parent_span_id = self.parent.map(|parent| shared(&Hex::of(&parent.to_be_bytes())));
     }
 
     /// The correlation id as a header's value.
@@ -82,23 +84,36 @@ impl Correlation {
 
     /// `traceparent` for those who are called next, as children of this span.
     pub fn trace_header(&self) -> HeaderValue {
-        let mut text = String::with_capacity(55);
-        let flags = u8::from(self.sampled);
-        write!(text, "00-{:032x}-{:016x}-{flags:02x}", self.trace, self.span)
-            .expect("a string takes it");
-        HeaderValue::from_str(&text).expect("hexadecimal digits are a header's value")
+        let (trace, span) = (self.trace.to_be_bytes(), self.span.to_be_bytes());
+        let mut text = [0; 55];
+        text[..3].copy_from_slice(b"00-");
+        text[3..35].copy_from_slice(Hex::of(&trace).text().as_bytes());
+        text[35] = b'-';
+        text[36..52].copy_from_slice(Hex::of(&span).text().as_bytes());
+        text[52..].copy_from_slice(if self.sampled { b"-01" } else { b"-00" });
+        HeaderValue::from_bytes(&text).expect("hexadecimal digits are a header's value")
     }
 }
 
 /// Up to 16 bytes as hexadecimal digits.
-fn hex(bytes: &[u8]) -> Text {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let mut digits = [0; 32];
-    for (pair, byte) in digits.chunks_exact_mut(2).zip(bytes) {
-        pair.copy_from_slice(&[DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
+struct Hex {
+    digits: [u8; 32],
+    count: usize,
+}
+
+impl Hex {
+    fn of(bytes: &[u8]) -> Self {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let mut digits = [0; 32];
+        for (pair, byte) in digits.chunks_exact_mut(2).zip(bytes) {
+            pair.copy_from_slice(&[DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
+        }
+        Self { digits, count: 2 * bytes.len() }
     }
-    let text = std::str::from_utf8(&digits[..2 * bytes.len()]).expect("digits are ASCII");
-    Arc::<str>::from(text).into()
+
+    fn text(&self) -> &str {
+        std::str::from_utf8(&self.digits[..self.count]).expect("digits are ASCII")
+    }
 }
 
 /// The value of a header that came once.
