@@ -76,9 +76,11 @@ mod tests {
 
     use super::*;
 
-    /// What came by one write, and what by several slices.
+    /// What came, and whether it came in slices.
+    type Written = Vec<(bool, Vec<u8>)>;
+
     #[derive(Clone, Default)]
-    struct Sink(Arc<Mutex<Vec<(bool, Vec<u8>)>>>);
+    struct Sink(Arc<Mutex<Written>>);
 
     impl AsyncWrite for Sink {
         fn poll_write(
@@ -120,7 +122,8 @@ mod tests {
         let large = vec![b'x'; GATHERED_BYTES_MAX];
         for slices in [&[&b"head"[..], b"body"][..], &[b"alone"], &[b"head", &large]] {
             let slices: Vec<_> = slices.iter().map(|slice| IoSlice::new(slice)).collect();
-            stream.write_vectored(&slices).await.unwrap();
+            let bytes: usize = slices.iter().map(|slice| slice.len()).sum();
+            assert_eq!(stream.write_vectored(&slices).await.unwrap(), bytes);
         }
         let written = sink.0.lock().unwrap();
         let shown: Vec<(bool, usize)> =

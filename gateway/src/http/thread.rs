@@ -56,6 +56,7 @@ pub(super) struct Thread {
     random: RefCell<fastrand::Rng>,
     /// Events that were written, to be filled again: an event is 3 KB, which the
     /// allocator takes its time for.
+    #[expect(clippy::vec_box, reason = "the boxes are handed out and come back")]
     events: RefCell<Vec<Box<Event>>>,
 }
 
