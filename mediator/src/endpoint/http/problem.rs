@@ -249,11 +249,19 @@ mod tests {
     /// `WEIR_REGENERATE=1` writes the page anew.
     #[test]
     fn the_page_of_codes_lists_them_all() {
-        let mut page = "# Codes of errors\n\nEvery error is answered with problem details (RFC 9457): `type`, `title`, `status`,\n\
-                        `detail` where there is one, `code` and `correlation_id`. The code is also\n\
-                        `error_type` of the event, and `fault_code` of a route's fault. Codes are only ever\nadded.\n\n\
-                        | code | status | outcome | when |\n| --- | ---: | --- | --- |\n"
-            .to_owned();
+        const BEGINS: &str = "# Codes of errors
+
+Errors are answered with problem details (RFC 9457): `type`, `title`, `status`, `detail`
+where there is one, `code` and `correlation_id`; but for the token endpoint, whose errors are
+those of RFC 6749 (section 5.2), and the console, which answers pages and sentences. What
+[analytics](lake.md) answers has the same members and codes of its own, which stand there. The
+code is also `error_type` of the event, and `fault_code` of a route's fault. Codes are only
+ever added.
+
+| code | status | outcome | when |
+| --- | ---: | --- | --- |
+";
+        let mut page = BEGINS.to_owned();
         for code in Code::ALL {
             let (status, outcome) = (code.status().as_u16(), code.outcome().text());
             page += &format!("| `{}` | {status} | {outcome} |{} |\n", code.text(), code.meaning());
