@@ -17,6 +17,8 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 /// The first pause before a request goes out again, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 
+const MINUTE_US: i64 = 60_000_000;
+
 /// How fast the file's time goes by.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Speed {
@@ -24,6 +26,17 @@ pub(crate) enum Speed {
     Times(f64),
     /// As fast as it can.
     Max,
+}
+
+impl Speed {
+    /// How long after the beginning something is due that came so many microseconds of the
+    /// file after its first minute had begun.
+    fn after(self, micros: i64) -> Duration {
+        match self {
+            Self::Max => Duration::ZERO,
+            Self::Times(times) => Duration::from_secs_f64(micros.max(0) as f64 / 1e6 / times),
+        }
+    }
 }
 
 impl FromStr for Speed {
@@ -72,15 +85,19 @@ pub(crate) async fn replay(wish: &Wish, source: Source, bar: &Bar) -> Result<Sum
     let mut batches = source.batches();
     while let Some(batch) = batches.recv().await {
         let batch = batch?;
-        if let Speed::Times(times) = wish.speed {
-            let minutes = batch.minute - *first_minute.get_or_insert(batch.minute);
-            let after = Duration::from_secs_f64(minutes.max(0) as f64 * 60.0 / times);
-            sleep_until(began + after).await;
-        }
+        let first_minute = *first_minute.get_or_insert(batch.minute);
         for (number, why) in batch.unread {
             summary.unread.add(number, why);
         }
-        let sent = futures_util::stream::iter(batch.lines)
+        let in_time = futures_util::stream::iter(batch.lines).then(|(number, line)| {
+            let due = began + wish.speed.after(line.time.as_micros() - first_minute * MINUTE_US);
+            async move {
+                // One that is late in the file's order goes at once.
+                sleep_until(due).await;
+                (number, line)
+            }
+        });
+        let sent = in_time
             .map(|(number, line)| sender.send(number, line))
             .buffer_unordered(wish.connections);
         let mut sent = std::pin::pin!(sent);

@@ -259,3 +259,27 @@ async fn a_replay_needs_its_credential_and_a_log() {
     );
     weir.stop();
 }
+
+/// Three requests of one minute of the file, a second of ours at this speed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_chosen_speed_keeps_the_requests_of_a_minute_apart() {
+    let mut weir = Weir::new();
+    weir.start(&[]);
+    let line = |second: u32| {
+        format!(
+            "203.0.113.7 - - [17/May/2015:10:05:{second:02} +0000] \"GET /a HTTP/1.1\" 200 5 \"-\" \"-\"\n"
+        )
+    };
+    let dir = weir.write("log", &[("access.log", &[line(0), line(30), line(59)].concat())]);
+    let log = format!("{dir}/access.log");
+    let began = Instant::now();
+    let asked = ["replay-log", &log, "--prefix", "/site", "--id", "slow", "--speed", "60"];
+    let (code, said) = weir.run(&asked);
+    assert_eq!(code, 0, "{said}");
+    assert!(began.elapsed() >= Duration::from_millis(59_000 / 60), "{said}");
+    let spread = "SELECT extract(EPOCH FROM max(log_time) - min(log_time)) * 1000 AS ms,
+        count(*) AS events FROM events WHERE replay_id = 'slow' AND kind = 'request'";
+    let spread = until(&weir, spread, |found| found["events"] == 3).await;
+    assert!(spread["ms"].as_f64() >= Some(800.0), "{spread}");
+    weir.stop();
+}

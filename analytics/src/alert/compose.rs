@@ -125,7 +125,7 @@ fn html(alert: &Alert) -> String {
     let rows = |rows: &mut dyn Iterator<Item = (String, String)>| {
         let row = |(name, value): (String, String)| {
             format!(
-                "<tr><td style=\"padding:5px 16px 5px 0;color:#6b7280;vertical-align:top;white-space:nowrap\">{}</td>\
+                "<tr><td style=\"padding:5px 16px 5px 0;opacity:.7;vertical-align:top;white-space:nowrap\">{}</td>\
                  <td style=\"padding:5px 0;word-break:break-word\">{}</td></tr>\n",
                 escaped(&name),
                 escaped(&value)
@@ -148,7 +148,7 @@ fn html(alert: &Alert) -> String {
 {table}\n{facts}</table>\n{heading}Evidence</h2>\n{table}\n{evidence}</table>\n\
 {heading}The events behind it</h2>\n\
 <pre style=\"font:12px/18px ui-monospace,Menlo,Consolas,monospace;white-space:pre-wrap;word-break:break-word;margin:0;padding:12px;border:1px solid #8886;border-radius:6px\">{query}</pre>\n\
-<p style=\"font-size:12px;line-height:18px;color:#6b7280;margin:20px 0 0\">Alert {id}. Further findings are counted in it and not sent.</p>\n\
+<p style=\"font-size:12px;line-height:18px;opacity:.7;margin:20px 0 0\">Alert {id}. Further findings are counted in it and not sent.</p>\n\
 </div></body></html>\n",
         title = escaped(&alert.title),
         severity = word(alert.severity),
