@@ -40,6 +40,8 @@ pub(crate) struct Roles {
     mediator: Option<Mediator>,
     delivery: Option<Delivery>,
     gateway: Option<Gateway>,
+    /// What each of its listeners speaks.
+    gateway_schemes: Vec<&'static str>,
     analytics: Option<Analytics>,
     console: Option<Console>,
     console_token: Option<Token>,
@@ -113,6 +115,9 @@ impl Roles {
         if wanted.contains(&Role::Gateway) {
             let parts =
                 gateway::Parts { view: ground.view.clone(), log: ground.log.clone(), clock };
+            let listeners = config.gateway.listeners.iter();
+            self.gateway_schemes =
+                listeners.map(|of| if of.tls.is_some() { "https" } else { "http" }).collect();
             self.gateway = Some(Gateway::start(config.gateway.clone(), parts).await?);
         }
         if wanted.contains(&Role::Console) {
@@ -128,7 +133,8 @@ impl Roles {
     pub(crate) fn addresses(&self) -> Vec<(&'static str, String)> {
         let mut addresses = Vec::new();
         if let Some(gateway) = &self.gateway {
-            let urls = gateway.addresses().iter().map(|address| format!("http://{address}"));
+            let listeners = self.gateway_schemes.iter().zip(gateway.addresses());
+            let urls = listeners.map(|(scheme, address)| format!("{scheme}://{address}"));
             addresses.extend(urls.map(|url| ("gateway", url)));
         }
         let mut add = |name, address: Option<std::net::SocketAddr>| {
