@@ -23,6 +23,8 @@ use crate::world::{Node, Place, Subject, World, config, message};
 const VICTIM: &str = "WEIR_DELIVER_VICTIM";
 const KEYS: u64 = 8;
 const PARTITIONS: u32 = 3;
+/// How often a message of each key is accepted.
+const ACCEPT_EVERY: Duration = Duration::from_millis(10);
 /// For a victim that has a target of its own, which one message kills.
 const ABORTS: &str = "aborts";
 
@@ -64,7 +66,6 @@ fn tell(world: &World, dir: &str, boot: usize, accepts: &str) -> String {
 async fn work_until_killed(told: &str) -> Result<()> {
     let told: Vec<&str> = told.split('|').collect();
     let [place, prefix, queue, dir, boot, accepts] = told[..] else { bail!("told {told:?}") };
-    let is_kafka = !prefix.is_empty();
     let place = match prefix {
         "" => Place::Dir(PathBuf::from(place)),
         prefix => Place::Kafka { bootstrap: place.to_owned(), prefix: prefix.to_owned() },
@@ -100,8 +101,8 @@ async fn work_until_killed(told: &str) -> Result<()> {
                 let id = format!("{key}-{boot:03}-{number:06}");
                 node.queues.accept(&queue, message(&id, Some(&format!("k{key}")))?).await?;
                 writeln!(std::io::stdout().lock(), "{id}")?;
-                // A kill of Kafka's comes seconds later, so there is as much to lose.
-                tokio::time::sleep(Duration::from_millis(if is_kafka { 10 } else { 1 })).await;
+                // No faster than a key is delivered, so that the end does not wait for hours.
+                tokio::time::sleep(ACCEPT_EVERY).await;
             }
             anyhow::Ok(())
         });

@@ -230,9 +230,15 @@ impl<S: FnMut(Request) -> Result<Answer>> Maintenance<S> {
             view.segments.range(..=self.covered.last_segment).map(|(_, s)| s.clone()).collect()
         };
         let mut open: Vec<_> = covered.iter().filter(|s| s.loaded().is_some()).collect();
-        open.sort_by_key(|segment| std::cmp::Reverse(segment.used()));
+        sort_by_last_use(&mut open, |segment| segment.used());
         open.iter().skip(self.thresholds.open_segments_max).for_each(|segment| segment.close());
     }
+}
+
+/// Sorts what was used last to the front. Each is asked once: readers go on using them
+/// meanwhile, and sorting panics where an order changes while it is sought.
+fn sort_by_last_use<T>(items: &mut [T], used: impl Fn(&T) -> u64) {
+    items.sort_by_cached_key(|item| std::cmp::Reverse(used(item)));
 }
 
 fn remove(disk: &dyn Disk, name: &str) -> Result<()> {
@@ -241,5 +247,26 @@ fn remove(disk: &dyn Disk, name: &str) -> Result<()> {
             Err(Error::Io { action: "remove", file: name.to_owned(), source })
         }
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+
+    #[test]
+    fn what_is_used_while_it_is_sorted_is_no_panic() {
+        let mut items: Vec<u64> = (0..1_000).collect();
+        sort_by_last_use(&mut items, |item| item % 500);
+        assert_eq!((items[0] % 500, items[999] % 500), (499, 0));
+        let random = RefCell::new(fastrand::Rng::with_seed(7));
+        for _ in 0..100 {
+            // Another answer each time, as of a segment that is being read.
+            sort_by_last_use(&mut items, |_| random.borrow_mut().u64(..));
+        }
+        items.sort_unstable();
+        assert!(items.iter().copied().eq(0..1_000));
     }
 }
