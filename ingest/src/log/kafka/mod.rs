@@ -139,7 +139,7 @@ pub struct KafkaLog {
     turn: tokio::sync::Mutex<()>,
     /// How topics were made; they do not change.
     topics: Mutex<HashMap<String, TopicSpec>>,
-    /// Held by who asks how a topic was made.
+    /// Held by who makes a topic, or asks how it was made.
     describing: tokio::sync::Mutex<()>,
 }
 
@@ -213,6 +213,21 @@ impl KafkaLog {
         let client = Arc::new(client);
         clients.insert(group.to_owned(), client.clone());
         Ok(client)
+    }
+
+    fn remembered(&self, topic: &str) -> Option<TopicSpec> {
+        self.topics.lock().get(topic).cloned()
+    }
+
+    /// One asks for all who wait, or makes a topic for them: a thousand questions at once
+    /// are none that is answered. Who has the turn looks first at what was found meanwhile.
+    async fn turn_to_ask(&self) -> Result<tokio::sync::MutexGuard<'_, ()>> {
+        timeout(self.config.timeout, self.describing.lock()).await.map_err(|_| Error::Kafka {
+            action: "describe topic",
+            reason: "others have asked before and got no answer".to_owned(),
+            retryable: true,
+            outcome: Outcome::NotWritten,
+        })
     }
 
     /// Refuses a partition that does not exist.
@@ -294,26 +309,23 @@ fn number(offset: i64) -> u64 {
 impl EventLog for KafkaLog {
     async fn create_topic(&self, spec: &TopicSpec) -> Result<()> {
         spec.check()?;
-        topics::create(self, spec).await
+        if let Some(found) = self.remembered(&spec.name) {
+            return found.check_same(spec);
+        }
+        let _turn = self.turn_to_ask().await?;
+        match self.remembered(&spec.name) {
+            Some(found) => found.check_same(spec),
+            None => topics::create(self, spec).await,
+        }
     }
 
     async fn topic(&self, name: &str) -> Result<TopicSpec> {
-        if let Some(spec) = self.topics.lock().get(name) {
-            return Ok(spec.clone());
+        if let Some(spec) = self.remembered(name) {
+            return Ok(spec);
         }
-        // One asks for all who wait: a thousand questions at once are none that is answered.
-        let Ok(_turn) = timeout(self.config.timeout, self.describing.lock()).await else {
-            let reason = "others have asked before and got no answer".to_owned();
-            let outcome = Outcome::NotWritten;
-            return Err(Error::Kafka {
-                action: "describe topic",
-                reason,
-                retryable: true,
-                outcome,
-            });
-        };
-        if let Some(spec) = self.topics.lock().get(name) {
-            return Ok(spec.clone());
+        let _turn = self.turn_to_ask().await?;
+        if let Some(spec) = self.remembered(name) {
+            return Ok(spec);
         }
         let spec = topics::describe(self, name).await?;
         self.topics.lock().insert(name.to_owned(), spec.clone());
