@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::locate::locate;
-use super::openapi;
+use super::openapi::{self, Described};
 use crate::registry::fault::nearest;
 use crate::registry::kind::Source;
 use crate::registry::{BadName, DeepCheck, Entity, EntityKey, Fault, Json, Kind, Name};
@@ -178,9 +178,21 @@ impl Loading {
                 Ok(serde_norway::Value::Null) => {}
                 Ok(value) if is_openapi(&value) => {}
                 Ok(mut value) => {
-                    match self.expand(file, &mut value).and_then(|()| read(value, self.check)) {
+                    let mut described = None;
+                    let expanded = self.expand(file, &mut value);
+                    let read = expanded.and_then(|found| {
+                        described = found;
+                        read(value, self.check)
+                    });
+                    match read {
                         Err(faults) => faults.into_iter().for_each(|fault| {
-                            self.fail(file, place(&fault.path), fault);
+                            let beside = described.as_ref().and_then(|(document, described)| {
+                                Some((document, described.located(&fault)?))
+                            });
+                            match beside {
+                                Some((document, (at, fault))) => self.fail(document, at, fault),
+                                None => self.fail(file, place(&fault.path), fault),
+                            }
                         }),
                         Ok((key, mut json)) => {
                             if key.kind == Kind::Route {
@@ -194,13 +206,18 @@ impl Loading {
         }
     }
 
-    /// Puts the resources of an API's document in the place of its name. What is
-    /// wrong in that document is told as being there; what is answered is empty then.
-    fn expand(&mut self, file: &str, value: &mut serde_norway::Value) -> Result<(), Vec<Fault>> {
+    /// Puts the resources of an API's document in the place of its name, and answers
+    /// which document that is. What is wrong in it is told as being there; what is
+    /// answered is empty then.
+    fn expand(
+        &mut self,
+        file: &str,
+        value: &mut serde_norway::Value,
+    ) -> Result<Option<(String, Described)>, Vec<Fault>> {
         let is_api = value.get("kind").and_then(|kind| kind.as_str()) == Some(Kind::Api.as_str());
         let spec = value.get_mut("spec").and_then(|spec| spec.as_mapping_mut());
         let Some(spec) = spec.filter(|spec| is_api && spec.contains_key("openapi")) else {
-            return Ok(());
+            return Ok(None);
         };
         let fault = |what: &str, mend: &str| vec![Fault::new("spec.openapi", what, mend)];
         if spec.contains_key("resources") {
@@ -217,17 +234,18 @@ impl Loading {
         };
         let text = read_text(&self.root.join(&path))
             .map_err(|error| fault(&format!("cannot be read: {error}"), "name the document"))?;
-        match openapi::resources(&text) {
+        let document = path.display().to_string();
+        match openapi::describe(text) {
             Err(faults) => {
                 for (at, fault) in faults {
-                    self.fail(&path.display().to_string(), at, fault);
+                    self.fail(&document, at, fault);
                 }
                 Err(Vec::new())
             }
-            Ok(resources) => {
-                let resources = serde_norway::to_value(resources).expect("JSON is YAML");
-                spec.insert("resources".into(), resources);
-                Ok(())
+            Ok(described) => {
+                let resources = serde_norway::to_value(&described.resources);
+                spec.insert("resources".into(), resources.expect("JSON is YAML"));
+                Ok(Some((document, described)))
             }
         }
     }

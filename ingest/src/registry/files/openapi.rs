@@ -20,10 +20,30 @@ const OTHER: [&str; 4] = ["summary", "description", "servers", "parameters"];
 /// What is wrong, and at which line and column of the document.
 pub(super) type Located = ((usize, usize), Fault);
 
-/// Reads a document: the `resources` of an API's spec.
-pub(super) fn resources(text: &str) -> Result<Value, Vec<Located>> {
-    let document = || serde_norway::Deserializer::from_str(text);
-    let parsed = serde_norway::Value::deserialize(document())
+/// What a document gives.
+#[derive(Debug)]
+pub(super) struct Described {
+    /// The `resources` of an API's spec.
+    pub(super) resources: Value,
+    /// Of each resource, the keys that lead to its operation.
+    operations: Vec<[String; 3]>,
+    text: String,
+}
+
+impl Described {
+    /// A fault of the API's spec as one of the document, if it is of a resource.
+    pub(super) fn located(&self, fault: &Fault) -> Option<Located> {
+        let (index, _) = fault.path.strip_prefix("spec.resources[")?.split_once(']')?;
+        let operation = self.operations.get(index.parse::<usize>().ok()?)?;
+        let at = place_of(&self.text, operation);
+        Some((at, Fault { path: operation.join("."), ..fault.clone() }))
+    }
+}
+
+/// Reads a document.
+pub(super) fn describe(text: String) -> Result<Described, Vec<Located>> {
+    let document = serde_norway::Deserializer::from_str(&text);
+    let parsed = serde_norway::Value::deserialize(document)
         .map_err(|error| {
             let at = error.location().map_or((1, 1), |l| (l.line(), l.column()));
             let message = error.to_string();
@@ -34,22 +54,27 @@ pub(super) fn resources(text: &str) -> Result<Value, Vec<Located>> {
             let fault = || Fault::new("", "has keys that are no text", "write keys as text");
             serde_json::to_value(value).map_err(|_| vec![((1, 1), fault())])
         })?;
-    let mut reading = Reading { root: &parsed, faults: Vec::new() };
+    let mut reading = Reading { root: &parsed, faults: Vec::new(), operations: Vec::new() };
     let resources = reading.document();
     if reading.faults.is_empty() {
-        return Ok(resources);
+        let operations = reading.operations;
+        return Ok(Described { resources, operations, text });
     }
     let locate = |(path, fault): (Vec<String>, Fault)| {
-        let segments: Vec<&str> = path.iter().map(String::as_str).collect();
-        let shown = path.join(".");
-        (locate_segments(document(), &segments), Fault { path: shown, ..fault })
+        (place_of(&text, &path), Fault { path: path.join("."), ..fault })
     };
     Err(reading.faults.into_iter().map(locate).collect())
+}
+
+fn place_of(text: &str, path: &[String]) -> (usize, usize) {
+    let segments: Vec<&str> = path.iter().map(String::as_str).collect();
+    locate_segments(serde_norway::Deserializer::from_str(text), &segments)
 }
 
 struct Reading<'a> {
     root: &'a Value,
     faults: Vec<(Vec<String>, Fault)>,
+    operations: Vec<[String; 3]>,
 }
 
 impl<'a> Reading<'a> {
@@ -115,6 +140,7 @@ impl<'a> Reading<'a> {
                 self.security(&at, security, &mut resource);
             }
             into.push(resource);
+            self.operations.push(["paths", path, key].map(str::to_owned));
         }
     }
 
@@ -214,7 +240,7 @@ paths:
 
     #[test]
     fn a_document_gives_methods_operations_and_who_may_call() {
-        let found = resources(DOCUMENT).unwrap();
+        let found = describe(DOCUMENT.to_owned()).unwrap().resources;
         let expected = json!([
             {"methods": ["GET"], "path": "/open", "authentication": ["api_key", "oauth2"]},
             {"methods": ["DELETE"], "path": "/orders/{id}", "authentication": ["oauth2"],
@@ -237,14 +263,14 @@ paths:
         let text = r#"{"swagger": "2.0", "paths": {"/a": {"get": {"security": [{"k": []}]}}},
             "securityDefinitions": {"k": {"type": "basic"}}}"#;
         let expected = json!([{"methods": ["GET"], "path": "/a", "authentication": ["basic"]}]);
-        assert_eq!(resources(text).unwrap(), expected);
+        assert_eq!(describe(text.to_owned()).unwrap().resources, expected);
     }
 
     #[test]
     fn what_is_wrong_is_named_with_its_place() {
         let check = |from: &str, to: &str, expected: &[&str]| {
             assert!(DOCUMENT.contains(from), "{from}");
-            let found: Vec<String> = resources(&DOCUMENT.replacen(from, to, 1))
+            let found: Vec<String> = describe(DOCUMENT.replacen(from, to, 1))
                 .expect_err(to)
                 .into_iter()
                 .map(|((line, column), fault)| format!("{line}:{column}: {fault}"))

@@ -210,6 +210,15 @@ fn a_bad_document_of_an_api_is_told_in_its_own_place() {
         "orders.openapi.yaml:2:1: paths: holds no operation; give at least one path and method",
     );
     check(
+        "orders.openapi.yaml",
+        "openapi: 3.0.3\npaths:\n  /a b:\n    get: {}\n  /{x}:\n    get: {}\n    put: {}\n  \
+         /{y}:\n    get: {}\n",
+        "orders.openapi.yaml:4:5: paths./a b.get: holds one of ? # % \\ or a space; give the path \
+         alone, not encoded\n\
+         orders.openapi.yaml:9:5: paths./{y}.get: stands for the same requests as /{x}; leave \
+         out one of the two",
+    );
+    check(
         "missing.yaml",
         document,
         "orders.yaml:7:3: spec.openapi: cannot be read: No such file or directory (os error 2); \

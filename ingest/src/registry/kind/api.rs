@@ -1,3 +1,5 @@
+use std::collections::HashMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::network::check_network;
@@ -168,6 +170,7 @@ impl KindSpec for Api {
         for (i, resource) in self.resources.iter().enumerate().take(1_000) {
             resource.validate(i, faults);
         }
+        self.check_each_is_another(faults);
     }
 
     fn references(&self) -> Vec<Reference> {
@@ -183,6 +186,38 @@ impl KindSpec for Api {
             }))
             .collect()
     }
+}
+
+impl Api {
+    /// Two resources for the same requests: which of them would answer is not said.
+    fn check_each_is_another(&self, faults: &mut Faults) {
+        let (mut answered, mut operations) = (HashMap::new(), HashMap::new());
+        for (i, resource) in self.resources.iter().enumerate().take(1_000) {
+            let shape = shape(&resource.path);
+            let answers = resource.methods.iter().map(|method| (method.text(), shape.clone()));
+            let other = answers
+                .filter_map(|of| answered.insert(of, i))
+                .filter(|&other| other != i)
+                .last()
+                .map(|other| &self.resources[other].path);
+            if let Some(other) = other {
+                let what = format!("stands for the same requests as {other}");
+                faults.add(format!("resources[{i}].path"), what, "leave out one of the two");
+            }
+            if let Some(operation) = &resource.operation
+                && let Some(other) = operations.insert(operation, i)
+            {
+                let what = format!("is the operation of {} too", self.resources[other].path);
+                faults.add(format!("resources[{i}].operation"), what, "give each its own id");
+            }
+        }
+    }
+}
+
+/// A template whatever its parts are called.
+fn shape(path: &str) -> String {
+    let segments = path.split('/');
+    segments.map(|s| if s.starts_with('{') { "{}" } else { s }).collect::<Vec<_>>().join("/")
 }
 
 impl Resource {
@@ -215,6 +250,10 @@ fn check_authentication(faults: &mut Faults, at: &str, ways: &[Authentication]) 
     faults.count(at, ways.len(), 1, 5);
     if ways.len() > 1 && ways.contains(&Authentication::None) {
         faults.add(at, "`none` among others", "give `none` alone, or leave it out");
+    }
+    if !ways.iter().all(|way| matches!(way, Authentication::Oauth2 | Authentication::None)) {
+        let mend = "give oauth2 (a bearer token), or none";
+        faults.add(at, "names a way that is not there yet", mend);
     }
 }
 
