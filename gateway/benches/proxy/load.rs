@@ -1,6 +1,7 @@
 //! The load: an origin that answers 1 KiB, and clients that ask again as soon as
-//! they are answered, over kept connections. Both run in this process, on the core
-//! that the proxies do not have.
+//! they are answered, over kept connections. Both run on one thread of this process, on
+//! the core that the proxies do not have, and that thread never sleeps: else a proxy
+//! would pay for waking it, the more the faster it is.
 
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -9,26 +10,68 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Runtime;
+use tokio::task::{LocalSet, spawn_local, yield_now};
 
 /// The size of an answer's body.
 pub(crate) const BODY_BYTES: usize = 1024;
 
-/// An origin on a thread of its own, until the process ends.
-pub(crate) fn start_origin() -> Result<SocketAddr> {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
-    listener.set_nonblocking(true)?;
-    let address = listener.local_addr()?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    std::thread::spawn(move || {
-        let local = tokio::task::LocalSet::new();
-        local.block_on(&runtime, async move {
-            let listener = TcpListener::from_std(listener).expect("the listener is a socket");
-            while let Ok((stream, _)) = listener.accept().await {
-                tokio::task::spawn_local(answer(stream));
+/// The origin and the clients. It does something only while it asks.
+pub(crate) struct Load {
+    runtime: Runtime,
+    tasks: LocalSet,
+    origin: SocketAddr,
+}
+
+impl Load {
+    pub(crate) fn start() -> Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let tasks = LocalSet::new();
+        let origin = tasks.block_on(&runtime, async {
+            let listener = TcpListener::bind("127.0.0.1:0").await?;
+            let origin = listener.local_addr()?;
+            spawn_local(async move {
+                while let Ok((stream, _)) = listener.accept().await {
+                    spawn_local(answer(stream));
+                }
+            });
+            anyhow::Ok(origin)
+        })?;
+        Ok(Self { runtime, tasks, origin })
+    }
+
+    /// Where the origin listens.
+    pub(crate) fn origin(&self) -> SocketAddr {
+        self.origin
+    }
+
+    /// Asks over `connections` connections for a time; answers how many were answered.
+    pub(crate) fn ask(
+        &self,
+        address: SocketAddr,
+        heads: &[String],
+        connections: usize,
+        time: Duration,
+    ) -> Result<u64> {
+        let heads: Vec<Rc<str>> = heads.iter().map(|head| head.as_str().into()).collect();
+        let until = Instant::now() + time;
+        self.tasks.block_on(&self.runtime, async move {
+            let awake = spawn_local(async {
+                loop {
+                    yield_now().await;
+                }
+            });
+            let clients: Vec<_> = (0..connections)
+                .map(|i| spawn_local(client(address, heads.clone(), i, until)))
+                .collect();
+            let mut answered = 0;
+            for client in clients {
+                answered += client.await.context("a client ended")??;
             }
-        });
-    });
-    Ok(address)
+            awake.abort();
+            Ok(answered)
+        })
+    }
 }
 
 /// Answers every head that it reads: the clients send no bodies.
@@ -51,29 +94,6 @@ async fn answer(mut stream: TcpStream) {
             }
         }
     }
-}
-
-/// Asks over `connections` connections for a time; answers how many were answered.
-pub(crate) fn ask(
-    address: SocketAddr,
-    heads: &[String],
-    connections: usize,
-    time: Duration,
-) -> Result<u64> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let local = tokio::task::LocalSet::new();
-    let heads: Vec<Rc<str>> = heads.iter().map(|head| head.as_str().into()).collect();
-    let until = Instant::now() + time;
-    local.block_on(&runtime, async move {
-        let clients: Vec<_> = (0..connections)
-            .map(|i| tokio::task::spawn_local(client(address, heads.clone(), i, until)))
-            .collect();
-        let mut answered = 0;
-        for client in clients {
-            answered += client.await.context("a client ended")??;
-        }
-        Ok(answered)
-    })
 }
 
 async fn client(

@@ -20,13 +20,14 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use rig::Proxy;
 
+use crate::load::Load;
 use crate::subject::{Mode, Weir};
 
 /// As in the program.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 15;
 const CONNECTIONS: [usize; 2] = [64, 4];
 const PROXY_CORE: usize = 0;
 const LOAD_CORE: usize = 1;
@@ -50,10 +51,11 @@ fn main() -> Result<()> {
         return subject::serve(mode, origin);
     }
     let time = Duration::from_secs_f64(
-        std::env::var("WEIR_BENCH_SECONDS").map_or(Ok(3.0), |seconds| seconds.parse())?,
+        std::env::var("WEIR_BENCH_SECONDS").map_or(Ok(1.0), |seconds| seconds.parse())?,
     );
     processor::pin(std::process::id(), LOAD_CORE)?;
-    let origin = load::start_origin()?;
+    let load = Load::start()?;
+    let origin = load.origin();
     let (nginx, envoy) = (Proxy::nginx(origin)?, Proxy::envoy(origin)?);
     let weirs = [Mode::Silent, Mode::Open, Mode::Guarded].map(|mode| Weir::start(mode, origin));
     let plain = |path: &str| vec![head(path, None)];
@@ -77,11 +79,11 @@ fn main() -> Result<()> {
     for connections in CONNECTIONS {
         for subject in &mut subjects {
             subject.results.clear();
-            load::ask(subject.address, &subject.heads, connections, WARM_UP)?;
+            load.ask(subject.address, &subject.heads, connections, WARM_UP)?;
         }
         for _ in 0..ROUNDS {
             for subject in &mut subjects {
-                subject.measure(connections, time)?;
+                subject.measure(&load, connections, time)?;
             }
         }
         report(&subjects, connections);
@@ -110,11 +112,11 @@ impl Subject {
 
     /// Microseconds of a processor per request, of the whole process and of the
     /// threads that serve, and requests per second.
-    fn measure(&mut self, connections: usize, time: Duration) -> Result<()> {
+    fn measure(&mut self, load: &Load, connections: usize, time: Duration) -> Result<()> {
         let all = || processor::on_processor_ns(self.pid, None);
         let serving = || processor::on_processor_ns(self.pid, Some("weir-plane"));
         let (before, serving_before) = (all()?, serving()?);
-        let answered = load::ask(self.address, &self.heads, connections, time)? as f64;
+        let answered = load.ask(self.address, &self.heads, connections, time)? as f64;
         let us = |before: u64, after: u64| (after - before) as f64 / 1_000.0 / answered;
         let (whole, part) = (us(before, all()?), us(serving_before, serving()?));
         self.results.push((whole, part, answered / time.as_secs_f64()));

@@ -152,6 +152,8 @@ pub(crate) struct Stream {
     lease: Option<Lease>,
     deadline: Instant,
     timer: Option<Pin<Box<Sleep>>>,
+    /// Whether the upstream broke off, which is told at the next turn.
+    is_broken: bool,
     /// Told when the answer is complete.
     busy: Option<super::Busy>,
 }
@@ -166,7 +168,7 @@ impl Stream {
     ) -> Self {
         let left = incoming.size_hint().exact();
         let (lease, busy) = (Some(lease), Some(busy));
-        Self { incoming, left, record, lease, deadline, timer: None, busy }
+        Self { incoming, left, record, lease, deadline, timer: None, is_broken: false, busy }
     }
 
     /// Writes the event if nothing comes after. The connection to the upstream is
@@ -204,7 +206,14 @@ impl Body for AnswerBody {
             }
             Self::Upstream(stream) => stream,
         };
-        let Poll::Ready(frame) = Pin::new(&mut stream.incoming).poll_frame(cx) else {
+        if stream.is_broken {
+            return stream.fail(Code::UpstreamBroken);
+        }
+        let polled = match &mut stream.lease {
+            Some(lease) => lease.poll_frame(&mut stream.incoming, cx),
+            None => Pin::new(&mut stream.incoming).poll_frame(cx),
+        };
+        let Poll::Ready(frame) = polled else {
             let deadline = stream.deadline;
             let timer = stream.timer.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
             ready!(timer.as_mut().poll(cx));
@@ -215,7 +224,13 @@ impl Body for AnswerBody {
                 stream.give_back();
                 Poll::Ready(stream.end().err().map(Err))
             }
-            Some(Err(_)) => stream.fail(Code::UpstreamBroken),
+            Some(Err(_)) => {
+                // hyper drops what it has not written when a body fails, so it is let to
+                // write what came before.
+                stream.is_broken = true;
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
             Some(Ok(frame)) => {
                 let bytes = frame.data_ref().map_or(0, Bytes::len) as u64;
                 stream.record.sent(bytes);

@@ -4,9 +4,10 @@ use std::cell::RefCell;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::Duration;
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -31,6 +32,8 @@ const LINGER: Duration = Duration::from_secs(1);
 pub(super) struct Peer {
     pub(super) ip: IpAddr,
     pub(super) address: Text,
+    /// The address as upstreams are told of it.
+    pub(super) forwarded_for: HeaderValue,
     pub(super) port: i64,
     /// Whether it is a proxy whose word on the client counts.
     pub(super) is_trusted: bool,
@@ -42,9 +45,11 @@ pub(super) struct Peer {
 impl Peer {
     pub(super) fn new(thread: &Thread, address: SocketAddr) -> Self {
         let ip = address.ip().to_canonical();
+        let text = ip.to_string();
         Self {
             ip,
-            address: std::sync::Arc::<str>::from(ip.to_string()).into(),
+            address: std::sync::Arc::<str>::from(text.as_str()).into(),
+            forwarded_for: text.try_into().expect("an address is a header's value"),
             port: address.port().into(),
             is_trusted: thread.config.is_trusted(ip),
             scheme: "http",
@@ -63,6 +68,15 @@ impl Peer {
 enum End {
     Done(hyper::Result<()>),
     SlowHead,
+}
+
+/// What happens next on a connection.
+enum Next {
+    Ended(hyper::Result<()>),
+    /// The timer.
+    Due,
+    /// The gateway takes no further requests.
+    Draining,
 }
 
 /// Serves a connection until it ends.
@@ -135,11 +149,31 @@ where
     let mut timer = std::pin::pin!(sleep_until(Instant::now() + head.min(idle)));
     let mut draining = std::pin::pin!(thread.draining.cancelled());
     let mut is_draining = false;
+    // Whether the timer and the drain have this task to wake. Then they are not polled
+    // again each time that the connection is: this future is its task, so the waker
+    // stays the same.
+    let mut are_set = false;
     loop {
-        tokio::select! {
-            biased;
-            ended = connection.as_mut() => return End::Done(ended),
-            () = timer.as_mut() => match watch.due(head, idle) {
+        let next = std::future::poll_fn(|cx| {
+            if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
+                return Poll::Ready(Next::Ended(ended));
+            }
+            let is_told = !is_draining && thread.draining.is_cancelled();
+            if are_set && !is_told && !timer.is_elapsed() {
+                return Poll::Pending;
+            }
+            are_set = true;
+            if timer.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Next::Due);
+            }
+            match is_draining {
+                true => Poll::Pending,
+                false => draining.as_mut().poll(cx).map(|()| Next::Draining),
+            }
+        });
+        match next.await {
+            Next::Ended(ended) => return End::Done(ended),
+            Next::Due => match watch.due(head, idle) {
                 Due::Later(at) => timer.as_mut().reset(at),
                 Due::SlowHead => return End::SlowHead,
                 Due::Idle => {
@@ -149,12 +183,13 @@ where
             },
             // A request may be on its way, or wait unread, so there is a short grace;
             // the answer to it then closes the connection.
-            () = draining.as_mut(), if !is_draining => {
+            Next::Draining => {
                 is_draining = true;
                 idle = idle.min(DRAIN_GRACE);
                 timer.as_mut().reset(Instant::now() + DRAIN_GRACE);
             }
         }
+        are_set = false;
     }
 }
 

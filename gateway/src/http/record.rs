@@ -4,6 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::header::HOST;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, Method, Version};
 use ingest::event::{Event, Outcome, Text, Timestamp};
@@ -79,7 +80,7 @@ impl Record {
         event.url_path = Some(shared(parts.uri.path()));
         event.url_query = parts.uri.query().map(|query| shared(&masked_query(query)));
         let host = parts.uri.authority().map(|authority| authority.as_str());
-        let host = host.or_else(|| parts.headers.get("host")?.to_str().ok());
+        let host = host.or_else(|| parts.headers.get(HOST)?.to_str().ok());
         event.server_address = host.map(|host| shared(cut(host_of(host))));
         event.user_agent_original = text_of(&parts.headers, &http::header::USER_AGENT);
         event.http_request_header_referer = text_of(&parts.headers, &http::header::REFERER)

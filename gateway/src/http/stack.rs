@@ -303,7 +303,7 @@ fn forward_of(peer: &Peer, correlation: &Correlation, parts: Parts, matched: &Ma
         headers.insert(CONTENT_LENGTH, length);
     }
     correlation.drop_stray_state(&mut headers);
-    set_forwarded(&mut headers, &peer.address, peer.scheme, host, peer.is_trusted);
+    set_forwarded(&mut headers, &peer.forwarded_for, peer.scheme, host, peer.is_trusted);
     headers.insert(TRACE_HEADER, correlation.trace_header());
     headers.insert(CORRELATION_HEADER, correlation.id_header());
     Forward { method: parts.method, rest, headers }

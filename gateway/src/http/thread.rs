@@ -128,13 +128,13 @@ impl Thread {
 
     /// An event of a request, of now.
     pub(super) fn event(&self) -> Box<Event> {
-        let event = self.emitter.event(Kind::Request, Outcome::ClientClosed);
+        let (kind, outcome) = (Kind::Request, Outcome::ClientClosed);
         match self.events.borrow_mut().pop() {
             Some(mut kept) => {
-                *kept = event;
+                self.emitter.renew(&mut kept, kind, outcome);
                 kept
             }
-            None => Box::new(event),
+            None => Box::new(self.emitter.event(kind, outcome)),
         }
     }
 

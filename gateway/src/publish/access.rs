@@ -1,6 +1,7 @@
-use std::collections::HashMap;
 use std::sync::Arc;
 
+// Who calls chooses none of the keys, so they need no guard against collisions.
+use foldhash::HashMap;
 use ingest::registry::kind::{Api, Application, Authentication, Resource, Subscription, Tier};
 use ingest::registry::{Name, Snapshot};
 

@@ -29,6 +29,9 @@ pub(super) fn decoded(path: &str) -> Result<Cow<'_, str>, PathFault> {
     if !path.starts_with('/') {
         return Err(PathFault::NotAbsolute);
     }
+    if is_plain(path) {
+        return Ok(Cow::Borrowed(path));
+    }
     if path.contains(['\\', ';']) {
         return Err(PathFault::Separator);
     }
@@ -45,6 +48,19 @@ pub(super) fn decoded(path: &str) -> Result<Cow<'_, str>, PathFault> {
         }
     }
     Ok(decoded)
+}
+
+/// Whether a path holds nothing that has to be looked at: most do.
+fn is_plain(path: &str) -> bool {
+    let mut before = b'.';
+    path.bytes().all(|byte| {
+        let fits = match byte {
+            b'/' | b'.' => before != b'/',
+            _ => byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'~' | b',' | b':'),
+        };
+        before = byte;
+        fits
+    })
 }
 
 /// Whether a path may be passed on as it is where nothing depends on how it is read

@@ -1,7 +1,9 @@
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+// Who calls chooses none of the keys, so they need no guard against collisions.
+use foldhash::HashMap;
 use http::Method;
 use ingest::registry::kind::{Api, Lifecycle, Method as Listed, Resource, Upstream};
 use ingest::registry::{Name, Snapshot};
@@ -91,7 +93,7 @@ impl Table {
     /// Compiles a snapshot. What cannot be is left out and told of. Limits go on
     /// counting where `counters` are.
     pub fn compile(snapshot: &Arc<Snapshot>, counters: &Counters) -> Self {
-        let mut upstreams = HashMap::new();
+        let mut upstreams = HashMap::default();
         for (name, spec) in snapshot.all::<Upstream>() {
             match upstream::Group::compile(name, spec) {
                 Ok(group) => {
@@ -104,7 +106,7 @@ impl Table {
             snapshot: snapshot.clone(),
             config_hash: snapshot.config_hash().to_string().into(),
             access: Access::compile(snapshot, counters),
-            prefixes: HashMap::new(),
+            prefixes: HashMap::default(),
             depth_max: 0,
         };
         for (name, spec) in snapshot.all::<Api>() {
@@ -164,7 +166,10 @@ impl Table {
         let Some(index) = found.value.find(method) else {
             return Err(Missed::Method(api.clone(), found.value.allow()));
         };
-        let prefix_bytes = if is_decoded { raw_bytes(path, prefix) } else { prefix };
+        let prefix_bytes = match &matched {
+            Cow::Borrowed(_) => prefix,
+            Cow::Owned(_) => raw_bytes(path, prefix),
+        };
         let resource = api.resources[index].clone();
         Ok(Matched { api: api.clone(), resource, prefix_bytes })
     }

@@ -7,7 +7,7 @@ use ingest::registry::kind::Tier;
 use parking_lot::Mutex;
 
 use super::burst::Burst;
-use super::headers::policy;
+use super::headers::{item, policy};
 use super::window::Window;
 use super::{Level, Limit};
 
@@ -108,8 +108,9 @@ fn shared<T: Default>(map: &mut HashMap<Key, Weak<T>>, key: Key) -> Arc<T> {
 
 fn limit(level: Level, name: &Name, max: u64, window_ms: u64, count: Count) -> Limit {
     let policy_header: HeaderValue = policy(name, &count, max, window_ms);
+    let rate_limit_item = item(name, &count).into();
     let counter = Counter(count);
-    Limit { level, policy: name.clone(), max, window_ms, counter, policy_header }
+    Limit { level, policy: name.clone(), max, window_ms, counter, policy_header, rate_limit_item }
 }
 
 #[cfg(test)]

@@ -31,14 +31,14 @@ impl Verdict<'_> {
         let (limit, taken) = self.nearest?;
         Some(Values {
             policy: limit.policy_header.clone(),
-            rate_limit: rate_limit(&limit.policy, &limit.counter.0, taken),
+            rate_limit: rate_limit(&limit.rate_limit_item, taken),
             retry_after: (!self.allowed).then(|| seconds(taken.reset_ms).max(1).into()),
         })
     }
 }
 
 /// A tier's two limits have two names; a name needs no escape in a string.
-fn item(name: &Name, count: &Count) -> String {
+pub(super) fn item(name: &Name, count: &Count) -> String {
     let suffix = match count {
         Count::Window(_) => "",
         Count::Burst(_) => "-burst",
@@ -54,11 +54,10 @@ pub(super) fn policy(name: &Name, count: &Count, max: u64, window_ms: u64) -> He
     value(text)
 }
 
-fn rate_limit(name: &Name, count: &Count, taken: Taken) -> HeaderValue {
-    let mut text = item(name, count);
-    let (r, t) = (taken.remaining, seconds(taken.reset_ms));
-    write!(text, ";r={r};t={t}").expect("a string takes it");
-    value(text)
+fn rate_limit(item: &str, taken: Taken) -> HeaderValue {
+    let (mut r, mut t) = (itoa::Buffer::new(), itoa::Buffer::new());
+    let (r, t) = (r.format(taken.remaining), t.format(seconds(taken.reset_ms)));
+    value([item, ";r=", r, ";t=", t].concat())
 }
 
 fn value(text: String) -> HeaderValue {

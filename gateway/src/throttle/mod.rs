@@ -83,4 +83,6 @@ pub struct Limit {
     counter: Counter,
     /// `RateLimit-Policy`, which is always the same.
     policy_header: HeaderValue,
+    /// What [`RATE_LIMIT_HEADER`] begins with, before the numbers.
+    rate_limit_item: Box<str>,
 }

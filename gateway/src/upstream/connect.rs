@@ -4,21 +4,18 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::client::conn::http1::{Builder, SendRequest};
-use hyper_util::rt::TokioIo;
 use mediator::endpoint::http::Code;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use super::Target;
+use super::connection::Connection;
 use crate::gather::Gathered;
-use crate::http::RequestBody;
 
 /// So many addresses of a name are tried.
 const ADDRESSES_MAX: usize = 8;
@@ -63,16 +60,15 @@ impl Connector {
         Ok(Self(TlsConnector::from(Arc::new(config))))
     }
 
-    /// A new connection. Its task ends with the connection, which ends when its
-    /// sender is dropped.
-    pub(super) async fn connect(&self, target: &Target) -> Result<SendRequest<RequestBody>, Code> {
+    /// A new connection.
+    pub(super) async fn connect(&self, target: &Target) -> Result<Connection, Code> {
         let found = lookup_host((target.host.as_str(), target.port)).await;
         let found = found.map_err(|_| Code::UpstreamUnreachable)?;
         let stream = connect_any(found.take(ADDRESSES_MAX).collect()).await;
         let stream = stream.map_err(|_| Code::UpstreamUnreachable)?;
         stream.set_nodelay(true).map_err(|_| Code::UpstreamUnreachable)?;
         if !target.is_tls {
-            return handshake(Gathered(stream)).await;
+            return Connection::open(Gathered(stream)).await;
         }
         let name = ServerName::try_from(target.host.clone());
         let name = name.map_err(|_| Code::UpstreamTlsFailed)?;
@@ -80,7 +76,7 @@ impl Connector {
             tracing::debug!(target = %target.address, %error, "no TLS with an upstream");
             Code::UpstreamTlsFailed
         })?;
-        handshake(stream).await
+        Connection::open(stream).await
     }
 }
 
@@ -111,19 +107,6 @@ async fn connect_any(addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
             Some(None) => return Err(failed),
         }
     }
-}
-
-async fn handshake<S>(stream: S) -> Result<SendRequest<RequestBody>, Code>
-where
-    S: AsyncRead + AsyncWrite + Unpin + 'static,
-{
-    let shaken = Builder::new().handshake(TokioIo::new(stream)).await;
-    let (sender, connection) = shaken.map_err(|_| Code::UpstreamUnreachable)?;
-    tokio::task::spawn_local(async move {
-        // What breaks is told to the request that is under way.
-        let _ = connection.await;
-    });
-    Ok(sender)
 }
 
 #[cfg(test)]

@@ -7,7 +7,8 @@
 //! ```
 //!
 //! Each data-plane thread has its own connections, turns and suspensions; nothing is
-//! shared and nothing is locked.
+//! shared and nothing is locked. A connection is no task of its own: the request that has
+//! it reads and writes on it.
 //!
 //! What is tried again:
 //! - An idle connection that turns out to be closed gives the request back unsent, so
@@ -29,6 +30,7 @@
 //! `consistent_hash` for now.
 
 mod connect;
+mod connection;
 mod group;
 mod pool;
 mod send;

@@ -1,15 +1,18 @@
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use hyper::client::conn::http1::SendRequest;
+use bytes::Bytes;
+// Who calls chooses none of the keys, so they need no guard against collisions.
+use foldhash::HashMap;
+use hyper::body::{Frame, Incoming};
 use ingest::registry::kind::Balance;
 use tokio::time::Instant;
 
+use super::connection::Connection;
 use super::{Connector, Group, Target};
-use crate::http::RequestBody;
 
 /// Idle connections per target and thread.
 const IDLE_MAX: usize = 64;
@@ -33,7 +36,7 @@ struct State {
 }
 
 struct Idle {
-    sender: SendRequest<RequestBody>,
+    connection: Connection,
     since: Instant,
 }
 
@@ -44,7 +47,7 @@ struct Turn(Vec<i64>);
 
 /// A connection that is in use. Dropped, it is closed; given back, kept.
 pub(crate) struct Lease {
-    sender: SendRequest<RequestBody>,
+    connection: Connection,
     origin: Arc<str>,
     state: Rc<RefCell<State>>,
 }
@@ -103,23 +106,26 @@ impl Upstreams {
     pub(super) fn take(&self, target: &Target) -> Option<Lease> {
         let mut state = self.state.borrow_mut();
         let idle = state.idle.get_mut(&target.origin)?;
-        while let Some(Idle { sender, since }) = idle.pop() {
-            if sender.is_ready() && since.elapsed() < IDLE_TIMEOUT {
-                return Some(self.lease(target, sender));
+        while let Some(Idle { connection, since }) = idle.pop() {
+            if connection.is_ready() && since.elapsed() < IDLE_TIMEOUT {
+                return Some(self.lease(target, connection));
             }
         }
         None
     }
 
-    pub(super) fn lease(&self, target: &Target, sender: SendRequest<RequestBody>) -> Lease {
-        Lease { sender, origin: target.origin.clone(), state: self.state.clone() }
+    pub(super) fn lease(&self, target: &Target, connection: Connection) -> Lease {
+        Lease { connection, origin: target.origin.clone(), state: self.state.clone() }
     }
 
     /// Closes what was idle too long, and forgets what is over. Called now and then.
     pub(crate) fn sweep(&self) {
         let state = &mut *self.state.borrow_mut();
         state.idle.retain(|_, idle| {
-            idle.retain(|one| !one.sender.is_closed() && one.since.elapsed() < IDLE_TIMEOUT);
+            idle.retain_mut(|one| {
+                one.connection.look();
+                !one.connection.is_closed() && one.since.elapsed() < IDLE_TIMEOUT
+            });
             !idle.is_empty()
         });
         let now = Instant::now();
@@ -134,15 +140,25 @@ impl Upstreams {
 }
 
 impl Lease {
-    pub(super) fn sender(&mut self) -> &mut SendRequest<RequestBody> {
-        &mut self.sender
+    pub(super) fn connection(&mut self) -> &mut Connection {
+        &mut self.connection
+    }
+
+    /// The next part of the answer that came on it.
+    pub(crate) fn poll_frame(
+        &mut self,
+        answer: &mut Incoming,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        self.connection.poll_frame(answer, cx)
     }
 
     /// Keeps the connection for the next request. One whose request is still being
     /// sent is not ready by then, and is closed when its turn comes.
     pub(crate) fn give_back(self) {
-        let Self { sender, origin, state } = self;
-        if sender.is_closed() {
+        let Self { mut connection, origin, state } = self;
+        connection.release();
+        if connection.is_closed() {
             return;
         }
         let mut state = state.borrow_mut();
@@ -151,7 +167,7 @@ impl Lease {
             None => state.idle.entry(origin).or_default(),
         };
         if idle.len() < IDLE_MAX {
-            idle.push(Idle { sender, since: Instant::now() });
+            idle.push(Idle { connection, since: Instant::now() });
         }
     }
 }

@@ -16,7 +16,7 @@ pub(crate) struct Forward {
     pub(crate) method: Method,
     /// Path and query below the API's prefix; may be empty.
     pub(crate) rest: String,
-    /// The headers, all but `Host`.
+    /// The headers; `Host` will be the target's.
     pub(crate) headers: HeaderMap,
 }
 
@@ -115,9 +115,9 @@ impl Upstreams {
             let sent = Instant::now();
             calls.sent = Some(sent);
             let mut until = deadline.min(sent + group.response_timeout);
-            let mut sending = std::pin::pin!(lease.sender().try_send_request(request));
+            let mut sending = std::pin::pin!(lease.connection().send(request));
             let answered = loop {
-                let answered = timeout_at(until, sending.as_mut()).await;
+                let answered = lease.connection().answered(sending.as_mut(), until).await;
                 // A target owes no answer while the body is still on its way.
                 let since = match intake.is_awaited.get() {
                     // How long a client may pause is for its own limit to say.
@@ -125,18 +125,18 @@ impl Upstreams {
                     false => intake.last.get().unwrap_or(sent),
                 };
                 let owed = (since + group.response_timeout).min(deadline);
-                if answered.is_ok() || owed <= until {
+                if answered.is_some() || owed <= until {
                     break answered;
                 }
                 until = owed;
             };
             match answered {
-                Ok(Ok(response)) => {
+                Some(Ok(response)) => {
                     calls.first_byte = Some(sent.elapsed());
                     return Ok((response, lease));
                 }
-                Err(_) => return Err(Failed::TimedOut),
-                Ok(Err(mut error)) => match error.take_message() {
+                None => return Err(Failed::TimedOut),
+                Some(Err(mut error)) => match error.take_message() {
                     // The target had closed it while it was idle.
                     Some(unsent) if !is_fresh => request = unsent,
                     _ => return Err(Failed::Broken),
@@ -157,7 +157,7 @@ impl Upstreams {
         let opened = timeout_at(until, self.connector.connect(target)).await;
         calls.connect = Some(begun.elapsed());
         match opened.unwrap_or(Err(Code::UpstreamConnectTimeout)) {
-            Ok(sender) => Ok(self.lease(target, sender)),
+            Ok(connection) => Ok(self.lease(target, connection)),
             Err(code) => {
                 self.suspend(target);
                 Err(code)

@@ -35,6 +35,11 @@ impl Emitter {
         self.0.event(kind, outcome)
     }
 
+    /// As [`Self::event`], in the memory of another, which is gone by that.
+    pub fn renew(&self, event: &mut Event, kind: Kind, outcome: Outcome) {
+        self.0.renew(event, kind, outcome);
+    }
+
     /// Which start of the producer this is.
     pub fn boot(&self) -> i64 {
         self.0.boot

@@ -17,8 +17,16 @@ pub const EVENT_UNREADABLE: &str = "event_unreadable";
 impl Spool {
     /// An event of this producer that has no sequence yet.
     pub(super) fn event(&self, kind: Kind, outcome: Outcome) -> Event {
-        let id = EventId { producer: self.config.producer.clone(), boot: self.boot, sequence: 0 };
-        Event::new(id, self.clock.now(), kind, outcome)
+        Event::new(self.unnumbered(), self.clock.now(), kind, outcome)
+    }
+
+    /// As [`Self::event`], in the memory of another.
+    pub(super) fn renew(&self, event: &mut Event, kind: Kind, outcome: Outcome) {
+        event.renew(self.unnumbered(), self.clock.now(), kind, outcome);
+    }
+
+    fn unnumbered(&self) -> EventId {
+        EventId { producer: self.config.producer.clone(), boot: self.boot, sequence: 0 }
     }
 
     /// An event of every partition, for the watermark.

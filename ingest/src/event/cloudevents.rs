@@ -19,7 +19,6 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::io::Write as _;
 use std::sync::LazyLock;
 
 use bytes::Bytes;
@@ -37,6 +36,8 @@ pub const SOURCE_PREFIX: &str = "/weir/";
 
 const SPEC_VERSION: &str = "1.0";
 const CONTENT_TYPE: &str = "application/json";
+/// Room for the key and the attributes of most events.
+const USUAL_TEXT_BYTES: usize = 192;
 
 /// A record of the log, in plain parts.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,6 +66,46 @@ impl<'a> Attributes<'a> {
     /// Reads them from the beginning of an event's JSON, up to the first field behind
     /// them: two thirds of it, which says nothing of them, are not looked at.
     fn of_json(json: &'a [u8]) -> Option<Self> {
+        Self::of_plain_json(json).or_else(|| Self::of_any_json(json))
+    }
+
+    /// As [`Self::of_json`], where the JSON is as [`Event::write_json`] writes it and
+    /// nothing before the attributes' end is escaped.
+    fn of_plain_json(json: &'a [u8]) -> Option<Self> {
+        let text = |value: Plain<'a>| match value {
+            Plain::Text(text) => std::str::from_utf8(text).ok(),
+            Plain::Integer(_) => None,
+        };
+        let number = |value: Plain<'a>| match value {
+            Plain::Integer(integer) => Some(integer),
+            Plain::Text(_) => None,
+        };
+        let (mut found, mut rest) = (Self::default(), json);
+        let mut before = b'{';
+        // Without the last of them it is for the other reader to say where the end is.
+        while found.trace_id.is_none() {
+            let (name, value, tail) = plain_field(rest, before)?;
+            match name {
+                b"event_time" => found.event_time = text(value)?.into(),
+                b"producer" => found.producer = text(value)?.into(),
+                b"boot" => found.boot = number(value)?,
+                b"sequence" => found.sequence = number(value)?,
+                b"kind" => found.kind = text(value)?.into(),
+                b"correlation_id" => found.correlation_id = Some(text(value)?.into()),
+                b"trace_id" => found.trace_id = Some(text(value)?.into()),
+                _ => {}
+            }
+            (rest, before) = (tail, b',');
+        }
+        found.is_whole().then_some(found)
+    }
+
+    fn is_whole(&self) -> bool {
+        let texts = [&self.event_time, &self.producer, &self.kind];
+        texts.iter().all(|text| !text.is_empty()) && self.boot > 0 && self.sequence > 0
+    }
+
+    fn of_any_json(json: &'a [u8]) -> Option<Self> {
         struct Fields<'x, 'a>(&'x mut Attributes<'a>, &'x mut bool);
 
         impl<'a> Visitor<'a> for Fields<'_, 'a> {
@@ -103,13 +144,30 @@ impl<'a> Attributes<'a> {
         let read = deserializer.deserialize_map(Fields(&mut found, &mut is_past));
         // It was not read to its end where all was found before.
         let is_read = is_past || (read.is_ok() && deserializer.end().is_ok());
-        let is_whole = !found.event_time.is_empty()
-            && !found.producer.is_empty()
-            && !found.kind.is_empty()
-            && found.boot > 0
-            && found.sequence > 0;
-        (is_read && is_whole).then_some(found)
+        (is_read && found.is_whole()).then_some(found)
     }
+}
+
+/// A value that needs no parser.
+enum Plain<'a> {
+    Text(&'a [u8]),
+    Integer(i64),
+}
+
+/// The name and value of a field behind `before`, and what follows; none if they are not
+/// a text without escapes, or an integer.
+fn plain_field(json: &[u8], before: u8) -> Option<(&[u8], Plain<'_>, &[u8])> {
+    let rest = json.strip_prefix(&[before, b'"'])?;
+    let (name, rest) = rest.split_at(rest.iter().position(|byte| *byte == b'"')?);
+    let rest = rest.strip_prefix(b"\":")?;
+    if let Some(rest) = rest.strip_prefix(b"\"") {
+        let (text, rest) = rest.split_at(rest.iter().position(|b| matches!(b, b'"' | b'\\'))?);
+        return Some((name, Plain::Text(text), rest.strip_prefix(b"\"")?));
+    }
+    let end = rest.iter().position(|byte| !byte.is_ascii_digit())?;
+    let (digits, rest) = rest.split_at(end);
+    let digits = std::str::from_utf8(digits).ok()?;
+    Some((name, Plain::Integer(digits.parse().ok()?), rest))
 }
 
 /// A text that is borrowed where nothing in it is escaped.
@@ -153,7 +211,9 @@ pub fn record_of_json(json: Bytes) -> Result<Record, Error> {
         // Its error says what is wrong.
         return Event::from_json(&json).map(|event| record(&event));
     };
-    is_known(&format!("{TYPE_PREFIX}{}", attributes.kind))?;
+    if attributes.kind.parse::<Kind>().is_err() {
+        is_known(&format!("{TYPE_PREFIX}{}", attributes.kind))?;
+    }
     Ok(record_with(&attributes, json.clone()))
 }
 
@@ -161,14 +221,23 @@ fn record_with(attributes: &Attributes<'_>, value: Bytes) -> Record {
     let Attributes { event_time, producer, boot, sequence, kind, .. } = attributes;
     let joining = [&attributes.correlation_id, &attributes.trace_id];
     let key = joining.into_iter().flatten().find(|key| !key.is_empty()).unwrap_or(producer);
-    let mut texts = Texts::default();
-    let id = texts.add(format_args!("{producer}/{boot}/{sequence}"));
-    let source = texts.add(format_args!("{SOURCE_PREFIX}{producer}"));
-    let kind = texts.add(format_args!("{TYPE_PREFIX}{kind}"));
-    let time = texts.add(format_args!("{event_time}"));
-    let texts = Bytes::from(texts.0);
+    // Short texts that share one allocation.
+    let (mut boot_digits, mut sequence_digits) = (itoa::Buffer::new(), itoa::Buffer::new());
+    let (boot, sequence) = (boot_digits.format(*boot), sequence_digits.format(*sequence));
+    let mut texts = Vec::with_capacity(USUAL_TEXT_BYTES);
+    let mut add = |parts: &[&str]| {
+        let start = texts.len();
+        parts.iter().for_each(|part| texts.extend_from_slice(part.as_bytes()));
+        start..texts.len()
+    };
+    let key = add(&[key]);
+    let id = add(&[producer, "/", boot, "/", sequence]);
+    let source = add(&[SOURCE_PREFIX, producer]);
+    let kind = add(&[TYPE_PREFIX, kind]);
+    let time = add(&[event_time]);
+    let texts = Bytes::from(texts);
     Record {
-        key: Bytes::copy_from_slice(key.as_bytes()),
+        key: texts.slice(key),
         headers: vec![
             ("ce_specversion", Bytes::from_static(SPEC_VERSION.as_bytes())),
             ("ce_id", texts.slice(id)),
@@ -211,18 +280,6 @@ pub fn read<'a>(
     )?;
     agree("ce_type", header("ce_type", kind)?, &format!("{TYPE_PREFIX}{}", event.kind))?;
     Ok(event)
-}
-
-/// Short texts that share one allocation.
-#[derive(Default)]
-struct Texts(Vec<u8>);
-
-impl Texts {
-    fn add(&mut self, text: fmt::Arguments<'_>) -> std::ops::Range<usize> {
-        let start = self.0.len();
-        self.0.write_fmt(text).expect("memory takes it");
-        start..self.0.len()
-    }
 }
 
 fn header<'a>(name: &'static str, bytes: Option<&'a [u8]>) -> Result<&'a str, Error> {
@@ -291,6 +348,8 @@ mod tests {
             assert_eq!(record_of_json(event.to_json().into()).as_ref(), Ok(&record(&event)));
             assert_eq!(record(&event).key, event.partition_key());
         }
+        let plain = sample(Kind::Request).to_json();
+        assert!(Attributes::of_plain_json(&plain).is_some(), "the usual one is read the fast way");
         for bad in [&b"{"[..], b"{}", b"[]", br#"{"kind":"dance"}"#] {
             assert!(record_of_json(Bytes::from_static(bad)).is_err());
         }

@@ -32,15 +32,35 @@ const ESCAPED: [bool; 256] = {
 
 /// Appends a text in quotes, escaped.
 pub(super) fn text(text: &str, out: &mut Vec<u8>) {
-    out.push(b'"');
     let mut rest = text.as_bytes();
-    while let Some(at) = rest.iter().position(|&byte| ESCAPED[usize::from(byte)]) {
+    out.reserve(rest.len() + 2);
+    out.push(b'"');
+    while let Some(at) = first_escaped(rest) {
         out.extend_from_slice(&rest[..at]);
         escape(rest[at], out);
         rest = &rest[at + 1..];
     }
     out.extend_from_slice(rest);
     out.push(b'"');
+}
+
+/// Where the first byte is that has to be escaped. Eight are looked at at once: most
+/// texts hold none.
+fn first_escaped(bytes: &[u8]) -> Option<usize> {
+    const ONES: u64 = u64::MAX / 255;
+    const HIGHS: u64 = 0x80 * ONES;
+    // The high bit of the first byte below `limit`, 128 at most, and perhaps of later
+    // ones; none if there is no such byte.
+    let below = |word: u64, limit: u64| word.wrapping_sub(limit * ONES) & !word & HIGHS;
+    let (words, _) = bytes.as_chunks::<8>();
+    let plain = words.iter().take_while(|bytes| {
+        let word = u64::from_le_bytes(**bytes);
+        let equal = |byte: u8| below(word ^ (u64::from(byte) * ONES), 1);
+        below(word, 0x20) | equal(b'"') | equal(b'\\') == 0
+    });
+    let from = 8 * plain.count();
+    let at = bytes[from..].iter().position(|&byte| ESCAPED[usize::from(byte)])?;
+    Some(from + at)
 }
 
 /// Appends ASCII in quotes that is known to hold nothing to escape.
@@ -95,6 +115,20 @@ mod tests {
         check_text("\0\u{1}\u{1f}\u{7f}", "\"\\u0000\\u0001\\u001f\u{7f}\"");
         check_text("é\u{2028}😀\u{10ffff}", "\"é\u{2028}😀\u{10ffff}\"");
         check_text("\"}],\"kind\":\"admin", r#""\"}],\"kind\":\"admin""#);
+    }
+
+    #[test]
+    fn what_is_to_be_escaped_is_found_wherever_it_stands() {
+        for byte in 0..=255 {
+            for length in [1, 7, 8, 9, 16, 21] {
+                for at in 0..length {
+                    let mut bytes = vec![b'x'; length];
+                    bytes[at] = byte;
+                    let expected = ESCAPED[usize::from(byte)].then_some(at);
+                    assert_eq!(first_escaped(&bytes), expected, "{byte} at {at} of {length}");
+                }
+            }
+        }
     }
 
     #[test]

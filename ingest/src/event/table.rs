@@ -149,6 +149,11 @@ macro_rules! schema {
                 Self { $($name,)+ $($($oname: None,)+)+ }
             }
 
+            /// Takes all optional fields away.
+            fn clear(&mut self) {
+                $($( self.$oname = None; )+)+
+            }
+
             /// Appends the event to `out` as one flat JSON object, without a line end.
             /// Absent fields are left out.
             pub fn write_json(&self, out: &mut Vec<u8>) {

@@ -95,13 +95,16 @@ pub struct Record {
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Headers(Bytes);
 
+/// Room for the headers of most records, those of events among them.
+const USUAL_HEADER_BYTES: usize = 256;
+
 impl Headers {
     /// Packs pairs.
     ///
     /// # Panics
     /// If a name is longer than 65,535 bytes or a value than 4 GiB.
     pub fn new<N: AsRef<str>, V: AsRef<[u8]>>(pairs: impl IntoIterator<Item = (N, V)>) -> Self {
-        let mut packed = BytesMut::new();
+        let mut packed = BytesMut::with_capacity(USUAL_HEADER_BYTES);
         for (name, value) in pairs {
             let (name, value) = (name.as_ref(), value.as_ref());
             packed.put_u16_le(u16::try_from(name.len()).expect("a header name is short"));

@@ -48,7 +48,7 @@ impl Correlation {
         };
         let span = random().max(1);
         let id = read_one(headers, &CORRELATION_HEADER).filter(|id| is_id(id));
-        let id = id.map_or_else(|| Hex::of(&trace.to_be_bytes()).text().into(), Into::into);
+        let id = id.map_or_else(|| Hex::of_trace(trace).text().into(), Into::into);
         Self { id, trace, parent, span, sampled }
     }
 
@@ -68,13 +68,13 @@ impl Correlation {
 
     /// Writes where an event stands in the journey; each text is one allocation at most.
     pub fn note(&self, event: &mut Event) {
-        let shared = |hex: &Hex| Text::from(Arc::<str>::from(hex.text()));
-        let trace = Hex::of(&self.trace.to_be_bytes());
+        let shared = |digits: &str| Text::from(Arc::<str>::from(digits));
+        let trace = Hex::of_trace(self.trace);
         let is_id = *self.id == *trace.text();
         event.correlation_id = Some(self.id.clone().into());
-        event.trace_id = Some(if is_id { self.id.clone().into() } else { shared(&trace) });
-        event.span_id = Some(shared(&Hex::of(&self.span.to_be_bytes())));
-        event.parent_span_id = self.parent.map(|parent| shared(&Hex::of(&parent.to_be_bytes())));
+        event.trace_id = Some(if is_id { self.id.clone().into() } else { shared(trace.text()) });
+        event.span_id = Some(shared(Hex::of_span(self.span).text()));
+        event.parent_span_id = self.parent.map(|parent| shared(Hex::of_span(parent).text()));
     }
 
     /// The correlation id as a header's value.
@@ -84,35 +84,52 @@ impl Correlation {
 
     /// `traceparent` for those who are called next, as children of this span.
     pub fn trace_header(&self) -> HeaderValue {
-        let (trace, span) = (self.trace.to_be_bytes(), self.span.to_be_bytes());
         let mut text = [0; 55];
         text[..3].copy_from_slice(b"00-");
-        text[3..35].copy_from_slice(Hex::of(&trace).text().as_bytes());
+        text[3..35].copy_from_slice(&Hex::of_trace(self.trace).0);
         text[35] = b'-';
-        text[36..52].copy_from_slice(Hex::of(&span).text().as_bytes());
+        text[36..52].copy_from_slice(&Hex::of_span(self.span).0);
         text[52..].copy_from_slice(if self.sampled { b"-01" } else { b"-00" });
         HeaderValue::from_bytes(&text).expect("hexadecimal digits are a header's value")
     }
 }
 
-/// Up to 16 bytes as hexadecimal digits.
-struct Hex {
-    digits: [u8; 32],
-    count: usize,
+/// The hexadecimal digits of each byte.
+const DIGITS: [[u8; 2]; 256] = {
+    let (mut digits, mut byte, one) = ([[0; 2]; 256], 0, b"0123456789abcdef");
+    while byte < 256 {
+        digits[byte] = [one[byte >> 4], one[byte & 15]];
+        byte += 1;
+    }
+    digits
+};
+
+/// Hexadecimal digits, two for each byte.
+struct Hex<const COUNT: usize>([u8; COUNT]);
+
+impl Hex<32> {
+    fn of_trace(trace: u128) -> Self {
+        Self::of(&trace.to_be_bytes())
+    }
 }
 
-impl Hex {
+impl Hex<16> {
+    fn of_span(span: u64) -> Self {
+        Self::of(&span.to_be_bytes())
+    }
+}
+
+impl<const COUNT: usize> Hex<COUNT> {
     fn of(bytes: &[u8]) -> Self {
-        const DIGITS: &[u8; 16] = b"0123456789abcdef";
-        let mut digits = [0; 32];
-        for (pair, byte) in digits.chunks_exact_mut(2).zip(bytes) {
-            pair.copy_from_slice(&[DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
+        let mut digits = [0; COUNT];
+        for (pair, byte) in digits.as_chunks_mut().0.iter_mut().zip(bytes) {
+            *pair = DIGITS[usize::from(*byte)];
         }
-        Self { digits, count: 2 * bytes.len() }
+        Self(digits)
     }
 
     fn text(&self) -> &str {
-        std::str::from_utf8(&self.digits[..self.count]).expect("digits are ASCII")
+        std::str::from_utf8(&self.0).expect("digits are ASCII")
     }
 }
 
