@@ -54,6 +54,8 @@ enum Command {
     Check(command::check::Options),
     /// Bring the running configuration to what a directory says
     Apply(command::apply::Options),
+    /// See the dead letters of a queue, and put them back or drop them
+    Deliveries(command::deliveries::Options),
     /// Make a client secret, and the hash to write into an application
     Secret(command::secret::Options),
 }
@@ -90,6 +92,7 @@ pub(crate) fn run() -> ExitCode {
         Command::ReplayLog(options) => command::replay_log::run(&cli.settings, &options),
         Command::Check(options) => command::check::run(&cli.settings, &options),
         Command::Apply(options) => command::apply::run(&cli.settings, &options),
+        Command::Deliveries(options) => command::deliveries::run(&cli.settings, &options),
         Command::Secret(options) => command::secret::run(&options),
     };
     let (code, error) = match result {

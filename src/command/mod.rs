@@ -1,9 +1,11 @@
 //! The commands, a file each.
 
+mod admin;
 mod answer;
 pub(crate) mod apply;
 pub(crate) mod backtest;
 pub(crate) mod check;
+pub(crate) mod deliveries;
 pub(crate) mod example;
 pub(crate) mod export;
 pub(crate) mod query;

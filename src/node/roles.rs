@@ -9,7 +9,7 @@ use gateway::{Gateway, TokenHash};
 use ingest::event::SystemClock;
 use ingest::registry::run_applier;
 use mediator::Mediator;
-use mediator::deliver::{self, Delivery, Queues};
+use mediator::deliver::{self, DeadLetters, Delivery, Queues};
 use mediator::endpoint::http::Caller;
 use tokio::task::JoinHandle;
 
@@ -83,6 +83,12 @@ impl Roles {
                 view: ground.view.clone(),
                 proposer: ground.proposer.clone(),
                 emitter: ground.emitter.clone(),
+                dead_letters: DeadLetters::new(
+                    ground.log.clone(),
+                    ground.view.clone(),
+                    ground.emitter.clone(),
+                    clock.clone(),
+                ),
                 token: TokenHash::of(&token.text),
             };
             self.manager = Some(Manager::start(&config.manager, parts).await?);

@@ -6,6 +6,7 @@ mod analytics;
 mod cluster;
 mod commands;
 mod console;
+mod deliveries;
 mod example;
 mod kill;
 mod outage;

@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use super::admit::admit;
 use super::apply::{self, Applied};
+use super::dead;
 use super::failure::Failure;
 use super::server::Shared;
 use super::wish::Wish;
@@ -23,6 +24,9 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .route("/admin/v1/registry/{kind}/{name}", get(entity))
         .route("/admin/v1/plan", post(plan))
         .route("/admin/v1/apply", post(apply))
+        .route("/admin/v1/queues/{queue}/dead", get(dead::list))
+        .route("/admin/v1/queues/{queue}/dead/replay", post(dead::replay))
+        .route("/admin/v1/queues/{queue}/dead/drop", post(dead::drop))
         .fallback(|| async { Failure::from(Code::EntityNotFound) })
         .layer(middleware::from_fn_with_state(shared.clone(), admit))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))

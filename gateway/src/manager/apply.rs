@@ -20,8 +20,6 @@ const SHOWN_WITHIN: Duration = Duration::from_secs(5);
 /// How often a verdict that did not come in time is asked for again. Each time waits as
 /// long as the first, 10 s in the program.
 const ASKED_AGAIN_MAX: u32 = 30;
-/// Who is written down as the one who changed something: there is one token.
-const ADMIN: &str = "admin";
 
 /// What became of an apply.
 #[derive(Debug, Serialize)]
@@ -54,7 +52,7 @@ pub(super) async fn apply(
     }
     let id = wish.id.unwrap_or_else(new_id);
     let message = wish.message.unwrap_or_else(|| "apply".to_owned());
-    let set = plan.change_set(id.clone(), ADMIN.to_owned(), message);
+    let set = plan.change_set(id.clone(), super::ADMIN.to_owned(), message);
     let (answer, answered) = oneshot::channel();
     let proposing = Proposing { teller: Teller { id: Some(id.clone()), ..teller }, before, set };
     shared.applies.spawn(proposing.run(answer));
@@ -153,7 +151,7 @@ impl Teller {
         let mut event = self.shared.parts.emitter.event(EventKind::Admin, outcome);
         self.correlation.note(&mut event);
         event.admin_action = text(action);
-        event.admin_actor = text(ADMIN);
+        event.admin_actor = text(super::ADMIN);
         event.admin_change_set = self.id.as_ref().and_then(|id| text(id.as_str()));
         event.service_name = text(super::SERVICE);
         event

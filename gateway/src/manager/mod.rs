@@ -5,6 +5,9 @@
 //!  weir apply DIR ──► POST /admin/v1/plan   ──► what would change      (reads a view)
 //!                 └─► POST /admin/v1/apply  ──► a change set ──► applier ──► verdict
 //!                                                                   └─► admin events
+//!  weir deliveries ──► GET  /admin/v1/queues/NAME/dead          ──► the dead letters
+//!                  └─► POST /admin/v1/queues/NAME/dead/replay  ──► back into the queue
+//!                      POST /admin/v1/queues/NAME/dead/drop    ──► no more listed
 //! ```
 //!
 //! What a caller sends is what it wants, not how to get there: the plan is made
@@ -27,6 +30,7 @@ mod admit;
 mod api;
 mod apply;
 mod config;
+mod dead;
 mod failure;
 mod server;
 #[cfg(test)]
@@ -38,3 +42,5 @@ pub use server::{Manager, Parts, StartError};
 
 /// Whose events they are.
 const SERVICE: &str = "weir-manager";
+/// Who is written down as the one who changed something: there is one token.
+const ADMIN: &str = "admin";

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use ingest::emit::Emitter;
 use ingest::registry::{Proposer, View};
+use mediator::deliver::DeadLetters;
 use mediator::endpoint::http::{Server, Teller};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -36,6 +37,8 @@ pub struct Parts {
     pub proposer: Proposer,
     /// Where administrative events go.
     pub emitter: Emitter,
+    /// The dead letters of the queues.
+    pub dead_letters: DeadLetters,
     /// What callers prove themselves by.
     pub token: TokenHash,
 }
@@ -45,7 +48,7 @@ pub(super) struct Shared {
     pub(super) parts: Parts,
     /// Wrong tokens, by address.
     pub(super) guesses: Guesses,
-    /// Applies under way.
+    /// Applies and settlings under way.
     pub(super) applies: TaskTracker,
     /// Set at the stop: no verdict is asked for again.
     pub(super) stop: CancellationToken,

@@ -7,6 +7,7 @@ use ingest::event::{Event, Kind as EventKind, Producer, SystemClock, cloudevents
 use ingest::log::embedded::EmbeddedLog;
 use ingest::log::{EventLog, Partition, ReadLimit, TopicSpec};
 use ingest::registry::{Proposer, Topics, View, no_deep_check, run_applier};
+use mediator::deliver::DeadLetters;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
@@ -61,7 +62,10 @@ impl World {
                 .await
                 .unwrap();
         });
-        let parts = Parts { view, proposer, emitter, token: TokenHash::of(TOKEN) };
+        let clock = Arc::new(SystemClock);
+        let dead_letters = DeadLetters::new(log.clone(), view.clone(), emitter.clone(), clock);
+        let token = TokenHash::of(TOKEN);
+        let parts = Parts { view, proposer, emitter, dead_letters, token };
         let config = Config { address: ([127, 0, 0, 1], 0).into() };
         let manager = Manager::start(&config, parts.clone()).await.unwrap();
         let client = reqwest::Client::new();

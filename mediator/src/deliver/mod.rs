@@ -55,6 +55,7 @@
 mod accept;
 mod attempt;
 mod config;
+mod dead;
 mod delivery;
 mod message;
 mod owner;
@@ -75,6 +76,9 @@ pub use attempt::{
     SEQUENCE_HEADER,
 };
 pub use config::Config;
+pub use dead::{
+    By, DeadLetter, DeadLetterError, DeadLetters, Decision, LETTERS_MAX, Listing, Which,
+};
 pub use delivery::Delivery;
 pub use message::{
     BadMessageId, HEADERS_MAX, KEY_BYTES_MAX, MESSAGE_BYTES_MAX, MessageId, NewMessage,

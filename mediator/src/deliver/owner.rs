@@ -26,6 +26,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::attempt::{Attempt, Done};
+use super::dead;
 use super::partition::{Progress, Start, Window};
 use super::retry::Verdict;
 use super::slots::Slot;
@@ -278,13 +279,13 @@ impl Owner {
             Verdict::Held(_) => self.window.hold(offset),
             Verdict::Dead(reason) => {
                 let mut headers = vec![
-                    ("weir_dead_reason", reason.text().to_owned()),
-                    ("weir_attempts", done.attempts.to_string()),
-                    ("weir_dead_time", done.at.to_string()),
-                    ("weir_queue_offset", offset.to_string()),
+                    (dead::REASON, reason.text().to_owned()),
+                    (dead::ATTEMPTS, done.attempts.to_string()),
+                    (dead::DEAD_TIME, done.at.to_string()),
+                    (dead::QUEUE_OFFSET, offset.to_string()),
                 ];
                 if let Some(status) = done.status {
-                    headers.push(("weir_dead_status", status.as_u16().to_string()));
+                    headers.push((dead::STATUS, status.as_u16().to_string()));
                 }
                 self.dead.push(done.message.with(&headers));
                 self.window.complete(offset);

@@ -48,16 +48,22 @@ impl Message {
         self.0.key.as_ref().map_or(0, Bytes::len) + self.body().len() + headers
     }
 
-    fn text(&self, name: &str) -> Option<&str> {
+    /// A header of the record, if it is text.
+    pub(crate) fn text(&self, name: &str) -> Option<&str> {
         std::str::from_utf8(self.0.headers.get(name)?).ok()
     }
 
     /// Its id; of a record that something else than Weir wrote, one that its
     /// place gives it, `partition` being the place's name.
     pub(crate) fn id(&self, partition: &dyn fmt::Display) -> Cow<'_, str> {
+        self.id_at(partition, self.0.offset)
+    }
+
+    /// As [`Self::id`], of a message whose place was another one.
+    pub(crate) fn id_at(&self, partition: &dyn fmt::Display, offset: u64) -> Cow<'_, str> {
         match self.text(ID).filter(|id| MessageId::new(id).is_ok()) {
             Some(id) => id.into(),
-            None => format!("{partition}/{}", self.0.offset).into(),
+            None => format!("{partition}/{offset}").into(),
         }
     }
 
@@ -85,6 +91,11 @@ impl Message {
             let name = HeaderName::from_bytes(name.strip_prefix(PREFIX)?.as_bytes()).ok()?;
             Some((name, HeaderValue::from_bytes(value).ok()?))
         })
+    }
+
+    /// Every header of the record.
+    pub(crate) fn all_headers(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.0.headers.iter()
     }
 
     /// The same message with more headers, for another topic.

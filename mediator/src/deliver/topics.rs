@@ -46,6 +46,17 @@ impl Topics {
         }
     }
 
+    /// Those of a queue that was made before.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTopic`] if there was none.
+    pub(crate) async fn existing(log: &dyn EventLog, queue: &Name) -> Result<Self> {
+        let messages = format!("weir.queue.{queue}");
+        let partitions = log.topic(&messages).await?.partitions;
+        let partitions = NonZeroU32::new(partitions).expect("a topic has a partition");
+        Ok(Self { messages, partitions })
+    }
+
     async fn make(log: &dyn EventLog, messages: String, partitions: u32) -> Result<Self> {
         let partitions = match log.topic(&messages).await {
             Ok(spec) => spec.partitions,

@@ -4,6 +4,7 @@
 //! the delivering process is killed (25 if it is not set).
 
 mod cases;
+mod dead;
 mod kill;
 mod receiver;
 mod restart;
@@ -22,7 +23,8 @@ fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let mut trials = Vec::new();
     for subject in [Subject::Embedded, Subject::kafka()].map(Arc::new) {
-        for (name, case) in cases::cases().into_iter().chain(restart::cases()) {
+        let cases = cases::cases().into_iter().chain(dead::cases()).chain(restart::cases());
+        for (name, case) in cases {
             let subject = subject.clone();
             trials.push(Trial::test(format!("{}::{name}", subject.name()), move || {
                 subject.run(name, case).map_err(|error| Failed::from(format!("{error:#}")))

@@ -1,0 +1,195 @@
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use axum::extract::{Extension, Path, Query, State};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::HeaderValue;
+use ingest::log;
+use ingest::registry::Name;
+use mediator::deliver::{By, DeadLetter, DeadLetterError, Decision, LETTERS_MAX, Which};
+use mediator::endpoint::http::{Code, Correlation, Problem};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::failure::Failure;
+use super::server::Shared;
+
+/// How many letters are listed if nobody says.
+const LISTED: usize = 100;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Asked {
+    /// At most so many letters, 1 to 1,000.
+    limit: Option<usize>,
+    /// Those of this message, with their bodies.
+    id: Option<String>,
+}
+
+/// The dead letters of a queue, or those of one message.
+pub(super) async fn list(
+    State(shared): State<Arc<Shared>>,
+    Path(queue): Path<String>,
+    Query(asked): Query<Asked>,
+) -> Result<axum::Json<Value>, Failure> {
+    let queue = name(&queue)?;
+    let letters = &shared.parts.dead_letters;
+    if let Some(id) = &asked.id {
+        let found = letters.show(&queue, id).await.map_err(failure)?;
+        let shown: Vec<Value> = found.iter().map(|(letter, body)| shown(letter, body)).collect();
+        return Ok(axum::Json(json!({"total": shown.len(), "letters": shown})));
+    }
+    let limit = asked.limit.unwrap_or(LISTED);
+    if !(1..=LETTERS_MAX).contains(&limit) {
+        return Err(invalid(format!("limit: {limit} is out of range; use 1 to {LETTERS_MAX}")));
+    }
+    let listing = letters.list(&queue, limit).await.map_err(failure)?;
+    let heads: Vec<Value> = listing.letters.iter().map(head).collect();
+    Ok(axum::Json(json!({"total": listing.total, "letters": heads})))
+}
+
+/// Which letters, and for a replay what goes in the place of the body.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Wish {
+    #[serde(default)]
+    ids: BTreeSet<String>,
+    #[serde(default)]
+    all: bool,
+    body_base64: Option<String>,
+    content_type: Option<String>,
+}
+
+/// What was done.
+#[derive(Debug, Serialize)]
+pub(super) struct Settled {
+    settled: u64,
+}
+
+pub(super) async fn replay(
+    State(shared): State<Arc<Shared>>,
+    Path(queue): Path<String>,
+    Extension(correlation): Extension<Correlation>,
+    body: Bytes,
+) -> Result<axum::Json<Settled>, Failure> {
+    let wish = Wish::read(&body)?;
+    let decision = wish.decision()?;
+    settle(&shared, &queue, wish, decision, correlation).await
+}
+
+pub(super) async fn drop(
+    State(shared): State<Arc<Shared>>,
+    Path(queue): Path<String>,
+    Extension(correlation): Extension<Correlation>,
+    body: Bytes,
+) -> Result<axum::Json<Settled>, Failure> {
+    let wish = Wish::read(&body)?;
+    if wish.body_base64.is_some() || wish.content_type.is_some() {
+        return Err(invalid("what is dropped takes no body"));
+    }
+    settle(&shared, &queue, wish, Decision::Drop, correlation).await
+}
+
+/// Goes on though its caller has gone, as what is half done is hard to tell.
+async fn settle(
+    shared: &Arc<Shared>,
+    queue: &str,
+    wish: Wish,
+    decision: Decision,
+    correlation: Correlation,
+) -> Result<axum::Json<Settled>, Failure> {
+    let queue = name(queue)?;
+    let which = match (wish.all, wish.ids.len()) {
+        (true, 0) => Which::All,
+        (false, 1..=LETTERS_MAX) => Which::Ids(wish.ids),
+        (true, _) => return Err(invalid("ids beside all; give one of the two")),
+        (false, 0) => return Err(invalid("neither ids nor all; say which dead letters")),
+        (false, count) => {
+            return Err(invalid(format!("{count} ids; give at most {LETTERS_MAX}, or all")));
+        }
+    };
+    let by = By { actor: super::ADMIN.to_owned(), service: super::SERVICE, correlation };
+    let letters = shared.parts.dead_letters.clone();
+    let settling =
+        shared.applies.spawn(async move { letters.settle(&queue, &which, &decision, &by).await });
+    let settled = settling.await.map_err(|_| Code::InternalError)?.map_err(failure)?;
+    Ok(axum::Json(Settled { settled }))
+}
+
+impl Wish {
+    fn read(body: &[u8]) -> Result<Self, Failure> {
+        serde_json::from_slice(body).map_err(|error| invalid(error.to_string()))
+    }
+
+    fn decision(&self) -> Result<Decision, Failure> {
+        let content_type = self.content_type.as_deref().map(HeaderValue::from_str).transpose();
+        let content_type = content_type
+            .map_err(|_| invalid("content_type is no header's value; give it as text/plain"))?;
+        match (&self.body_base64, content_type) {
+            (None, None) => Ok(Decision::Replay),
+            (None, Some(_)) => Err(invalid("content_type without body_base64; give both")),
+            (Some(body), content_type) => {
+                let body = STANDARD.decode(body);
+                let body = body.map_err(|error| invalid(format!("body_base64: {error}")))?;
+                Ok(Decision::ReplayWith(body.into(), content_type))
+            }
+        }
+    }
+}
+
+fn name(queue: &str) -> Result<Name, Failure> {
+    Name::new(queue).map_err(|_| Code::EntityNotFound.into())
+}
+
+fn invalid(detail: impl Into<String>) -> Failure {
+    Problem::new(Code::BodyInvalid, detail).into()
+}
+
+fn failure(error: DeadLetterError) -> Failure {
+    let code = match &error {
+        DeadLetterError::NoQueue(_) | DeadLetterError::Missing { .. } => Code::EntityNotFound,
+        DeadLetterError::NotOne(_) => Code::BodyInvalid,
+        DeadLetterError::TooLarge { .. } => Code::MessageTooLarge,
+        DeadLetterError::Log(log::Error::Fenced(_), settled) => {
+            let detail = format!(
+                "somebody else settles dead letters of this queue at the moment; {settled} were \
+                 settled before; ask again"
+            );
+            return Problem::new(Code::RevisionChanged, detail).into();
+        }
+        DeadLetterError::Log(..) => {
+            tracing::error!(%error, "dead letters could not be read or settled");
+            Code::QueueUnavailable
+        }
+    };
+    Problem::new(code, error.to_string()).into()
+}
+
+fn head(letter: &DeadLetter) -> Value {
+    json!({
+        "id": letter.id,
+        "partition": letter.partition,
+        "offset": letter.offset,
+        "key": letter.key,
+        "reason": letter.reason,
+        "attempts": letter.attempts,
+        "status": letter.status,
+        "accepted": letter.accepted.to_string(),
+        "died": letter.died.map(|time| time.to_string()),
+        "correlation_id": letter.correlation_id,
+        "content_type": letter.content_type,
+        "body_bytes": letter.body_bytes,
+    })
+}
+
+/// With its body: as text, or as base64 where it is none.
+fn shown(letter: &DeadLetter, body: &[u8]) -> Value {
+    let mut shown = head(letter);
+    match std::str::from_utf8(body) {
+        Ok(text) => shown["body"] = text.into(),
+        Err(_) => shown["body_base64"] = STANDARD.encode(body).into(),
+    }
+    shown
+}

@@ -1,0 +1,401 @@
+//! The dead letters of a queue: what is there, and what somebody decides of it.
+//!
+//! ```text
+//!  weir.queue.<name>        …  message ◄─── put back, durable before its letter is settled
+//!  weir.queue.<name>.dead   letter  letter  letter  settles 1st  letter  settles 3rd …
+//! ```
+//!
+//! What holds:
+//! 1. A letter that is put back is in the queue at least once: the message is durable
+//!    there before the record that settles its letter. A kill between the two leaves the
+//!    letter listed, and who puts it back again sends its message once more, under the
+//!    same id. One decision at a time is carried out on a node; of two nodes the later
+//!    one fences the other, which stops at its next record.
+//! 2. A message that is put back keeps its id, key, headers and body, unless the body is
+//!    replaced. It comes behind what was accepted of its key meanwhile, its age and
+//!    attempts begin anew, and its target knows it by the same `Idempotency-Key`.
+//! 3. Each letter that is settled has an event that says by whom, and one that is put
+//!    back an `accept` event besides. A kill between the commit and these leaves the log
+//!    alone to tell.
+//!
+//! Limits: 1,000 letters in a listing and 1,000 ids in a request; letters are settled 500
+//! or 4 MiB at a time, so a kill amid many leaves the rest as they were. What is
+//! at the beginning of the topic and settled is trimmed.
+
+mod read;
+mod settle;
+
+use std::collections::{BTreeSet, HashSet};
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::HeaderValue;
+use ingest::emit::Emitter;
+use ingest::event::{Clock, Timestamp};
+use ingest::log::{Error, EventLog, Headers, NewRecord};
+use ingest::registry::kind::Queue;
+use ingest::registry::{Name, View};
+use tokio::sync::Mutex;
+
+use self::read::{OpenLetters, Settled};
+use self::settle::Settling;
+use super::message::{ACCEPTED_TIME, CONTENT_TYPE, ID, MESSAGE_BYTES_MAX};
+use super::stored::Message;
+use super::topics::Topics;
+use crate::endpoint::http::Correlation;
+
+/// The most letters of a listing, and the most ids of a request.
+pub const LETTERS_MAX: usize = 1_000;
+
+/// The headers that a letter has besides its message's.
+pub(super) const REASON: &str = "weir_dead_reason";
+pub(super) const ATTEMPTS: &str = "weir_attempts";
+pub(super) const DEAD_TIME: &str = "weir_dead_time";
+pub(super) const STATUS: &str = "weir_dead_status";
+pub(super) const QUEUE_OFFSET: &str = "weir_queue_offset";
+const OF_LETTER: [&str; 5] = [REASON, ATTEMPTS, DEAD_TIME, STATUS, QUEUE_OFFSET];
+
+/// The header of a record that settles a letter: the letter's offset.
+const SETTLES: &str = "weir_settles";
+/// When the message was accepted first, of one that was put back.
+const FIRST_ACCEPTED_TIME: &str = "weir_first_accepted_time";
+
+/// The dead letters of all queues. Cheap to clone.
+#[derive(Clone)]
+pub struct DeadLetters {
+    log: Arc<dyn EventLog>,
+    view: View,
+    emitter: Emitter,
+    clock: Arc<dyn Clock>,
+    /// Held while a decision is carried out.
+    turn: Arc<Mutex<()>>,
+}
+
+/// A message that could not be delivered, and of which nobody has decided yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// The message's id.
+    pub id: String,
+    /// The partition of the queue, and of its dead letters.
+    pub partition: u32,
+    /// The letter's place there.
+    pub offset: u64,
+    /// The ordering key; what of it is no UTF-8 is replaced.
+    pub key: Option<String>,
+    /// Why there was no further attempt: `refused`, `attempts_used_up` or `too_old`.
+    pub reason: String,
+    /// How many attempts were made.
+    pub attempts: u64,
+    /// What the target answered last, if it did.
+    pub status: Option<u16>,
+    /// When the message was accepted.
+    pub accepted: Timestamp,
+    /// When it was given up.
+    pub died: Option<Timestamp>,
+    /// The journey that it is part of.
+    pub correlation_id: Option<String>,
+    /// The media type of the body.
+    pub content_type: Option<String>,
+    /// The size of the body.
+    pub body_bytes: usize,
+}
+
+/// The letters of a queue, oldest first in each partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listing {
+    /// The first of them.
+    pub letters: Vec<DeadLetter>,
+    /// How many there are.
+    pub total: u64,
+}
+
+/// Which letters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Which {
+    /// Those of these messages; all have to be there.
+    Ids(BTreeSet<String>),
+    /// All that are there at the beginning.
+    All,
+}
+
+/// What becomes of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Decision {
+    /// Back into the queue.
+    Replay,
+    /// Back into the queue with another body, and another media type if one is given;
+    /// for one letter only.
+    ReplayWith(Bytes, Option<HeaderValue>),
+    /// Nothing more: it stays dead in every account, and is listed no more.
+    Drop,
+}
+
+impl Decision {
+    const fn text(&self) -> &'static str {
+        match self {
+            Self::Replay | Self::ReplayWith(..) => "replay",
+            Self::Drop => "drop",
+        }
+    }
+}
+
+/// Who decides, for the events.
+#[derive(Debug, Clone)]
+pub struct By {
+    /// The person or program.
+    pub actor: String,
+    /// The service that was asked.
+    pub service: &'static str,
+    /// The journey of the decision.
+    pub correlation: Correlation,
+}
+
+/// Why letters could not be shown or settled.
+#[derive(Debug, thiserror::Error)]
+pub enum DeadLetterError {
+    /// The registry has no such queue, and the log has no letters of one.
+    #[error("there is no queue {0}")]
+    NoQueue(Name),
+    /// Nothing was done.
+    #[error("no dead letter of queue {queue} has the id {}", .ids.join(", "))]
+    Missing {
+        /// Which queue.
+        queue: Name,
+        /// The ids, ten at most.
+        ids: Vec<String>,
+    },
+    /// A body can replace that of one letter only. Nothing was done.
+    #[error("{0} dead letters have this id: a body replaces that of one only")]
+    NotOne(usize),
+    /// The message would be larger than a queue takes. Nothing was done.
+    #[error("a message of {bytes} bytes is larger than the limit of {MESSAGE_BYTES_MAX}")]
+    TooLarge {
+        /// Its size.
+        bytes: usize,
+    },
+    /// The log; what was settled before stays so, the rest is as it was.
+    #[error("the log: {0}; {1} were settled before that, the rest is as it was")]
+    Log(Error, u64),
+}
+
+impl From<Error> for DeadLetterError {
+    fn from(error: Error) -> Self {
+        Self::Log(error, 0)
+    }
+}
+
+impl DeadLetters {
+    /// The letters of the queues in `log`.
+    pub fn new(
+        log: Arc<dyn EventLog>,
+        view: View,
+        emitter: Emitter,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self { log, view, emitter, clock, turn: Arc::default() }
+    }
+
+    /// The letters of a queue that nobody has decided of.
+    ///
+    /// # Errors
+    /// [`DeadLetterError::NoQueue`], [`DeadLetterError::Log`].
+    pub async fn list(&self, queue: &Name, max: usize) -> Result<Listing, DeadLetterError> {
+        let topics = self.topics(queue).await?;
+        let (mut letters, mut total) = (Vec::new(), 0);
+        for index in 0..topics.partitions.get() {
+            let settled = Settled::read(&*self.log, &topics.dead(index)).await?;
+            let mut open = self.open(&topics, index, settled).await?;
+            while let Some(message) = open.next().await? {
+                total += 1;
+                if letters.len() < max.min(LETTERS_MAX) {
+                    letters.push(letter(&topics, index, &message));
+                }
+            }
+        }
+        Ok(Listing { letters, total })
+    }
+
+    /// The letters of a message, with their bodies; mostly one.
+    ///
+    /// # Errors
+    /// [`DeadLetterError::Missing`] besides those of [`Self::list`].
+    pub async fn show(
+        &self,
+        queue: &Name,
+        id: &str,
+    ) -> Result<Vec<(DeadLetter, Bytes)>, DeadLetterError> {
+        let topics = self.topics(queue).await?;
+        let mut found = Vec::new();
+        for index in 0..topics.partitions.get() {
+            let settled = Settled::read(&*self.log, &topics.dead(index)).await?;
+            let mut open = self.open(&topics, index, settled).await?;
+            while let Some(message) = open.next().await? {
+                let letter = letter(&topics, index, &message);
+                if letter.id == id {
+                    found.push((letter, message.body()));
+                }
+            }
+        }
+        if found.is_empty() {
+            return Err(missing(queue, [id]));
+        }
+        Ok(found)
+    }
+
+    /// Settles letters, and answers how many.
+    ///
+    /// # Errors
+    /// Any of [`DeadLetterError`]: nothing was done then, but as [`DeadLetterError::Log`]
+    /// says. Who settles letters of the same queue on two nodes at the same time is
+    /// [`Error::Fenced`] on one, and may ask again there.
+    pub async fn settle(
+        &self,
+        queue: &Name,
+        which: &Which,
+        decision: &Decision,
+        by: &By,
+    ) -> Result<u64, DeadLetterError> {
+        let _turn = self.turn.lock().await;
+        let topics = self.topics(queue).await?;
+        // First fenced, then read: nobody settles what is read here meanwhile.
+        let writer = self.log.writer(&format!("{}.dead", topics.messages)).await?;
+        let mut all_settled = Vec::new();
+        let (mut found, mut largest) = (HashSet::new(), 0);
+        let mut count = 0;
+        for index in 0..topics.partitions.get() {
+            let settled = Settled::read(&*self.log, &topics.dead(index)).await?;
+            let mut open = self.open(&topics, index, settled.clone()).await?;
+            while let Some(message) = open.next().await? {
+                if let Some(id) = chosen(which, &topics, index, &message) {
+                    largest =
+                        largest.max(put_back(&message, &id, decision, self.clock.now()).bytes());
+                    count += 1;
+                    if matches!(which, Which::Ids(_)) {
+                        found.insert(id);
+                    }
+                }
+            }
+            all_settled.push(settled);
+        }
+        if let Which::Ids(ids) = which
+            && ids.iter().any(|id| !found.contains(id))
+        {
+            let ids = ids.iter().filter(|id| !found.contains(*id));
+            return Err(missing(queue, ids.map(String::as_str)));
+        }
+        if matches!(decision, Decision::ReplayWith(..)) && count != 1 {
+            return Err(DeadLetterError::NotOne(count));
+        }
+        if *decision != Decision::Drop && largest > MESSAGE_BYTES_MAX {
+            return Err(DeadLetterError::TooLarge { bytes: largest });
+        }
+        let mut settling = Settling {
+            with: self,
+            queue,
+            topics: &topics,
+            decision,
+            by,
+            writer,
+            chunk: Vec::new(),
+            bytes: 0,
+            settled: 0,
+        };
+        for (index, settled) in (0..).zip(all_settled) {
+            let done = settling.settle_partition(index, which, settled).await;
+            done.map_err(|error| DeadLetterError::Log(error, settling.settled))?;
+        }
+        Ok(settling.settled)
+    }
+
+    async fn topics(&self, queue: &Name) -> Result<Topics, DeadLetterError> {
+        let snapshot = self.view.snapshot();
+        if let Some(spec) = snapshot.get::<Queue>(queue) {
+            return Ok(Topics::prepare(&*self.log, queue, spec.partitions).await?);
+        }
+        // What a queue left behind that is removed.
+        match Topics::existing(&*self.log, queue).await {
+            Ok(topics) => Ok(topics),
+            Err(Error::UnknownTopic(_)) => Err(DeadLetterError::NoQueue(queue.clone())),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn open(
+        &self,
+        topics: &Topics,
+        index: u32,
+        settled: Settled,
+    ) -> Result<OpenLetters, Error> {
+        OpenLetters::of(&*self.log, &topics.dead(index), settled).await
+    }
+}
+
+impl fmt::Debug for DeadLetters {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DeadLetters").field("log", &self.log).finish_non_exhaustive()
+    }
+}
+
+/// The message of a letter, as the queue gets it.
+fn put_back(letter: &Message, id: &str, decision: &Decision, now: Timestamp) -> NewRecord {
+    let now = now.to_string();
+    let first = letter.text(FIRST_ACCEPTED_TIME).map(str::to_owned);
+    let first = first.unwrap_or_else(|| letter.accepted().to_string());
+    let (body, content_type) = match decision {
+        Decision::ReplayWith(body, content_type) => (body.clone(), content_type.as_ref()),
+        _ => (letter.body(), None),
+    };
+    let kept = letter.all_headers().filter(|(name, _)| {
+        let is_set = matches!(*name, ID | ACCEPTED_TIME | FIRST_ACCEPTED_TIME)
+            || (*name == CONTENT_TYPE && content_type.is_some());
+        !is_set && !OF_LETTER.contains(name)
+    });
+    let set = [(ID, id), (ACCEPTED_TIME, &now), (FIRST_ACCEPTED_TIME, &first)];
+    let set = set.into_iter().map(|(name, text)| (name, text.as_bytes()));
+    let set = set.chain(content_type.map(|of| (CONTENT_TYPE, of.as_bytes())));
+    NewRecord {
+        key: letter.key().cloned(),
+        value: Some(body),
+        headers: Headers::new(kept.chain(set)),
+    }
+}
+
+/// The id of a letter, if it is one of those.
+fn chosen(which: &Which, topics: &Topics, index: u32, letter: &Message) -> Option<String> {
+    let id = id_of(topics, index, letter);
+    match which {
+        Which::All => Some(id),
+        Which::Ids(ids) => ids.contains(&id).then_some(id),
+    }
+}
+
+/// The id of a letter's message, as its target knows it: what was not written by Weir
+/// has one by its place in the queue.
+fn id_of(topics: &Topics, index: u32, letter: &Message) -> String {
+    let place = letter.text(QUEUE_OFFSET).and_then(|text| text.parse().ok());
+    letter.id_at(&topics.messages(index), place.unwrap_or(letter.offset())).into_owned()
+}
+
+fn letter(topics: &Topics, partition: u32, message: &Message) -> DeadLetter {
+    let text = |name: &str| message.text(name).map(str::to_owned);
+    DeadLetter {
+        id: id_of(topics, partition, message),
+        partition,
+        offset: message.offset(),
+        key: message.key().map(|key| String::from_utf8_lossy(key).into_owned()),
+        reason: text(REASON).unwrap_or_default(),
+        attempts: text(ATTEMPTS).and_then(|text| text.parse().ok()).unwrap_or(0),
+        status: text(STATUS).and_then(|text| text.parse().ok()),
+        accepted: message.accepted(),
+        died: text(DEAD_TIME).and_then(|text| text.parse().ok()),
+        correlation_id: message.correlation_id().map(str::to_owned),
+        content_type: text(CONTENT_TYPE),
+        body_bytes: message.body().len(),
+    }
+}
+
+fn missing<'a>(queue: &Name, ids: impl IntoIterator<Item = &'a str>) -> DeadLetterError {
+    let ids = ids.into_iter().take(10).map(str::to_owned).collect();
+    DeadLetterError::Missing { queue: queue.clone(), ids }
+}

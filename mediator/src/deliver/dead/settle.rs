@@ -1,0 +1,137 @@
+//! Carrying a decision out: the message first, then the record that settles its letter,
+//! then the events.
+
+use bytes::Bytes;
+use ingest::event::{Event, Kind, Outcome};
+use ingest::log::{Error, Headers, NewRecord, Transaction, Writer};
+use ingest::registry::Name;
+
+use super::read::Settled;
+use super::{By, DeadLetters, Decision, SETTLES, Which, chosen, id_of, put_back};
+use crate::deliver::accept::key_text;
+use crate::deliver::stored::Message;
+use crate::deliver::topics::Topics;
+
+/// How much is settled at a time.
+const SETTLED_MAX: usize = 500;
+const SETTLED_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Letters on their way to be settled.
+pub(super) struct Settling<'a> {
+    pub(super) with: &'a DeadLetters,
+    pub(super) queue: &'a Name,
+    pub(super) topics: &'a Topics,
+    pub(super) decision: &'a Decision,
+    pub(super) by: &'a By,
+    pub(super) writer: Box<dyn Writer>,
+    pub(super) chunk: Vec<(u32, Message)>,
+    pub(super) bytes: usize,
+    pub(super) settled: u64,
+}
+
+impl Settling<'_> {
+    pub(super) async fn settle_partition(
+        &mut self,
+        index: u32,
+        which: &Which,
+        settled: Settled,
+    ) -> Result<(), Error> {
+        let end = settled.end;
+        let mut open = self.with.open(self.topics, index, settled).await?;
+        // What stays is not before this.
+        let mut kept = None;
+        while let Some(message) = open.next().await? {
+            match chosen(which, self.topics, index, &message) {
+                Some(_) => self.add(index, message).await?,
+                None => {
+                    kept.get_or_insert(message.offset());
+                }
+            }
+        }
+        self.commit().await?;
+        let partition = self.topics.dead(index);
+        let trimmed = self.with.log.trim(&partition, kept.unwrap_or(end)).await;
+        if let Err(error) = trimmed {
+            tracing::debug!(%partition, %error, "settled letters are forgotten later");
+        }
+        Ok(())
+    }
+
+    async fn add(&mut self, index: u32, letter: Message) -> Result<(), Error> {
+        self.bytes += letter.bytes();
+        self.chunk.push((index, letter));
+        if self.chunk.len() >= SETTLED_MAX || self.bytes >= SETTLED_BYTES_MAX {
+            self.commit().await?;
+        }
+        Ok(())
+    }
+
+    async fn commit(&mut self) -> Result<(), Error> {
+        let letters = std::mem::take(&mut self.chunk);
+        self.bytes = 0;
+        if letters.is_empty() {
+            return Ok(());
+        }
+        let is_drop = *self.decision == Decision::Drop;
+        let mut places = vec![None; letters.len()];
+        if !is_drop {
+            let message = |(index, letter): &(u32, Message)| {
+                let id = id_of(self.topics, *index, letter);
+                (
+                    self.topics.messages(*index),
+                    put_back(letter, &id, self.decision, self.with.clock.now()),
+                )
+            };
+            // Outside of the transaction, whose mark would stand in the queue as a message
+            // that is never delivered.
+            let appended = self.with.log.append(letters.iter().map(message).collect()).await?;
+            places = appended.into_iter().map(|appended| Some(appended.offset)).collect();
+        }
+        let settles = |(index, letter): &(u32, Message)| {
+            let offset = letter.offset().to_string();
+            let how = [(SETTLES, offset.as_str()), ("weir_settled_as", self.decision.text())];
+            let headers = Headers::new(how);
+            (self.topics.dead(*index), NewRecord { headers, ..NewRecord::unkeyed(Bytes::new()) })
+        };
+        let records = letters.iter().map(settles).collect();
+        self.writer.commit(Transaction { records, offsets: Vec::new() }).await?;
+        self.settled += letters.len() as u64;
+        for ((index, letter), place) in letters.iter().zip(places) {
+            self.tell(*index, letter, place);
+        }
+        Ok(())
+    }
+
+    /// Writes the events of a letter, `place` being that of the message in the queue.
+    fn tell(&self, index: u32, letter: &Message, place: Option<u64>) {
+        let id = id_of(self.topics, index, letter);
+        let about = |kind: Kind| {
+            let mut event = self.with.emitter.event(kind, Outcome::Success);
+            event.messaging_message_id = Some(id.clone().into());
+            event.delivery_queue = Some(self.queue.to_string().into());
+            event.delivery_key = letter.key().map(key_text);
+            event
+        };
+        let mut decided = about(Kind::Admin);
+        self.by.correlation.note(&mut decided);
+        decided.service_name = Some(self.by.service.into());
+        decided.admin_action = Some(self.decision.text().into());
+        decided.admin_actor = Some(self.by.actor.clone().into());
+        decided.admin_entity_kind = Some("message".into());
+        decided.admin_entity_id = Some(id.clone().into());
+        let mut events: Vec<Event> = vec![decided];
+        if let Some(place) = place {
+            let mut accepted = about(Kind::Accept);
+            accepted.correlation_id = letter.correlation_id().map(|id| id.to_owned().into());
+            let trace = letter.trace_parent().and_then(|text| text.get(3..35));
+            accepted.trace_id = trace.map(|trace| trace.to_owned().into());
+            accepted.delivery_sequence = i64::try_from(place).ok();
+            accepted.delivery_accepted_time = Some(accepted.event_time);
+            accepted.delivery_outcome = Some("replayed".into());
+            events.push(accepted);
+        }
+        if let Err(error) = self.with.emitter.emit_all(&mut events) {
+            tracing::error!(queue = %self.queue, id, %error, "a settled letter is not told of");
+        }
+    }
+}

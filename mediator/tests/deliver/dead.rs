@@ -1,0 +1,196 @@
+//! Dead letters: listed, put back, dropped.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail, ensure};
+use ingest::event::{Kind, SystemClock};
+use ingest::log::Partition;
+use mediator::deliver::{By, DeadLetterError, DeadLetters, Decision, Which};
+use mediator::endpoint::http::Correlation;
+
+use crate::cases::QUICK;
+use crate::receiver::{Receiver, Reply};
+use crate::world::{Case, Node, World};
+
+pub(crate) fn cases() -> Vec<(&'static str, Case)> {
+    vec![
+        ("dead_letters_are_listed_and_put_back", |w| Box::pin(put_back(w))),
+        ("a_dead_letter_goes_back_with_another_body", |w| Box::pin(another_body(w))),
+        ("dropped_letters_are_listed_no_more", |w| Box::pin(dropped(w))),
+        ("letters_that_many_put_back_at_once_come_once", |w| Box::pin(at_once(w))),
+    ]
+}
+
+fn letters(node: &Node) -> DeadLetters {
+    let clock = Arc::new(SystemClock);
+    DeadLetters::new(node.log.clone(), node.view.clone(), node.emitter.clone(), clock)
+}
+
+fn by() -> By {
+    let correlation = Correlation::of(&Default::default(), || 7);
+    By { actor: "ada".to_owned(), service: "a case", correlation }
+}
+
+fn ids(ids: &[&str]) -> Which {
+    Which::Ids(ids.iter().map(|id| (*id).to_owned()).collect())
+}
+
+/// A queue whose target refuses these ids, with one letter for each.
+async fn dead_world(world: &World, refused: usize) -> Result<(Node, Receiver)> {
+    let receiver = Receiver::start(|attempt| {
+        Reply::Status(if attempt.id.starts_with("bad") { 422 } else { 200 })
+    })
+    .await?;
+    let node = world.delivering("one").await?;
+    world.queue(&node, &receiver.url, &format!(r#""partitions": 2, {QUICK}"#)).await?;
+    for number in 0..refused {
+        node.accept(&world.queue, &format!("good-{number}"), Some("k")).await?;
+        node.accept(&world.queue, &format!("bad-{number}"), Some("k")).await?;
+    }
+    receiver.wait_for(refused).await?;
+    listed(world, &node, refused).await?;
+    Ok((node, receiver))
+}
+
+/// Waits until so many are listed, and answers their ids.
+async fn listed(world: &World, node: &Node, count: usize) -> Result<Vec<String>> {
+    let letters = letters(node);
+    let mut found = Vec::new();
+    node.eventually(&format!("{count} dead letters"), async || {
+        let listing = letters.list(&world.queue, 1_000).await?;
+        ensure!(listing.total == listing.letters.len() as u64, "all of them are shown");
+        found = listing.letters.into_iter().map(|letter| letter.id).collect();
+        Ok(found.len() == count)
+    })
+    .await?;
+    Ok(found)
+}
+
+async fn put_back(world: World) -> Result<()> {
+    let (node, receiver) = dead_world(&world, 3).await?;
+    let letters = letters(&node);
+    let listing = letters.list(&world.queue, 2).await?;
+    ensure!((listing.total, listing.letters.len()) == (3, 2), "a part of them is told as one");
+    let first = &listing.letters[0];
+    ensure!(
+        (first.id.as_str(), first.key.as_deref(), first.reason.as_str())
+            == ("bad-0", Some("k"), "refused")
+            && (first.attempts, first.status, first.body_bytes) == (1, Some(422), 5)
+            && first.died > Some(first.accepted),
+        "{first:?}"
+    );
+
+    // One that is not there: nothing is done.
+    let which = ids(&["bad-1", "none"]);
+    match letters.settle(&world.queue, &which, &Decision::Replay, &by()).await {
+        Err(DeadLetterError::Missing { ids, .. }) if ids == ["none"] => {}
+        other => bail!("{other:?}"),
+    }
+    ensure!(listed(&world, &node, 3).await?.len() == 3, "nothing was done");
+
+    receiver.set(|_| Reply::Status(200));
+    let settled = letters.settle(&world.queue, &ids(&["bad-1"]), &Decision::Replay, &by()).await?;
+    ensure!(settled == 1, "{settled}");
+    receiver.wait_for(4).await?;
+    ensure!(listed(&world, &node, 2).await? == ["bad-0", "bad-2"], "the others stay");
+    let again = letters.settle(&world.queue, &ids(&["bad-1"]), &Decision::Replay, &by()).await;
+    ensure!(matches!(again, Err(DeadLetterError::Missing { .. })), "once: {again:?}");
+
+    let settled = letters.settle(&world.queue, &Which::All, &Decision::Replay, &by()).await?;
+    ensure!(settled == 2, "{settled}");
+    receiver.wait_for(6).await?;
+    node.is_drained(&world, 2).await?;
+    ensure!(listed(&world, &node, 0).await?.is_empty(), "all are gone");
+    // Its attempts begin anew, under the same id, with its key and body, behind the rest.
+    let attempts = receiver.attempts();
+    let of = attempts.iter().filter(|a| a.id == "bad-1").collect::<Vec<_>>();
+    ensure!(of.len() == 2 && of[1].number == 1 && of[1].body == "bad-1", "{of:?}");
+    ensure!(of[1].key.as_deref() == Some("k") && of[1].sequence > of[0].sequence, "{of:?}");
+
+    // Nothing of them is left in the log, and each has its events.
+    for index in 0..2 {
+        let bounds = node.log.bounds(&Partition::new(world.topic(".dead"), index)).await?;
+        let left = bounds.end - bounds.first;
+        ensure!(left <= 4, "{left} records are left of what was settled");
+    }
+    let accepted = node.events(&world, Kind::Accept).await?;
+    let replayed: BTreeSet<_> = accepted
+        .iter()
+        .filter(|event| event.delivery_outcome.as_deref() == Some("replayed"))
+        .filter_map(|event| event.messaging_message_id.as_deref())
+        .collect();
+    ensure!(replayed == BTreeSet::from(["bad-0", "bad-1", "bad-2"]), "{replayed:?}");
+    let admin = node.events(&world, Kind::Admin).await?;
+    ensure!(admin.len() == 3, "{} decisions", admin.len());
+    let told = |event: &ingest::event::Event| {
+        event.admin_action.as_deref() == Some("replay")
+            && event.admin_actor.as_deref() == Some("ada")
+    };
+    ensure!(admin.iter().all(|event| told(event)), "{admin:?}");
+    node.stop().await
+}
+
+async fn another_body(world: World) -> Result<()> {
+    let (node, receiver) = dead_world(&world, 2).await?;
+    let letters = letters(&node);
+    receiver.set(|_| Reply::Status(200));
+    let shown = letters.show(&world.queue, "bad-1").await?;
+    ensure!(shown.len() == 1 && shown[0].1 == "bad-1", "{shown:?}");
+    let decision = Decision::ReplayWith("mended".into(), Some("text/csv".parse()?));
+    let both = letters.settle(&world.queue, &Which::All, &decision, &by()).await;
+    ensure!(matches!(both, Err(DeadLetterError::NotOne(2))), "{both:?}");
+    let huge = Decision::ReplayWith(vec![b'x'; 1024 * 1024].into(), None);
+    let huge = letters.settle(&world.queue, &ids(&["bad-1"]), &huge, &by()).await;
+    ensure!(matches!(huge, Err(DeadLetterError::TooLarge { .. })), "{huge:?}");
+    letters.settle(&world.queue, &ids(&["bad-1"]), &decision, &by()).await?;
+    receiver.wait_for(3).await?;
+    let attempts = receiver.attempts();
+    let last = attempts.iter().rfind(|a| a.id == "bad-1").context("it came")?;
+    ensure!(last.body == "mended" && last.status == 200, "{last:?}");
+    ensure!(listed(&world, &node, 1).await? == ["bad-0"], "the other stays");
+    node.stop().await
+}
+
+async fn dropped(world: World) -> Result<()> {
+    let (node, receiver) = dead_world(&world, 3).await?;
+    let letters = letters(&node);
+    let before = receiver.attempts().len();
+    letters.settle(&world.queue, &ids(&["bad-1"]), &Decision::Drop, &by()).await?;
+    ensure!(listed(&world, &node, 2).await? == ["bad-0", "bad-2"], "one is gone");
+    letters.settle(&world.queue, &Which::All, &Decision::Drop, &by()).await?;
+    listed(&world, &node, 0).await?;
+    node.is_drained(&world, 2).await?;
+    ensure!(receiver.attempts().len() == before, "nothing is sent again");
+    let nobody = letters.list(&"nothing".parse()?, 1).await;
+    ensure!(matches!(nobody, Err(DeadLetterError::NoQueue(_))), "{nobody:?}");
+    node.stop().await
+}
+
+/// One after another: each letter comes back exactly once.
+async fn at_once(world: World) -> Result<()> {
+    const LETTERS: usize = 40;
+    let (node, receiver) = dead_world(&world, LETTERS).await?;
+    receiver.set(|_| Reply::Status(200));
+    let letters = letters(&node);
+    let people = (0..4).map(|_| {
+        let (letters, queue) = (letters.clone(), world.queue.clone());
+        tokio::spawn(
+            async move { letters.settle(&queue, &Which::All, &Decision::Replay, &by()).await },
+        )
+    });
+    let mut settled = 0;
+    for person in people.collect::<Vec<_>>() {
+        settled += person.await??;
+    }
+    ensure!(settled == LETTERS as u64, "{settled} were put back");
+    receiver.wait_for(2 * LETTERS).await?;
+    node.is_drained(&world, 2).await?;
+    let mut taken = BTreeMap::<String, usize>::new();
+    for attempt in receiver.attempts().into_iter().filter(|a| a.status == 200) {
+        *taken.entry(attempt.id).or_default() += 1;
+    }
+    let twice: Vec<_> = taken.iter().filter(|(_, count)| **count != 1).collect();
+    ensure!(twice.is_empty() && taken.len() == 2 * LETTERS, "{twice:?}");
+    node.stop().await
+}
