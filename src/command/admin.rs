@@ -13,10 +13,10 @@ use crate::config::{self, Config};
 #[group(skip)]
 pub(crate) struct Options {
     /// The admin API; as the settings say, if it is left out
-    #[arg(long, value_name = "URL")]
+    #[arg(long, global = true, value_name = "URL")]
     server: Option<String>,
     /// The file of the admin token; the one in the data directory, if it is left out
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE")]
     token_file: Option<PathBuf>,
     /// Print JSON
     #[arg(long, global = true)]

@@ -35,6 +35,7 @@ enum Action {
         id: String,
     },
     /// Put dead letters back into their queue, with the same ids, behind what it has
+    #[command(override_usage = "weir deliveries replay [OPTIONS] <QUEUE> <IDS...|--all>")]
     Replay {
         /// The queue
         queue: String,
@@ -48,6 +49,7 @@ enum Action {
         content_type: Option<String>,
     },
     /// Decide that dead letters stay dead: they are listed no more
+    #[command(override_usage = "weir deliveries drop [OPTIONS] <QUEUE> <IDS...|--all>")]
     Drop {
         /// The queue
         queue: String,
@@ -159,7 +161,7 @@ fn print_letters(answer: &Value) {
             println!("{name:15} {}", text(&letter[name]));
         }
         match letter["body"].as_str() {
-            Some(body) => println!("\n{body}"),
+            Some(body) => println!("\n{}", shown(body, |c| matches!(c, '\n' | '\t'))),
             None => println!("\n(base64) {}", text(&letter["body_base64"])),
         }
     }
@@ -172,5 +174,10 @@ fn text(value: &Value) -> String {
         Value::String(text) => text.clone(),
         other => other.to_string(),
     };
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    shown(&text, |_| false)
+}
+
+fn shown(text: &str, is_kept: impl Fn(char) -> bool) -> String {
+    let visible = |c: char| if c.is_control() && !is_kept(c) { '\u{fffd}' } else { c };
+    text.chars().map(visible).collect()
 }

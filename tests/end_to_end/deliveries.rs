@@ -80,6 +80,7 @@ async fn dead_letters_are_put_back_from_the_command_line() {
         &["deliveries", "replay", "returns", nut, "none"],
         "weir: no dead letter of queue returns has the id none (entity_not_found",
     );
+    refused(&["deliveries", "list", "a b"], "no queue is called so: ");
     refused(&["deliveries", "replay", "returns"], "<IDS|--all>");
     refused(&["deliveries", "drop", "returns", nut, "--all"], "cannot be used with");
     refused(

@@ -140,7 +140,8 @@ impl Wish {
 }
 
 fn name(queue: &str) -> Result<Name, Failure> {
-    Name::new(queue).map_err(|_| Code::EntityNotFound.into())
+    let missing = |bad| Problem::new(Code::EntityNotFound, format!("no queue is called so: {bad}"));
+    Name::new(queue).map_err(|bad| missing(bad).into())
 }
 
 fn invalid(detail: impl Into<String>) -> Failure {
