@@ -98,10 +98,13 @@ async fn an_account_that_does_not_hold_says_by_how_much() {
     // partition, by an owner, how many wait.
     let check = async |events: &[(&str, &str)], told: &[(i64, i64, i64)], expected: &str| {
         let message = |(at, (kind, outcome)): (usize, &(&str, &str))| {
-            format!("('{kind}', 'm1', nullif('{outcome}', ''), {at}, NULL, NULL, NULL)")
+            // Put back, it stands at another place of the queue.
+            let before = events[..=at].iter().filter(|(_, outcome)| *outcome == "replayed");
+            let sequence = 7 + before.count();
+            format!("('{kind}', 'm1', nullif('{outcome}', ''), {sequence}, {at}, NULL, NULL, NULL)")
         };
         let of_log = |(at, (partition, epoch, waiting)): (usize, &(i64, i64, i64))| {
-            format!("('queue', NULL, NULL, {}, {partition}, {epoch}, {waiting})", at + 60)
+            format!("('queue', NULL, NULL, NULL, {}, {partition}, {epoch}, {waiting})", at + 60)
         };
         let rows = events.iter().enumerate().map(message);
         let rows: Vec<String> = rows.chain(told.iter().enumerate().map(of_log)).collect();
@@ -110,7 +113,7 @@ async fn an_account_that_does_not_hold_says_by_how_much() {
                 + CAST(concat(at, ' seconds') AS INTERVAL) AS event_time,
                 * EXCLUDE (waiting), CAST(waiting AS BIGINT) AS delivery_waiting
                 FROM (VALUES {}) AS given(kind,
-                messaging_message_id, delivery_outcome, at, delivery_partition,
+                messaging_message_id, delivery_outcome, delivery_sequence, at, delivery_partition,
                 delivery_owner_epoch, waiting))",
             rows.join(", ")
         );
@@ -130,6 +133,12 @@ async fn an_account_that_does_not_hold_says_by_how_much() {
     // An event that came again is the same message, and one that was delivered is no more
     // dead than that.
     check(&[accepted, delivered, delivered, dead], &none, "| 1         | 0       | 0    | holds")
+        .await;
+    // Put back from the dead letters it waits again, and may die again.
+    let replayed = ("accept", "replayed");
+    check(&[accepted, dead, replayed], &one, "| 0         | 1       | 0    | holds").await;
+    check(&[accepted, dead, replayed, dead], &none, "| 0         | 0       | 1    | holds").await;
+    check(&[accepted, dead, replayed, delivered], &none, "| 1         | 0       | 0    | holds")
         .await;
     // Its mediator was killed before it could tell of the acceptance.
     check(&[delivered], &none, "| 1        | 1         | 0       | 0    | holds").await;
