@@ -9,7 +9,7 @@ use rig::Guarded;
 use serde_json::Value;
 
 /// How long anything may take that has to happen.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A folder, ports, and the program that runs there, again and again.
 pub(crate) struct Weir {
