@@ -140,9 +140,19 @@ impl Weir {
 
     /// The secret of the example's application, which is shown at the first start.
     pub(crate) fn secret(&self) -> String {
-        let said = self.said();
-        let secret = said.split_whitespace().find(|word| word.starts_with("weirs_"));
-        secret.expect("the first start shows the secret").to_owned()
+        let began = Instant::now();
+        loop {
+            // The ports are open a moment before the program has said so.
+            let said = self.said();
+            if let Some(secret) = said
+                .lines()
+                .find_map(|line| line.trim().starts_with("weirs_").then(|| line.trim().to_owned()))
+            {
+                return secret;
+            }
+            assert!(began.elapsed() < PATIENCE, "the first start shows the secret: {said}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 
     pub(crate) fn gateway(&self, path: &str) -> String {
