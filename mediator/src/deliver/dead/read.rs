@@ -78,6 +78,11 @@ pub(super) struct OpenLetters {
 }
 
 impl OpenLetters {
+    /// The offset up to which all was read.
+    pub(super) fn read_to(&self) -> u64 {
+        self.reading.next.min(self.reading.end)
+    }
+
     pub(super) async fn of(
         log: &dyn EventLog,
         partition: &Partition,

@@ -36,9 +36,8 @@ impl Settling<'_> {
         which: &Which,
         settled: Settled,
     ) -> Result<(), Error> {
-        let end = settled.end;
         let mut open = self.with.open(self.topics, index, settled).await?;
-        // What stays is not before this.
+        // What stays is not before this. What was not read stays too.
         let mut kept = None;
         while let Some(message) = open.next().await? {
             match chosen(which, self.topics, index, &message) {
@@ -50,7 +49,7 @@ impl Settling<'_> {
         }
         self.commit().await?;
         let partition = self.topics.dead(index);
-        let trimmed = self.with.log.trim(&partition, kept.unwrap_or(end)).await;
+        let trimmed = self.with.log.trim(&partition, kept.unwrap_or(open.read_to())).await;
         if let Err(error) = trimmed {
             tracing::debug!(%partition, %error, "settled letters are forgotten later");
         }
