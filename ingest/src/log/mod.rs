@@ -21,6 +21,7 @@ mod group;
 pub mod kafka;
 mod partitioner;
 mod record;
+mod scan;
 mod topic;
 
 use std::fmt;
@@ -33,6 +34,7 @@ pub use error::{Error, Outcome};
 pub use group::Membership;
 pub use partitioner::partition_for;
 pub use record::{Headers, LogTime, NewRecord, Record};
+pub use scan::Scan;
 pub use topic::{Cleanup, TopicSpec};
 
 /// What a log call answers.
@@ -244,6 +246,12 @@ pub trait Reader: Send + fmt::Debug {
     /// [`Error::OutOfRange`] if an offset is no longer, or not yet, there:
     /// nothing is passed over in silence.
     async fn next(&mut self, limit: ReadLimit) -> Result<Option<Batch>>;
+
+    /// Whether all that `partition` held when the reader was opened has been told.
+    /// [`Batch::next`] need not come to [`Bounds::end`], since the last offsets may be a
+    /// transaction's own marks, or of one that was refused. Becomes true within a wait of
+    /// 1 s at the end, and only for readers whose partitions are all of one topic.
+    fn is_at_end(&self, partition: &Partition) -> bool;
 }
 
 /// Commits transactions under a name that one writer holds at a time.

@@ -167,6 +167,10 @@ impl Reader for Sips {
         self.given += 1;
         Ok(self.rest.pop_front())
     }
+
+    fn is_at_end(&self, partition: &Partition) -> bool {
+        self.rest.is_empty() && self.reader.is_at_end(partition)
+    }
 }
 
 #[derive(Debug)]

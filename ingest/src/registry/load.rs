@@ -6,10 +6,8 @@ use super::Error;
 use super::replica::Replica;
 use crate::log::{EventLog, Partition, ReadLimit, Reader, Record};
 
-/// How long a read waits for records that may be there.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// The last offset is usually a mark of Kafka's transactions, which no reader sees.
-const MARK_PATIENCE: Duration = Duration::from_millis(300);
+/// How often to look whether the end is reached.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// How long loading tries to get to the end.
 const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -25,12 +23,6 @@ pub(super) struct Loaded {
 
 /// Reads the entities from their start to their end.
 ///
-/// A reader does not see marks and aborted transactions, so it may never come to
-/// the end, and a slow log looks the same. The end counts as reached only where
-/// - a set ends, or none has begun, and one mark at most follows: a set and an
-///   applier's opening are written with a mark, so no set fits there; or
-/// - a set ends, whole, nothing came for a full wait, and the end has not moved.
-///
 /// What is there may still not be whole: see [`Replica::whole`].
 ///
 /// # Errors
@@ -43,27 +35,15 @@ pub(super) async fn load(log: &dyn EventLog, partition: &Partition) -> Result<Lo
     let reader = log.reader(from).await.map_err(failed())?;
     let replica = Replica::default();
     let mut loaded = Loaded { replica, reader, next: bounds.first, end: bounds.end };
-    while loaded.next < loaded.end {
-        let at_mark = loaded.next > bounds.first && loaded.next + 1 == loaded.end;
-        let at_rest = at_mark && (loaded.replica.is_at_end() || loaded.replica.is_new());
-        let wait = if at_rest { MARK_PATIENCE } else { PATIENCE };
-        let limit = ReadLimit { wait, ..ReadLimit::default() };
+    let limit = ReadLimit { wait: LOOK_EVERY, ..ReadLimit::default() };
+    while loaded.next < loaded.end && !loaded.reader.is_at_end(partition) {
         if let Some(batch) = loaded.reader.next(limit).await.map_err(failed())? {
             for record in &batch.records {
                 loaded.replica.take(record);
             }
             loaded.next = batch.next;
-            continue;
-        }
-        loaded.replica.hash().await;
-        let end = log.bounds(partition).await.map_err(failed())?.end;
-        let has_moved = std::mem::replace(&mut loaded.end, end) != end;
-        let is_settled = loaded.replica.is_at_end() && loaded.replica.whole().is_ok();
-        if !has_moved && (at_rest || is_settled) {
-            break;
-        }
-        if Instant::now() >= deadline {
-            return Err(Error::unread(partition, loaded.next, end));
+        } else if Instant::now() >= deadline {
+            return Err(Error::unread(partition, loaded.next, loaded.end));
         }
     }
     loaded.replica.hash().await;
@@ -109,7 +89,7 @@ mod tests {
             let change = format!(r#"+ tier/{set} {{"burst_requests_max": 5}}"#);
             let set = tests::set_called(set, &change);
             log.append(vec![(topics.proposals.clone(), set.encode())]).await.unwrap();
-            applier.step(PATIENCE).await.unwrap();
+            applier.step(LOOK_EVERY).await.unwrap();
         }
         assert_eq!(applier.now().revision(), 2);
         (Arc::new(FlakyLog::stalling(log, stall)), topics)
@@ -123,15 +103,13 @@ mod tests {
             let found = load(&*log, &topics.entities)
                 .await
                 .map(|mut loaded| loaded.replica.whole().map(super::super::Snapshot::revision));
-            // Where a set ends, a full wait is all that can be had; following goes on.
-            let expected = if after == 3 { 1 } else { 2 };
-            assert_eq!(found.unwrap(), Ok(expected), "after {after}");
+            assert_eq!(found.unwrap(), Ok(2), "after {after}");
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_log_that_gives_nothing_does_not_open_a_view() {
-        for after in [0, 1, 2, 4] {
+        for after in 0..5 {
             let (log, topics) = stalling(Stall { after, reads: usize::MAX }).await;
             let opened = View::open(log, topics).await;
             assert!(matches!(opened, Err(Error::Unread { .. })), "after {after}: {opened:?}");

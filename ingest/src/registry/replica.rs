@@ -66,16 +66,6 @@ impl Replica {
         self.end = Some(end);
     }
 
-    /// Whether the last record that counts ended a change set.
-    pub(super) fn is_at_end(&self) -> bool {
-        self.end.is_some()
-    }
-
-    /// Whether nothing of any change set was read.
-    pub(super) fn is_new(&self) -> bool {
-        !self.started
-    }
-
     /// Hashes what a change set left, off the runtime where that takes long, so
     /// that [`Replica::whole`] has no more to do.
     pub(super) async fn hash(&mut self) {

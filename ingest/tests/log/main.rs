@@ -3,6 +3,7 @@
 //! One process, so that one Kafka serves all cases. `WEIR_KILLS` sets how often
 //! the writer is killed (25 if it is not set).
 
+mod cluster;
 mod contract;
 mod kill;
 mod subject;
@@ -34,6 +35,9 @@ fn main() -> ExitCode {
     }
     trials.push(Trial::test("embedded::what_was_acknowledged_survives_kill_9", || {
         kill::what_was_acknowledged_survives().map_err(|error| Failed::from(format!("{error:#}")))
+    }));
+    trials.push(Trial::test("kafka::three_brokers_are_as_good_as_one", || {
+        cluster::run().map_err(|error| Failed::from(format!("{error:#}")))
     }));
     libtest_mimic::run(&arguments, trials).exit_code()
 }

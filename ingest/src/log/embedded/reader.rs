@@ -48,6 +48,13 @@ impl Cursors {
         }
     }
 
+    /// Whether nothing is there to read of the partition now.
+    fn is_at_end(&self, log: &Inner, partition: &Partition) -> bool {
+        let view = log.shared.view.read();
+        let mut of = self.cursors.iter().filter(|cursor| cursor.partition == *partition);
+        of.any(|cursor| view.state.ends(cursor.key).end == cursor.next)
+    }
+
     pub(super) fn remove(&mut self, partition: &Partition) {
         self.cursors.retain(|cursor| cursor.partition != *partition);
     }
@@ -124,6 +131,10 @@ impl Reader for EmbeddedReader {
                 return Ok(None);
             }
         }
+    }
+
+    fn is_at_end(&self, partition: &Partition) -> bool {
+        self.cursors.is_at_end(&self.log, partition)
     }
 }
 

@@ -41,24 +41,31 @@ pub(super) fn is_fenced(code: Code) -> bool {
     )
 }
 
+/// Whether a broker, or the client, has not heard of a topic or a partition. Who has made
+/// sure that it is there asks again.
+pub(super) fn is_unknown(code: Code) -> bool {
+    matches!(code, Code::UnknownPartition | Code::UnknownTopicOrPartition)
+}
+
 fn is_passing(code: Code) -> bool {
-    matches!(
-        code,
-        Code::BrokerTransportFailure
-            | Code::AllBrokersDown
-            | Code::OperationTimedOut
-            | Code::RequestTimedOut
-            | Code::MessageTimedOut
-            | Code::LeaderNotAvailable
-            | Code::NotLeaderForPartition
-            | Code::OffsetNotAvailable
-            | Code::NotEnoughReplicas
-            | Code::NotEnoughReplicasAfterAppend
-            | Code::CoordinatorNotAvailable
-            | Code::NotCoordinator
-            | Code::CoordinatorLoadInProgress
-            | Code::RebalanceInProgress
-            | Code::ConcurrentTransactions
-            | Code::QueueFull
-    )
+    is_unknown(code)
+        || matches!(
+            code,
+            Code::BrokerTransportFailure
+                | Code::AllBrokersDown
+                | Code::OperationTimedOut
+                | Code::RequestTimedOut
+                | Code::MessageTimedOut
+                | Code::LeaderNotAvailable
+                | Code::NotLeaderForPartition
+                | Code::OffsetNotAvailable
+                | Code::NotEnoughReplicas
+                | Code::NotEnoughReplicasAfterAppend
+                | Code::CoordinatorNotAvailable
+                | Code::NotCoordinator
+                | Code::CoordinatorLoadInProgress
+                | Code::RebalanceInProgress
+                | Code::ConcurrentTransactions
+                | Code::QueueFull
+        )
 }

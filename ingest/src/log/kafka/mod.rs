@@ -41,7 +41,7 @@ use rdkafka::producer::{FutureProducer, Producer};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tokio::time::timeout;
 
-use self::error::{part_of_batch, refused, unknown_outcome};
+use self::error::{is_unknown, part_of_batch, refused, unknown_outcome};
 use self::member::KafkaMember;
 use self::reader::KafkaReader;
 use self::records::{delivered, send};
@@ -164,37 +164,41 @@ impl KafkaLog {
             describing: tokio::sync::Mutex::default(),
         };
         let timeout = log.config.timeout;
-        let asked = log.ask(move |asker| asker.fetch_metadata(None, timeout)).await;
+        let asked = ask(&log.asker, move |asker| asker.fetch_metadata(None, timeout)).await;
         asked.map_err(connecting)?;
         Ok(log)
     }
 
-    /// Runs a blocking question off the runtime's threads.
+    /// Asks a client about a topic, and again while what is in the way is about to pass,
+    /// as where a partition has just got another leader; for the timeout at most.
     async fn ask<T: Send + 'static>(
         &self,
-        question: impl FnOnce(&BaseConsumer) -> T + Send + 'static,
-    ) -> T {
-        let asker = self.asker.clone();
-        run_blocking(move || question(&asker)).await
-    }
-
-    /// As [`Self::ask`], and again while what is in the way is about to pass, as where a
-    /// partition has just got another leader; for the timeout at most.
-    async fn ask_again<T: Send + 'static>(
-        &self,
+        client: &Arc<BaseConsumer>,
         action: &'static str,
+        topic: &str,
         question: impl Fn(&BaseConsumer) -> std::result::Result<T, KafkaError> + Clone + Send + 'static,
     ) -> Result<T> {
-        let began = tokio::time::Instant::now();
+        let (began, timeout) = (tokio::time::Instant::now(), self.config.timeout);
         loop {
-            let error = match self.ask(question.clone()).await {
+            let failed = match ask(client, question.clone()).await {
                 Ok(answer) => return Ok(answer),
-                Err(error) => refused(action, &error),
+                Err(failed) => failed,
             };
-            if !error.is_retryable() || began.elapsed() > self.config.timeout {
+            let error = refused(action, &failed);
+            if !error.is_retryable() || began.elapsed() > timeout {
                 return Err(error);
             }
             tokio::time::sleep(ASK_AGAIN_AFTER).await;
+            if failed.rdkafka_error_code().is_some_and(is_unknown) {
+                // The client keeps for minutes what a broker said that had heard of a part
+                // of a new topic.
+                let topic = topic.to_owned();
+                let fetch =
+                    move |client: &BaseConsumer| client.fetch_metadata(Some(&topic), timeout);
+                if let Err(error) = ask(client, fetch).await {
+                    tracing::debug!(%error, "the client still knows a part of a topic");
+                }
+            }
         }
     }
 
@@ -262,6 +266,15 @@ impl KafkaLog {
             .request_timeout(Some(self.config.timeout))
             .operation_timeout(Some(self.config.timeout))
     }
+}
+
+/// Runs a blocking question off the runtime's threads.
+async fn ask<T: Send + 'static>(
+    client: &Arc<BaseConsumer>,
+    question: impl FnOnce(&BaseConsumer) -> T + Send + 'static,
+) -> T {
+    let client = client.clone();
+    run_blocking(move || question(&client)).await
 }
 
 async fn run_blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
@@ -334,11 +347,10 @@ impl EventLog for KafkaLog {
 
     async fn bounds(&self, partition: &Partition) -> Result<Bounds> {
         self.check(partition).await?;
-        let (partition, timeout) = (partition.clone(), self.config.timeout);
-        let fetch = move |asker: &BaseConsumer| {
-            asker.fetch_watermarks(&partition.topic, index(&partition), timeout)
-        };
-        let (first, end) = self.ask_again("ask for bounds", fetch).await?;
+        let (of, timeout) = (partition.clone(), self.config.timeout);
+        let fetch =
+            move |asker: &BaseConsumer| asker.fetch_watermarks(&of.topic, index(&of), timeout);
+        let (first, end) = self.ask(&self.asker, "ask for bounds", &partition.topic, fetch).await?;
         Ok(Bounds { first: number(first), end: number(end) })
     }
 
@@ -350,7 +362,7 @@ impl EventLog for KafkaLog {
             let found = asker.offsets_for_times(list.clone(), timeout)?;
             first_offset(&found)
         };
-        match self.ask_again("seek by time", seek).await? {
+        match self.ask(&self.asker, "seek by time", &partition.topic, seek).await? {
             Some(offset) => Ok(offset),
             None => Ok(self.bounds(partition).await?.end),
         }
@@ -411,9 +423,10 @@ impl EventLog for KafkaLog {
         let client = self.offset_client(group)?;
         let list = offset_list([(partition, Offset::Invalid)])?;
         let timeout = self.config.timeout;
-        let asked = run_blocking(move || client.committed_offsets(list, timeout)).await;
-        let answer = asked.map_err(|e| refused("ask for committed offsets", &e))?;
-        first_offset(&answer).map_err(|e| refused("ask for committed offsets", &e))
+        let fetch = move |client: &BaseConsumer| {
+            first_offset(&client.committed_offsets(list.clone(), timeout)?)
+        };
+        self.ask(&client, "ask for committed offsets", &partition.topic, fetch).await
     }
 
     async fn commit(&self, group: &str, offsets: &[(Partition, u64)]) -> Result<()> {

@@ -26,6 +26,8 @@ pub(super) struct Positions {
     /// What the client had given already when its partition was paused. Its place
     /// is before everything that the client gives after.
     held: BTreeMap<Partition, Record>,
+    /// Partitions of which the client said that they had ended, since it began.
+    ended: BTreeSet<Partition>,
     /// An error that the client says once, after which it reads the partition no
     /// more; so it is said again until the partition is given up.
     lasting: Option<KafkaError>,
@@ -85,6 +87,10 @@ impl Positions {
             None => loop {
                 let message = match consumer.recv().await {
                     Ok(message) => message,
+                    Err(KafkaError::PartitionEOF(index)) => {
+                        self.end(index);
+                        continue;
+                    }
                     Err(error) => return Err(self.keep(error)),
                 };
                 if let Some(found) = self.take(&message) {
@@ -98,6 +104,10 @@ impl Positions {
         while size < bytes {
             let message = match consumer.recv().now_or_never() {
                 Some(Ok(message)) => message,
+                Some(Err(KafkaError::PartitionEOF(index))) => {
+                    self.end(index);
+                    continue;
+                }
                 Some(Err(error)) => {
                     self.keep(error);
                     break;
@@ -119,6 +129,14 @@ impl Positions {
         let next = records.last().map_or(0, |record| record.offset + 1);
         self.next.insert(partition.clone(), next);
         Ok(Batch { partition, records, next })
+    }
+
+    /// The client says of an end only in which partition it is, not of which topic.
+    fn end(&mut self, index: i32) {
+        let mut of = self.next.keys().filter(|of| super::index(of) == index);
+        if let (Some(partition), None) = (of.next(), of.next()) {
+            self.ended.insert(partition.clone());
+        }
     }
 
     fn keep(&mut self, error: KafkaError) -> KafkaError {
@@ -205,8 +223,9 @@ impl KafkaReader {
     ) -> Result<Self> {
         let opening = |error: KafkaError| refused("open reader", &error);
         // The client wants a group, also from who commits nothing.
-        let consumer: StreamConsumer =
-            config.consumer().set("group.id", "weir-readers").create().map_err(opening)?;
+        let mut client = config.consumer();
+        client.set("group.id", "weir-readers").set("enable.partition.eof", "true");
+        let consumer: StreamConsumer = client.create().map_err(opening)?;
         let list = offset_list(from.iter().map(|(partition, offset)| (partition, at(*offset))))?;
         consumer.assign(&list).map_err(opening)?;
         let positions = Positions { next: from.into_iter().collect(), ..Positions::default() };
@@ -232,6 +251,11 @@ impl Reader for KafkaReader {
                 }
             }
         }
+    }
+
+    fn is_at_end(&self, partition: &Partition) -> bool {
+        let is_held = self.positions.ahead.as_ref().is_some_and(|(of, _)| of == partition);
+        self.positions.ended.contains(partition) && !is_held
     }
 }
 

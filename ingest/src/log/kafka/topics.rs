@@ -118,7 +118,7 @@ pub(super) async fn describe(log: &KafkaLog, name: &str) -> Result<TopicSpec> {
         let found = metadata.topics().iter().find(|found| found.name() == topic);
         Ok(found.filter(|found| found.error().is_none()).map(|found| found.partitions().len()))
     };
-    let partitions = match log.ask_again("describe topic", count).await? {
+    let partitions = match log.ask(&log.asker, "describe topic", name, count).await? {
         Some(partitions) if partitions > 0 => partitions,
         _ => return Err(Error::UnknownTopic(name.to_owned())),
     };

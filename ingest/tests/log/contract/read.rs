@@ -1,7 +1,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use ingest::log::{Error, LogTime, ReadLimit};
+use ingest::log::{Error, LogTime, Partition, ReadLimit, Scan, Transaction};
 
 use super::{WAIT, limit, numbered, read, text};
 use crate::subject::World;
@@ -61,7 +61,7 @@ pub(super) async fn an_offset_outside_is_an_error(world: World) -> Result<()> {
         ensure!(refused, "{offset}: {got:?}");
     }
     ensure!(text(&read(&*world.log, &partition, 4, 6).await?[0]) == "x 4");
-    let unknown = ingest::log::Partition::new(partition.topic.clone(), 7);
+    let unknown = Partition::new(partition.topic.clone(), 7);
     ensure!(matches!(
         world.log.reader(vec![(unknown.clone(), 0)]).await,
         Err(Error::UnknownPartition(_))
@@ -92,5 +92,49 @@ pub(super) async fn a_time_leads_to_its_first_record(world: World) -> Result<()>
     }
     ensure!(seek(0).await? == 0, "long before");
     ensure!(seek(LogTime::now().0 + 60_000).await? == end, "a minute ahead");
+    Ok(())
+}
+
+pub(super) async fn a_scan_ends_where_its_partitions_did(world: World) -> Result<()> {
+    let partitions = world.topic("t", 4).await?;
+    let [plain, marked, emptied, _] = &partitions[..] else { unreachable!("four were made") };
+    let (log, id) = (&*world.log, world.name("w"));
+    log.append(numbered(plain, "plain", 3)).await?;
+    let set = |of: &Partition, what: &str| {
+        let records = numbered(of, what, 2);
+        Transaction { records, offsets: Vec::new() }
+    };
+    // The last of these is a mark, where a log has such; in the end of one with no record.
+    let mut writer = log.writer(&id).await?;
+    for of in [marked, emptied] {
+        writer.commit(set(of, "set")).await?;
+    }
+    log.trim(emptied, log.bounds(emptied).await?.end).await?;
+    let _heir = log.writer(&id).await?;
+    ensure!(writer.commit(set(marked, "refused")).await.is_err(), "the heir fenced it");
+
+    let mut scan = Scan::open(log, partitions.clone()).await?;
+    let ends = scan.ends();
+    for of in &partitions {
+        log.append(numbered(of, "later", 1)).await?;
+    }
+    let started = Instant::now();
+    let mut texts = Vec::new();
+    while let Some(batch) = scan.next().await? {
+        texts.extend(batch.records.iter().map(text));
+    }
+    texts.sort();
+    ensure!(texts == ["plain 0", "plain 1", "plain 2", "set 0", "set 1"], "{texts:?}");
+    ensure!(started.elapsed() < WAIT / 2, "it did not wait at the ends");
+
+    // The same again, of which a part is gone now.
+    log.trim(plain, 1).await?;
+    let mut again = Scan::up_to(log, &ends).await?;
+    log.trim(plain, 2).await?;
+    let mut count = 0;
+    while let Some(batch) = again.next().await? {
+        count += batch.records.len();
+    }
+    ensure!(count == 3, "{count} of one and two");
     Ok(())
 }
