@@ -26,7 +26,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::attempt::{Attempt, Done};
-use super::dead;
+use super::dead::{self, Death};
 use super::partition::{Progress, Start, Window};
 use super::retry::Verdict;
 use super::slots::Slot;
@@ -278,16 +278,9 @@ impl Owner {
             Verdict::Retry { due } => self.window.retry(offset, due),
             Verdict::Held(_) => self.window.hold(offset),
             Verdict::Dead(reason) => {
-                let mut headers = vec![
-                    (dead::REASON, reason.text().to_owned()),
-                    (dead::ATTEMPTS, done.attempts.to_string()),
-                    (dead::DEAD_TIME, done.at.to_string()),
-                    (dead::QUEUE_OFFSET, offset.to_string()),
-                ];
-                if let Some(status) = done.status {
-                    headers.push((dead::STATUS, status.as_u16().to_string()));
-                }
-                self.dead.push(done.message.with(&headers));
+                let (reason, attempts) = (reason.text(), done.attempts);
+                let death = Death { reason, attempts, at: done.at, status: done.status };
+                self.dead.push(dead::letter_of(&done.message, &death));
                 self.window.complete(offset);
             }
         }

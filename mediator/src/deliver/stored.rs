@@ -6,7 +6,7 @@ use std::fmt;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 use ingest::event::Timestamp;
-use ingest::log::{Headers, NewRecord, Record};
+use ingest::log::{Headers, Record};
 
 use super::message::{
     ACCEPTED_TIME, CONTENT_TYPE, CORRELATION_ID, ID, MessageId, PREFIX, TRACE_PARENT,
@@ -36,6 +36,10 @@ impl Message {
 
     pub(crate) fn key(&self) -> Option<&Bytes> {
         self.0.key.as_ref()
+    }
+
+    pub(crate) fn value(&self) -> Option<&Bytes> {
+        self.0.value.as_ref()
     }
 
     pub(crate) fn body(&self) -> Bytes {
@@ -97,16 +101,6 @@ impl Message {
     pub(crate) fn all_headers(&self) -> impl Iterator<Item = (&str, &[u8])> {
         self.0.headers.iter()
     }
-
-    /// The same message with more headers, for another topic.
-    pub(crate) fn with(&self, more: &[(&str, String)]) -> NewRecord {
-        let more = more.iter().map(|(name, value)| (*name, value.as_bytes()));
-        NewRecord {
-            key: self.0.key.clone(),
-            value: self.0.value.clone(),
-            headers: Headers::new(self.0.headers.iter().chain(more)),
-        }
-    }
 }
 
 impl fmt::Debug for Message {
@@ -121,7 +115,7 @@ mod tests {
     use crate::deliver::NewMessage;
     use crate::endpoint::http::Correlation;
     use http::HeaderMap;
-    use ingest::log::LogTime;
+    use ingest::log::{LogTime, NewRecord};
 
     #[test]
     fn a_record_reads_back_as_the_message() {
@@ -146,9 +140,6 @@ mod tests {
         assert_eq!(message.correlation_id(), Some(&*new.correlation.id));
         assert_eq!(message.trace_parent(), new.correlation.trace_header().to_str().ok());
         assert_eq!(message.headers().collect::<HeaderMap>(), headers);
-        let dead = message.with(&[("weir_dead_reason", "x".to_owned())]);
-        assert_eq!(dead.headers.iter().count(), record.headers.iter().count() + 1);
-        assert_eq!(dead.headers.get(ID), Some(&b"m-1"[..]));
     }
 
     #[test]

@@ -28,7 +28,7 @@ impl Topics {
     /// a key must not move.
     pub(crate) async fn prepare(log: &dyn EventLog, queue: &Name, partitions: u32) -> Result<Self> {
         let messages = format!("weir.queue.{queue}");
-        if SUFFIXES.iter().any(|suffix| queue.as_str().ends_with(suffix)) {
+        if is_of_another(queue) {
             let reason = format!("a queue's name does not end in {}", SUFFIXES.join(", "));
             return Err(Error::InvalidTopic { name: messages, reason });
         }
@@ -52,6 +52,9 @@ impl Topics {
     /// [`Error::UnknownTopic`] if there was none.
     pub(crate) async fn existing(log: &dyn EventLog, queue: &Name) -> Result<Self> {
         let messages = format!("weir.queue.{queue}");
+        if is_of_another(queue) {
+            return Err(Error::UnknownTopic(messages));
+        }
         let partitions = log.topic(&messages).await?.partitions;
         let partitions = NonZeroU32::new(partitions).expect("a topic has a partition");
         Ok(Self { messages, partitions })
@@ -97,6 +100,11 @@ impl Topics {
     }
 }
 
+/// Whether the name is that of another queue's topic.
+fn is_of_another(queue: &Name) -> bool {
+    SUFFIXES.iter().any(|suffix| queue.as_str().ends_with(suffix))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -118,9 +126,12 @@ mod tests {
     #[tokio::test]
     async fn no_queue_takes_the_topic_of_another() {
         let log = EmbeddedLog::in_memory();
+        Topics::prepare(&log, &Name::new("orders").unwrap(), 1).await.unwrap();
         for name in ["orders.dead", "orders.progress", "orders.parked"] {
             let refused = Topics::prepare(&log, &Name::new(name).unwrap(), 1).await;
             assert!(matches!(refused, Err(Error::InvalidTopic { .. })), "{name}");
+            let found = Topics::existing(&log, &Name::new(name).unwrap()).await;
+            assert!(matches!(found, Err(Error::UnknownTopic(_))), "{name}");
         }
     }
 }

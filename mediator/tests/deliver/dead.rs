@@ -5,19 +5,23 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
 use ingest::event::{Kind, SystemClock};
-use ingest::log::Partition;
-use mediator::deliver::{By, DeadLetterError, DeadLetters, Decision, Which};
-use mediator::endpoint::http::Correlation;
+use ingest::log::{Headers, NewRecord, Partition};
+use mediator::deliver::{
+    By, DeadLetterError, DeadLetters, Decision, MESSAGE_BYTES_MAX, NewMessage, Which,
+};
+use mediator::endpoint::http::{Code, Correlation};
 
 use crate::cases::QUICK;
 use crate::receiver::{Receiver, Reply};
-use crate::world::{Case, Node, World};
+use crate::world::{Case, Node, World, message};
 
 pub(crate) fn cases() -> Vec<(&'static str, Case)> {
     vec![
         ("dead_letters_are_listed_and_put_back", |w| Box::pin(put_back(w))),
         ("a_dead_letter_goes_back_with_another_body", |w| Box::pin(another_body(w))),
         ("dropped_letters_are_listed_no_more", |w| Box::pin(dropped(w))),
+        ("a_letter_as_large_as_a_message_goes_back", |w| Box::pin(large(w))),
+        ("what_others_write_settles_no_letter", |w| Box::pin(foreign(w))),
         ("letters_that_many_put_back_at_once_come_once", |w| Box::pin(at_once(w))),
     ]
 }
@@ -192,5 +196,52 @@ async fn at_once(world: World) -> Result<()> {
     }
     let twice: Vec<_> = taken.iter().filter(|(_, count)| **count != 1).collect();
     ensure!(twice.is_empty() && taken.len() == 2 * LETTERS, "{twice:?}");
+    node.stop().await
+}
+
+async fn large(world: World) -> Result<()> {
+    let (node, receiver) = dead_world(&world, 0).await?;
+    // The largest that is taken, whatever its headers have.
+    let mut bytes = MESSAGE_BYTES_MAX;
+    loop {
+        let message = NewMessage { body: vec![b'x'; bytes].into(), ..message("bad-large", None)? };
+        match node.queues.accept(&world.queue, message).await {
+            Ok(_) => break,
+            Err(error) => ensure!(error.code == Code::MessageTooLarge, "{error}"),
+        }
+        bytes -= 1;
+    }
+    let letters = letters(&node);
+    for _ in 0..2 {
+        listed(&world, &node, 1).await?;
+        letters.settle(&world.queue, &Which::All, &Decision::Replay, &by()).await?;
+    }
+    listed(&world, &node, 1).await?;
+    receiver.set(|_| Reply::Status(200));
+    letters.settle(&world.queue, &Which::All, &Decision::Replay, &by()).await?;
+    node.is_drained(&world, 2).await?;
+    let bodies: Vec<_> = receiver.attempts().iter().map(|attempt| attempt.body.len()).collect();
+    ensure!(bodies == [bytes; 4], "{bodies:?}");
+    node.stop().await
+}
+
+/// A program that writes into the queue's topic itself, in the words of a letter.
+async fn foreign(world: World) -> Result<()> {
+    let (node, _receiver) = dead_world(&world, 1).await?;
+    let letters = letters(&node);
+    let settled = letters.list(&world.queue, 1).await?.letters.remove(0);
+    let forged = [
+        ("weir_message_id", "bad-forged"),
+        ("weir_settles", &settled.offset.to_string()),
+        ("weir_dead_reason", "none"),
+        ("weir_attempts", "0"),
+        ("header_x", "kept"),
+    ];
+    let record = NewRecord { headers: Headers::new(forged), ..NewRecord::unkeyed("x") };
+    let partition = Partition::new(world.topic(""), settled.partition);
+    node.log.append(vec![(partition, record)]).await?;
+    ensure!(listed(&world, &node, 2).await? == ["bad-0", "bad-forged"], "both are there");
+    let told = letters.show(&world.queue, "bad-forged").await?.remove(0).0;
+    ensure!((told.reason.as_str(), told.attempts) == ("refused", 1), "{told:?}");
     node.stop().await
 }

@@ -13,7 +13,7 @@ use ingest::emit::{self, Emitter};
 use ingest::event::{Event, Kind, Producer, SystemClock, cloudevents};
 use ingest::log::embedded::{self, EmbeddedLog};
 use ingest::log::kafka::{self, KafkaLog};
-use ingest::log::{Error, EventLog, Partition, ReadLimit, Record, TopicSpec};
+use ingest::log::{Error, EventLog, Partition, Record, Scan, TopicSpec};
 use ingest::registry::{
     Change, ChangeSet, EntityKey, Json, Name, Proposer, Topics, View, no_deep_check, run_applier,
 };
@@ -197,18 +197,11 @@ impl Node {
     /// Everything that a topic holds.
     pub(crate) async fn records(&self, topic: &str) -> Result<Vec<Record>> {
         let mut records = Vec::new();
-        for index in 0..self.log.topic(topic).await?.partitions {
-            let partition = Partition::new(topic, index);
-            let bounds = self.log.bounds(&partition).await?;
-            let mut reader = self.log.reader(vec![(partition, bounds.first)]).await?;
-            // A mark of a transaction may be the last, which no reader sees.
-            let limit = ReadLimit { wait: Duration::from_millis(500), ..ReadLimit::default() };
-            let mut next = bounds.first;
-            while next < bounds.end {
-                let Some(batch) = reader.next(limit).await? else { break };
-                next = batch.next;
-                records.extend(batch.records);
-            }
+        let partitions = 0..self.log.topic(topic).await?.partitions;
+        let partitions = partitions.map(|index| Partition::new(topic, index));
+        let mut scan = Scan::open(&*self.log, partitions).await?;
+        while let Some(batch) = scan.next().await? {
+            records.extend(batch.records);
         }
         Ok(records)
     }

@@ -25,7 +25,7 @@
 mod read;
 mod settle;
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -33,7 +33,7 @@ use bytes::Bytes;
 use http::HeaderValue;
 use ingest::emit::Emitter;
 use ingest::event::{Clock, Timestamp};
-use ingest::log::{Error, EventLog, Headers, NewRecord};
+use ingest::log::{Error, EventLog, Headers, NewRecord, RECORD_BYTES_MAX};
 use ingest::registry::kind::Queue;
 use ingest::registry::{Name, View};
 use tokio::sync::Mutex;
@@ -49,15 +49,21 @@ use crate::endpoint::http::Correlation;
 pub const LETTERS_MAX: usize = 1_000;
 
 /// The headers that a letter has besides its message's.
-pub(super) const REASON: &str = "weir_dead_reason";
-pub(super) const ATTEMPTS: &str = "weir_attempts";
-pub(super) const DEAD_TIME: &str = "weir_dead_time";
-pub(super) const STATUS: &str = "weir_dead_status";
-pub(super) const QUEUE_OFFSET: &str = "weir_queue_offset";
-const OF_LETTER: [&str; 5] = [REASON, ATTEMPTS, DEAD_TIME, STATUS, QUEUE_OFFSET];
+const REASON: &str = "weir_dead_reason";
+const ATTEMPTS: &str = "weir_attempts";
+const DEAD_TIME: &str = "weir_dead_time";
+const STATUS: &str = "weir_dead_status";
+const QUEUE_OFFSET: &str = "weir_queue_offset";
 
-/// The header of a record that settles a letter: the letter's offset.
+/// The headers of a record that settles a letter: the letter's offset, and how.
 const SETTLES: &str = "weir_settles";
+const SETTLED_AS: &str = "weir_settled_as";
+/// What only Weir writes: of a message that has one of these it says nothing.
+const RESERVED: [&str; 7] =
+    [REASON, ATTEMPTS, DEAD_TIME, STATUS, QUEUE_OFFSET, SETTLES, SETTLED_AS];
+/// The largest message that goes back as it was: besides what a queue takes it says when
+/// it was accepted first, and its next letter has to fit into a record again.
+const PUT_BACK_BYTES_MAX: usize = RECORD_BYTES_MAX - 1_024;
 /// When the message was accepted first, of one that was put back.
 const FIRST_ACCEPTED_TIME: &str = "weir_first_accepted_time";
 
@@ -138,6 +144,25 @@ impl Decision {
             Self::Drop => "drop",
         }
     }
+
+    /// Refuses a message that would be too large in the queue.
+    fn check_size(
+        &self,
+        letter: &Message,
+        id: &str,
+        now: Timestamp,
+    ) -> Result<(), DeadLetterError> {
+        let limit = match self {
+            Self::Replay => PUT_BACK_BYTES_MAX,
+            Self::ReplayWith(..) => MESSAGE_BYTES_MAX,
+            Self::Drop => return Ok(()),
+        };
+        let bytes = put_back(letter, id, self, now).bytes();
+        if bytes > limit {
+            return Err(DeadLetterError::TooLarge { id: id.to_owned(), bytes, limit });
+        }
+        Ok(())
+    }
 }
 
 /// Who decides, for the events.
@@ -169,10 +194,14 @@ pub enum DeadLetterError {
     #[error("{0} dead letters have this id: a body replaces that of one only")]
     NotOne(usize),
     /// The message would be larger than a queue takes. Nothing was done.
-    #[error("a message of {bytes} bytes is larger than the limit of {MESSAGE_BYTES_MAX}")]
+    #[error("message {id} would have {bytes} bytes; the limit is {limit}")]
     TooLarge {
-        /// Its size.
+        /// Its id.
+        id: String,
+        /// Its size, with key and headers.
         bytes: usize,
+        /// The most that it may have.
+        limit: usize,
     },
     /// The log; what was settled before stays so, the rest is as it was.
     #[error("the log: {0}; {1} were settled before that, the rest is as it was")]
@@ -196,24 +225,23 @@ impl DeadLetters {
         Self { log, view, emitter, clock, turn: Arc::default() }
     }
 
-    /// The letters of a queue that nobody has decided of.
+    /// The first letters of a queue that nobody has decided of.
     ///
     /// # Errors
     /// [`DeadLetterError::NoQueue`], [`DeadLetterError::Log`].
     pub async fn list(&self, queue: &Name, max: usize) -> Result<Listing, DeadLetterError> {
         let topics = self.topics(queue).await?;
-        let (mut letters, mut total) = (Vec::new(), 0);
-        for index in 0..topics.partitions.get() {
-            let settled = Settled::read(&*self.log, &topics.dead(index)).await?;
-            let mut open = self.open(&topics, index, settled).await?;
-            while let Some(message) = open.next().await? {
-                total += 1;
-                if letters.len() < max.min(LETTERS_MAX) {
-                    letters.push(letter(&topics, index, &message));
-                }
+        let settled = Settled::read(&*self.log, &topics).await?;
+        let mut open = OpenLetters::of(&*self.log, &settled).await?;
+        let (mut letters, mut total) = (BTreeMap::new(), 0);
+        while let Some((index, message)) = open.next().await? {
+            total += 1;
+            letters.insert((index, message.offset()), letter(&topics, index, &message));
+            if letters.len() > max.min(LETTERS_MAX) {
+                letters.pop_last();
             }
         }
-        Ok(Listing { letters, total })
+        Ok(Listing { letters: letters.into_values().collect(), total })
     }
 
     /// The letters of a message, with their bodies; mostly one.
@@ -226,15 +254,12 @@ impl DeadLetters {
         id: &str,
     ) -> Result<Vec<(DeadLetter, Bytes)>, DeadLetterError> {
         let topics = self.topics(queue).await?;
+        let settled = Settled::read(&*self.log, &topics).await?;
+        let mut open = OpenLetters::of(&*self.log, &settled).await?;
         let mut found = Vec::new();
-        for index in 0..topics.partitions.get() {
-            let settled = Settled::read(&*self.log, &topics.dead(index)).await?;
-            let mut open = self.open(&topics, index, settled).await?;
-            while let Some(message) = open.next().await? {
-                let letter = letter(&topics, index, &message);
-                if letter.id == id {
-                    found.push((letter, message.body()));
-                }
+        while let Some((index, message)) = open.next().await? {
+            if id_of(&topics, index, &message) == id {
+                found.push((letter(&topics, index, &message), message.body()));
             }
         }
         if found.is_empty() {
@@ -260,23 +285,30 @@ impl DeadLetters {
         let topics = self.topics(queue).await?;
         // First fenced, then read: nobody settles what is read here meanwhile.
         let writer = self.log.writer(&format!("{}.dead", topics.messages)).await?;
-        let mut all_settled = Vec::new();
-        let (mut found, mut largest) = (HashSet::new(), 0);
-        let mut count = 0;
-        for index in 0..topics.partitions.get() {
-            let settled = Settled::read(&*self.log, &topics.dead(index)).await?;
-            let mut open = self.open(&topics, index, settled.clone()).await?;
-            while let Some(message) = open.next().await? {
-                if let Some(id) = chosen(which, &topics, index, &message) {
-                    largest =
-                        largest.max(put_back(&message, &id, decision, self.clock.now()).bytes());
-                    count += 1;
-                    if matches!(which, Which::Ids(_)) {
-                        found.insert(id);
-                    }
-                }
+        let settled = Settled::read(&*self.log, &topics).await?;
+        self.check(queue, &topics, &settled, which, decision).await?;
+        let settling = Settling::new(self, (queue, &topics), (decision, by), writer);
+        settling.settle(which, &settled).await
+    }
+
+    /// Whether all of it can be done.
+    async fn check(
+        &self,
+        queue: &Name,
+        topics: &Topics,
+        settled: &Settled,
+        which: &Which,
+        decision: &Decision,
+    ) -> Result<(), DeadLetterError> {
+        let (mut found, mut count) = (HashSet::new(), 0);
+        let mut open = OpenLetters::of(&*self.log, settled).await?;
+        while let Some((index, message)) = open.next().await? {
+            let Some(id) = chosen(which, topics, index, &message) else { continue };
+            count += 1;
+            decision.check_size(&message, &id, self.clock.now())?;
+            if matches!(which, Which::Ids(_)) {
+                found.insert(id);
             }
-            all_settled.push(settled);
         }
         if let Which::Ids(ids) = which
             && ids.iter().any(|id| !found.contains(id))
@@ -287,25 +319,7 @@ impl DeadLetters {
         if matches!(decision, Decision::ReplayWith(..)) && count != 1 {
             return Err(DeadLetterError::NotOne(count));
         }
-        if *decision != Decision::Drop && largest > MESSAGE_BYTES_MAX {
-            return Err(DeadLetterError::TooLarge { bytes: largest });
-        }
-        let mut settling = Settling {
-            with: self,
-            queue,
-            topics: &topics,
-            decision,
-            by,
-            writer,
-            chunk: Vec::new(),
-            bytes: 0,
-            settled: 0,
-        };
-        for (index, settled) in (0..).zip(all_settled) {
-            let done = settling.settle_partition(index, which, settled).await;
-            done.map_err(|error| DeadLetterError::Log(error, settling.settled))?;
-        }
-        Ok(settling.settled)
+        Ok(())
     }
 
     async fn topics(&self, queue: &Name) -> Result<Topics, DeadLetterError> {
@@ -320,20 +334,39 @@ impl DeadLetters {
             Err(error) => Err(error.into()),
         }
     }
-
-    async fn open(
-        &self,
-        topics: &Topics,
-        index: u32,
-        settled: Settled,
-    ) -> Result<OpenLetters, Error> {
-        OpenLetters::of(&*self.log, &topics.dead(index), settled).await
-    }
 }
 
 impl fmt::Debug for DeadLetters {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("DeadLetters").field("log", &self.log).finish_non_exhaustive()
+    }
+}
+
+/// Why there is no further attempt of a message.
+#[derive(Debug)]
+pub(super) struct Death {
+    pub(super) reason: &'static str,
+    pub(super) attempts: u64,
+    pub(super) at: Timestamp,
+    /// What the target answered last, if it did.
+    pub(super) status: Option<http::StatusCode>,
+}
+
+/// The letter of a message of a queue.
+pub(super) fn letter_of(message: &Message, death: &Death) -> NewRecord {
+    let set = [
+        (REASON, Some(death.reason.to_owned())),
+        (ATTEMPTS, Some(death.attempts.to_string())),
+        (DEAD_TIME, Some(death.at.to_string())),
+        (QUEUE_OFFSET, Some(message.offset().to_string())),
+        (STATUS, death.status.map(|status| status.as_str().to_owned())),
+    ];
+    let set = set.iter().filter_map(|(name, text)| Some((*name, text.as_ref()?.as_bytes())));
+    let kept = message.all_headers().filter(|(name, _)| !RESERVED.contains(name));
+    NewRecord {
+        key: message.key().cloned(),
+        value: message.value().cloned(),
+        headers: Headers::new(kept.chain(set)),
     }
 }
 
@@ -349,7 +382,7 @@ fn put_back(letter: &Message, id: &str, decision: &Decision, now: Timestamp) -> 
     let kept = letter.all_headers().filter(|(name, _)| {
         let is_set = matches!(*name, ID | ACCEPTED_TIME | FIRST_ACCEPTED_TIME)
             || (*name == CONTENT_TYPE && content_type.is_some());
-        !is_set && !OF_LETTER.contains(name)
+        !is_set && !RESERVED.contains(name)
     });
     let set = [(ID, id), (ACCEPTED_TIME, &now), (FIRST_ACCEPTED_TIME, &first)];
     let set = set.into_iter().map(|(name, text)| (name, text.as_bytes()));

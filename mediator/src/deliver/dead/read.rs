@@ -1,16 +1,12 @@
-//! What is in a partition of dead letters, and what of it is settled.
+//! What is in the topic of a queue's dead letters, and what of it is settled.
 
-use std::collections::BTreeSet;
-use std::time::Duration;
+use std::collections::{BTreeMap, HashSet};
 
-use ingest::log::{Error, EventLog, Partition, ReadLimit, Reader, Record};
+use ingest::log::{Error, EventLog, Partition, Record, Scan};
 
-use super::SETTLES;
+use super::{REASON, SETTLES};
 use crate::deliver::stored::Message;
-
-/// How long a read waits at what may be the end: a mark of a transaction may be the
-/// last, which no reader sees.
-const END_WAIT: Duration = Duration::from_millis(500);
+use crate::deliver::topics::Topics;
 
 /// A record of the topic.
 enum Entry {
@@ -18,97 +14,74 @@ enum Entry {
     Settles(u64),
 }
 
-/// What of a partition is settled.
-#[derive(Clone)]
+/// What of a topic is settled.
 pub(super) struct Settled {
-    offsets: BTreeSet<u64>,
-    /// Where the partition ended when that was read.
-    pub(super) end: u64,
+    /// Partitions and offsets of letters.
+    letters: HashSet<(u32, u64)>,
+    /// Where the partitions ended when that was read.
+    ends: BTreeMap<Partition, u64>,
 }
 
 impl Settled {
-    pub(super) async fn read(log: &dyn EventLog, partition: &Partition) -> Result<Self, Error> {
-        let end = log.bounds(partition).await?.end;
-        let mut reading = Reading::open(log, partition, end).await?;
-        let mut offsets = BTreeSet::new();
-        while let Some(record) = reading.next().await? {
-            if let Entry::Settles(offset) = entry(&record) {
-                offsets.insert(offset);
+    pub(super) async fn read(log: &dyn EventLog, topics: &Topics) -> Result<Self, Error> {
+        let partitions = (0..topics.partitions.get()).map(|index| topics.dead(index));
+        let mut scan = Scan::open(log, partitions).await?;
+        let ends = scan.ends();
+        let mut letters = HashSet::new();
+        while let Some(batch) = scan.next().await? {
+            for record in &batch.records {
+                if let Entry::Settles(offset) = entry(record) {
+                    letters.insert((batch.partition.index, offset));
+                }
             }
         }
-        Ok(Self { offsets, end })
+        Ok(Self { letters, ends })
+    }
+
+    /// Where a partition ended.
+    pub(super) fn end(&self, partition: &Partition) -> u64 {
+        self.ends.get(partition).copied().unwrap_or(0)
     }
 }
 
-/// The records of a partition of now.
-struct Reading {
-    reader: Box<dyn Reader>,
+/// The letters that nobody has decided of, oldest first in each partition.
+pub(super) struct OpenLetters<'a> {
+    scan: Scan<'a>,
+    settled: &'a Settled,
+    partition: u32,
     records: std::vec::IntoIter<Record>,
-    next: u64,
-    end: u64,
 }
 
-impl Reading {
-    async fn open(log: &dyn EventLog, partition: &Partition, end: u64) -> Result<Self, Error> {
-        let next = log.bounds(partition).await?.first;
-        let reader = log.reader(vec![(partition.clone(), next)]).await?;
-        Ok(Self { reader, records: Vec::new().into_iter(), next, end })
+impl<'a> OpenLetters<'a> {
+    pub(super) async fn of(log: &'a dyn EventLog, settled: &'a Settled) -> Result<Self, Error> {
+        let scan = Scan::up_to(log, &settled.ends).await?;
+        Ok(Self { scan, settled, partition: 0, records: Vec::new().into_iter() })
     }
 
-    async fn next(&mut self) -> Result<Option<Record>, Error> {
-        let limit = ReadLimit { wait: END_WAIT, ..ReadLimit::default() };
+    /// The next one, with its partition; `None` after the last.
+    pub(super) async fn next(&mut self) -> Result<Option<(u32, Message)>, Error> {
         loop {
-            if let Some(record) = self.records.next() {
-                return Ok((record.offset < self.end).then_some(record));
+            for record in self.records.by_ref() {
+                let place = (self.partition, record.offset);
+                match entry(&record) {
+                    Entry::Letter(message) if !self.settled.letters.contains(&place) => {
+                        return Ok(Some((self.partition, message)));
+                    }
+                    _ => {}
+                }
             }
-            if self.next >= self.end {
-                return Ok(None);
-            }
-            let Some(batch) = self.reader.next(limit).await? else { return Ok(None) };
-            self.next = batch.next;
+            let Some(batch) = self.scan.next().await? else { return Ok(None) };
+            self.partition = batch.partition.index;
             self.records = batch.records.into_iter();
         }
     }
 }
 
-/// The letters of a partition that nobody has decided of.
-pub(super) struct OpenLetters {
-    reading: Reading,
-    settled: Settled,
-}
-
-impl OpenLetters {
-    /// The offset up to which all was read.
-    pub(super) fn read_to(&self) -> u64 {
-        self.reading.next.min(self.reading.end)
-    }
-
-    pub(super) async fn of(
-        log: &dyn EventLog,
-        partition: &Partition,
-        settled: Settled,
-    ) -> Result<Self, Error> {
-        let reading = Reading::open(log, partition, settled.end).await?;
-        Ok(Self { reading, settled })
-    }
-
-    pub(super) async fn next(&mut self) -> Result<Option<Message>, Error> {
-        while let Some(record) = self.reading.next().await? {
-            match entry(&record) {
-                Entry::Letter(message) if !self.settled.offsets.contains(&record.offset) => {
-                    return Ok(Some(message));
-                }
-                _ => {}
-            }
-        }
-        Ok(None)
-    }
-}
-
+/// A letter says why it is one, whatever else its message says.
 fn entry(record: &Record) -> Entry {
     let settles = record.headers.get(SETTLES).and_then(|text| std::str::from_utf8(text).ok());
     match settles.and_then(|text| text.parse().ok()) {
-        Some(offset) => Entry::Settles(offset),
-        None => Entry::Letter(Message::of(record)),
+        Some(offset) if record.headers.get(REASON).is_none() => Entry::Settles(offset),
+        _ => Entry::Letter(Message::of(record)),
     }
 }

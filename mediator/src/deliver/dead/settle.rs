@@ -1,13 +1,16 @@
 //! Carrying a decision out: the message first, then the record that settles its letter,
 //! then the events.
 
+use std::collections::HashMap;
+
 use bytes::Bytes;
 use ingest::event::{Event, Kind, Outcome};
 use ingest::log::{Error, Headers, NewRecord, Transaction, Writer};
 use ingest::registry::Name;
 
-use super::read::Settled;
-use super::{By, DeadLetters, Decision, SETTLES, Which, chosen, id_of, put_back};
+use super::read::{OpenLetters, Settled};
+use super::{By, DeadLetterError, DeadLetters, Decision, Which, chosen, id_of};
+use super::{SETTLED_AS, SETTLES, put_back};
 use crate::deliver::accept::key_text;
 use crate::deliver::stored::Message;
 use crate::deliver::topics::Topics;
@@ -24,36 +27,57 @@ pub(super) struct Settling<'a> {
     pub(super) decision: &'a Decision,
     pub(super) by: &'a By,
     pub(super) writer: Box<dyn Writer>,
-    pub(super) chunk: Vec<(u32, Message)>,
-    pub(super) bytes: usize,
-    pub(super) settled: u64,
+    chunk: Vec<(u32, Message)>,
+    bytes: usize,
+    settled: u64,
 }
 
-impl Settling<'_> {
-    pub(super) async fn settle_partition(
-        &mut self,
-        index: u32,
+impl<'a> Settling<'a> {
+    pub(super) fn new(
+        with: &'a DeadLetters,
+        (queue, topics): (&'a Name, &'a Topics),
+        (decision, by): (&'a Decision, &'a By),
+        writer: Box<dyn Writer>,
+    ) -> Self {
+        Self { with, queue, topics, decision, by, writer, chunk: Vec::new(), bytes: 0, settled: 0 }
+    }
+
+    /// Settles them, and answers how many; what is no longer needed is forgotten.
+    pub(super) async fn settle(
+        mut self,
         which: &Which,
-        settled: Settled,
-    ) -> Result<(), Error> {
-        let mut open = self.with.open(self.topics, index, settled).await?;
-        // What stays is not before this. What was not read stays too.
-        let mut kept = None;
-        while let Some(message) = open.next().await? {
+        settled: &Settled,
+    ) -> Result<u64, DeadLetterError> {
+        let kept = self.settle_chosen(which, settled).await;
+        let kept = kept.map_err(|error| DeadLetterError::Log(error, self.settled))?;
+        for index in 0..self.topics.partitions.get() {
+            let partition = self.topics.dead(index);
+            let before = kept.get(&index).copied().unwrap_or_else(|| settled.end(&partition));
+            if let Err(error) = self.with.log.trim(&partition, before).await {
+                tracing::debug!(%partition, %error, "settled letters are forgotten later");
+            }
+        }
+        Ok(self.settled)
+    }
+
+    /// Answers, per partition, the first letter that stays.
+    async fn settle_chosen(
+        &mut self,
+        which: &Which,
+        settled: &Settled,
+    ) -> Result<HashMap<u32, u64>, Error> {
+        let mut kept = HashMap::new();
+        let mut open = OpenLetters::of(&*self.with.log, settled).await?;
+        while let Some((index, message)) = open.next().await? {
             match chosen(which, self.topics, index, &message) {
                 Some(_) => self.add(index, message).await?,
                 None => {
-                    kept.get_or_insert(message.offset());
+                    kept.entry(index).or_insert(message.offset());
                 }
             }
         }
         self.commit().await?;
-        let partition = self.topics.dead(index);
-        let trimmed = self.with.log.trim(&partition, kept.unwrap_or(open.read_to())).await;
-        if let Err(error) = trimmed {
-            tracing::debug!(%partition, %error, "settled letters are forgotten later");
-        }
-        Ok(())
+        Ok(kept)
     }
 
     async fn add(&mut self, index: u32, letter: Message) -> Result<(), Error> {
@@ -88,7 +112,7 @@ impl Settling<'_> {
         }
         let settles = |(index, letter): &(u32, Message)| {
             let offset = letter.offset().to_string();
-            let how = [(SETTLES, offset.as_str()), ("weir_settled_as", self.decision.text())];
+            let how = [(SETTLES, offset.as_str()), (SETTLED_AS, self.decision.text())];
             let headers = Headers::new(how);
             (self.topics.dead(*index), NewRecord { headers, ..NewRecord::unkeyed(Bytes::new()) })
         };
