@@ -13,6 +13,7 @@ use mediator::endpoint::http::Code;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::record::Record;
+use super::watch::Upload;
 use crate::upstream::Lease;
 
 /// Why a body ended before its end. What it is about is on the event.
@@ -29,6 +30,7 @@ pub(crate) struct RequestBody {
     idle: Duration,
     /// Only there while a part is waited for.
     timer: Option<Pin<Box<Sleep>>>,
+    _upload: Option<Upload>,
 }
 
 /// What became of a request's body, also while it is somewhere else.
@@ -41,18 +43,33 @@ pub(crate) struct Intake {
     pub(crate) is_awaited: Cell<bool>,
     /// Why it was cut off, if by the client or for its sake.
     pub(crate) fault: Cell<Option<Code>>,
+    /// Whether nobody takes of it any more.
+    pub(crate) is_over: Cell<bool>,
 }
 
 impl RequestBody {
-    pub(crate) fn new(incoming: Incoming, bytes_max: u64, idle: Duration) -> (Self, Rc<Intake>) {
+    pub(crate) fn new(
+        incoming: Incoming,
+        upload: Option<Upload>,
+        bytes_max: u64,
+        idle: Duration,
+    ) -> (Self, Rc<Intake>) {
         let intake = Rc::<Intake>::default();
         let incoming = (!incoming.is_end_stream()).then_some(incoming);
-        (Self { incoming, intake: intake.clone(), bytes_max, idle, timer: None }, intake)
+        let body = Self {
+            incoming,
+            intake: intake.clone(),
+            bytes_max,
+            idle,
+            timer: None,
+            _upload: upload,
+        };
+        (body, intake)
     }
 
     pub(crate) fn empty() -> Self {
         let (intake, idle) = (Rc::default(), Duration::MAX);
-        Self { incoming: None, intake, bytes_max: 0, idle, timer: None }
+        Self { incoming: None, intake, bytes_max: 0, idle, timer: None, _upload: None }
     }
 
     pub(crate) fn intake(&self) -> Rc<Intake> {
@@ -63,6 +80,12 @@ impl RequestBody {
         self.incoming = None;
         self.intake.fault.set(Some(code));
         Poll::Ready(Some(Err(CutOff(code))))
+    }
+}
+
+impl Drop for RequestBody {
+    fn drop(&mut self) {
+        self.intake.is_over.set(true);
     }
 }
 

@@ -162,7 +162,8 @@ where
             if are_set && !is_told && !timer.is_elapsed() {
                 return Poll::Pending;
             }
-            are_set = true;
+            // Without budget the timer may not have taken the waker; the task goes on then.
+            are_set = tokio::task::coop::has_budget_remaining();
             if timer.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(Next::Due);
             }

@@ -24,7 +24,7 @@ use super::forwarded::{client_address, set_forwarded};
 use super::record::Record;
 use super::replay::{self, Replayed};
 use super::thread::Thread;
-use super::watch::Busy;
+use super::watch::{Busy, Upload};
 use crate::publish::{Matched, Missed, Table, Way};
 use crate::throttle::Values;
 use crate::upstream::{Calls, Forward};
@@ -81,7 +81,8 @@ pub(super) async fn serve(
     let has_body = !body.is_end_stream();
     let passed = match replayed {
         Ok(replayed) => {
-            let whole = Whole { parts, body, replayed };
+            let upload = has_body.then(|| busy.upload());
+            let whole = Whole { parts, body, upload, replayed };
             pass(&thread, &peer, &correlation, whole, &mut record).await
         }
         Err(problem) => Err(problem.into()),
@@ -125,6 +126,7 @@ pub(super) async fn serve(
 struct Whole {
     parts: Parts,
     body: Incoming,
+    upload: Option<Upload>,
     replayed: Option<Replayed>,
 }
 
@@ -138,7 +140,7 @@ async fn pass(
     thread: &Rc<Thread>,
     peer: &Peer,
     correlation: &Correlation,
-    Whole { parts, body, replayed }: Whole,
+    Whole { parts, body, upload, replayed }: Whole,
     record: &mut Record,
 ) -> Result<Passed, Stop> {
     let arrived = record.started();
@@ -174,7 +176,8 @@ async fn pass(
     if body.size_hint().lower() > bytes_max {
         return Err(Stop::from(too_large(bytes_max)).closing());
     }
-    let (body, intake) = RequestBody::new(body, bytes_max, thread.config.timeouts.body_idle());
+    let idle = thread.config.timeouts.body_idle();
+    let (body, intake) = RequestBody::new(body, upload, bytes_max, idle);
     record.intake(intake.clone());
     let deadline = arrived + Duration::from_millis(matched.api.spec.timeout_ms);
     let mut forward = forward_of(peer, correlation, parts, &matched);

@@ -25,6 +25,8 @@ use tokio::time::{Instant, Sleep, sleep_until};
 /// What is known of a connection, shared by those who look at it from two sides.
 pub(crate) struct Watch {
     busy: Cell<bool>,
+    /// Bodies of requests that are taken in, the last perhaps after its answer.
+    uploads: Cell<usize>,
     flushed: Cell<bool>,
     /// When the first byte of a head came that is not complete.
     head_since: Cell<Option<Instant>>,
@@ -41,6 +43,9 @@ pub(crate) struct Watch {
 /// A request under way. Dropped when its answer has been handed over.
 pub(crate) struct Busy(Rc<Watch>);
 
+/// A request's body that is not taken in yet.
+pub(crate) struct Upload(Rc<Watch>);
+
 /// What a connection's timer finds.
 pub(super) enum Due {
     Later(Instant),
@@ -52,6 +57,7 @@ impl Watch {
     pub(super) fn new(in_flight: Rc<Cell<usize>>) -> Rc<Self> {
         Rc::new(Self {
             busy: Cell::new(false),
+            uploads: Cell::new(0),
             flushed: Cell::new(true),
             head_since: Cell::new(None),
             idle_since: Cell::new(Instant::now()),
@@ -92,7 +98,7 @@ impl Watch {
 
     pub(super) fn due(&self, head: Duration, idle: Duration) -> Due {
         let now = Instant::now();
-        if self.busy.get() {
+        if self.is_under_way() {
             return Due::Later(now + head.min(idle));
         }
         match self.head_since.get() {
@@ -101,6 +107,10 @@ impl Watch {
             None if self.idle_since.get() + idle <= now => Due::Idle,
             None => Due::Later((self.idle_since.get() + idle).min(now + head)),
         }
+    }
+
+    fn is_under_way(&self) -> bool {
+        self.busy.get() || self.uploads.get() > 0
     }
 
     fn is_automatic(&self, bytes: &[u8]) -> bool {
@@ -114,6 +124,21 @@ impl Watch {
         let status = status.and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok());
         self.automatic.set(status);
         status.is_some()
+    }
+}
+
+impl Busy {
+    /// The body of the request is being taken in.
+    pub(super) fn upload(&self) -> Upload {
+        self.0.uploads.set(self.0.uploads.get() + 1);
+        Upload(self.0.clone())
+    }
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        self.0.uploads.set(self.0.uploads.get() - 1);
+        self.0.idle_since.set(Instant::now());
     }
 }
 
@@ -176,7 +201,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
             return self.poll_end(cx);
         }
         let watch = &self.watch;
-        if buffer.filled().len() > before && !watch.busy.get() && watch.head_since.get().is_none() {
+        let is_head = !watch.is_under_way() && watch.head_since.get().is_none();
+        if is_head && buffer.filled().len() > before {
             watch.head_since.set(Some(Instant::now()));
         }
         polled

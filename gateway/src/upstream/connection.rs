@@ -13,6 +13,7 @@ use hyper_util::rt::TokioIo;
 use mediator::endpoint::http::Code;
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::http::RequestBody;
@@ -27,16 +28,29 @@ const TIMER_FIRST: Duration = Duration::from_secs(60);
 /// polled for each step of a request, and the request's task after it. Here the
 /// request's own task polls it, and while it is idle nobody does: that the other end
 /// has closed it shows when it is asked, or swept.
+///
+/// Only where an answer begins before the whole request is sent the driver becomes a
+/// task: the request goes on then whether or not the client takes the answer.
 pub(super) struct Connection {
     sender: SendRequest<RequestBody>,
-    /// What reads and writes. None once it has ended.
-    driver: Option<Pin<Box<dyn Future<Output = hyper::Result<()>>>>>,
+    driver: Driver,
     /// Whom the driver wakes, and that as a waker.
     user: Arc<User>,
     waker: Waker,
     /// Kept from one request to the next, and set anew only when it fires too early:
     /// to set it and take it back for each request costs more.
     timer: Pin<Box<Sleep>>,
+}
+
+type Driving = Pin<Box<dyn Future<Output = hyper::Result<()>>>>;
+
+/// What reads and writes.
+enum Driver {
+    /// Polled by whoever uses the connection.
+    Ours(Driving),
+    /// A task.
+    Alone(JoinHandle<()>),
+    Ended,
 }
 
 /// What became of a request.
@@ -51,18 +65,18 @@ impl Connection {
         let (sender, driver) = shaken.map_err(|_| Code::UpstreamUnreachable)?;
         let timer = Box::pin(sleep_until(Instant::now() + TIMER_FIRST));
         let user = Arc::<User>::default();
-        let (driver, waker) = (Some(Box::pin(driver) as Pin<Box<_>>), user.clone().into());
+        let (driver, waker) = (Driver::Ours(Box::pin(driver)), user.clone().into());
         Ok(Self { sender, driver, user, waker, timer })
     }
 
     /// Whether it can be given a request, for all that is known.
     pub(super) fn is_ready(&self) -> bool {
-        self.driver.is_some() && self.sender.is_ready()
+        matches!(self.driver, Driver::Ours(_)) && self.sender.is_ready()
     }
 
     /// Whether it is over.
     pub(super) fn is_closed(&self) -> bool {
-        self.driver.is_none() || self.sender.is_closed()
+        matches!(self.driver, Driver::Ended) || self.sender.is_closed()
     }
 
     /// Gives it a request. What is answered has to be waited for by [`Self::answered`].
@@ -96,6 +110,9 @@ impl Connection {
         answer: &mut Incoming,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        if matches!(self.driver, Driver::Alone(_)) {
+            return Pin::new(answer).poll_frame(cx);
+        }
         let mut taken = self.take_frame(answer);
         if taken.is_pending() {
             self.drive_for(cx);
@@ -122,15 +139,31 @@ impl Connection {
     }
 
     fn drive(&mut self) {
-        let Some(driver) = &mut self.driver else { return };
+        let Driver::Ours(driver) = &mut self.driver else { return };
         // What breaks is told to the request that is under way.
         if driver.as_mut().poll(&mut Context::from_waker(&self.waker)).is_ready() {
-            self.driver = None;
+            self.driver = Driver::Ended;
         }
     }
 
-    /// Lets nobody be woken any more, when a request is over.
+    /// Goes on without whoever uses it, until both request and answer are over.
+    pub(super) fn go_alone(&mut self) {
+        match std::mem::replace(&mut self.driver, Driver::Ended) {
+            Driver::Ours(driver) => {
+                // What breaks is told to the request that is under way.
+                let alone = spawn_local(async { drop(driver.await) });
+                self.driver = Driver::Alone(alone);
+            }
+            other => self.driver = other,
+        }
+    }
+
+    /// Lets nobody be woken any more, when an answer is over. One that goes alone ends
+    /// with its request, and takes no other.
     pub(super) fn release(&mut self) {
+        if matches!(self.driver, Driver::Alone(_)) {
+            self.driver = Driver::Ended;
+        }
         *self.user.task.lock() = None;
         if !self.sender.is_ready() {
             self.drive();
@@ -153,6 +186,14 @@ impl Connection {
             self.timer.as_mut().reset(until);
         }
         Poll::Pending
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        if let Driver::Alone(alone) = &self.driver {
+            alone.abort();
+        }
     }
 }
 

@@ -153,8 +153,8 @@ impl Lease {
         self.connection.poll_frame(answer, cx)
     }
 
-    /// Keeps the connection for the next request. One whose request is still being
-    /// sent is not ready by then, and is closed when its turn comes.
+    /// Keeps the connection for the next request. One whose request is still being sent
+    /// goes on with that, and is closed then.
     pub(crate) fn give_back(self) {
         let Self { mut connection, origin, state } = self;
         connection.release();

@@ -133,6 +133,9 @@ impl Upstreams {
             match answered {
                 Some(Ok(response)) => {
                     calls.first_byte = Some(sent.elapsed());
+                    if !intake.is_over.get() {
+                        lease.connection().go_alone();
+                    }
                     return Ok((response, lease));
                 }
                 None => return Err(Failed::TimedOut),

@@ -91,6 +91,71 @@ async fn a_large_request_waits_for_an_origin_that_does_not_read() {
     assert_eq!(sink.http_request_body_size, Some(BIG as i64));
 }
 
+/// As many programs do: it sends all of its request before it looks at the answer.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_early_answer_does_not_stop_the_upload() {
+    const UPLOAD: usize = 20_000_000;
+    let world = big_world().await;
+    let gateway = world.start().await;
+    let mut stream = TcpStream::connect(gateway.addresses()[0]).await.unwrap();
+    for (turn, answer) in [5, UPLOAD].into_iter().enumerate() {
+        let head = format!(
+            "POST /shop/1/early-{answer} HTTP/1.1\r\nhost: a\r\ncontent-length: {UPLOAD}\r\n\r\n"
+        );
+        let request = [head.into_bytes(), vec![b'x'; UPLOAD]].concat();
+        let sent = timeout(PATIENCE / 4, stream.write_all(&request)).await;
+        sent.unwrap_or_else(|_| panic!("the upload stands still, beside {answer} bytes")).unwrap();
+        let (mut got, mut buffer) = (Vec::new(), vec![0; 64 * 1024]);
+        let end = loop {
+            if let Some(end) = got.windows(4).position(|four| four == b"\r\n\r\n") {
+                break end + 4;
+            }
+            let read = stream.read(&mut buffer).await.unwrap();
+            assert!(read > 0, "it was cut off");
+            got.extend_from_slice(&buffer[..read]);
+        };
+        assert!(got.starts_with(b"HTTP/1.1 403"), "{}", String::from_utf8_lossy(&got[..end]));
+        while got.len() < end + answer {
+            let read = stream.read(&mut buffer).await.unwrap();
+            assert!(read > 0, "{} of {answer} bytes", got.len() - end);
+            got.extend_from_slice(&buffer[..read]);
+        }
+        let begun = std::time::Instant::now();
+        while world.origin.count() <= turn && begun.elapsed() < PATIENCE {
+            sleep(Duration::from_millis(10)).await;
+        }
+        assert_eq!(world.origin.seen()[turn].body_bytes, UPLOAD, "all of it came");
+    }
+    drop(stream);
+    let events = world.stop(gateway).await;
+    assert_eq!(events.iter().map(|event| told(event)).collect::<Vec<_>>(), ["client_error"; 2]);
+}
+
+/// What comes of it after the answer is no head that comes too slowly.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_goes_on_after_its_answer() {
+    let world = big_world().await;
+    let gateway = world.start_with(|config| config.timeouts.header_read_ms = 200).await;
+    let mut stream = TcpStream::connect(gateway.addresses()[0]).await.unwrap();
+    let head = "POST /shop/1/early-5 HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\n\r\n";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut buffer = vec![0; 4096];
+    assert!(stream.read(&mut buffer).await.unwrap() > 0);
+    for part in [b"01234", b"56789"] {
+        sleep(Duration::from_millis(300)).await;
+        stream.write_all(part).await.unwrap();
+    }
+    let next = "GET /shop/1/x HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
+    stream.write_all(next.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.contains("HTTP/1.1 200"), "{answer}");
+    assert_eq!(world.origin.seen()[0].body_bytes, 10);
+    let events = world.stop(gateway).await;
+    let told: Vec<_> = events.iter().map(|event| told(event)).collect();
+    assert_eq!(told, ["client_error", "success"]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_an_upstream_breaks_off_is_not_ended_cleanly() {
     let world = World::new().await;

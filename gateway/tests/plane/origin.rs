@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 /// A request as it came.
@@ -85,6 +85,16 @@ impl Origin {
             if action == "stuck" {
                 std::future::pending::<()>().await;
             }
+            if action == "early" {
+                let head = format!("HTTP/1.1 403 Early\r\ncontent-length: {number}\r\n\r\n");
+                let answer = [head.into_bytes(), vec![b'x'; number as usize]].concat();
+                let (mut reading, mut writing) = stream.split();
+                let read = read_body(&mut reading, &mut buffer, &mut seen, false);
+                let (read, written) = tokio::join!(read, writing.write_all(&answer));
+                self.seen.lock().push(seen);
+                read.and(written)?;
+                continue;
+            }
             let whole = read_body(&mut stream, &mut buffer, &mut seen, action != "sink").await;
             let is_head = seen.line.starts_with("HEAD ");
             let (body, body_bytes) = (seen.body.clone(), seen.body_bytes);
@@ -151,7 +161,10 @@ impl Origin {
     }
 }
 
-async fn fill(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> std::io::Result<bool> {
+async fn fill(
+    stream: &mut (impl AsyncRead + Unpin),
+    buffer: &mut Vec<u8>,
+) -> std::io::Result<bool> {
     Ok(stream.read_buf(buffer).await? > 0)
 }
 
@@ -172,7 +185,7 @@ async fn read_head(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> std::io::Res
 }
 
 async fn read_body(
-    stream: &mut TcpStream,
+    stream: &mut (impl AsyncRead + Unpin),
     buffer: &mut Vec<u8>,
     seen: &mut Seen,
     is_kept: bool,
