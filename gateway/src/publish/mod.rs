@@ -12,9 +12,9 @@
 //!
 //! A path is matched in two steps. The longest published prefix of whole segments
 //! names the API: its context and version, or its context alone if it is the default
-//! version. The rest is matched against the templates of its resources: fixed
-//! segments before `{templates}` before `/*`; then the method. `/*` also matches
-//! nothing. A trailing slash is part of a path. HEAD is served where GET is.
+//! version. The rest is matched against the templates of its resources, segment by
+//! segment: a fixed one before a `{part}` before `/*`; then the method. `/*` also
+//! matches nothing. A trailing slash is part of a path. HEAD is served where GET is.
 //!
 //! Of two APIs that claim one prefix the first by name has it, and the other is told
 //! of as an error.
@@ -54,6 +54,7 @@ mod access;
 mod path;
 mod publisher;
 mod table;
+mod templates;
 #[cfg(test)]
 mod tests;
 

@@ -1,15 +1,14 @@
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 // Who calls chooses none of the keys, so they need no guard against collisions.
 use foldhash::HashMap;
 use http::Method;
-use ingest::registry::kind::{Api, Lifecycle, Method as Listed, Resource, Upstream};
+use ingest::registry::kind::{Api, Lifecycle, Resource, Upstream};
 use ingest::registry::{Name, Snapshot};
-use matchit::Router;
 
 use super::path::{decoded, is_contained};
+use super::templates::Templates;
 use super::{Access, ApiAccess, PathFault, ResourceAccess};
 use crate::throttle::Counters;
 use crate::upstream;
@@ -42,7 +41,7 @@ pub struct PublishedApi {
     /// Whether every path below the context is one resource, whatever it means.
     is_any_path: bool,
     resources: Vec<Arc<PublishedResource>>,
-    templates: Router<Entry>,
+    templates: Templates,
 }
 
 /// A resource with what a request needs of it.
@@ -60,10 +59,6 @@ pub struct PublishedResource {
     /// The entity's part.
     pub spec: Resource,
 }
-
-/// The resources of one template, by method.
-#[derive(Clone, Default)]
-struct Entry(Vec<(Listed, usize)>);
 
 /// What a request asks for.
 pub struct Matched {
@@ -160,11 +155,11 @@ impl Table {
         }
         let rest = &matched[prefix..];
         let rest = if rest.is_empty() || !is_decoded { "/" } else { rest };
-        let Ok(found) = api.templates.at(rest) else {
+        let Some(found) = api.templates.find(rest) else {
             return Err(Missed::Resource(api.clone()));
         };
-        let Some(index) = found.value.find(method) else {
-            return Err(Missed::Method(api.clone(), found.value.allow()));
+        let Some(index) = found.find(method) else {
+            return Err(Missed::Method(api.clone(), found.allow()));
         };
         let prefix_bytes = match &matched {
             Cow::Borrowed(_) => prefix,
@@ -216,18 +211,10 @@ impl PublishedApi {
         snapshot: &Snapshot,
         counters: &Counters,
     ) -> Result<Self, String> {
-        // Templates of one shape are one entry, whatever their parts are called.
-        let mut shapes = BTreeMap::<String, Entry>::new();
+        let mut templates = Templates::default();
         let mut resources = Vec::with_capacity(spec.resources.len());
         for (index, resource) in spec.resources.iter().enumerate() {
-            for shape in shapes_of(&resource.path) {
-                let Entry(methods) = shapes.entry(shape).or_default();
-                for method in &resource.methods {
-                    if !methods.iter().any(|(listed, _)| listed == method) {
-                        methods.push((*method, index));
-                    }
-                }
-            }
+            templates.add(&resource.path, &resource.methods, index);
             resources.push(Arc::new(PublishedResource {
                 index,
                 path: resource.path.as_str().into(),
@@ -236,10 +223,6 @@ impl PublishedApi {
                 access: ResourceAccess::compile(name, spec, resource, snapshot, counters),
                 spec: resource.clone(),
             }));
-        }
-        let mut templates = Router::new();
-        for (shape, entry) in shapes {
-            templates.insert(shape, entry).map_err(|error| error.to_string())?;
         }
         Ok(Self {
             name: name.as_str().into(),
@@ -253,54 +236,4 @@ impl PublishedApi {
             templates,
         })
     }
-}
-
-/// The templates in the router's language that stand for one of ours.
-fn shapes_of(path: &str) -> Vec<String> {
-    let fixed = path.strip_suffix("/*");
-    let mut shape = String::new();
-    for (i, segment) in fixed.unwrap_or(path).split('/').skip(1).enumerate() {
-        shape.push('/');
-        if segment.starts_with('{') {
-            shape.push_str(&format!("{{p{i}}}"));
-        } else {
-            shape.push_str(segment);
-        }
-    }
-    match fixed {
-        None => vec![shape],
-        Some("") => vec!["/".to_owned(), "/{*rest}".to_owned()],
-        Some(_) => vec![shape.clone(), format!("{shape}/"), format!("{shape}/{{*rest}}")],
-    }
-}
-
-impl Entry {
-    fn find(&self, method: &Method) -> Option<usize> {
-        let asked = listed(method)?;
-        let find = |method| self.0.iter().find(|(m, _)| *m == method).map(|(_, index)| *index);
-        find(asked).or_else(|| if asked == Listed::Head { find(Listed::Get) } else { None })
-    }
-
-    /// The value of `Allow` (RFC 9110, section 10.2.1).
-    fn allow(&self) -> String {
-        let has = |method| self.0.iter().any(|(m, _)| *m == method);
-        let allowed = ALL
-            .iter()
-            .filter(|(method, _)| has(*method) || (*method == Listed::Head && has(Listed::Get)));
-        allowed.map(|(_, text)| *text).collect::<Vec<_>>().join(", ")
-    }
-}
-
-const ALL: [(Listed, &str); 7] = [
-    (Listed::Get, "GET"),
-    (Listed::Head, "HEAD"),
-    (Listed::Post, "POST"),
-    (Listed::Put, "PUT"),
-    (Listed::Patch, "PATCH"),
-    (Listed::Delete, "DELETE"),
-    (Listed::Options, "OPTIONS"),
-];
-
-fn listed(method: &Method) -> Option<Listed> {
-    ALL.iter().find(|(_, text)| *text == method.as_str()).map(|(listed, _)| *listed)
 }

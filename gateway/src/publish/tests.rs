@@ -93,6 +93,11 @@ async fn requests_find_the_resource_that_is_meant() {
         ("GET", "/items/{item}/parts/{part}"),
         ("POST", "/items/new"),
         ("GET", "/files/*"),
+        ("PUT", "/files"),
+        ("POST", "/files/{id}"),
+        ("POST", "/files/*"),
+        ("PATCH", "/{kind}/*"),
+        ("DELETE", "/{kind}/{id}/notes/*"),
         ("GET", "/käse"),
     ];
     let orders = api("/orders", "1.0", DEFAULT, &resources);
@@ -126,15 +131,26 @@ async fn requests_find_the_resource_that_is_meant() {
     check("GET /orders/1.0/items/new", "orders allows POST");
     check("DELETE /orders/1.0/items/7", "orders allows GET, HEAD, PUT");
     check("TRACE /orders/1.0/items/7", "orders allows GET, HEAD, PUT");
-    check("GET /orders/1.0/items", "orders no resource");
-    check("GET /orders/1.0/items/7/", "orders no resource");
-    check("GET /orders/1.0/files", "orders /files/* /files");
+    check("GET /all/v1/x/y", "all allows DELETE");
+    check("GET /old/2/x", "no api");
+    check("GET /orders/deep/2/a/b", "deep no resource");
+    check("GET /orders/1.0/items", "orders allows PATCH");
+    check("PATCH /orders/1.0/items", "orders /{kind}/* /items");
+    check("PATCH /orders/1.0/items/7/8", "orders /{kind}/* /items/7/8");
+    check("DELETE /orders/1.0/a/7/notes/8/9", "orders /{kind}/{id}/notes/* /a/7/notes/8/9");
+    check("DELETE /orders/1.0/files/7/notes", "orders allows GET, HEAD, POST");
+    // The whole path before what lies under it, whichever was listed first.
+    check("PUT /orders/1.0/files", "orders /files /files");
+    check("GET /orders/1.0/files", "orders allows PUT");
+    check("POST /orders/1.0/files/7", "orders /files/{id} /files/7");
+    check("GET /orders/1.0/files/7", "orders allows POST");
+    check("POST /orders/1.0/files/7/8", "orders /files/* /files/7/8");
     check("GET /orders/1.0/files/", "orders /files/* /files/");
     check("GET /orders/1.0/files/a/b", "orders /files/* /files/a/b");
     check("GET /orders/1.0/k%C3%A4se", "orders /käse /k%C3%A4se");
     check("GET /%6Frders/1.0/items/7", "orders /items/{id} /items/7");
     check("GET /orders/deep/2/x", "deep /{id} /x");
-    check("GET /orders/deep/3/x", "orders no resource");
+    check("GET /orders/deep/3/x", "orders allows PATCH");
     check("DELETE /all/v1", "all /* ");
     check("DELETE /all/v1/any/thing", "all /* /any/thing");
     check("DELETE /all/v1/x", "all allows GET, HEAD");
