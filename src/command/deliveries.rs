@@ -4,6 +4,7 @@ use anyhow::Context as _;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use clap::{Args, Subcommand};
+use ingest::registry::Name;
 use serde_json::{Value, json};
 
 use super::admin::{self, Api};
@@ -22,7 +23,7 @@ enum Action {
     /// List the dead letters of a queue that nobody has decided of, oldest first
     List {
         /// The queue
-        queue: String,
+        queue: Name,
         /// At most so many, 1 to 1,000
         #[arg(long, default_value_t = 100)]
         limit: usize,
@@ -30,7 +31,7 @@ enum Action {
     /// Show the dead letters of one message, with their bodies
     Show {
         /// The queue
-        queue: String,
+        queue: Name,
         /// The message's id
         id: String,
     },
@@ -38,7 +39,7 @@ enum Action {
     #[command(override_usage = "weir deliveries replay [OPTIONS] <QUEUE> <IDS...|--all>")]
     Replay {
         /// The queue
-        queue: String,
+        queue: Name,
         #[command(flatten)]
         which: Which,
         /// A file that goes in the place of the body; for one letter only
@@ -52,7 +53,7 @@ enum Action {
     #[command(override_usage = "weir deliveries drop [OPTIONS] <QUEUE> <IDS...|--all>")]
     Drop {
         /// The queue
-        queue: String,
+        queue: Name,
         #[command(flatten)]
         which: Which,
     },
@@ -71,7 +72,7 @@ struct Which {
 /// Shows the dead letters of a queue, or decides what becomes of them.
 pub(crate) fn run(settings: &Settings, options: &Options) -> Result<(), Failure> {
     let api = Api::open(settings, &options.admin)?;
-    let path = |queue: &str, rest: &str| format!("/admin/v1/queues/{queue}/dead{rest}");
+    let path = |queue: &Name, rest: &str| format!("/admin/v1/queues/{queue}/dead{rest}");
     let wish = |which: &Which| match which.all {
         true => json!({"all": true}),
         false => json!({"ids": which.ids}),
@@ -119,7 +120,7 @@ fn counted(count: &Value) -> String {
     }
 }
 
-fn print_list(queue: &str, answer: &Value) {
+fn print_list(queue: &Name, answer: &Value) {
     let letters = answer["letters"].as_array().map_or(&[][..], Vec::as_slice);
     let total = &answer["total"];
     if letters.is_empty() {

@@ -74,9 +74,7 @@ pub(super) async fn replay(
     Extension(correlation): Extension<Correlation>,
     body: Bytes,
 ) -> Result<axum::Json<Settled>, Failure> {
-    let wish = Wish::read(&body)?;
-    let decision = wish.decision()?;
-    settle(&shared, &queue, wish, decision, correlation).await
+    settle(&shared, &queue, &body, Wish::replay, correlation).await
 }
 
 pub(super) async fn drop(
@@ -85,22 +83,19 @@ pub(super) async fn drop(
     Extension(correlation): Extension<Correlation>,
     body: Bytes,
 ) -> Result<axum::Json<Settled>, Failure> {
-    let wish = Wish::read(&body)?;
-    if wish.body_base64.is_some() || wish.content_type.is_some() {
-        return Err(invalid("what is dropped takes no body"));
-    }
-    settle(&shared, &queue, wish, Decision::Drop, correlation).await
+    settle(&shared, &queue, &body, Wish::drop, correlation).await
 }
 
 /// Goes on though its caller has gone, as what is half done is hard to tell.
 async fn settle(
     shared: &Arc<Shared>,
     queue: &str,
-    wish: Wish,
-    decision: Decision,
+    body: &[u8],
+    decide: impl FnOnce(&Wish) -> Result<Decision, Failure>,
     correlation: Correlation,
 ) -> Result<axum::Json<Settled>, Failure> {
-    let queue = name(queue)?;
+    let wish: Wish = serde_json::from_slice(body).map_err(|error| invalid(error.to_string()))?;
+    let (queue, decision) = (name(queue)?, decide(&wish)?);
     let which = match (wish.all, wish.ids.len()) {
         (true, 0) => Which::All,
         (false, 1..=LETTERS_MAX) => Which::Ids(wish.ids),
@@ -119,11 +114,14 @@ async fn settle(
 }
 
 impl Wish {
-    fn read(body: &[u8]) -> Result<Self, Failure> {
-        serde_json::from_slice(body).map_err(|error| invalid(error.to_string()))
+    fn drop(&self) -> Result<Decision, Failure> {
+        if self.body_base64.is_some() || self.content_type.is_some() {
+            return Err(invalid("what is dropped takes no body"));
+        }
+        Ok(Decision::Drop)
     }
 
-    fn decision(&self) -> Result<Decision, Failure> {
+    fn replay(&self) -> Result<Decision, Failure> {
         let content_type = self.content_type.as_deref().map(HeaderValue::from_str).transpose();
         let content_type = content_type
             .map_err(|_| invalid("content_type is no header's value; give it as text/plain"))?;

@@ -10,7 +10,8 @@
 //!    there before the record that settles its letter. A kill between the two leaves the
 //!    letter listed, and who puts it back again sends its message once more, under the
 //!    same id. One decision at a time is carried out on a node; of two nodes the later
-//!    one fences the other, which stops at its next record.
+//!    one fences the other, which stops at its next record: of letters that one node
+//!    puts back while another drops them, up to 500 may still be delivered.
 //! 2. A message that is put back keeps its id, key, headers and body, unless the body is
 //!    replaced. It comes behind what was accepted of its key meanwhile, its age and
 //!    attempts begin anew, and its target knows it by the same `Idempotency-Key`.

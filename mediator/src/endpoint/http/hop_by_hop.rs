@@ -31,12 +31,12 @@ pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
         let named: Vec<HeaderName> = headers
             .get_all(CONNECTION)
             .iter()
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(','))
-            .map(str::trim)
+            .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+            .map(<[u8]>::trim_ascii)
             // What it says of the connection itself is no name of a header.
-            .filter(|name| !matches!(*name, "keep-alive" | "close"))
-            .filter_map(|name| name.parse().ok())
+            .filter(|name| !matches!(*name, b"keep-alive" | b"close"))
+            // Beside what is no name at all the others still count.
+            .filter_map(|name| HeaderName::from_bytes(name).ok())
             .collect();
         for name in named {
             headers.remove(name);
@@ -56,7 +56,7 @@ mod tests {
     fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
         let mut headers = HeaderMap::new();
         for (name, value) in pairs {
-            headers.append(*name, HeaderValue::from_static(value));
+            headers.append(*name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
         }
         headers
     }
@@ -66,6 +66,8 @@ mod tests {
         let mut found = headers(&[
             ("connection", "close, X-Mine"),
             ("connection", "x-other"),
+            ("connection", "x-beside, \u{fc}ber"),
+            ("x-beside", "1"),
             ("x-mine", "1"),
             ("x-other", "1"),
             ("keep-alive", "1"),
