@@ -54,7 +54,7 @@ enum Command {
     Check(command::check::Options),
     /// Bring the running configuration to what a directory says
     Apply(command::apply::Options),
-    /// See the dead letters of a queue, and put them back or drop them
+    /// See what waits in queues and what is dead, and decide what becomes of it
     Deliveries(command::deliveries::Options),
     /// Make a client secret, and the hash to write into an application
     Secret(command::secret::Options),

@@ -9,7 +9,7 @@ use gateway::{Gateway, TokenHash};
 use ingest::event::SystemClock;
 use ingest::registry::run_applier;
 use mediator::Mediator;
-use mediator::deliver::{self, DeadLetters, Delivery, Queues};
+use mediator::deliver::{self, Control, DeadLetters, Delivery, Queues};
 use mediator::endpoint::http::Caller;
 use tokio::task::JoinHandle;
 
@@ -84,6 +84,12 @@ impl Roles {
                 proposer: ground.proposer.clone(),
                 emitter: ground.emitter.clone(),
                 dead_letters: DeadLetters::new(
+                    ground.log.clone(),
+                    ground.view.clone(),
+                    ground.emitter.clone(),
+                    clock.clone(),
+                ),
+                control: Control::new(
                     ground.log.clone(),
                     ground.view.clone(),
                     ground.emitter.clone(),

@@ -1,4 +1,4 @@
-//! Dead letters from the command line: seen, put back, dropped.
+//! Queues from the command line: what waits and what is dead, and what becomes of it.
 
 use std::time::{Duration, Instant};
 
@@ -80,7 +80,7 @@ async fn dead_letters_are_put_back_from_the_command_line() {
         &["deliveries", "replay", "returns", nut, "none"],
         "weir: no dead letter of queue returns has the id none (entity_not_found",
     );
-    refused(&["deliveries", "list", "a b"], "no queue is called so: ");
+    refused(&["deliveries", "list", "a b"], "invalid value 'a b' for '<QUEUE>'");
     refused(&["deliveries", "replay", "returns"], "<IDS|--all>");
     refused(&["deliveries", "drop", "returns", nut, "--all"], "cannot be used with");
     refused(
@@ -113,5 +113,66 @@ async fn dead_letters_are_put_back_from_the_command_line() {
                    (WHERE kind = 'admin' AND admin_entity_kind = 'message') AS decisions FROM \
                    events WHERE delivery_queue = 'returns'";
     until(&weir, &["query", account], "| 2        | 2         |");
+    weir.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_is_decided_of_from_the_command_line() {
+    let mut weir = Weir::new();
+    weir.start(&[]);
+    let held = returns("PUT").replace("  deliver:", "  on_exhausted: hold\n  deliver:");
+    let dir = weir.write("returns", &[("returns.yaml", &held)]);
+    assert_eq!(weir.run(&["apply", &dir]).0, 0);
+    let url = format!("http://{}/returns", weir.mediator_address());
+    let mut ids = Vec::new();
+    for customer in ["ada", "bob", "cy"] {
+        let order = json!({"customer": customer, "article": "nut"});
+        let began = Instant::now();
+        let answer = loop {
+            let answer = weir.client.post(&url).json(&order).send().await.unwrap();
+            // A route is there a moment after its configuration.
+            if answer.status() != 404 || began.elapsed() > PATIENCE {
+                break answer;
+            }
+        };
+        assert_eq!(answer.status(), 202);
+        let accepted: Value = answer.json().await.unwrap();
+        ids.push(accepted["id"].as_str().unwrap().to_owned());
+    }
+    let [ada, bob, _] = &ids[..] else { panic!("{ids:?}") };
+    let said = until(&weir, &["deliveries", "waiting", "returns"], "3 messages in queue returns");
+    let row = said.lines().find(|line| line.ends_with(ada.as_str())).expect(&said);
+    let cells: Vec<&str> = row.split_whitespace().collect();
+    assert_eq!(cells[1..5], ["held", "-", "1", "ada"], "{said}");
+    let (code, said) = weir.run(&["deliveries", "queues"]);
+    let row = said.lines().find(|line| line.starts_with("returns")).expect(&said);
+    let cells: Vec<&str> = row.split_whitespace().collect();
+    assert_eq!((code, &cells[1..4]), (0, &["3", "0", "3"][..]), "{said}");
+
+    let (code, said) = weir.run(&["deliveries", "pause", "returns", "--reason", "it moves"]);
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("queue returns is paused; weir deliveries resume returns"), "{said}");
+    let (code, said) = weir.run(&["deliveries", "queues", "returns"]);
+    assert!(code == 0 && said.contains("by admin: it moves"), "{said}");
+    // What was configured stays so beside it.
+    let (code, said) = weir.run(&["apply", &dir]);
+    assert!(code == 0 && said.contains("nothing to change"), "{said}");
+    let (code, said) = weir.run(&["deliveries", "give-up", "returns", ada, "none"]);
+    assert!(code == 2 && said.contains("waits with the id none"), "{code} {said}");
+    let (code, said) = weir.run(&["deliveries", "give-up", "returns", ada]);
+    assert_eq!(
+        (code, said.as_str()),
+        (0, "1 message of queue returns given up, to the dead letters\n")
+    );
+    let (code, said) = weir.run(&["deliveries", "resume", "returns"]);
+    assert_eq!((code, said.as_str()), (0, "queue returns goes on\n"));
+    until(&weir, &["deliveries", "list", "returns"], "1 dead letter in queue returns");
+    let (code, said) = weir.run(&["deliveries", "retry", "returns", bob]);
+    assert_eq!((code, said.as_str()), (0, "1 message of queue returns tried again\n"));
+    // The target still refuses it.
+    until(&weir, &["deliveries", "waiting", "returns"], "2 messages in queue returns");
+    let (code, said) = weir.run(&["deliveries", "retry", "returns", bob, "--held"]);
+    assert!(code == 2 && said.contains("cannot be used with"), "{said}");
+    until(&weir, &["deliveries", "queues", "--json"], "\"held\":2");
     weir.stop();
 }

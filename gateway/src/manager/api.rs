@@ -14,6 +14,7 @@ use super::admit::admit;
 use super::apply::{self, Applied};
 use super::dead;
 use super::failure::Failure;
+use super::queues;
 use super::server::Shared;
 use super::wish::Wish;
 
@@ -24,6 +25,13 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .route("/admin/v1/registry/{kind}/{name}", get(entity))
         .route("/admin/v1/plan", post(plan))
         .route("/admin/v1/apply", post(apply))
+        .route("/admin/v1/queues", get(queues::all))
+        .route("/admin/v1/queues/{queue}", get(queues::one))
+        .route("/admin/v1/queues/{queue}/pause", post(queues::pause))
+        .route("/admin/v1/queues/{queue}/resume", post(queues::resume))
+        .route("/admin/v1/queues/{queue}/waiting", get(queues::waiting))
+        .route("/admin/v1/queues/{queue}/waiting/retry", post(queues::retry))
+        .route("/admin/v1/queues/{queue}/waiting/give-up", post(queues::give_up))
         .route("/admin/v1/queues/{queue}/dead", get(dead::list))
         .route("/admin/v1/queues/{queue}/dead/replay", post(dead::replay))
         .route("/admin/v1/queues/{queue}/dead/drop", post(dead::drop))

@@ -137,12 +137,12 @@ impl Wish {
     }
 }
 
-fn name(queue: &str) -> Result<Name, Failure> {
+pub(super) fn name(queue: &str) -> Result<Name, Failure> {
     let missing = |bad| Problem::new(Code::EntityNotFound, format!("no queue is called so: {bad}"));
     Name::new(queue).map_err(|bad| missing(bad).into())
 }
 
-fn invalid(detail: impl Into<String>) -> Failure {
+pub(super) fn invalid(detail: impl Into<String>) -> Failure {
     Problem::new(Code::BodyInvalid, detail).into()
 }
 

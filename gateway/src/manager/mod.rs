@@ -5,9 +5,12 @@
 //!  weir apply DIR ──► POST /admin/v1/plan   ──► what would change      (reads a view)
 //!                 └─► POST /admin/v1/apply  ──► a change set ──► applier ──► verdict
 //!                                                                   └─► admin events
-//!  weir deliveries ──► GET  /admin/v1/queues/NAME/dead          ──► the dead letters
-//!                  └─► POST /admin/v1/queues/NAME/dead/replay  ──► back into the queue
-//!                      POST /admin/v1/queues/NAME/dead/drop    ──► no more listed
+//!  weir deliveries ──► GET  /admin/v1/queues[/NAME]             ──► how far they are
+//!                  ├─► POST /admin/v1/queues/NAME/pause | resume
+//!                  ├─► GET  /admin/v1/queues/NAME/waiting         ──► what had an attempt
+//!                  │   POST …/waiting/retry | give-up
+//!                  └─► GET  /admin/v1/queues/NAME/dead            ──► the dead letters
+//!                      POST …/dead/replay | drop
 //! ```
 //!
 //! What a caller sends is what it wants, not how to get there: the plan is made
@@ -32,6 +35,7 @@ mod apply;
 mod config;
 mod dead;
 mod failure;
+mod queues;
 mod server;
 #[cfg(test)]
 mod tests;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ingest::emit::Emitter;
 use ingest::registry::{Proposer, View};
-use mediator::deliver::DeadLetters;
+use mediator::deliver::{Control, DeadLetters};
 use mediator::endpoint::http::{Server, Teller};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -39,6 +39,8 @@ pub struct Parts {
     pub emitter: Emitter,
     /// The dead letters of the queues.
     pub dead_letters: DeadLetters,
+    /// What is decided of the queues while they run.
+    pub control: Control,
     /// What callers prove themselves by.
     pub token: TokenHash,
 }

@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use super::Error;
 
@@ -47,6 +48,12 @@ impl Timestamp {
     /// Microseconds from `earlier` to this time, negative if it came after.
     pub const fn micros_since(self, earlier: Self) -> i64 {
         self.0 - earlier.0
+    }
+
+    /// The time so much later.
+    pub fn after(self, wait: Duration) -> Self {
+        let micros = i64::try_from(wait.as_micros()).unwrap_or(i64::MAX);
+        Self::from_micros(self.0.saturating_add(micros))
     }
 
     /// The text form, in ASCII.

@@ -51,6 +51,22 @@ impl<'a> Scan<'a> {
         Ok(scan)
     }
 
+    /// Of the partitions, each from an offset up to another; what is trimmed is passed over.
+    ///
+    /// # Errors
+    /// As [`EventLog::bounds`].
+    pub async fn within(
+        log: &'a dyn EventLog,
+        spans: BTreeMap<Partition, (u64, u64)>,
+    ) -> Result<Self> {
+        let mut left = BTreeMap::new();
+        for (partition, (from, to)) in spans {
+            let bounds = log.bounds(&partition).await?;
+            left.insert(partition, (from.max(bounds.first), to.min(bounds.end)));
+        }
+        Ok(Self { log, reader: None, left })
+    }
+
     /// Where each of the partitions ends that are not read to their end.
     pub fn ends(&self) -> BTreeMap<Partition, u64> {
         self.left.iter().map(|(partition, (_, end))| (partition.clone(), *end)).collect()

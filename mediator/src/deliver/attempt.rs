@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use ingest::event::{Event, Kind, Outcome, Timestamp};
-use ingest::registry::kind::{Method, OnExhausted, Queue, Upstream};
+use ingest::registry::kind::{Method, Queue, Upstream};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 
 use super::accept::key_text;
 use super::partition::Start;
-use super::retry::{Attempted, Reason, Verdict, decide};
+use super::retry::{Attempted, Reason, Times, Verdict, decide};
 use super::stored::Message;
 use super::worker::Shared;
 use crate::endpoint::http::{CORRELATION_HEADER, Code, Request, TRACE_HEADER, is_hop_by_hop};
@@ -57,7 +57,8 @@ pub(super) struct Done {
 impl Attempt {
     /// Makes the attempt. Answers after its events are in the spool: a spool that
     /// does not take them holds it back.
-    pub(super) async fn run(self, Start { message, attempt }: Start) -> Done {
+    pub(super) async fn run(self, start: Start) -> Done {
+        let Start { message, attempt, is_given_up } = start;
         let snapshot = self.shared.parts.view.snapshot();
         let Some(queue) = snapshot.get::<Queue>(&self.shared.queue) else {
             let at = self.shared.parts.clock.now();
@@ -66,7 +67,12 @@ impl Attempt {
             return Done { message, verdict, attempts: attempt, status: None, at };
         };
         let started = tokio::time::Instant::now();
-        let (attempted, address) = if attempt > queue.retry.attempts_max {
+        let (now, expires) = (self.shared.parts.clock.now(), message.expires());
+        let (attempted, address) = if is_given_up {
+            (Attempted::GivenUp, None)
+        } else if expires.is_some_and(|expires| expires <= now) {
+            (Attempted::Expired, None)
+        } else if attempt > queue.retry.attempts_max {
             (Attempted::UsedUp, None)
         } else {
             match snapshot.get::<Upstream>(&queue.deliver.upstream) {
@@ -77,13 +83,17 @@ impl Attempt {
         let latency = started.elapsed();
         let at = self.shared.parts.clock.now();
         let mut random = fastrand::Rng::with_seed(self.seed);
-        let times = (message.accepted(), at);
+        let times = Times { accepted: message.accepted(), expires, now: at };
         let verdict = decide(queue, &attempted, attempt, times, &mut random);
-        let attempts = attempt.min(queue.retry.attempts_max);
+        let attempts = match attempted {
+            Attempted::Expired => attempt - 1,
+            _ => attempt.min(queue.retry.attempts_max),
+        };
         let target = queue.deliver.upstream.as_str().to_owned();
         let tell = || {
             let mut events = Vec::with_capacity(2);
-            if attempted != Attempted::UsedUp || queue.on_exhausted == OnExhausted::Hold {
+            let is_made = matches!(attempted, Attempted::Answered { .. } | Attempted::Failed(_));
+            if is_made || matches!(verdict, Verdict::Held(_)) {
                 let mut event = self.event(Kind::Delivery, &message, verdict, &attempted, attempts);
                 event.delivery_target = Some(target.clone().into());
                 event.upstream_name = Some(target.clone().into());
@@ -188,7 +198,7 @@ impl Attempt {
                 (Code::UpstreamError.outcome(), Some(Code::UpstreamError))
             }
             Attempted::Failed(code) => (code.outcome(), Some(*code)),
-            Attempted::UsedUp => (Outcome::Unknown, None),
+            Attempted::UsedUp | Attempted::GivenUp | Attempted::Expired => (Outcome::Unknown, None),
         };
         let mut event = self.shared.parts.emitter.event(kind, outcome);
         event.error_type = error.map(|code| code.text().into());

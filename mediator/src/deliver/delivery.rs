@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use super::control::{self, Controls};
 use super::slots::Slots;
 use super::status::QueueStatus;
 use super::tell::tell;
@@ -24,6 +25,7 @@ pub struct Delivery {
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
     telling: JoinHandle<()>,
+    controlling: JoinHandle<()>,
 }
 
 #[derive(Debug)]
@@ -48,8 +50,11 @@ impl Delivery {
         let workers = Arc::new(Mutex::new(BTreeMap::new()));
         let (stop, stopping) = watch::channel(false);
         let telling = tokio::spawn(tell(parts.clone(), workers.clone(), stopping.clone()));
-        let task = tokio::spawn(follow(config, parts.clone(), workers.clone(), stopping));
-        Self { parts, workers, stop, task, telling }
+        let (decided, controls) = watch::channel(None);
+        let controlling = tokio::spawn(control::follow(parts.log.clone(), decided));
+        let with = (config, parts.clone(), controls);
+        let task = tokio::spawn(follow(with, workers.clone(), stopping));
+        Self { parts, workers, stop, task, telling, controlling }
     }
 
     /// Starts no more attempts, gives those under way their time, commits, and
@@ -70,6 +75,7 @@ impl Drop for Delivery {
     fn drop(&mut self) {
         self.task.abort();
         self.telling.abort();
+        self.controlling.abort();
         self.workers.lock().clear();
     }
 }
@@ -96,11 +102,15 @@ pub(super) async fn statuses(log: &Arc<dyn EventLog>, workers: &Workers) -> Vec<
     all
 }
 
-async fn follow(config: Config, parts: Parts, workers: Workers, mut stop: watch::Receiver<bool>) {
+/// What a worker is started with.
+type With = (Config, Parts, Controls);
+
+async fn follow(with: With, workers: Workers, mut stop: watch::Receiver<bool>) {
+    let parts = &with.1;
     let mut changes = parts.view.changes();
     loop {
         changes.mark_unchanged();
-        let removed = adjust(&config, &parts, &workers, &parts.view.snapshot());
+        let removed = adjust(&with, &workers, &parts.view.snapshot());
         end(removed).await;
         tokio::select! {
             _ = stop.wait_for(|stop| *stop) => break,
@@ -114,20 +124,24 @@ async fn follow(config: Config, parts: Parts, workers: Workers, mut stop: watch:
 }
 
 /// Starts what is missing, and takes out what is to end.
-fn adjust(config: &Config, parts: &Parts, workers: &Workers, snapshot: &Snapshot) -> Vec<Worker> {
+fn adjust(with: &With, workers: &Workers, snapshot: &Snapshot) -> Vec<Worker> {
+    let (config, parts, controls) = with;
     let mut workers = workers.lock();
     for (name, queue) in snapshot.all::<Queue>() {
         let max = usize::try_from(queue.concurrency_max).unwrap_or(1);
         if let Some(worker) = workers.get(name) {
             worker.slots.set_max(max);
+            worker.slots.set_rate(queue.rate);
             continue;
         }
         let slots = Slots::new(max);
+        slots.set_rate(queue.rate);
         let status = QueueStatus { queue: name.clone(), partitions: BTreeMap::new(), fault: None };
         let status = Arc::new(Mutex::new(status));
         let (stop, stopping) = watch::channel(false);
         let (with, shown) = ((parts.clone(), config.clone()), (slots.clone(), status.clone()));
-        let run = worker::run(name.clone(), queue.partitions, with, shown, stopping);
+        let controls = controls.clone();
+        let run = worker::run(name.clone(), queue.partitions, with, shown, controls, stopping);
         let task = tokio::spawn(run);
         workers.insert(name.clone(), Worker { slots, status, stop, task });
     }

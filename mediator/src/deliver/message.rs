@@ -1,12 +1,13 @@
 //! A message of a queue: one record of the log.
 //!
 //! The value is the body as it came, the key the ordering key. Headers:
-//! `weir_message_id`, `weir_accepted_time`, `content_type`, `correlation_id`,
-//! `traceparent`, and each further header `Name` as `header_name`.
+//! `weir_message_id`, `weir_accepted_time`, `weir_expires_time` if it expires,
+//! `content_type`, `correlation_id`, `traceparent`, and each further header `Name` as `header_name`.
 
 use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
@@ -25,6 +26,7 @@ pub const MESSAGE_BYTES_MAX: usize = RECORD_BYTES_MAX - 2_048;
 
 pub(super) const ID: &str = "weir_message_id";
 pub(super) const ACCEPTED_TIME: &str = "weir_accepted_time";
+pub(super) const EXPIRES_TIME: &str = "weir_expires_time";
 pub(super) const CONTENT_TYPE: &str = "content_type";
 pub(super) const CORRELATION_ID: &str = "correlation_id";
 pub(super) const TRACE_PARENT: &str = "traceparent";
@@ -89,6 +91,9 @@ pub struct NewMessage {
     /// Messages of one key are delivered in the order in which they were
     /// accepted; none is promised to a message without.
     pub key: Option<Bytes>,
+    /// After how long nobody wants it any more; an attempt that began before may still
+    /// arrive.
+    pub expires_after: Option<Duration>,
     /// The media type of the body.
     pub content_type: Option<HeaderValue>,
     /// What goes to the target with it, besides Weir's own headers; up to 50.
@@ -103,6 +108,7 @@ impl NewMessage {
     /// The record, and so the message's size.
     pub(crate) fn encode(&self, accepted: Timestamp) -> NewRecord {
         let time = accepted.to_string();
+        let expires = self.expires_after.map(|after| accepted.after(after).to_string());
         let trace = self.correlation.trace_header();
         let mut headers: Vec<(Cow<'_, str>, &[u8])> = vec![
             (ID.into(), self.id.as_str().as_bytes()),
@@ -110,6 +116,9 @@ impl NewMessage {
             (CORRELATION_ID.into(), self.correlation.id.as_bytes()),
             (TRACE_PARENT.into(), trace.as_bytes()),
         ];
+        if let Some(expires) = &expires {
+            headers.push((EXPIRES_TIME.into(), expires.as_bytes()));
+        }
         if let Some(content_type) = &self.content_type {
             headers.push((CONTENT_TYPE.into(), content_type.as_bytes()));
         }

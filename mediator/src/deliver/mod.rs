@@ -55,6 +55,7 @@
 mod accept;
 mod attempt;
 mod config;
+mod control;
 mod dead;
 mod delivery;
 mod message;
@@ -76,6 +77,10 @@ pub use attempt::{
     SEQUENCE_HEADER,
 };
 pub use config::Config;
+pub use control::{
+    Control, ControlError, Overview, Pause, REASON_BYTES_MAX, WAITING_MAX, Waiting, WaitingState,
+    WhichWaiting,
+};
 pub use dead::{
     By, DeadLetter, DeadLetterError, DeadLetters, Decision, LETTERS_MAX, Listing, Which,
 };

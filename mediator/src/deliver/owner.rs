@@ -13,6 +13,7 @@
 //! refused one, which a rebalance under way explains: it waits for the membership
 //! to be renewed, starts nothing meanwhile, and gives up after 5 s.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -26,8 +27,9 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::attempt::{Attempt, Done};
+use super::control::{self, Controls, Order, OrderId};
 use super::dead::{self, Death};
-use super::partition::{Progress, Start, Window};
+use super::partition::{Obeyed, Progress, Start, Window};
 use super::retry::Verdict;
 use super::slots::Slot;
 use super::status::PartitionStatus;
@@ -36,7 +38,7 @@ use super::worker::Shared;
 /// The key of the record that says who owns the partition. Its offset is the epoch.
 const OWNER_KEY: &[u8] = b"owner";
 /// The key of the record that says how far it is.
-const PROGRESS_KEY: &[u8] = b"progress";
+pub(super) const PROGRESS_KEY: &[u8] = b"progress";
 /// How long the record that an owner has just written may take to be read.
 const PROGRESS_PATIENCE: Duration = Duration::from_secs(10);
 /// Commits that are refused for so long end the owner. A rebalance of Kafka takes
@@ -76,6 +78,7 @@ pub(super) struct Owning {
     pub(super) from: u64,
     pub(super) commands: mpsc::Receiver<Command>,
     pub(super) membership: watch::Receiver<Membership>,
+    pub(super) controls: Controls,
     /// Whether the worker is to read records.
     pub(super) has_room: Arc<AtomicBool>,
 }
@@ -99,6 +102,13 @@ struct Owner {
     /// Dead letters that no commit has, and those of the commit under way.
     dead: Vec<NewRecord>,
     dead_under_way: usize,
+    /// Whether somebody has paused the queue.
+    is_paused: bool,
+    /// Orders that are being obeyed, or are; those that are and of which no commit says
+    /// so; and how many of these the commit under way has.
+    obeying: BTreeMap<OrderId, Obeyed>,
+    obeyed: Vec<OrderId>,
+    obeyed_under_way: usize,
     /// Whether there is something to commit, and how many ends of attempts.
     is_changed: bool,
     ends: usize,
@@ -129,6 +139,10 @@ pub(super) async fn own(with: Owning) -> Result<(), Error> {
         cautious_until: Instant::now() + CAUTIOUS,
         dead: Vec::new(),
         dead_under_way: 0,
+        is_paused: false,
+        obeying: BTreeMap::new(),
+        obeyed: Vec::new(),
+        obeyed_under_way: 0,
         is_changed: false,
         ends: 0,
         commit_at: Instant::now(),
@@ -192,11 +206,12 @@ async fn take_over(with: &Owning) -> Result<(Box<dyn Writer>, u64, Progress), Er
 
 impl Owner {
     async fn work(&mut self) -> Result<(), Error> {
+        self.obey();
         loop {
             let now = self.with.shared.parts.clock.now();
             self.window.wake(now);
             self.begin_commit();
-            let may_start = self.refused.is_none() && self.window.has_ready();
+            let may_start = self.refused.is_none() && !self.is_paused && self.window.has_ready();
             let (slots, wake) = (self.with.shared.slots.clone(), self.wake_at(now));
             tokio::select! {
                 biased;
@@ -204,7 +219,10 @@ impl Owner {
                     self.end_commit(committed).await?;
                 }
                 command = self.with.commands.recv() => match command {
-                    Some(Command::Records { records, next }) => self.load(&records, next),
+                    Some(Command::Records { records, next }) => {
+                        self.load(&records, next);
+                        self.obey();
+                    }
                     Some(Command::Release(released)) => {
                         self.release().await?;
                         // Who has gone meanwhile takes no answer.
@@ -215,6 +233,10 @@ impl Owner {
                 },
                 Some(done) = self.attempts.join_next(), if !self.attempts.is_empty() => {
                     self.end_attempt(done.map_err(|_| Error::Closed)?);
+                }
+                decided = self.with.controls.changed() => {
+                    decided.map_err(|_| Error::Closed)?;
+                    self.obey();
                 }
                 slot = slots.take(), if may_start => self.start(slot),
                 () = sleep_until(wake) => {}
@@ -241,6 +263,35 @@ impl Owner {
         }
         self.window.read_to(next);
         self.look_for_room();
+    }
+
+    /// Does what was decided of the queue, as far as that can be done by now.
+    fn obey(&mut self) {
+        let Some(all) = self.with.controls.borrow_and_update().clone() else { return };
+        let queue = &self.with.shared.queue;
+        self.is_paused = control::is_paused(&all, queue);
+        let orders = control::orders_for(&all, queue, self.with.partition);
+        if orders.is_empty() && self.obeying.is_empty() {
+            return;
+        }
+        self.obeying.retain(|id, _| orders.contains_key(id));
+        for (id, order) in orders {
+            if self.obeying.contains_key(&id) {
+                continue;
+            }
+            let (offset, _) = id;
+            let obeyed = match order {
+                Order::Retry => self.window.retry_now(offset),
+                Order::GiveUp => self.window.give_up(offset),
+            };
+            if obeyed == Obeyed::Now {
+                self.obeyed.push(id);
+                self.is_changed = true;
+            }
+            if obeyed != Obeyed::Later {
+                self.obeying.insert(id, obeyed);
+            }
+        }
     }
 
     fn look_for_room(&self) {
@@ -284,8 +335,15 @@ impl Owner {
                 self.window.complete(offset);
             }
         }
+        let of_message = self.obeying.range_mut((offset, i64::MIN)..=(offset, i64::MAX));
+        for (id, obeyed) in of_message.filter(|(_, obeyed)| **obeyed == Obeyed::AtEnd) {
+            *obeyed = Obeyed::Now;
+            self.obeyed.push(*id);
+        }
         self.is_changed = true;
         self.ends += 1;
+        // What waited for this end.
+        self.obey();
     }
 
     /// Begins a commit, if one is due.
@@ -293,7 +351,7 @@ impl Owner {
         let Some(writer) = self.commit_is_due().then(|| self.writer.take()).flatten() else {
             return;
         };
-        let Shared { topics, config, .. } = &*self.with.shared;
+        let Shared { topics, config, queue, .. } = &*self.with.shared;
         let partition = self.with.partition;
         let mut dead_bytes = 0;
         let dead = self.dead.iter().take_while(|record| {
@@ -305,6 +363,7 @@ impl Owner {
         if dead.len() < self.dead.len() {
             // What does not fit goes before: killed here, it is there twice.
             self.announced_under_way = 0;
+            self.obeyed_under_way = 0;
             let transaction = Transaction { records: dead, offsets: Vec::new() };
             self.commit = Some(tokio::spawn(commit(writer, transaction)));
             return;
@@ -317,6 +376,9 @@ impl Owner {
         let interval = config.commit_interval.saturating_mul(intervals as u32);
         self.commit_at = Instant::now() + interval.min(SLEEP_MAX);
         let mut records = dead;
+        let forget = |id: &OrderId| control::forget(queue, partition, *id);
+        records.extend(self.obeyed.iter().map(forget));
+        self.obeyed_under_way = self.obeyed.len();
         records.push((topics.progress(partition), NewRecord::keyed(PROGRESS_KEY, value)));
         let offsets = vec![GroupOffsets {
             group: topics.group().to_owned(),
@@ -340,10 +402,13 @@ impl Owner {
             Ok(()) => {
                 self.refused = None;
                 self.dead.drain(..self.dead_under_way);
-                for (start, slot) in
-                    self.announced.drain(..self.announced_under_way).collect::<Vec<_>>()
-                {
-                    self.make(start, slot);
+                self.obeyed.drain(..self.obeyed_under_way);
+                let announced: Vec<_> = self.announced.drain(..self.announced_under_way).collect();
+                for (start, slot) in announced {
+                    match self.is_paused {
+                        true => self.window.withdraw(start.message.offset()),
+                        false => self.make(start, slot),
+                    }
                 }
                 self.announced_under_way = 0;
                 self.look_for_room();

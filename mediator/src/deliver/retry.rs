@@ -17,6 +17,10 @@ pub(super) enum Attempted {
     Failed(Code),
     /// It was not made: an attempt too many was started before a kill.
     UsedUp,
+    /// It was not made: somebody decided so.
+    GivenUp,
+    /// It was not made: nobody wants the message any more.
+    Expired,
 }
 
 /// What becomes of the message.
@@ -35,6 +39,10 @@ pub(super) enum Reason {
     Refused,
     AttemptsUsedUp,
     TooOld,
+    /// Somebody decided so.
+    GivenUp,
+    /// Nobody wants it any more.
+    Expired,
 }
 
 impl Reason {
@@ -44,6 +52,8 @@ impl Reason {
             Self::Refused => "refused",
             Self::AttemptsUsedUp => "attempts_used_up",
             Self::TooOld => "too_old",
+            Self::GivenUp => "given_up",
+            Self::Expired => "expired",
         }
     }
 }
@@ -58,7 +68,7 @@ impl Attempted {
                 matches!(status.as_u16(), 408 | 425 | 429) || status.is_server_error()
             }
             Self::Failed(code) => !matches!(code, Code::StepFailed),
-            Self::UsedUp => true,
+            Self::UsedUp | Self::GivenUp | Self::Expired => true,
         }
     }
 
@@ -68,6 +78,14 @@ impl Attempted {
             _ => None,
         }
     }
+}
+
+/// The times of a message.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Times {
+    pub(super) accepted: Timestamp,
+    pub(super) expires: Option<Timestamp>,
+    pub(super) now: Timestamp,
 }
 
 /// What becomes of a message whose attempt number `attempt` has ended.
@@ -81,18 +99,25 @@ pub(super) fn decide(
     queue: &Queue,
     attempted: &Attempted,
     attempt: u64,
-    (accepted, now): (Timestamp, Timestamp),
+    times: Times,
     random: &mut fastrand::Rng,
 ) -> Verdict {
     if attempted.status().is_some_and(|status| status.is_success()) {
         return Verdict::Delivered;
+    }
+    match attempted {
+        Attempted::GivenUp => return Verdict::Dead(Reason::GivenUp),
+        // Also where the queue holds messages: nobody has to decide of this one.
+        Attempted::Expired => return Verdict::Dead(Reason::Expired),
+        _ => {}
     }
     let exhausted = |reason| match queue.on_exhausted {
         OnExhausted::DeadLetter => Verdict::Dead(reason),
         OnExhausted::Hold => Verdict::Held(reason),
     };
     let retry = &queue.retry;
-    let too_old = add(accepted, Duration::from_millis(retry.age_max_ms));
+    let Times { accepted, expires, now } = times;
+    let too_old = accepted.after(Duration::from_millis(retry.age_max_ms));
     if !attempted.may_pass() {
         return exhausted(Reason::Refused);
     }
@@ -107,7 +132,8 @@ pub(super) fn decide(
         let asked = retry_after(text, now).unwrap_or_default();
         wait = wait.max(asked.min(Duration::from_millis(retry.delay_max_ms)));
     }
-    Verdict::Retry { due: add(now, wait).min(too_old) }
+    let due = now.after(wait).min(too_old);
+    Verdict::Retry { due: expires.map_or(due, |expires| due.min(expires.max(now))) }
 }
 
 /// The wait after attempt number `attempt`.
@@ -128,11 +154,6 @@ fn retry_after(text: &str, now: Timestamp) -> Option<Duration> {
     let micros = date.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_micros();
     let micros = i64::try_from(micros).ok()?.saturating_sub(now.as_micros());
     Some(Duration::from_micros(u64::try_from(micros).unwrap_or(0)))
-}
-
-fn add(time: Timestamp, wait: Duration) -> Timestamp {
-    let micros = i64::try_from(wait.as_micros()).unwrap_or(i64::MAX);
-    Timestamp::from_micros(time.as_micros().saturating_add(micros))
 }
 
 #[cfg(test)]
@@ -159,8 +180,8 @@ mod tests {
     fn decide_at(attempted: &Attempted, attempt: u64, age_ms: i64) -> Verdict {
         let now = Timestamp::from_micros(NOW);
         let accepted = Timestamp::from_micros(NOW - age_ms * MS);
-        let random = &mut fastrand::Rng::with_seed(1);
-        decide(&queue(OnExhausted::DeadLetter), attempted, attempt, (accepted, now), random)
+        let (times, random) = (Times { accepted, expires: None, now }, fastrand::Rng::with_seed(1));
+        decide(&queue(OnExhausted::DeadLetter), attempted, attempt, times, &mut { random })
     }
 
     #[test]
@@ -196,14 +217,19 @@ mod tests {
         assert_eq!(decide_at(&fails, 1, 60_000), Verdict::Dead(Reason::TooOld));
         let due = Timestamp::from_micros(NOW + 10 * MS);
         assert_eq!(decide_at(&fails, 4, 59_990), Verdict::Retry { due }, "a last one, in time");
-        let held = decide(
-            &queue(OnExhausted::Hold),
-            &answered(400, None),
-            1,
-            (Timestamp::from_micros(NOW), Timestamp::from_micros(NOW)),
-            &mut fastrand::Rng::with_seed(1),
-        );
-        assert_eq!(held, Verdict::Held(Reason::Refused));
+        let now = Timestamp::from_micros(NOW);
+        let expires = Some(Timestamp::from_micros(NOW + 3 * MS));
+        let decide_holding = |attempted: &Attempted| {
+            let (times, random) =
+                (Times { accepted: now, expires, now }, fastrand::Rng::with_seed(1));
+            decide(&queue(OnExhausted::Hold), attempted, 1, times, &mut { random })
+        };
+        assert_eq!(decide_holding(&answered(400, None)), Verdict::Held(Reason::Refused));
+        // Of what nobody wants any more nobody has to decide.
+        assert_eq!(decide_holding(&Attempted::Expired), Verdict::Dead(Reason::Expired));
+        assert_eq!(decide_holding(&Attempted::GivenUp), Verdict::Dead(Reason::GivenUp));
+        let due = Timestamp::from_micros(NOW + 3 * MS);
+        assert_eq!(decide_holding(&fails), Verdict::Retry { due }, "then it has expired");
     }
 
     #[test]

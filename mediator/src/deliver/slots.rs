@@ -1,9 +1,16 @@
-//! How many attempts of a queue are under way on this node.
+//! How many attempts of a queue are under way on this node, and how often one begins.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use ingest::registry::kind::Quota;
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, sleep_until};
+
+/// Attempts that are late may follow each other at once for so long: a timer is no more
+/// exact than a millisecond.
+const LATE_MAX: Duration = Duration::from_millis(10);
 
 /// Slots that all partitions of a queue share. Their number may change while they
 /// are in use: too many then end with their attempts.
@@ -14,6 +21,32 @@ pub(super) struct Slots(Arc<Shared>);
 struct Shared {
     semaphore: Arc<Semaphore>,
     count: Mutex<Count>,
+    pace: Mutex<Pace>,
+}
+
+/// When the next attempt may begin.
+#[derive(Debug)]
+struct Pace {
+    rate: Option<Quota>,
+    /// The partitions that this node owns, of how many: what it has of the rate.
+    share: (u32, u32),
+    next: Instant,
+}
+
+impl Pace {
+    /// Takes the right to begin now, or says when to ask again.
+    fn take(&mut self, now: Instant) -> Result<(), Instant> {
+        let Some(rate) = self.rate else { return Ok(()) };
+        if now < self.next {
+            return Err(self.next);
+        }
+        let (owned, all) = self.share;
+        let window = Duration::from_millis(rate.window_ms).as_secs_f64();
+        let interval = window / rate.max as f64 * f64::from(all) / f64::from(owned.max(1));
+        let begun = now.checked_sub(LATE_MAX).map_or(self.next, |late| self.next.max(late));
+        self.next = begun + Duration::from_secs_f64(interval);
+        Ok(())
+    }
 }
 
 #[derive(Debug)]
@@ -33,7 +66,22 @@ pub(super) struct Slot {
 impl Slots {
     pub(super) fn new(max: usize) -> Self {
         let semaphore = Arc::new(Semaphore::new(max));
-        Self(Arc::new(Shared { semaphore, count: Mutex::new(Count { max, surplus: 0 }) }))
+        let count = Mutex::new(Count { max, surplus: 0 });
+        let pace = Mutex::new(Pace { rate: None, share: (1, 1), next: Instant::now() });
+        Self(Arc::new(Shared { semaphore, count, pace }))
+    }
+
+    /// How often an attempt begins, over all nodes.
+    pub(super) fn set_rate(&self, rate: Option<Quota>) {
+        let mut pace = self.0.pace.lock();
+        if pace.rate != rate {
+            (pace.rate, pace.next) = (rate, Instant::now());
+        }
+    }
+
+    /// How many of the queue's partitions this node owns: it has as much of the rate.
+    pub(super) fn set_share(&self, owned: usize, partitions: u32) {
+        self.0.pace.lock().share = (u32::try_from(owned).unwrap_or(partitions), partitions);
     }
 
     pub(super) fn set_max(&self, max: usize) {
@@ -49,11 +97,18 @@ impl Slots {
         count.max = max;
     }
 
-    /// Waits for a slot.
+    /// Waits for a slot, and for the time of the next attempt.
     pub(super) async fn take(&self) -> Slot {
         let permit = self.0.semaphore.clone().acquire_owned().await;
         let permit = permit.expect("the semaphore is never closed");
-        Slot { permit: Some(permit), shared: self.0.clone() }
+        let slot = Slot { permit: Some(permit), shared: self.0.clone() };
+        loop {
+            let taken = self.0.pace.lock().take(Instant::now());
+            match taken {
+                Ok(()) => return slot,
+                Err(at) => sleep_until(at).await,
+            }
+        }
     }
 }
 
@@ -76,6 +131,31 @@ mod tests {
 
     fn take(slots: &Slots) -> Option<Slot> {
         slots.take().now_or_never()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn attempts_begin_as_often_as_the_rate_says() {
+        let slots = Slots::new(100);
+        slots.set_rate(Some(Quota { max: 50, window_ms: 1_000 }));
+        let count = async |seconds: u64| {
+            let (until, mut count) = (Instant::now() + Duration::from_secs(seconds), 0);
+            while let Ok(slot) = tokio::time::timeout_at(until, slots.take()).await {
+                drop(slot);
+                count += 1;
+            }
+            count
+        };
+        assert!((500..=502).contains(&count(10).await));
+        // After a rest no more begin at once than a timer may be late.
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert!((50..=52).contains(&count(1).await));
+        slots.set_share(1, 4);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!((125..=127).contains(&count(10).await), "a quarter");
+        slots.set_rate(Some(Quota { max: 100_000, window_ms: 1_000 }));
+        slots.set_share(4, 4);
+        let busy = count(1).await;
+        assert!((95_000..=101_001).contains(&busy), "{busy} at a rate beyond the timer's");
     }
 
     #[tokio::test]

@@ -9,7 +9,7 @@ use ingest::event::Timestamp;
 use ingest::log::{Headers, Record};
 
 use super::message::{
-    ACCEPTED_TIME, CONTENT_TYPE, CORRELATION_ID, ID, MessageId, PREFIX, TRACE_PARENT,
+    ACCEPTED_TIME, CONTENT_TYPE, CORRELATION_ID, EXPIRES_TIME, ID, MessageId, PREFIX, TRACE_PARENT,
 };
 
 /// A message that was read from its queue, in memory of its own.
@@ -77,6 +77,11 @@ impl Message {
         said.unwrap_or_else(|| Timestamp::from_micros(self.0.time.0.saturating_mul(1_000)))
     }
 
+    /// When nobody wants it any more, if ever.
+    pub(crate) fn expires(&self) -> Option<Timestamp> {
+        self.text(EXPIRES_TIME)?.parse().ok()
+    }
+
     pub(crate) fn correlation_id(&self) -> Option<&str> {
         self.text(CORRELATION_ID)
     }
@@ -124,6 +129,7 @@ mod tests {
         let new = NewMessage {
             id: MessageId::new("m-1").unwrap(),
             key: Some(Bytes::from_static(b"k\xff")),
+            expires_after: Some(std::time::Duration::from_secs(60)),
             content_type: Some(HeaderValue::from_static("text/plain")),
             headers: headers.clone(),
             body: Bytes::from_static(b"\0body"),
@@ -135,6 +141,8 @@ mod tests {
         let message = Message::of(&record);
         assert_eq!(message.id(&"p"), "m-1");
         assert_eq!(message.accepted(), accepted);
+        let micros = accepted.as_micros() + 60_000_000;
+        assert_eq!(message.expires(), Some(Timestamp::from_micros(micros)));
         assert_eq!((message.key(), message.body()), (new.key.as_ref(), new.body));
         assert_eq!(message.content_type(), new.content_type);
         assert_eq!(message.correlation_id(), Some(&*new.correlation.id));

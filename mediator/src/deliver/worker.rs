@@ -17,14 +17,17 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::Config;
+use super::control::Controls;
 use super::owner::{Command, Owning, own};
 use super::slots::Slots;
 use super::status::QueueStatus;
 use super::topics::Topics;
 use crate::endpoint::http::Caller;
 
-/// How many batches may wait for their owner.
-const BATCHES_MAX: usize = 2;
+/// How many batches may wait for their owner. With the one that is loaded as the window
+/// becomes full, and the one that the worker has in hand, a window overruns its bound by
+/// three.
+const BATCHES_MAX: usize = 1;
 /// How long a release may take besides the attempts: its commit.
 const RELEASE_PATIENCE: Duration = Duration::from_secs(12);
 
@@ -59,6 +62,7 @@ pub(super) struct Shared {
     pub(super) config: Config,
     pub(super) slots: Slots,
     pub(super) status: Arc<Mutex<QueueStatus>>,
+    pub(super) controls: Controls,
 }
 
 /// A partition that was given to this worker.
@@ -83,15 +87,21 @@ pub(super) async fn run(
     partitions: u32,
     (parts, config): (Parts, Config),
     (slots, status): (Slots, Arc<Mutex<QueueStatus>>),
+    mut controls: Controls,
     mut stop: watch::Receiver<bool>,
 ) {
     let mut pause = config.retry_delay_min;
+    // Nothing is attempted before it is known what was decided.
+    tokio::select! {
+        _ = controls.wait_for(Option::is_some) => {}
+        _ = stop.wait_for(|stop| *stop) => return,
+    }
     while !*stop.borrow() {
         let worked = async {
             let topics = Topics::prepare(&*parts.log, &queue, partitions).await?;
             let (queue, parts, config) = (queue.clone(), parts.clone(), config.clone());
-            let (slots, status) = (slots.clone(), status.clone());
-            let shared = Shared { queue, topics, parts, config, slots, status };
+            let (slots, status, controls) = (slots.clone(), status.clone(), controls.clone());
+            let shared = Shared { queue, topics, parts, config, slots, status, controls };
             work(Arc::new(shared), &stop, &mut pause).await
         };
         let Err(error) = Box::pin(worked).await else { return };
@@ -166,7 +176,9 @@ impl Worker {
                 }
                 Polled::Idle => {}
             }
-            self.shared.status.lock().fault = None;
+            let Shared { slots, topics, status, .. } = &*self.shared;
+            slots.set_share(self.owned.len(), topics.partitions.get());
+            status.lock().fault = None;
         }
         Ok(())
     }
@@ -206,6 +218,7 @@ impl Worker {
                 from,
                 commands,
                 membership: self.membership.subscribe(),
+                controls: self.shared.controls.clone(),
                 has_room: has_room.clone(),
             };
             let task = tokio::spawn(own(owning));

@@ -5,6 +5,8 @@
 //! repetition would be another message. Of the headers only the content type and
 //! those that steps have set are kept: a caller's credentials do not go into the log.
 
+use std::time::Duration;
+
 use http::StatusCode;
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use ingest::registry::{Faults, Name};
@@ -21,7 +23,11 @@ pub(crate) struct Store {
     queue: Name,
     key: Option<Jq>,
     id: Option<Jq>,
+    expires_after_ms: Option<Jq>,
 }
+
+/// The longest time after which a message expires.
+const EXPIRES_AFTER_MS_MAX: u64 = 31 * 24 * 3_600 * 1_000;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a mapping")]
@@ -31,6 +37,8 @@ struct Spec {
     key: Option<String>,
     #[serde(default)]
     id: Option<String>,
+    #[serde(default)]
+    expires_after_ms: Option<String>,
 }
 
 impl Store {
@@ -41,7 +49,8 @@ impl Store {
             Some(source) => read_jq(&source, &format!("{at}.{field}"), faults).map(Some),
         };
         let (key, id) = (compile("key", spec.key), compile("id", spec.id));
-        Some(Self { queue: spec.queue, key: key?, id: id? })
+        let expires_after_ms = compile("expires_after_ms", spec.expires_after_ms)?;
+        Some(Self { queue: spec.queue, key: key?, id: id?, expires_after_ms })
     }
 
     pub(super) async fn run(
@@ -62,6 +71,7 @@ impl Store {
                 None => new_id(),
             },
         };
+        let expires_after = self.expires_after(message, context).await?;
         seen.queue = Some(self.queue.to_string());
         seen.message_id = Some(id.to_string());
         let mut headers = message.set_headers();
@@ -70,6 +80,7 @@ impl Store {
         let new = NewMessage {
             id,
             key: key.map(Into::into),
+            expires_after,
             content_type: message.headers.get(CONTENT_TYPE).cloned(),
             headers,
             body,
@@ -81,6 +92,30 @@ impl Store {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         let body = serde_json::json!({ "id": accepted.id.as_str() }).to_string();
         Ok(Answer { status: StatusCode::ACCEPTED, headers, body: body.into() })
+    }
+}
+
+impl Store {
+    /// None if the expression gives null.
+    async fn expires_after(
+        &self,
+        message: &mut Message,
+        context: &Context<'_>,
+    ) -> Result<Option<Duration>, Fault> {
+        let Some(jq) = &self.expires_after_ms else { return Ok(None) };
+        let scope = Scope::of(message, context, Needs::ValueIfAny)?;
+        let value = jq.run(scope, context.evaluator).await?;
+        if matches!(value, Value::Null) {
+            return Ok(None);
+        }
+        let digits = json::write(&value).map_err(Fault::failed)?;
+        let ms = std::str::from_utf8(&digits).ok().and_then(|digits| digits.parse().ok());
+        match ms.filter(|ms| (1..=EXPIRES_AFTER_MS_MAX).contains(ms)) {
+            Some(ms) => Ok(Some(Duration::from_millis(ms))),
+            None => Err(Fault::failed(format!(
+                "expires_after_ms gave no whole number from 1 to {EXPIRES_AFTER_MS_MAX}"
+            ))),
+        }
     }
 }
 

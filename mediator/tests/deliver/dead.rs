@@ -26,7 +26,7 @@ pub(crate) fn cases() -> Vec<(&'static str, Case)> {
     ]
 }
 
-fn letters(node: &Node) -> DeadLetters {
+pub(crate) fn letters(node: &Node) -> DeadLetters {
     let clock = Arc::new(SystemClock);
     DeadLetters::new(node.log.clone(), node.view.clone(), node.emitter.clone(), clock)
 }

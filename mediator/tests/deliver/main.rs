@@ -4,6 +4,7 @@
 //! the delivering process is killed (25 if it is not set).
 
 mod cases;
+mod control;
 mod dead;
 mod kill;
 mod receiver;
@@ -23,7 +24,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let mut trials = Vec::new();
     for subject in [Subject::Embedded, Subject::kafka()].map(Arc::new) {
-        let cases = cases::cases().into_iter().chain(dead::cases()).chain(restart::cases());
+        let cases = [cases::cases(), control::cases(), dead::cases(), restart::cases()].concat();
         for (name, case) in cases {
             let subject = subject.clone();
             trials.push(Trial::test(format!("{}::{name}", subject.name()), move || {

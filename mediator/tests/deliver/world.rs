@@ -280,6 +280,7 @@ pub(crate) fn message(id: &str, key: Option<&str>) -> Result<NewMessage> {
     Ok(NewMessage {
         id: MessageId::new(id)?,
         key: key.map(|key| Bytes::from(key.to_owned())),
+        expires_after: None,
         content_type: Some("text/plain".parse()?),
         headers: Default::default(),
         // The receiver holds the id in the header to the one in the body.

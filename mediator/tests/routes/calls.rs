@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use ingest::event::{Event, Kind, Outcome};
+use ingest::event::{Event, Kind, Outcome, Timestamp};
 use mediator::endpoint::soap::Version;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -281,7 +281,7 @@ async fn bombs_are_the_callers_fault_and_end_in_time() {
 
 #[tokio::test]
 async fn a_stored_message_is_answered_202_with_its_id() {
-    let steps = "    - set_header: {name: x-kept, value: '1'}\n    - store: {queue: orders, key: .customer}\n";
+    let steps = "    - set_header: {name: x-kept, value: '1'}\n    - store: {queue: orders, key: .customer, expires_after_ms: .ttl}\n";
     let queue = "\n---\nkind: queue\nname: orders\nspec: {partitions: 1, deliver: {upstream: orders, path: /in}}\n";
     let world =
         World::new(&(yaml("http://127.0.0.1:1", "POST", "/in", 60_000, steps) + queue)).await;
@@ -320,6 +320,19 @@ async fn a_stored_message_is_answered_202_with_its_id() {
     assert_eq!(steps[1].messaging_message_id.as_deref(), Some("mine-1"));
     let no_key = send(&world, Method::POST, "/in", &[json_type], r#"{"customer": []}"#).await;
     assert_eq!((no_key.status, world.records("weir.queue.orders").await.len()), (500, 2));
+    assert!(records.iter().all(|record| record.headers.get("weir_expires_time").is_none()));
+    for (ttl, status) in [("60000", 202), ("0", 500), ("\"soon\"", 500), ("1.5", 500)] {
+        let body = format!(r#"{{"customer": 7, "ttl": {ttl}}}"#);
+        let answer = send(&world, Method::POST, "/in", &[json_type], &body).await;
+        assert_eq!(answer.status, status, "{ttl}: {}", answer.body);
+    }
+    let records = world.records("weir.queue.orders").await;
+    let time = |name| -> Timestamp {
+        let text = records[2].headers.get(name).and_then(|text| std::str::from_utf8(text).ok());
+        text.unwrap().parse().unwrap()
+    };
+    let micros = time("weir_expires_time").micros_since(time("weir_accepted_time"));
+    assert_eq!((records.len(), micros), (3, 60_000_000));
 }
 
 /// An evaluation that takes long holds up neither its caller nor anybody else.

@@ -2,7 +2,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Kind, KindSpec, Method, Name, Reference};
+use super::tier::WINDOW_MS_MAX;
+use super::{Kind, KindSpec, Method, Name, Quota, Reference};
 use crate::registry::Faults;
 
 /// A queue: messages that wait in the log until their target has taken them.
@@ -18,6 +19,10 @@ pub struct Queue {
     /// How many deliveries each node has under way at once, 1 to 1,000.
     #[serde(default = "concurrency_max")]
     pub concurrency_max: u64,
+    /// How many attempts begin in which time at most, over all nodes, spread evenly: 1 to
+    /// 1,000,000 in 1,000 ms to 31 days.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate: Option<Quota>,
     /// What follows a delivery that failed.
     #[serde(default)]
     pub retry: Retry,
@@ -97,6 +102,10 @@ impl KindSpec for Queue {
     fn validate(&self, faults: &mut Faults) {
         faults.range("partitions", self.partitions.into(), 1, 64);
         faults.range("concurrency_max", self.concurrency_max, 1, 1_000);
+        if let Some(rate) = &self.rate {
+            faults.range("rate.max", rate.max, 1, 1_000_000);
+            faults.range("rate.window_ms", rate.window_ms, 1_000, WINDOW_MS_MAX);
+        }
         let Deliver { path, headers, timeout_ms, .. } = &self.deliver;
         faults.text("deliver.path", path, 1_024);
         if !path.starts_with('/') || path.contains(['#', ' ']) {

@@ -28,7 +28,7 @@ pub struct Quota {
     pub window_ms: u64,
 }
 
-const WINDOW_MS_MAX: u64 = 31 * 24 * 3_600 * 1_000;
+pub(super) const WINDOW_MS_MAX: u64 = 31 * 24 * 3_600 * 1_000;
 
 impl KindSpec for Tier {
     fn validate(&self, faults: &mut Faults) {

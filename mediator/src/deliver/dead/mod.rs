@@ -41,7 +41,7 @@ use tokio::sync::Mutex;
 
 use self::read::{OpenLetters, Settled};
 use self::settle::Settling;
-use super::message::{ACCEPTED_TIME, CONTENT_TYPE, ID, MESSAGE_BYTES_MAX};
+use super::message::{ACCEPTED_TIME, CONTENT_TYPE, EXPIRES_TIME, ID, MESSAGE_BYTES_MAX};
 use super::stored::Message;
 use super::topics::Topics;
 use crate::endpoint::http::Correlation;
@@ -381,7 +381,8 @@ fn put_back(letter: &Message, id: &str, decision: &Decision, now: Timestamp) -> 
         _ => (letter.body(), None),
     };
     let kept = letter.all_headers().filter(|(name, _)| {
-        let is_set = matches!(*name, ID | ACCEPTED_TIME | FIRST_ACCEPTED_TIME)
+        // Who puts it back wants it: it does not expire again.
+        let is_set = matches!(*name, ID | ACCEPTED_TIME | EXPIRES_TIME | FIRST_ACCEPTED_TIME)
             || (*name == CONTENT_TYPE && content_type.is_some());
         !is_set && !RESERVED.contains(name)
     });

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use ingest::event::Timestamp;
 use ingest::log::{Headers, LogTime, Record};
 
-use super::{Limits, Progress, Window};
+use super::{Limits, Obeyed, Progress, Window};
 use crate::deliver::stored::Message;
 
 const LIMITS: Limits = Limits { records: 40, bytes: 1 << 20 };
@@ -113,6 +113,57 @@ fn an_attempt_that_is_withdrawn_does_not_count() {
 }
 
 #[test]
+fn first_attempts_go_before_retries_but_not_for_ever() {
+    let mut window = window(&[Some(0), Some(1)]);
+    start_all(&mut window);
+    for offset in [0, 1] {
+        window.retry(offset, at(1));
+    }
+    (2..20).for_each(|offset| window.load(message(offset, None)));
+    window.wake(at(1));
+    let started: Vec<u64> = start_all(&mut window).into_iter().map(|(offset, _)| offset).collect();
+    // Two began before the retries waited, and count.
+    let expected: Vec<u64> = [2, 3, 4, 5, 6].into_iter().chain([0]).chain(7..14).collect();
+    assert_eq!(started[..13], expected);
+    assert_eq!((started[13], started.len()), (1, 20));
+}
+
+#[test]
+fn what_somebody_orders_is_done_when_it_can_be() {
+    let mut window = window(&[Some(1), Some(1), Some(2)]);
+    assert_eq!(window.retry_now(9), Obeyed::Later, "it is not read");
+    assert_eq!(window.give_up(9), Obeyed::Later);
+    start_all(&mut window);
+    // Under way: there may be an answer yet.
+    assert_eq!(window.give_up(0), Obeyed::Later);
+    assert_eq!(window.retry_now(0), Obeyed::Now);
+    window.hold(0);
+    window.retry(2, at(1_000));
+    assert_eq!(window.retry_now(0), Obeyed::Now);
+    assert_eq!(start_all(&mut window), [(0, 1)], "its attempts are counted anew");
+    window.hold(0);
+    assert_eq!((window.give_up(0), window.give_up(2)), (Obeyed::AtEnd, Obeyed::AtEnd));
+    let given_up = |window: &mut Window| {
+        let start = window.start()?;
+        Some((start.message.offset(), start.attempt, start.is_given_up))
+    };
+    assert_eq!(given_up(&mut window), Some((0, 1, true)));
+    assert_eq!(given_up(&mut window), Some((2, 1, true)));
+    window.complete(0);
+    assert_eq!(given_up(&mut window), Some((1, 1, false)), "what is behind goes on");
+    window.complete(2);
+    assert_eq!(window.give_up(2), Obeyed::Now, "there is nothing to do");
+    // Of what is behind another it is done in its turn.
+    let mut window = self::window(&[Some(1), Some(1)]);
+    start_all(&mut window);
+    assert_eq!(window.give_up(1), Obeyed::AtEnd);
+    assert!(!window.has_ready());
+    window.complete(0);
+    assert_eq!(given_up(&mut window), Some((1, 0, true)));
+    assert_eq!((window.committed(), window.counts().messages), (1, 1));
+}
+
+#[test]
 fn a_window_is_full_by_offsets_or_bytes() {
     let mut window = Window::new(Limits { records: 3, bytes: 1 << 20 }, Progress::default());
     for offset in 0..3 {
@@ -156,8 +207,12 @@ struct Model {
     attempts: BTreeMap<u64, u64>,
     under_way: BTreeSet<u64>,
     held: BTreeSet<u64>,
+    /// Messages that somebody wants no attempt of any more.
+    given_up: BTreeSet<u64>,
     due: BTreeMap<u64, i64>,
     now: i64,
+    /// First attempts that began since the last retry did.
+    firsts: u32,
 }
 
 impl Model {
@@ -173,6 +228,15 @@ impl Model {
             && !self.held.contains(&offset)
             && self.is_head(offset)
             && self.due.get(&offset).is_none_or(|due| *due <= self.now)
+    }
+
+    /// The message whose attempt begins next.
+    fn next(&self, read: u64) -> Option<u64> {
+        let tried = |offset: &u64| self.attempts.get(offset).is_some_and(|made| *made > 0);
+        let may_start = || (0..read).filter(|offset| self.may_start(*offset));
+        let first = may_start().find(|offset| !tried(offset));
+        let retry = may_start().find(tried);
+        if self.firsts >= 7 { retry.or(first) } else { first.or(retry) }
     }
 
     fn committed(&self, read: u64) -> u64 {
@@ -208,14 +272,17 @@ fn run_beside_the_model(seed: u64) {
             }
             4..=6 => {
                 window.wake(at(model.now));
-                let expected = (0..read).find(|offset| model.may_start(*offset));
+                let expected = model.next(read);
                 let started = window.start();
                 assert_eq!(started.as_ref().map(|s| s.message.offset()), expected, "{case}");
                 if let Some(start) = started {
                     let offset = start.message.offset();
                     let attempts = model.attempts.entry(offset).or_default();
-                    *attempts += 1;
+                    model.firsts = if *attempts > 0 { 0 } else { model.firsts + 1 };
+                    let is_given_up = model.given_up.contains(&offset);
+                    *attempts += u64::from(!is_given_up);
                     assert_eq!(start.attempt, *attempts, "{case}");
+                    assert_eq!(start.is_given_up, is_given_up, "{case}");
                     assert_eq!(Arc::strong_count(&start.message), 2, "{case}: one copy only");
                     model.under_way.insert(offset);
                     model.due.remove(&offset);
@@ -226,6 +293,10 @@ fn run_beside_the_model(seed: u64) {
                 let Some(offset) = random.choice(under_way) else { continue };
                 model.under_way.remove(&offset);
                 match random.u8(..10) {
+                    _ if model.given_up.contains(&offset) => {
+                        window.complete(offset);
+                        model.completed.insert(offset);
+                    }
                     0..=1 => {
                         let due = model.now + random.i64(0..20);
                         window.retry(offset, at(due));
@@ -247,6 +318,7 @@ fn run_beside_the_model(seed: u64) {
                 assert_eq!(Progress::decode(&progress.encode()).unwrap(), progress, "{case}");
                 window = Window::new(LIMITS, progress);
                 restarts += 1;
+                model.firsts = 0;
                 model.under_way.clear();
                 // Read from further back than needed, as a member may.
                 read = window.committed().saturating_sub(random.u64(..3));
@@ -264,16 +336,31 @@ fn run_beside_the_model(seed: u64) {
         let progress = window.progress(0);
         assert_eq!(progress.completed.count(), ahead, "{case}");
         assert!(read - window.committed() <= LIMITS.records, "{case}");
-        if !model.held.is_empty() && random.u8(..50) == 0 {
-            // Somebody decides on what is held: a new owner finds it dead.
-            let offset = *model.held.first().expect("one is held");
-            model.held.clear();
-            let mut progress = window.progress(restarts);
-            progress.heads.iter_mut().for_each(|head| head.is_held = false);
-            window = Window::new(LIMITS, progress);
-            model.under_way.clear();
-            read = window.committed();
-            assert!(read <= offset, "{case}");
+        if random.u8(..50) == 0 {
+            let held = model.held.first().copied().filter(|_| random.bool());
+            let offset = held.unwrap_or_else(|| random.u64(..120));
+            let waits = model.held.contains(&offset) || model.due.contains_key(&offset);
+            match random.bool() {
+                true => {
+                    model.given_up.insert(offset);
+                }
+                false if waits && offset < read => {
+                    assert_eq!(window.retry_now(offset), Obeyed::Now, "{case}");
+                    model.held.remove(&offset);
+                    model.due.remove(&offset);
+                    model.attempts.insert(offset, 0);
+                }
+                false => {}
+            }
+        }
+        // What is ordered is ordered again until it is done, also of a new owner.
+        for offset in model.given_up.difference(&model.completed) {
+            let obeyed = window.give_up(*offset);
+            assert!(*offset >= read || obeyed != Obeyed::Now, "{case}");
+            if obeyed == Obeyed::AtEnd {
+                model.held.remove(offset);
+                model.due.remove(offset);
+            }
         }
         if model.completed.len() == 120 {
             break;

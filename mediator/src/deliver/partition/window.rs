@@ -7,6 +7,9 @@ use ingest::event::Timestamp;
 use super::{Head, Progress, Ranges};
 use crate::deliver::stored::Message;
 
+/// While both wait, one retry begins after so many first attempts.
+const FIRSTS_MAX: u32 = 7;
+
 /// When a window is full.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
@@ -30,8 +33,13 @@ pub(crate) struct Window {
     bytes: usize,
     /// Per key the messages that are not completed, in order.
     keys: HashMap<Bytes, VecDeque<u64>>,
-    ready: BTreeSet<u64>,
+    /// Heads without a due time, first attempts before others.
+    ready: BTreeSet<(IsRetry, u64)>,
+    /// First attempts that began since the last retry did.
+    firsts: u32,
     waiting: BTreeSet<(Timestamp, u64)>,
+    /// Heads that are held, and that nobody wants any more from then on.
+    expiring: BTreeSet<(Timestamp, u64)>,
     /// Everything below the lowest message that is not completed, and these.
     completed: Ranges,
     /// What an earlier owner left, of messages that were not read yet.
@@ -42,11 +50,16 @@ pub(crate) struct Window {
     held: usize,
 }
 
+/// Whether it had an attempt.
+type IsRetry = bool;
+
 #[derive(Debug)]
 struct Entry {
     message: Arc<Message>,
     attempts: u64,
     state: State,
+    /// Somebody decided that there is no attempt more.
+    is_given_up: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,6 +77,19 @@ pub(crate) struct Start {
     pub(crate) message: Arc<Message>,
     /// From 1.
     pub(crate) attempt: u64,
+    /// It is not made: somebody decided so.
+    pub(crate) is_given_up: bool,
+}
+
+/// Whether an order could be obeyed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Obeyed {
+    /// It is done, or there is nothing to do.
+    Now,
+    /// It is, once the message is completed.
+    AtEnd,
+    /// Not while the message is not read, or its attempt is under way.
+    Later,
 }
 
 /// What a window holds.
@@ -95,7 +121,9 @@ impl Window {
             bytes: 0,
             keys: HashMap::new(),
             ready: BTreeSet::new(),
+            firsts: 0,
             waiting: BTreeSet::new(),
+            expiring: BTreeSet::new(),
             known: heads.map(|head| (head.offset, head)).collect(),
             completed,
             tried: BTreeSet::new(),
@@ -131,7 +159,8 @@ impl Window {
         if attempts > 0 {
             self.tried.insert(offset);
         }
-        let entry = Entry { message: Arc::new(message), attempts, state: State::Behind };
+        let message = Arc::new(message);
+        let entry = Entry { message, attempts, state: State::Behind, is_given_up: false };
         self.messages.insert(offset, entry);
         if is_head {
             let state = match known {
@@ -153,42 +182,53 @@ impl Window {
         self.next - self.committed() >= self.limits.records || self.bytes >= self.limits.bytes
     }
 
-    /// Makes ready what is due.
+    /// Makes ready what is due, and what is held and has expired.
     pub(crate) fn wake(&mut self, now: Timestamp) {
-        while let Some((due, offset)) = self.waiting.first().copied().filter(|w| w.0 <= now) {
-            debug_assert_eq!(self.messages[&offset].state, State::Waiting(due));
+        while let Some((_, offset)) = self.first_due().filter(|(due, _)| *due <= now) {
             self.set(offset, State::Ready);
         }
     }
 
     /// When the next head that waits is due.
     pub(crate) fn next_due(&self) -> Option<Timestamp> {
-        self.waiting.first().map(|(due, _)| *due)
+        self.first_due().map(|(due, _)| due)
+    }
+
+    fn first_due(&self) -> Option<(Timestamp, u64)> {
+        self.waiting.first().into_iter().chain(self.expiring.first()).min().copied()
     }
 
     pub(crate) fn has_ready(&self) -> bool {
         !self.ready.is_empty()
     }
 
-    /// The attempt to make next: of the ready heads the lowest.
+    /// The attempt to make next. First attempts go before retries, of each the oldest;
+    /// but of eight that begin while both wait one is a retry, so none waits for ever.
     pub(crate) fn start(&mut self) -> Option<Start> {
-        let offset = *self.ready.first()?;
+        let first = *self.ready.first()?;
+        let retry = self.ready.range((true, 0)..).next().copied();
+        let (is_retry, offset) = match retry {
+            Some(retry) if self.firsts >= FIRSTS_MAX => retry,
+            _ => first,
+        };
+        self.firsts = if is_retry { 0 } else { self.firsts.saturating_add(1) };
         self.set(offset, State::UnderWay);
         self.tried.insert(offset);
         let entry = self.messages.get_mut(&offset).expect("what is ready was read");
-        entry.attempts += 1;
-        Some(Start { message: entry.message.clone(), attempt: entry.attempts })
+        let Entry { is_given_up, .. } = *entry;
+        entry.attempts += u64::from(!is_given_up);
+        Some(Start { message: entry.message.clone(), attempt: entry.attempts, is_given_up })
     }
 
     /// The attempt that was started last for a message is not made after all.
     pub(crate) fn withdraw(&mut self, offset: u64) {
-        self.set(offset, State::Ready);
         if let Some(entry) = self.messages.get_mut(&offset) {
-            entry.attempts -= 1;
+            entry.attempts -= u64::from(!entry.is_given_up);
             if entry.attempts == 0 {
                 self.tried.remove(&offset);
             }
         }
+        self.set(offset, State::Ready);
     }
 
     /// The message under way is delivered, or is with the dead letters: the next
@@ -219,6 +259,37 @@ impl Window {
     /// The message under way stays, and holds back its key.
     pub(crate) fn hold(&mut self, offset: u64) {
         self.set(offset, State::Held);
+    }
+
+    /// Somebody wants the next attempt now, counted from the first.
+    pub(crate) fn retry_now(&mut self, offset: u64) -> Obeyed {
+        match self.messages.get_mut(&offset) {
+            None if offset >= self.next => Obeyed::Later,
+            Some(entry) if !matches!(entry.state, State::Behind | State::UnderWay) => {
+                (entry.attempts, entry.is_given_up) = (0, false);
+                self.tried.remove(&offset);
+                self.set(offset, State::Ready);
+                Obeyed::Now
+            }
+            // It is completed, or goes on by itself.
+            _ => Obeyed::Now,
+        }
+    }
+
+    /// Somebody wants no further attempt.
+    pub(crate) fn give_up(&mut self, offset: u64) -> Obeyed {
+        match self.messages.get_mut(&offset) {
+            None if offset >= self.next => Obeyed::Later,
+            None => Obeyed::Now,
+            Some(Entry { state: State::UnderWay, is_given_up: false, .. }) => Obeyed::Later,
+            Some(entry) => {
+                entry.is_given_up = true;
+                if matches!(entry.state, State::Held | State::Waiting(_)) {
+                    self.set(offset, State::Ready);
+                }
+                Obeyed::AtEnd
+            }
+        }
     }
 
     /// Everything below is completed.
@@ -262,27 +333,39 @@ impl Window {
     /// Moves a message from one state to another, with everything that goes by it.
     fn set(&mut self, offset: u64, state: State) {
         let Some(entry) = self.messages.get_mut(&offset) else { return };
+        let is_retry = entry.attempts > 0;
         match std::mem::replace(&mut entry.state, state) {
             State::Behind => {}
+            // Its attempts may have been counted anew meanwhile.
             State::Ready => {
-                self.ready.remove(&offset);
+                let _ = self.ready.remove(&(false, offset)) || self.ready.remove(&(true, offset));
             }
             State::UnderWay => self.under_way -= 1,
             State::Waiting(due) => {
                 self.waiting.remove(&(due, offset));
             }
-            State::Held => self.held -= 1,
+            State::Held => {
+                self.held -= 1;
+                if let Some(expires) = entry.message.expires() {
+                    self.expiring.remove(&(expires, offset));
+                }
+            }
         }
         match state {
             State::Behind => {}
             State::Ready => {
-                self.ready.insert(offset);
+                self.ready.insert((is_retry, offset));
             }
             State::UnderWay => self.under_way += 1,
             State::Waiting(due) => {
                 self.waiting.insert((due, offset));
             }
-            State::Held => self.held += 1,
+            State::Held => {
+                self.held += 1;
+                if let Some(expires) = entry.message.expires() {
+                    self.expiring.insert((expires, offset));
+                }
+            }
         }
     }
 }

@@ -1,0 +1,279 @@
+//! What people decide of queues while they run: pauses, and what becomes of messages
+//! that wait.
+//!
+//! ```text
+//!  weir.delivery.control, compacted:  orders/paused ─► every node's owners start nothing
+//!                                     orders/waiting/3/1207/… ─► the owner of partition 3
+//!                                                                obeys, and forgets it in
+//!                                                                the commit that shows it
+//! ```
+//!
+//! What holds:
+//! 1. A decision is durable before it is answered, and outlives every node. It counts
+//!    once: the owner takes it out of the topic in the same transaction that writes
+//!    down what came of it.
+//! 2. An owner starts no attempt before it knows what was decided. While a queue is
+//!    paused attempts that are under way end, none begins, and messages are accepted.
+//! 3. To retry makes the next attempt at once, and counts attempts anew. To give up
+//!    makes none: the message goes to the dead letters in its turn within its key.
+//!
+//! Limits: 1,000 messages in a listing or a request; what waits is known of messages
+//! that had an attempt, as of the owners' last commits (20 ms to 1 s ago).
+
+mod follow;
+mod state;
+mod waiting;
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::Arc;
+
+use ingest::emit::Emitter;
+use ingest::event::{Clock, Kind, Outcome, Timestamp};
+use ingest::log::{Error, EventLog};
+use ingest::registry::kind::Queue;
+use ingest::registry::{Name, View};
+
+pub(super) use self::follow::{Controls, follow};
+pub(super) use self::state::Order;
+pub use self::state::Pause;
+use self::state::{CONTROL, order_record, pause_record, prepare};
+pub(super) use self::state::{OrderId, forget, is_paused, orders_for};
+pub use self::waiting::{Waiting, WaitingState};
+use super::By;
+use super::topics::Topics;
+
+/// The most messages of a listing, and the most ids of a request.
+pub const WAITING_MAX: usize = 1_000;
+/// The longest reason of a pause, in bytes.
+pub const REASON_BYTES_MAX: usize = 500;
+
+/// Pauses queues, and decides of what waits in them. Cheap to clone.
+#[derive(Clone)]
+pub struct Control {
+    log: Arc<dyn EventLog>,
+    view: View,
+    emitter: Emitter,
+    clock: Arc<dyn Clock>,
+}
+
+/// Which messages that wait.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WhichWaiting {
+    /// Those of these ids; all have to be there.
+    Ids(BTreeSet<String>),
+    /// All that are held.
+    Held,
+}
+
+/// How far a queue is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Overview {
+    /// Which queue.
+    pub queue: Name,
+    /// Since when, by whom and why it is paused, if it is.
+    pub pause: Option<Pause>,
+    /// Accepted and neither delivered nor dead.
+    pub waiting: u64,
+    /// Of these, messages that had an attempt and wait for the next.
+    pub retrying: u64,
+    /// Of these, messages that stay until somebody decides.
+    pub held: u64,
+    /// When the oldest of those that had an attempt was accepted.
+    pub oldest: Option<Timestamp>,
+}
+
+/// Why a decision could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    /// The registry has no such queue.
+    #[error("there is no queue {0}")]
+    NoQueue(Name),
+    /// Nothing was decided.
+    #[error("of queue {queue} no message that had an attempt waits with the id {}", .ids.join(", "))]
+    Missing {
+        /// Which queue.
+        queue: Name,
+        /// The ids, ten at most.
+        ids: Vec<String>,
+    },
+    /// Nothing was decided.
+    #[error("a reason has up to {REASON_BYTES_MAX} bytes")]
+    LongReason,
+    /// The log; decisions may have been written all the same.
+    #[error("the log: {0}")]
+    Log(#[from] Error),
+}
+
+impl Control {
+    /// Decides of the queues in `log`.
+    pub fn new(
+        log: Arc<dyn EventLog>,
+        view: View,
+        emitter: Emitter,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self { log, view, emitter, clock }
+    }
+
+    /// Lets no attempt of the queue begin, on any node, until [`Self::resume`]. One that
+    /// is paused already gets the new reason.
+    ///
+    /// # Errors
+    /// [`ControlError`]. Nodes hear of it within a second of the answer.
+    pub async fn pause(&self, queue: &Name, reason: &str, by: &By) -> Result<(), ControlError> {
+        self.topics(queue).await?;
+        if reason.len() > REASON_BYTES_MAX {
+            return Err(ControlError::LongReason);
+        }
+        let since = self.clock.now().to_string();
+        let pause = Pause { since, by: by.actor.clone(), reason: reason.to_owned() };
+        self.decide(queue, Some(&pause)).await?;
+        self.tell("pause", "queue", queue, queue.as_str(), by);
+        Ok(())
+    }
+
+    /// Lets attempts begin again.
+    ///
+    /// # Errors
+    /// [`ControlError`].
+    pub async fn resume(&self, queue: &Name, by: &By) -> Result<(), ControlError> {
+        self.topics(queue).await?;
+        self.decide(queue, None).await?;
+        self.tell("resume", "queue", queue, queue.as_str(), by);
+        Ok(())
+    }
+
+    async fn decide(&self, queue: &Name, pause: Option<&Pause>) -> Result<(), ControlError> {
+        prepare(&*self.log).await?;
+        self.log.append(vec![(CONTROL.clone(), pause_record(queue, pause))]).await?;
+        Ok(())
+    }
+
+    /// Messages that had an attempt and wait, oldest first in each partition, and how
+    /// many there are.
+    ///
+    /// # Errors
+    /// [`ControlError`].
+    pub async fn waiting(
+        &self,
+        queue: &Name,
+        max: usize,
+    ) -> Result<(Vec<Waiting>, u64), ControlError> {
+        let topics = self.topics(queue).await?;
+        let found = waiting::read(&*self.log, &topics).await?;
+        let total = found.len() as u64;
+        Ok((found.into_iter().take(max.min(WAITING_MAX)).collect(), total))
+    }
+
+    /// Orders the next attempts of messages that wait, at once and counted anew; answers
+    /// how many.
+    ///
+    /// # Errors
+    /// [`ControlError`].
+    pub async fn retry(
+        &self,
+        queue: &Name,
+        which: &WhichWaiting,
+        by: &By,
+    ) -> Result<u64, ControlError> {
+        self.order(queue, which, Order::Retry, by).await
+    }
+
+    /// Orders that messages that wait go to the dead letters; answers how many.
+    ///
+    /// # Errors
+    /// [`ControlError`].
+    pub async fn give_up(
+        &self,
+        queue: &Name,
+        which: &WhichWaiting,
+        by: &By,
+    ) -> Result<u64, ControlError> {
+        self.order(queue, which, Order::GiveUp, by).await
+    }
+
+    async fn order(
+        &self,
+        queue: &Name,
+        which: &WhichWaiting,
+        order: Order,
+        by: &By,
+    ) -> Result<u64, ControlError> {
+        let topics = self.topics(queue).await?;
+        let waiting = waiting::read(&*self.log, &topics).await?;
+        let chosen: Vec<&Waiting> = match which {
+            WhichWaiting::Held => {
+                waiting.iter().filter(|of| of.state == WaitingState::Held).collect()
+            }
+            WhichWaiting::Ids(ids) => waiting.iter().filter(|of| ids.contains(&of.id)).collect(),
+        };
+        if let WhichWaiting::Ids(ids) = which {
+            let found: BTreeSet<&str> = chosen.iter().map(|of| of.id.as_str()).collect();
+            let missing = ids.iter().filter(|id| !found.contains(id.as_str()));
+            let ids: Vec<String> = missing.take(10).cloned().collect();
+            if !ids.is_empty() {
+                return Err(ControlError::Missing { queue: queue.clone(), ids });
+            }
+        }
+        prepare(&*self.log).await?;
+        for some in chosen.chunks(WAITING_MAX) {
+            let given = self.clock.now().as_micros();
+            let record =
+                |of: &&Waiting| order_record(queue, of.partition, (of.offset, given), Some(order));
+            let records = some.iter().map(|of| (CONTROL.clone(), record(of))).collect();
+            self.log.append(records).await?;
+            for of in some {
+                self.tell(order.text(), "message", queue, &of.id, by);
+            }
+        }
+        Ok(chosen.len() as u64)
+    }
+
+    /// How far every queue of the registry is, or one.
+    ///
+    /// # Errors
+    /// [`ControlError`].
+    pub async fn overview(&self, of: Option<&Name>) -> Result<Vec<Overview>, ControlError> {
+        let names: Vec<Name> = match of {
+            Some(name) => vec![name.clone()],
+            None => self.view.snapshot().all::<Queue>().map(|(name, _)| name.clone()).collect(),
+        };
+        prepare(&*self.log).await?;
+        let pauses = follow::read(&*self.log).await?;
+        let mut all = Vec::with_capacity(names.len());
+        for queue in names {
+            let topics = self.topics(&queue).await?;
+            let pause = pauses.get(&queue).and_then(|of| of.pause.clone());
+            all.push(waiting::overview(&*self.log, queue, &topics, pause).await?);
+        }
+        Ok(all)
+    }
+
+    async fn topics(&self, queue: &Name) -> Result<Topics, ControlError> {
+        let snapshot = self.view.snapshot();
+        let spec = snapshot.get::<Queue>(queue);
+        let spec = spec.ok_or_else(|| ControlError::NoQueue(queue.clone()))?;
+        Ok(Topics::prepare(&*self.log, queue, spec.partitions).await?)
+    }
+
+    fn tell(&self, action: &'static str, kind: &'static str, queue: &Name, id: &str, by: &By) {
+        let mut event = self.emitter.event(Kind::Admin, Outcome::Success);
+        by.correlation.note(&mut event);
+        event.service_name = Some(by.service.into());
+        event.admin_action = Some(action.into());
+        event.admin_actor = Some(by.actor.clone().into());
+        event.admin_entity_kind = Some(kind.into());
+        event.admin_entity_id = Some(id.to_owned().into());
+        event.delivery_queue = Some(queue.to_string().into());
+        if let Err(error) = self.emitter.emit(event) {
+            tracing::error!(%queue, id, action, %error, "a decision is not told of");
+        }
+    }
+}
+
+impl fmt::Debug for Control {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Control").field("log", &self.log).finish_non_exhaustive()
+    }
+}

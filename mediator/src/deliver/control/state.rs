@@ -1,0 +1,190 @@
+//! The records of the topic, and what they come to.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use ingest::log::{Error, EventLog, NewRecord, Partition, Record, Result, TopicSpec};
+use ingest::registry::Name;
+use serde::{Deserialize, Serialize};
+
+const TOPIC: &str = "weir.delivery.control";
+/// How often the topic is looked for while another node makes it, and how long after
+/// each other.
+const TRIES_MAX: u32 = 20;
+const TRY_PAUSE: Duration = Duration::from_millis(100);
+
+/// Where all of it is.
+pub(super) static CONTROL: LazyLock<Partition> = LazyLock::new(|| Partition::new(TOPIC, 0));
+
+/// Since when, by whom and why a queue is paused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pause {
+    /// An RFC 3339 time.
+    pub since: String,
+    /// Who paused it.
+    pub by: String,
+    /// Why; may be empty.
+    pub reason: String,
+}
+
+/// What is to become of a message that waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(in crate::deliver) enum Order {
+    Retry,
+    GiveUp,
+}
+
+impl Order {
+    pub(super) const fn text(self) -> &'static str {
+        match self {
+            Self::Retry => "retry",
+            Self::GiveUp => "give_up",
+        }
+    }
+}
+
+/// What is decided of one queue.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(in crate::deliver) struct OfQueue {
+    pub(super) pause: Option<Pause>,
+    orders: BTreeMap<(u32, OrderId), Order>,
+}
+
+/// Which order: the offset of its message in the partition, and when it was given, in
+/// microseconds. Later ones for the same message come after it.
+pub(in crate::deliver) type OrderId = (u64, i64);
+
+/// What is decided, by queue.
+pub(super) type All = HashMap<Name, OfQueue>;
+
+pub(in crate::deliver) fn is_paused(all: &All, queue: &Name) -> bool {
+    all.get(queue).is_some_and(|of| of.pause.is_some())
+}
+
+/// The orders for a partition of a queue.
+pub(in crate::deliver) fn orders_for(
+    all: &All,
+    queue: &Name,
+    partition: u32,
+) -> BTreeMap<OrderId, Order> {
+    let Some(of) = all.get(queue) else { return BTreeMap::new() };
+    let range = of.orders.range((partition, (0, i64::MIN))..=(partition, (u64::MAX, i64::MAX)));
+    range.map(|((_, id), order)| (*id, *order)).collect()
+}
+
+/// Makes the topic, unless it is there.
+pub(super) async fn prepare(log: &dyn EventLog) -> Result<()> {
+    let mut tries = 1;
+    loop {
+        match log.create_topic(&TopicSpec::compacted(TOPIC, 1)).await {
+            Err(Error::UnknownTopic(_)) if tries < TRIES_MAX => {
+                tries += 1;
+                tokio::time::sleep(TRY_PAUSE).await;
+            }
+            made => return made,
+        }
+    }
+}
+
+pub(super) fn pause_record(queue: &Name, pause: Option<&Pause>) -> NewRecord {
+    record(format!("{queue}/paused"), pause)
+}
+
+pub(super) fn order_record(
+    queue: &Name,
+    partition: u32,
+    (offset, given): OrderId,
+    order: Option<Order>,
+) -> NewRecord {
+    record(format!("{queue}/waiting/{partition}/{offset}/{given}"), order.as_ref())
+}
+
+/// What takes an order out of the topic, once it is obeyed.
+pub(in crate::deliver) fn forget(
+    queue: &Name,
+    partition: u32,
+    id: OrderId,
+) -> (Partition, NewRecord) {
+    (CONTROL.clone(), order_record(queue, partition, id, None))
+}
+
+fn record<T: Serialize>(key: String, value: Option<&T>) -> NewRecord {
+    let value = value.map(|value| serde_json::to_vec(value).expect("it is JSON").into());
+    NewRecord { value, ..NewRecord::keyed(key.into_bytes(), Vec::new()) }
+}
+
+/// Takes a record in; answers whether it says anything.
+pub(super) fn take(all: &mut All, record: &Record) -> bool {
+    let key = record.key.as_deref().and_then(|key| std::str::from_utf8(key).ok());
+    let Some((queue, what)) = key.and_then(|key| key.split_once('/')) else { return false };
+    let Ok(queue) = Name::new(queue) else { return false };
+    let of = all.entry(queue).or_default();
+    if what == "paused" {
+        match read(record) {
+            Ok(pause) => of.pause = pause,
+            Err(()) => return false,
+        }
+        return true;
+    }
+    let (Some(which), Ok(order)) = (order_of(what), read(record)) else { return false };
+    match order {
+        Some(order) => of.orders.insert(which, order),
+        None => of.orders.remove(&which),
+    };
+    true
+}
+
+fn order_of(what: &str) -> Option<(u32, OrderId)> {
+    let mut parts = what.strip_prefix("waiting/")?.splitn(3, '/');
+    let partition = parts.next()?.parse().ok()?;
+    Some((partition, (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?)))
+}
+
+/// None of a record that takes back.
+fn read<T: for<'a> Deserialize<'a>>(record: &Record) -> Result<Option<T>, ()> {
+    let value = record.value.as_deref();
+    value.map(|value| serde_json::from_slice(value).map_err(|_| ())).transpose()
+}
+
+#[cfg(test)]
+mod tests {
+    use ingest::log::{Headers, LogTime};
+
+    use super::*;
+
+    #[test]
+    fn records_come_to_what_was_decided_last() {
+        let queue = Name::new("orders").unwrap();
+        let pause = Pause { since: "t".into(), by: "ada".into(), reason: "r".into() };
+        let mut all = All::new();
+        let mut took = |new: NewRecord| {
+            let NewRecord { key, value, .. } = new;
+            let (offset, time) = (0, LogTime(0));
+            take(&mut all, &Record { offset, time, key, value, headers: Headers::default() })
+        };
+        assert!(took(pause_record(&queue, Some(&pause))));
+        assert!(took(order_record(&queue, 1, (7, 1), Some(Order::Retry))));
+        assert!(took(order_record(&queue, 1, (9, 2), Some(Order::Retry))));
+        assert!(took(order_record(&queue, 1, (9, 3), Some(Order::GiveUp))));
+        assert!(took(order_record(&queue, 2, (0, 4), Some(Order::GiveUp))));
+        assert!(took(forget(&queue, 1, (7, 1)).1));
+        for (key, value) in [
+            ("orders", "{}"),
+            ("orders/else", "1"),
+            ("or ders/paused", "{}"),
+            ("orders/paused", "1"),
+            ("orders/waiting/1/8", "\"retry\""),
+            ("orders/waiting/1/8/5", "\"forgive\""),
+        ] {
+            assert!(!took(NewRecord::keyed(key.as_bytes(), value.as_bytes())), "{key} {value}");
+        }
+        assert!(is_paused(&all, &queue));
+        let of =
+            |queue: &Name, index| orders_for(&all, queue, index).into_iter().collect::<Vec<_>>();
+        assert_eq!(of(&queue, 1), [((9, 2), Order::Retry), ((9, 3), Order::GiveUp)]);
+        assert_eq!(of(&queue, 2), [((0, 4), Order::GiveUp)]);
+        assert_eq!(of(&Name::new("other").unwrap(), 1), []);
+    }
+}

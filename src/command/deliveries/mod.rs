@@ -1,0 +1,207 @@
+mod print;
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use clap::{Args, Subcommand};
+use ingest::registry::Name;
+use serde_json::{Value, json};
+
+use super::admin::{self, Api};
+use crate::cli::{Failure, Settings};
+
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    #[command(subcommand)]
+    action: Action,
+    #[command(flatten)]
+    admin: admin::Options,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Show how far every queue is: what waits, what is held, what is paused
+    Queues {
+        /// One queue only
+        queue: Option<Name>,
+    },
+    /// Let no attempt of a queue begin, on any node; messages are still accepted
+    Pause {
+        /// The queue
+        queue: Name,
+        /// Why, for who looks at it later
+        #[arg(long, default_value = "")]
+        reason: String,
+    },
+    /// Let the attempts of a paused queue begin again
+    Resume {
+        /// The queue
+        queue: Name,
+    },
+    /// List messages that had an attempt and wait: for the next, or for a decision
+    Waiting {
+        /// The queue
+        queue: Name,
+        /// At most so many, 1 to 1,000
+        #[arg(long, default_value_t = 100)]
+        limit: usize,
+    },
+    /// Make the next attempt of messages that wait at once, and count attempts anew
+    #[command(override_usage = "weir deliveries retry [OPTIONS] <QUEUE> <IDS...|--held>")]
+    Retry {
+        /// The queue
+        queue: Name,
+        #[command(flatten)]
+        which: WhichWaiting,
+    },
+    /// Make no attempt more of messages that wait: they go to the dead letters
+    #[command(override_usage = "weir deliveries give-up [OPTIONS] <QUEUE> <IDS...|--held>")]
+    GiveUp {
+        /// The queue
+        queue: Name,
+        #[command(flatten)]
+        which: WhichWaiting,
+    },
+    /// List the dead letters of a queue that nobody has decided of, oldest first
+    List {
+        /// The queue
+        queue: Name,
+        /// At most so many, 1 to 1,000
+        #[arg(long, default_value_t = 100)]
+        limit: usize,
+    },
+    /// Show the dead letters of one message, with their bodies
+    Show {
+        /// The queue
+        queue: Name,
+        /// The message's id
+        id: String,
+    },
+    /// Put dead letters back into their queue, with the same ids, behind what it has
+    #[command(override_usage = "weir deliveries replay [OPTIONS] <QUEUE> <IDS...|--all>")]
+    Replay {
+        /// The queue
+        queue: Name,
+        #[command(flatten)]
+        which: Which,
+        /// A file that goes in the place of the body; for one letter only
+        #[arg(long, value_name = "FILE")]
+        body: Option<PathBuf>,
+        /// The media type of that file; as before, if it is left out
+        #[arg(long, value_name = "TYPE", requires = "body")]
+        content_type: Option<String>,
+    },
+    /// Decide that dead letters stay dead: they are listed no more
+    #[command(override_usage = "weir deliveries drop [OPTIONS] <QUEUE> <IDS...|--all>")]
+    Drop {
+        /// The queue
+        queue: Name,
+        #[command(flatten)]
+        which: Which,
+    },
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+struct Which {
+    /// The ids of the messages
+    ids: Vec<String>,
+    /// All that are there now
+    #[arg(long)]
+    all: bool,
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+struct WhichWaiting {
+    /// The ids of the messages
+    ids: Vec<String>,
+    /// All that are held
+    #[arg(long)]
+    held: bool,
+}
+
+impl Which {
+    fn wish(&self) -> Value {
+        match self.all {
+            true => json!({"all": true}),
+            false => json!({"ids": self.ids}),
+        }
+    }
+}
+
+impl WhichWaiting {
+    fn wish(&self) -> Value {
+        match self.held {
+            true => json!({"held": true}),
+            false => json!({"ids": self.ids}),
+        }
+    }
+}
+
+/// Shows how far queues are, or decides what becomes of their messages.
+pub(crate) fn run(settings: &Settings, options: &Options) -> Result<(), Failure> {
+    let api = Api::open(settings, &options.admin)?;
+    let path = |queue: &Name, rest: &str| format!("/admin/v1/queues/{queue}{rest}");
+    let limited = |limit: &usize| [("limit", limit.to_string())];
+    let answer = match &options.action {
+        Action::Queues { queue: None } => api.get("/admin/v1/queues", &[])?,
+        Action::Queues { queue: Some(queue) } => api.get(&path(queue, ""), &[])?,
+        Action::Pause { queue, reason } => {
+            api.post(&path(queue, "/pause"), &json!({"reason": reason}))?
+        }
+        Action::Resume { queue } => api.post(&path(queue, "/resume"), &json!({}))?,
+        Action::Waiting { queue, limit } => api.get(&path(queue, "/waiting"), &limited(limit))?,
+        Action::Retry { queue, which } => {
+            api.post(&path(queue, "/waiting/retry"), &which.wish())?
+        }
+        Action::GiveUp { queue, which } => {
+            api.post(&path(queue, "/waiting/give-up"), &which.wish())?
+        }
+        Action::List { queue, limit } => api.get(&path(queue, "/dead"), &limited(limit))?,
+        Action::Show { queue, id } => api.get(&path(queue, "/dead"), &[("id", id.clone())])?,
+        Action::Replay { queue, which, body, content_type } => {
+            let mut wish = which.wish();
+            if let Some(file) = body {
+                let read = std::fs::read(file);
+                let read = read.with_context(|| format!("read the body {}", file.display()));
+                wish["body_base64"] = STANDARD.encode(read.map_err(Failure::Usage)?).into();
+            }
+            if let Some(content_type) = content_type {
+                wish["content_type"] = content_type.as_str().into();
+            }
+            api.post(&path(queue, "/dead/replay"), &wish)?
+        }
+        Action::Drop { queue, which } => api.post(&path(queue, "/dead/drop"), &which.wish())?,
+    };
+    if options.admin.json {
+        println!("{answer}");
+        return Ok(());
+    }
+    let letters = |key: &str| print::counted(&answer[key], "dead letter");
+    let messages = || print::counted(&answer["ordered"], "message");
+    match &options.action {
+        Action::Queues { queue: None } => {
+            print::queues(answer["queues"].as_array().map_or(&[], Vec::as_slice));
+        }
+        Action::Queues { queue: Some(_) } => print::queues(&[answer]),
+        Action::Pause { queue, .. } => {
+            println!("queue {queue} is paused; weir deliveries resume {queue} lets it go on");
+        }
+        Action::Resume { queue } => println!("queue {queue} goes on"),
+        Action::Waiting { queue, .. } => print::waiting(queue, &answer),
+        Action::Retry { queue, .. } => println!("{} of queue {queue} tried again", messages()),
+        Action::GiveUp { queue, .. } => {
+            println!("{} of queue {queue} given up, to the dead letters", messages());
+        }
+        Action::List { queue, .. } => print::dead(queue, &answer),
+        Action::Show { .. } => print::letters(&answer),
+        Action::Replay { queue, .. } => {
+            println!("{} put back into queue {queue}", letters("settled"));
+        }
+        Action::Drop { queue, .. } => println!("{} of queue {queue} dropped", letters("settled")),
+    }
+    Ok(())
+}
