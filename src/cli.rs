@@ -75,6 +75,16 @@ impl From<anyhow::Error> for Failure {
     }
 }
 
+impl Failure {
+    /// Says more about it.
+    pub(crate) fn context(self, more: String) -> Self {
+        match self {
+            Self::Usage(error) => Self::Usage(error.context(more)),
+            Self::Other(error) => Self::Other(error.context(more)),
+        }
+    }
+}
+
 /// Runs the command that the arguments ask for.
 pub(crate) fn run() -> ExitCode {
     let cli = Cli::parse();

@@ -1,4 +1,4 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow};
 use clap::Args;
@@ -21,6 +21,13 @@ pub(crate) struct Options {
     /// Print JSON
     #[arg(long, global = true)]
     pub(crate) json: bool,
+}
+
+impl Options {
+    /// The file of the admin token, if it is named.
+    pub(crate) fn token_file(&self) -> Option<&Path> {
+        self.token_file.as_deref()
+    }
 }
 
 /// The admin API, from outside.

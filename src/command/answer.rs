@@ -1,7 +1,7 @@
 //! What an analytics node answers, printed.
 
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow};
 use clap::{Args, ValueEnum};
@@ -59,52 +59,13 @@ pub(crate) fn post(
     query: &[(&str, String)],
     body: String,
 ) -> Result<(), Failure> {
-    let config = config::load(settings).map_err(|error| Failure::Usage(error.into()))?;
-    let token_file =
-        options.token_file.clone().unwrap_or_else(|| config.data_dir.join(config::TOKEN_FILE));
-    let token = super::read_token(&token_file)?;
-    let server = options.server.clone();
-    let server = server.unwrap_or_else(|| format!("http://{}", config.analytics.address));
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("start the runtime")?;
     let format = if options.json { Format::Json } else { options.format };
-    let asked = async {
-        let url = format!("{server}{path}");
-        let request = super::client()?
-            .post(&url)
-            .query(query)
-            .bearer_auth(token)
-            .header(http::header::ACCEPT, format.media_type())
-            .body(body);
-        print(request, &server, format).await
-    };
-    runtime.block_on(asked)
-}
-
-async fn print(
-    request: reqwest::RequestBuilder,
-    server: &str,
-    format: Format,
-) -> Result<(), Failure> {
-    let response = request
-        .send()
-        .await
-        .with_context(|| format!("reach the analytics node at {server}; is weir running there?"))?;
-    let status = response.status();
-    let cut = response.headers().contains_key(analytics::serve::CUT_HEADER);
-    let body = response.bytes().await.with_context(|| format!("read the answer of {server}"))?;
-    if !status.is_success() {
-        let problem: Value = serde_json::from_slice(&body).unwrap_or_default();
-        let text = |key: &str| problem[key].as_str().unwrap_or_default().to_owned();
-        let error = anyhow!("{} ({status}, {})", text("detail"), text("code"));
-        let theirs = status.is_client_error();
-        return Err(if theirs { Failure::Usage(error) } else { Failure::Other(error) });
-    }
+    let node = Node::of(settings, options.server.as_deref(), options.token_file.as_deref())?;
+    let rows = node.ask(path, query, body, format)?;
     let mut out = std::io::stdout().lock();
     let end = if matches!(format, Format::Json) { &b"\n"[..] } else { b"" };
-    let written = out.write_all(&body).and_then(|()| out.write_all(end)).and_then(|()| out.flush());
+    let written =
+        out.write_all(&rows.body).and_then(|()| out.write_all(end)).and_then(|()| out.flush());
     match written {
         // Whoever reads may have seen enough.
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
@@ -112,8 +73,100 @@ async fn print(
         }
         _ => {}
     }
-    if cut {
+    if rows.are_cut {
         eprintln!("weir: there are more rows; these are as many as one query may answer");
     }
     Ok(())
+}
+
+/// The texts that a query answers in its one column; all of them, or an error.
+pub(crate) fn texts(
+    settings: &Settings,
+    server: Option<&str>,
+    token_file: Option<&Path>,
+    sql: String,
+) -> Result<Vec<String>, Failure> {
+    let node = Node::of(settings, server, token_file)?;
+    let rows = node.ask("/v1/sql", &[], sql, Format::Json)?;
+    let usage = |reason: &str| Failure::Usage(anyhow!("the query {reason}"));
+    if rows.are_cut {
+        return Err(usage("answers more rows than one may; narrow it"));
+    }
+    let read = serde_json::from_slice(&rows.body);
+    let rows: Vec<serde_json::Map<String, Value>> = read.context("read the rows")?;
+    let mut texts = Vec::with_capacity(rows.len());
+    for row in rows {
+        // What is null is left out.
+        match row.into_iter().collect::<Vec<_>>().as_slice() {
+            [] => {}
+            [(_, Value::String(text))] => texts.push(text.clone()),
+            [(_, Value::Null)] => {}
+            [_] => return Err(usage("answers no texts")),
+            _ => return Err(usage("answers more than one column; select the ids alone")),
+        }
+    }
+    Ok(texts)
+}
+
+/// An analytics node, from outside.
+struct Node {
+    server: String,
+    token: String,
+}
+
+struct Rows {
+    body: Vec<u8>,
+    /// Whether there were more.
+    are_cut: bool,
+}
+
+impl Node {
+    fn of(
+        settings: &Settings,
+        server: Option<&str>,
+        token_file: Option<&Path>,
+    ) -> Result<Self, Failure> {
+        let config = config::load(settings).map_err(|error| Failure::Usage(error.into()))?;
+        let kept = config.data_dir.join(config::TOKEN_FILE);
+        let server = server.map(str::to_owned);
+        Ok(Self {
+            server: server.unwrap_or_else(|| format!("http://{}", config.analytics.address)),
+            token: super::read_token(token_file.unwrap_or(&kept))?,
+        })
+    }
+
+    fn ask(
+        &self,
+        path: &str,
+        query: &[(&str, String)],
+        body: String,
+        format: Format,
+    ) -> Result<Rows, Failure> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let server = &self.server;
+        let asked = async {
+            let request = super::client()?
+                .post(format!("{server}{path}"))
+                .query(query)
+                .bearer_auth(&self.token)
+                .header(http::header::ACCEPT, format.media_type())
+                .body(body);
+            let response = request.send().await.with_context(|| {
+                format!("reach the analytics node at {server}; is weir running there?")
+            })?;
+            let status = response.status();
+            let are_cut = response.headers().contains_key(analytics::serve::CUT_HEADER);
+            let body = response.bytes().await;
+            let body = body.with_context(|| format!("read the answer of {server}"))?;
+            if status.is_success() {
+                return Ok(Rows { body: body.to_vec(), are_cut });
+            }
+            let problem: Value = serde_json::from_slice(&body).unwrap_or_default();
+            let text = |key: &str| problem[key].as_str().unwrap_or_default().to_owned();
+            let error = anyhow!("{} ({status}, {})", text("detail"), text("code"));
+            let theirs = status.is_client_error();
+            Err(if theirs { Failure::Usage(error) } else { Failure::Other(error) })
+        };
+        runtime.context("start the runtime")?.block_on(asked)
+    }
 }

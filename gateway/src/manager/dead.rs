@@ -6,6 +6,7 @@ use axum::extract::{Extension, Path, Query, State};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::HeaderValue;
+use ingest::event::Timestamp;
 use ingest::log;
 use ingest::registry::Name;
 use mediator::deliver::{By, DeadLetter, DeadLetterError, Decision, LETTERS_MAX, Which};
@@ -56,8 +57,14 @@ pub(super) async fn list(
 struct Wish {
     #[serde(default)]
     ids: BTreeSet<String>,
+    /// Whether ids that are no dead letters are passed over.
+    #[serde(default)]
+    skip_missing: bool,
     #[serde(default)]
     all: bool,
+    /// Those that were given up from then on, and before then: RFC 3339 times.
+    died_since: Option<String>,
+    died_until: Option<String>,
     body_base64: Option<String>,
     content_type: Option<String>,
 }
@@ -96,15 +103,7 @@ async fn settle(
 ) -> Result<axum::Json<Settled>, Failure> {
     let wish: Wish = serde_json::from_slice(body).map_err(|error| invalid(error.to_string()))?;
     let (queue, decision) = (name(queue)?, decide(&wish)?);
-    let which = match (wish.all, wish.ids.len()) {
-        (true, 0) => Which::All,
-        (false, 1..=LETTERS_MAX) => Which::Ids(wish.ids),
-        (true, _) => return Err(invalid("ids beside all; give one of the two")),
-        (false, 0) => return Err(invalid("neither ids nor all; say which dead letters")),
-        (false, count) => {
-            return Err(invalid(format!("{count} ids; give at most {LETTERS_MAX}, or all")));
-        }
-    };
+    let which = wish.which()?;
     let by = By { actor: super::ADMIN.to_owned(), service: super::SERVICE, correlation };
     let letters = shared.parts.dead_letters.clone();
     let settling =
@@ -114,6 +113,35 @@ async fn settle(
 }
 
 impl Wish {
+    fn which(self) -> Result<Which, Failure> {
+        let Self { ids, skip_missing, all, died_since, died_until, .. } = self;
+        let is_of_time = died_since.is_some() || died_until.is_some();
+        let ways = [!ids.is_empty(), all, is_of_time].iter().filter(|way| **way).count();
+        if ways != 1 {
+            let what = if ways == 0 { "nothing says" } else { "more than one thing says" };
+            let detail = format!("{what} which dead letters; give ids, or all, or a time");
+            return Err(invalid(detail));
+        }
+        if ids.len() > LETTERS_MAX {
+            let detail = format!("{} ids; give at most {LETTERS_MAX}, or all", ids.len());
+            return Err(invalid(detail));
+        }
+        Ok(if all {
+            Which::All
+        } else if is_of_time {
+            let time = |name: &str, text: Option<String>| {
+                let time = text.map(|text| text.parse::<Timestamp>()).transpose();
+                time.map_err(|error| invalid(format!("{name}: {error}")))
+            };
+            let since = time("died_since", died_since)?.unwrap_or(Timestamp::MIN);
+            Which::Died(since, time("died_until", died_until)?.unwrap_or(Timestamp::MAX))
+        } else if skip_missing {
+            Which::AnyOf(ids)
+        } else {
+            Which::Ids(ids)
+        })
+    }
+
     fn drop(&self) -> Result<Decision, Failure> {
         if self.body_base64.is_some() || self.content_type.is_some() {
             return Err(invalid("what is dropped takes no body"));

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
-use ingest::event::{Kind, SystemClock};
+use ingest::event::{Kind, SystemClock, Timestamp};
 use ingest::log::{Headers, NewRecord, Partition};
 use mediator::deliver::{
     By, DeadLetterError, DeadLetters, Decision, MESSAGE_BYTES_MAX, NewMessage, Which,
@@ -160,8 +160,23 @@ async fn dropped(world: World) -> Result<()> {
     let (node, receiver) = dead_world(&world, 3).await?;
     let letters = letters(&node);
     let before = receiver.attempts().len();
-    letters.settle(&world.queue, &ids(&["bad-1"]), &Decision::Drop, &by()).await?;
+    let died: Vec<_> = letters.list(&world.queue, 9).await?.letters;
+    let died = |id: &str| died.iter().find(|of| of.id == id).and_then(|of| of.died);
+    let (first, second) = (died("bad-0").context("a time")?, died("bad-1").context("a time")?);
+    // Before all of them, and what is none: nothing is chosen.
+    let none = [Which::Died(Timestamp::MIN, first), Which::AnyOf(["none".to_owned()].into())];
+    for which in none {
+        let settled = letters.settle(&world.queue, &which, &Decision::Drop, &by()).await?;
+        ensure!(settled == 0, "{which:?}: {settled}");
+    }
+    listed(&world, &node, 3).await?;
+    ensure!(first < second, "they died one after another");
+    let which = Which::AnyOf(["bad-1".to_owned(), "none".to_owned()].into());
+    letters.settle(&world.queue, &which, &Decision::Drop, &by()).await?;
     ensure!(listed(&world, &node, 2).await? == ["bad-0", "bad-2"], "one is gone");
+    let which = Which::Died(second, Timestamp::MAX);
+    letters.settle(&world.queue, &which, &Decision::Drop, &by()).await?;
+    ensure!(listed(&world, &node, 1).await? == ["bad-0"], "what died later is gone");
     letters.settle(&world.queue, &Which::All, &Decision::Drop, &by()).await?;
     listed(&world, &node, 0).await?;
     node.is_drained(&world, 2).await?;

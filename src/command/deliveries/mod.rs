@@ -7,9 +7,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use clap::{Args, Subcommand};
 use ingest::registry::Name;
+use mediator::deliver::LETTERS_MAX;
 use serde_json::{Value, json};
 
 use super::admin::{self, Api};
+use super::answer;
 use crate::cli::{Failure, Settings};
 
 #[derive(Debug, Args)]
@@ -80,7 +82,9 @@ enum Action {
         id: String,
     },
     /// Put dead letters back into their queue, with the same ids, behind what it has
-    #[command(override_usage = "weir deliveries replay [OPTIONS] <QUEUE> <IDS...|--all>")]
+    #[command(
+        override_usage = "weir deliveries replay [OPTIONS] <QUEUE> <IDS...|--all|--since TIME|--until TIME|--sql QUERY>"
+    )]
     Replay {
         /// The queue
         queue: Name,
@@ -94,7 +98,9 @@ enum Action {
         content_type: Option<String>,
     },
     /// Decide that dead letters stay dead: they are listed no more
-    #[command(override_usage = "weir deliveries drop [OPTIONS] <QUEUE> <IDS...|--all>")]
+    #[command(
+        override_usage = "weir deliveries drop [OPTIONS] <QUEUE> <IDS...|--all|--since TIME|--until TIME|--sql QUERY>"
+    )]
     Drop {
         /// The queue
         queue: Name,
@@ -104,13 +110,26 @@ enum Action {
 }
 
 #[derive(Debug, Args)]
-#[group(required = true, multiple = false)]
+#[group(required = true)]
 struct Which {
     /// The ids of the messages
     ids: Vec<String>,
     /// All that are there now
-    #[arg(long)]
+    #[arg(long, conflicts_with = "ids")]
     all: bool,
+    /// Those that were given up from then on: an RFC 3339 time
+    #[arg(long, value_name = "TIME", conflicts_with_all = ["ids", "all"])]
+    since: Option<String>,
+    /// Those that were given up before then
+    #[arg(long, value_name = "TIME", conflicts_with_all = ["ids", "all"])]
+    until: Option<String>,
+    /// Those whose ids a query answers, such as SELECT DISTINCT messaging_message_id FROM
+    /// events WHERE …; ids that are no dead letters are passed over
+    #[arg(long, value_name = "QUERY", conflicts_with_all = ["ids", "all", "since", "until"])]
+    sql: Option<String>,
+    /// The analytics node that answers it; as the settings say, if it is left out
+    #[arg(long, value_name = "URL", requires = "sql")]
+    query_server: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -124,11 +143,50 @@ struct WhichWaiting {
 }
 
 impl Which {
-    fn wish(&self) -> Value {
-        match self.all {
-            true => json!({"all": true}),
-            false => json!({"ids": self.ids}),
+    /// What is asked of the admin API: more than once where a query answers many ids.
+    fn wishes(&self, settings: &Settings, options: &admin::Options) -> Result<Vec<Value>, Failure> {
+        let Some(sql) = &self.sql else {
+            let mut wish = json!({});
+            if self.all {
+                wish["all"] = true.into();
+            }
+            if !self.ids.is_empty() {
+                wish["ids"] = json!(self.ids);
+            }
+            for (name, time) in [("died_since", &self.since), ("died_until", &self.until)] {
+                if let Some(time) = time {
+                    wish[name] = time.as_str().into();
+                }
+            }
+            return Ok(vec![wish]);
+        };
+        let server = self.query_server.as_deref();
+        let ids = answer::texts(settings, server, options.token_file(), sql.clone())?;
+        let wish = |ids: &[String]| json!({"ids": ids, "skip_missing": true});
+        Ok(ids.chunks(LETTERS_MAX).map(wish).collect())
+    }
+
+    /// Asks for all of it, each with `more`; answers how many were settled.
+    fn settle(
+        &self,
+        (settings, options): (&Settings, &Options),
+        api: &Api,
+        path: &str,
+        more: &Value,
+    ) -> Result<Value, Failure> {
+        let mut settled = 0;
+        for mut wish in self.wishes(settings, &options.admin)? {
+            for (name, value) in more.as_object().into_iter().flatten() {
+                wish[name] = value.clone();
+            }
+            let answer = api.post(path, &wish);
+            let answer = answer.map_err(|failure| match settled {
+                0 => failure,
+                _ => failure.context(format!("{settled} were settled before this")),
+            })?;
+            settled += answer["settled"].as_u64().unwrap_or(0);
         }
+        Ok(json!({"settled": settled}))
     }
 }
 
@@ -163,18 +221,21 @@ pub(crate) fn run(settings: &Settings, options: &Options) -> Result<(), Failure>
         Action::List { queue, limit } => api.get(&path(queue, "/dead"), &limited(limit))?,
         Action::Show { queue, id } => api.get(&path(queue, "/dead"), &[("id", id.clone())])?,
         Action::Replay { queue, which, body, content_type } => {
-            let mut wish = which.wish();
+            let mut more = json!({});
             if let Some(file) = body {
                 let read = std::fs::read(file);
                 let read = read.with_context(|| format!("read the body {}", file.display()));
-                wish["body_base64"] = STANDARD.encode(read.map_err(Failure::Usage)?).into();
+                more["body_base64"] = STANDARD.encode(read.map_err(Failure::Usage)?).into();
             }
             if let Some(content_type) = content_type {
-                wish["content_type"] = content_type.as_str().into();
+                more["content_type"] = content_type.as_str().into();
             }
-            api.post(&path(queue, "/dead/replay"), &wish)?
+            which.settle((settings, options), &api, &path(queue, "/dead/replay"), &more)?
         }
-        Action::Drop { queue, which } => api.post(&path(queue, "/dead/drop"), &which.wish())?,
+        Action::Drop { queue, which } => {
+            let path = path(queue, "/dead/drop");
+            which.settle((settings, options), &api, &path, &json!({}))?
+        }
     };
     if options.admin.json {
         println!("{answer}");

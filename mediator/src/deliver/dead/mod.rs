@@ -122,6 +122,10 @@ pub struct Listing {
 pub enum Which {
     /// Those of these messages; all have to be there.
     Ids(BTreeSet<String>),
+    /// Those of these messages that are there.
+    AnyOf(BTreeSet<String>),
+    /// Those that were given up from a time on, and before another.
+    Died(Timestamp, Timestamp),
     /// All that are there at the beginning.
     All,
 }
@@ -399,10 +403,15 @@ fn put_back(letter: &Message, id: &str, decision: &Decision, now: Timestamp) -> 
 /// The id of a letter, if it is one of those.
 fn chosen(which: &Which, topics: &Topics, index: u32, letter: &Message) -> Option<String> {
     let id = id_of(topics, index, letter);
-    match which {
-        Which::All => Some(id),
-        Which::Ids(ids) => ids.contains(&id).then_some(id),
-    }
+    let is_chosen = match which {
+        Which::All => true,
+        Which::Ids(ids) | Which::AnyOf(ids) => ids.contains(&id),
+        Which::Died(since, until) => {
+            let died = letter.text(DEAD_TIME).and_then(|text| text.parse::<Timestamp>().ok());
+            died.is_some_and(|died| (*since..*until).contains(&died))
+        }
+    };
+    is_chosen.then_some(id)
 }
 
 /// The id of a letter's message, as its target knows it: what was not written by Weir
