@@ -168,13 +168,13 @@ async fn what_waits_is_decided_of_from_the_command_line() {
     let (code, said) = weir.run(&["deliveries", "give-up", "returns", ada]);
     assert_eq!(
         (code, said.as_str()),
-        (0, "1 message of queue returns given up, to the dead letters\n")
+        (0, "1 message of queue returns will be given up, to the dead letters\n")
     );
     let (code, said) = weir.run(&["deliveries", "resume", "returns"]);
     assert_eq!((code, said.as_str()), (0, "queue returns goes on\n"));
     until(&weir, &["deliveries", "list", "returns"], "1 dead letter in queue returns");
     let (code, said) = weir.run(&["deliveries", "retry", "returns", bob]);
-    assert_eq!((code, said.as_str()), (0, "1 message of queue returns tried again\n"));
+    assert_eq!((code, said.as_str()), (0, "1 message of queue returns will be tried again\n"));
     // The target still refuses it.
     until(&weir, &["deliveries", "waiting", "returns"], "2 messages in queue returns");
     let (code, said) = weir.run(&["deliveries", "retry", "returns", bob, "--held"]);

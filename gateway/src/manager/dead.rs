@@ -122,6 +122,9 @@ impl Wish {
             let detail = format!("{what} which dead letters; give ids, or all, or a time");
             return Err(invalid(detail));
         }
+        if skip_missing && ids.is_empty() {
+            return Err(invalid("skip_missing without ids; it says nothing of others"));
+        }
         if ids.len() > LETTERS_MAX {
             let detail = format!("{} ids; give at most {LETTERS_MAX}, or all", ids.len());
             return Err(invalid(detail));

@@ -58,7 +58,7 @@ impl Attempt {
     /// Makes the attempt. Answers after its events are in the spool: a spool that
     /// does not take them holds it back.
     pub(super) async fn run(self, start: Start) -> Done {
-        let Start { message, attempt, is_given_up } = start;
+        let Start { message, attempt, ending } = start;
         let snapshot = self.shared.parts.view.snapshot();
         let Some(queue) = snapshot.get::<Queue>(&self.shared.queue) else {
             let at = self.shared.parts.clock.now();
@@ -67,11 +67,8 @@ impl Attempt {
             return Done { message, verdict, attempts: attempt, status: None, at };
         };
         let started = tokio::time::Instant::now();
-        let (now, expires) = (self.shared.parts.clock.now(), message.expires());
-        let (attempted, address) = if is_given_up {
-            (Attempted::GivenUp, None)
-        } else if expires.is_some_and(|expires| expires <= now) {
-            (Attempted::Expired, None)
+        let (attempted, address) = if let Some(ending) = ending {
+            (Attempted::Not(ending), None)
         } else if attempt > queue.retry.attempts_max {
             (Attempted::UsedUp, None)
         } else {
@@ -83,10 +80,11 @@ impl Attempt {
         let latency = started.elapsed();
         let at = self.shared.parts.clock.now();
         let mut random = fastrand::Rng::with_seed(self.seed);
-        let times = Times { accepted: message.accepted(), expires, now: at };
+        let (accepted, expires) = (message.accepted(), message.expires());
+        let times = Times { accepted, expires, now: at };
         let verdict = decide(queue, &attempted, attempt, times, &mut random);
         let attempts = match attempted {
-            Attempted::Expired => attempt - 1,
+            Attempted::Not(_) => attempt,
             _ => attempt.min(queue.retry.attempts_max),
         };
         let target = queue.deliver.upstream.as_str().to_owned();
@@ -198,7 +196,7 @@ impl Attempt {
                 (Code::UpstreamError.outcome(), Some(Code::UpstreamError))
             }
             Attempted::Failed(code) => (code.outcome(), Some(*code)),
-            Attempted::UsedUp | Attempted::GivenUp | Attempted::Expired => (Outcome::Unknown, None),
+            Attempted::UsedUp | Attempted::Not(_) => (Outcome::Unknown, None),
         };
         let mut event = self.shared.parts.emitter.event(kind, outcome);
         event.error_type = error.map(|code| code.text().into());

@@ -27,7 +27,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::attempt::{Attempt, Done};
-use super::control::{self, Controls, Order, OrderId};
+use super::control::{self, All, Controls, Order, OrderId};
 use super::dead::{self, Death};
 use super::partition::{Obeyed, Progress, Start, Window};
 use super::retry::Verdict;
@@ -55,6 +55,8 @@ const PROGRESS_BYTES_PER_INTERVAL: usize = 16 * 1024;
 /// For so long after it took over, an owner writes attempts down before it makes
 /// them: what kills a process at once is counted too.
 const CAUTIOUS: Duration = Duration::from_secs(1);
+/// No more messages end without an attempt while so many attempts are under way.
+const ENDINGS_MAX: usize = 2_000;
 /// The most dead letters of one transaction, in bytes.
 const DEAD_BYTES_MAX: usize = 8 * 1024 * 1024;
 
@@ -104,9 +106,13 @@ struct Owner {
     dead_under_way: usize,
     /// Whether somebody has paused the queue.
     is_paused: bool,
-    /// Orders that are being obeyed, or are; those that are and of which no commit says
-    /// so; and how many of these the commit under way has.
+    /// What was decided when it took over.
+    decided: Arc<All>,
+    /// Orders that are being obeyed, or are; whether there are others; those that are
+    /// obeyed and of which no commit says so; and how many of these the commit under way
+    /// has.
     obeying: BTreeMap<OrderId, Obeyed>,
+    has_later: bool,
     obeyed: Vec<OrderId>,
     obeyed_under_way: usize,
     /// Whether there is something to commit, and how many ends of attempts.
@@ -124,6 +130,8 @@ struct Owner {
 /// Owns a partition until it is released; returns before only with an error.
 pub(super) async fn own(with: Owning) -> Result<(), Error> {
     let (writer, epoch, progress) = take_over(&with).await?;
+    // After that nobody else forgets what it has obeyed.
+    let decided = control::read_through(&*with.shared.parts.log, &with.controls).await?;
     let seed = with.shared.config.seed ^ epoch ^ u64::from(with.partition).rotate_left(32);
     let committed = progress.committed;
     with.has_room.store(true, Ordering::Release);
@@ -140,7 +148,9 @@ pub(super) async fn own(with: Owning) -> Result<(), Error> {
         dead: Vec::new(),
         dead_under_way: 0,
         is_paused: false,
+        decided,
         obeying: BTreeMap::new(),
+        has_later: false,
         obeyed: Vec::new(),
         obeyed_under_way: 0,
         is_changed: false,
@@ -211,6 +221,9 @@ impl Owner {
             let now = self.with.shared.parts.clock.now();
             self.window.wake(now);
             self.begin_commit();
+            if self.refused.is_none() {
+                self.end_without();
+            }
             let may_start = self.refused.is_none() && !self.is_paused && self.window.has_ready();
             let (slots, wake) = (self.with.shared.slots.clone(), self.wake_at(now));
             tokio::select! {
@@ -265,32 +278,55 @@ impl Owner {
         self.look_for_room();
     }
 
-    /// Does what was decided of the queue, as far as that can be done by now.
+    /// Does what was decided of the queue, as far as that can be done by now. Of several
+    /// orders for a message the last is obeyed, and the others with it.
     fn obey(&mut self) {
-        let Some(all) = self.with.controls.borrow_and_update().clone() else { return };
-        let queue = &self.with.shared.queue;
-        self.is_paused = control::is_paused(&all, queue);
-        let orders = control::orders_for(&all, queue, self.with.partition);
+        let known = self.with.controls.borrow_and_update().clone().unwrap_or_default();
+        let (queue, partition) = (&self.with.shared.queue, self.with.partition);
+        self.is_paused = control::is_paused(&known, &self.decided, queue);
+        self.has_later = false;
+        let mut orders = control::orders_for(&known, queue, partition);
+        // What a former owner has obeyed this node may not have heard of yet; and it may
+        // not have heard of what was ordered before this owner began.
+        let decided = control::orders_for(&self.decided, queue, partition);
+        orders.retain(|id, of| of.at >= self.decided.end() || decided.contains_key(id));
+        if known.end() < self.decided.end() {
+            orders.extend(decided);
+        }
         if orders.is_empty() && self.obeying.is_empty() {
             return;
         }
         self.obeying.retain(|id, _| orders.contains_key(id));
-        for (id, order) in orders {
-            if self.obeying.contains_key(&id) {
+        let mut orders = orders.into_iter().peekable();
+        while let Some(&((offset, _), _)) = orders.peek() {
+            let mut of_message = Vec::new();
+            while let Some(next) = orders.next_if(|((of, _), _)| *of == offset) {
+                of_message.push(next);
+            }
+            of_message.sort_by_key(|(_, of)| of.at);
+            let Some(&(last, of)) = of_message.last() else { continue };
+            if self.obeying.contains_key(&last) {
                 continue;
             }
-            let (offset, _) = id;
-            let obeyed = match order {
+            let obeyed = match of.order {
                 Order::Retry => self.window.retry_now(offset),
                 Order::GiveUp => self.window.give_up(offset),
             };
-            if obeyed == Obeyed::Now {
-                self.obeyed.push(id);
-                self.is_changed = true;
+            self.has_later |= obeyed == Obeyed::Later;
+            for (id, _) in of_message {
+                self.is_obeyed(id, obeyed);
             }
-            if obeyed != Obeyed::Later {
-                self.obeying.insert(id, obeyed);
-            }
+        }
+    }
+
+    fn is_obeyed(&mut self, id: OrderId, obeyed: Obeyed) {
+        if obeyed == Obeyed::Later {
+            return;
+        }
+        let before = self.obeying.insert(id, obeyed);
+        if obeyed == Obeyed::Now && before != Some(Obeyed::Now) {
+            self.obeyed.push(id);
+            self.is_changed = true;
         }
     }
 
@@ -304,11 +340,21 @@ impl Owner {
         if Instant::now() < self.cautious_until {
             self.announced.push((start, slot));
         } else {
-            self.make(start, slot);
+            self.make(start, Some(slot));
         }
     }
 
-    fn make(&mut self, start: Start, slot: Slot) {
+    /// Ends what needs no attempt: also while the queue is paused, and in nobody's place.
+    fn end_without(&mut self) {
+        while self.attempts.len() < ENDINGS_MAX
+            && let Some(start) = self.window.next_ending()
+        {
+            self.is_changed = true;
+            self.make(start, None);
+        }
+    }
+
+    fn make(&mut self, start: Start, slot: Option<Slot>) {
         let attempt = Attempt {
             shared: self.with.shared.clone(),
             partition: self.with.partition,
@@ -324,6 +370,7 @@ impl Owner {
 
     fn end_attempt(&mut self, done: Done) {
         let offset = done.message.offset();
+        let is_over = matches!(done.verdict, Verdict::Delivered | Verdict::Dead(_));
         match done.verdict {
             Verdict::Delivered => self.window.complete(offset),
             Verdict::Retry { due } => self.window.retry(offset, due),
@@ -335,15 +382,17 @@ impl Owner {
                 self.window.complete(offset);
             }
         }
-        let of_message = self.obeying.range_mut((offset, i64::MIN)..=(offset, i64::MAX));
-        for (id, obeyed) in of_message.filter(|(_, obeyed)| **obeyed == Obeyed::AtEnd) {
-            *obeyed = Obeyed::Now;
-            self.obeyed.push(*id);
+        if is_over {
+            let of_message = self.obeying.range((offset, i64::MIN)..=(offset, i64::MAX));
+            for id in of_message.map(|(id, _)| *id).collect::<Vec<_>>() {
+                self.is_obeyed(id, Obeyed::Now);
+            }
         }
         self.is_changed = true;
         self.ends += 1;
-        // What waited for this end.
-        self.obey();
+        if self.has_later {
+            self.obey();
+        }
     }
 
     /// Begins a commit, if one is due.
@@ -406,8 +455,11 @@ impl Owner {
                 let announced: Vec<_> = self.announced.drain(..self.announced_under_way).collect();
                 for (start, slot) in announced {
                     match self.is_paused {
-                        true => self.window.withdraw(start.message.offset()),
-                        false => self.make(start, slot),
+                        true => {
+                            self.window.withdraw(start.message.offset());
+                            self.is_changed = true;
+                        }
+                        false => self.make(start, Some(slot)),
                     }
                 }
                 self.announced_under_way = 0;

@@ -6,6 +6,7 @@ use http::StatusCode;
 use ingest::event::Timestamp;
 use ingest::registry::kind::{OnExhausted, Queue, Retry};
 
+use super::partition::Ending;
 use crate::endpoint::http::Code;
 
 /// How an attempt ended.
@@ -17,10 +18,8 @@ pub(super) enum Attempted {
     Failed(Code),
     /// It was not made: an attempt too many was started before a kill.
     UsedUp,
-    /// It was not made: somebody decided so.
-    GivenUp,
-    /// It was not made: nobody wants the message any more.
-    Expired,
+    /// It was not made, nor will another be.
+    Not(Ending),
 }
 
 /// What becomes of the message.
@@ -68,7 +67,7 @@ impl Attempted {
                 matches!(status.as_u16(), 408 | 425 | 429) || status.is_server_error()
             }
             Self::Failed(code) => !matches!(code, Code::StepFailed),
-            Self::UsedUp | Self::GivenUp | Self::Expired => true,
+            Self::UsedUp | Self::Not(_) => true,
         }
     }
 
@@ -105,10 +104,10 @@ pub(super) fn decide(
     if attempted.status().is_some_and(|status| status.is_success()) {
         return Verdict::Delivered;
     }
+    // Also where the queue holds messages: nobody has to decide of this one.
     match attempted {
-        Attempted::GivenUp => return Verdict::Dead(Reason::GivenUp),
-        // Also where the queue holds messages: nobody has to decide of this one.
-        Attempted::Expired => return Verdict::Dead(Reason::Expired),
+        Attempted::Not(Ending::GivenUp) => return Verdict::Dead(Reason::GivenUp),
+        Attempted::Not(Ending::Expired) => return Verdict::Dead(Reason::Expired),
         _ => {}
     }
     let exhausted = |reason| match queue.on_exhausted {
@@ -226,8 +225,14 @@ mod tests {
         };
         assert_eq!(decide_holding(&answered(400, None)), Verdict::Held(Reason::Refused));
         // Of what nobody wants any more nobody has to decide.
-        assert_eq!(decide_holding(&Attempted::Expired), Verdict::Dead(Reason::Expired));
-        assert_eq!(decide_holding(&Attempted::GivenUp), Verdict::Dead(Reason::GivenUp));
+        assert_eq!(
+            decide_holding(&Attempted::Not(Ending::Expired)),
+            Verdict::Dead(Reason::Expired)
+        );
+        assert_eq!(
+            decide_holding(&Attempted::Not(Ending::GivenUp)),
+            Verdict::Dead(Reason::GivenUp)
+        );
         let due = Timestamp::from_micros(NOW + 3 * MS);
         assert_eq!(decide_holding(&fails), Verdict::Retry { due }, "then it has expired");
     }

@@ -36,16 +36,22 @@ struct Pace {
 impl Pace {
     /// Takes the right to begin now, or says when to ask again.
     fn take(&mut self, now: Instant) -> Result<(), Instant> {
-        let Some(rate) = self.rate else { return Ok(()) };
+        let Some(interval) = self.interval() else { return Ok(()) };
         if now < self.next {
             return Err(self.next);
         }
+        let begun = now.checked_sub(LATE_MAX).map_or(self.next, |late| self.next.max(late));
+        self.next = begun + interval;
+        Ok(())
+    }
+
+    /// The time between two attempts of this node.
+    fn interval(&self) -> Option<Duration> {
+        let rate = self.rate?;
         let (owned, all) = self.share;
         let window = Duration::from_millis(rate.window_ms).as_secs_f64();
         let interval = window / rate.max as f64 * f64::from(all) / f64::from(owned.max(1));
-        let begun = now.checked_sub(LATE_MAX).map_or(self.next, |late| self.next.max(late));
-        self.next = begun + Duration::from_secs_f64(interval);
-        Ok(())
+        Some(Duration::from_secs_f64(interval))
     }
 }
 
@@ -81,7 +87,15 @@ impl Slots {
 
     /// How many of the queue's partitions this node owns: it has as much of the rate.
     pub(super) fn set_share(&self, owned: usize, partitions: u32) {
-        self.0.pace.lock().share = (u32::try_from(owned).unwrap_or(partitions), partitions);
+        let mut pace = self.0.pace.lock();
+        let share = (u32::try_from(owned).unwrap_or(partitions), partitions);
+        if pace.share != share {
+            pace.share = share;
+            // Who has more of it now does not wait as long as who had less.
+            if let Some(interval) = pace.interval() {
+                pace.next = pace.next.min(Instant::now() + interval);
+            }
+        }
     }
 
     pub(super) fn set_max(&self, max: usize) {

@@ -14,7 +14,7 @@ use ingest::registry::{Name, View};
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::Config;
 use super::control::Controls;
@@ -28,6 +28,8 @@ use crate::endpoint::http::Caller;
 /// becomes full, and the one that the worker has in hand, a window overruns its bound by
 /// three.
 const BATCHES_MAX: usize = 1;
+/// After how long it is a fault that what was decided is not read.
+const TELL_UNREAD_AFTER: Duration = Duration::from_secs(5);
 /// How long a release may take besides the attempts: its commit.
 const RELEASE_PATIENCE: Duration = Duration::from_secs(12);
 
@@ -92,9 +94,15 @@ pub(super) async fn run(
 ) {
     let mut pause = config.retry_delay_min;
     // Nothing is attempted before it is known what was decided.
-    tokio::select! {
-        _ = controls.wait_for(Option::is_some) => {}
-        _ = stop.wait_for(|stop| *stop) => return,
+    loop {
+        tokio::select! {
+            _ = controls.wait_for(Option::is_some) => break,
+            _ = stop.wait_for(|stop| *stop) => return,
+            () = sleep(TELL_UNREAD_AFTER) => {
+                let fault = "what was decided of queues cannot be read";
+                status.lock().fault = Some(fault.to_owned());
+            }
+        }
     }
     while !*stop.borrow() {
         let worked = async {

@@ -91,7 +91,7 @@ enum Action {
         #[command(flatten)]
         which: Which,
         /// A file that goes in the place of the body; for one letter only
-        #[arg(long, value_name = "FILE")]
+        #[arg(long, value_name = "FILE", conflicts_with = "sql")]
         body: Option<PathBuf>,
         /// The media type of that file; as before, if it is left out
         #[arg(long, value_name = "TYPE", requires = "body")]
@@ -253,9 +253,11 @@ pub(crate) fn run(settings: &Settings, options: &Options) -> Result<(), Failure>
         }
         Action::Resume { queue } => println!("queue {queue} goes on"),
         Action::Waiting { queue, .. } => print::waiting(queue, &answer),
-        Action::Retry { queue, .. } => println!("{} of queue {queue} tried again", messages()),
+        Action::Retry { queue, .. } => {
+            println!("{} of queue {queue} will be tried again", messages())
+        }
         Action::GiveUp { queue, .. } => {
-            println!("{} of queue {queue} given up, to the dead letters", messages());
+            println!("{} of queue {queue} will be given up, to the dead letters", messages());
         }
         Action::List { queue, .. } => print::dead(queue, &answer),
         Action::Show { .. } => print::letters(&answer),

@@ -18,14 +18,30 @@ pub(in crate::deliver) type Controls = watch::Receiver<Option<Arc<All>>>;
 
 /// Reads what is decided now.
 pub(super) async fn read(log: &dyn EventLog) -> Result<All, Error> {
-    let mut all = All::new();
+    let mut all = All::default();
     let mut scan = Scan::open(log, [CONTROL.clone()]).await?;
+    let end = scan.ends().remove(&*CONTROL).unwrap_or(0);
     while let Some(batch) = scan.next().await? {
         for record in &batch.records {
             take(&mut all, record);
         }
     }
+    all.next = all.next.max(end);
     Ok(all)
+}
+
+/// What is decided by now at least: what is known, or what is read anew if that may be
+/// behind.
+pub(in crate::deliver) async fn read_through(
+    log: &dyn EventLog,
+    known: &Controls,
+) -> Result<Arc<All>, Error> {
+    let known = known.borrow().clone();
+    let end = log.bounds(&CONTROL).await?.end;
+    match known.filter(|all| all.next >= end) {
+        Some(all) => Ok(all),
+        None => Ok(Arc::new(read(log).await?)),
+    }
 }
 
 /// Follows what is decided, until nobody listens. While the log cannot be read, what was
@@ -47,19 +63,18 @@ async fn read_on(log: &dyn EventLog, told: &watch::Sender<Option<Arc<All>>>) -> 
     prepare(log).await?;
     let bounds = log.bounds(&CONTROL).await?;
     let mut reader = log.reader(vec![(CONTROL.clone(), bounds.first)]).await?;
-    let (mut all, mut next, mut is_whole) = (All::new(), bounds.first, false);
+    let (mut all, mut is_whole) = (All { next: bounds.first, ..All::default() }, false);
     while !told.is_closed() {
         let wait = if is_whole { ReadLimit::default().wait } else { LOOK_EVERY };
         let batch = reader.next(ReadLimit { wait, ..ReadLimit::default() }).await?;
         let is_new = batch.is_some();
         for record in batch.iter().flat_map(|batch| &batch.records) {
-            next = record.offset + 1;
             if !take(&mut all, record) {
                 tracing::error!(offset = record.offset, "a record decides nothing");
             }
         }
         let was_whole = is_whole;
-        is_whole |= next >= bounds.end || reader.is_at_end(&CONTROL);
+        is_whole |= all.next >= bounds.end || reader.is_at_end(&CONTROL);
         if is_whole && (is_new || !was_whole) {
             told.send_replace(Some(Arc::new(all.clone())));
         }

@@ -17,14 +17,20 @@
 //! 3. To retry makes the next attempt at once, and counts attempts anew. To give up
 //!    makes none: the message goes to the dead letters in its turn within its key.
 //!
-//! Limits: 1,000 messages in a listing or a request; what waits is known of messages
-//! that had an attempt, as of the owners' last commits (20 ms to 1 s ago).
+//! 4. Of several orders for a message the last counts. Who decides while a decision of
+//!    the same kind is not obeyed yet decides nothing new.
+//! 5. Each decision has its event, but where the spool refuses it, which is logged.
+//!
+//! Limits: 1,000 messages in a listing and 1,000 ids in a request; what waits is known of
+//! messages that had an attempt, as of the owners' last commits (20 ms to 1 s ago). On
+//! Kafka the transaction of an owner that was killed hides what was decided after it
+//! began, for 10 s at most.
 
 mod follow;
 mod state;
 mod waiting;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::sync::Arc;
 
@@ -34,9 +40,9 @@ use ingest::log::{Error, EventLog};
 use ingest::registry::kind::Queue;
 use ingest::registry::{Name, View};
 
-pub(super) use self::follow::{Controls, follow};
-pub(super) use self::state::Order;
+pub(super) use self::follow::{Controls, follow, read_through};
 pub use self::state::Pause;
+pub(super) use self::state::{All, Order};
 use self::state::{CONTROL, order_record, pause_record, prepare};
 pub(super) use self::state::{OrderId, forget, is_paused, orders_for};
 pub use self::waiting::{Waiting, WaitingState};
@@ -217,6 +223,18 @@ impl Control {
             }
         }
         prepare(&*self.log).await?;
+        // What is ordered already is not ordered again.
+        let all = follow::read(&*self.log).await?;
+        let mut ordered = HashMap::new();
+        for partition in 0..topics.partitions.get() {
+            let mut orders: Vec<_> = orders_for(&all, queue, partition).into_iter().collect();
+            orders.sort_by_key(|(_, of)| of.at);
+            let last = orders.into_iter().map(|((offset, _), of)| ((partition, offset), of.order));
+            ordered.extend(last);
+        }
+        let count = chosen.len() as u64;
+        let is_new = |of: &&Waiting| ordered.get(&(of.partition, of.offset)) != Some(&order);
+        let chosen: Vec<&Waiting> = chosen.into_iter().filter(is_new).collect();
         for some in chosen.chunks(WAITING_MAX) {
             let given = self.clock.now().as_micros();
             let record =
@@ -227,7 +245,7 @@ impl Control {
                 self.tell(order.text(), "message", queue, &of.id, by);
             }
         }
-        Ok(chosen.len() as u64)
+        Ok(count)
     }
 
     /// How far every queue of the registry is, or one.
@@ -244,7 +262,7 @@ impl Control {
         let mut all = Vec::with_capacity(names.len());
         for queue in names {
             let topics = self.topics(&queue).await?;
-            let pause = pauses.get(&queue).and_then(|of| of.pause.clone());
+            let pause = pauses.queues.get(&queue).and_then(|of| of.pause.clone());
             all.push(waiting::overview(&*self.log, queue, &topics, pause).await?);
         }
         Ok(all)

@@ -49,18 +49,39 @@ impl Order {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(in crate::deliver) struct OfQueue {
     pub(super) pause: Option<Pause>,
-    orders: BTreeMap<(u32, OrderId), Order>,
+    /// Behind the record that said so last.
+    pause_at: u64,
+    orders: BTreeMap<(u32, OrderId), Ordered>,
 }
 
-/// Which order: the offset of its message in the partition, and when it was given, in
-/// microseconds. Later ones for the same message come after it.
+/// Which order: the offset of its message in the partition, and a number of its own.
 pub(in crate::deliver) type OrderId = (u64, i64);
 
-/// What is decided, by queue.
-pub(super) type All = HashMap<Name, OfQueue>;
+/// What is ordered, and where in the topic: of two for a message the later counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::deliver) struct Ordered {
+    pub(in crate::deliver) order: Order,
+    pub(in crate::deliver) at: u64,
+}
 
-pub(in crate::deliver) fn is_paused(all: &All, queue: &Name) -> bool {
-    all.get(queue).is_some_and(|of| of.pause.is_some())
+/// What is decided, by queue.
+#[derive(Debug, Clone, Default)]
+pub(in crate::deliver) struct All {
+    pub(super) queues: HashMap<Name, OfQueue>,
+    /// Everything before this offset of the topic is in it.
+    pub(super) next: u64,
+}
+
+impl All {
+    pub(in crate::deliver) const fn end(&self) -> u64 {
+        self.next
+    }
+}
+
+/// Whether a queue is paused, as the later of the two knows.
+pub(in crate::deliver) fn is_paused(one: &All, other: &All, queue: &Name) -> bool {
+    let of = [one, other].into_iter().filter_map(|all| all.queues.get(queue));
+    of.max_by_key(|of| of.pause_at).is_some_and(|of| of.pause.is_some())
 }
 
 /// The orders for a partition of a queue.
@@ -68,10 +89,10 @@ pub(in crate::deliver) fn orders_for(
     all: &All,
     queue: &Name,
     partition: u32,
-) -> BTreeMap<OrderId, Order> {
-    let Some(of) = all.get(queue) else { return BTreeMap::new() };
+) -> BTreeMap<OrderId, Ordered> {
+    let Some(of) = all.queues.get(queue) else { return BTreeMap::new() };
     let range = of.orders.range((partition, (0, i64::MIN))..=(partition, (u64::MAX, i64::MAX)));
-    range.map(|((_, id), order)| (*id, *order)).collect()
+    range.map(|((_, id), ordered)| (*id, *ordered)).collect()
 }
 
 /// Makes the topic, unless it is there.
@@ -117,20 +138,21 @@ fn record<T: Serialize>(key: String, value: Option<&T>) -> NewRecord {
 
 /// Takes a record in; answers whether it says anything.
 pub(super) fn take(all: &mut All, record: &Record) -> bool {
+    all.next = record.offset + 1;
     let key = record.key.as_deref().and_then(|key| std::str::from_utf8(key).ok());
     let Some((queue, what)) = key.and_then(|key| key.split_once('/')) else { return false };
     let Ok(queue) = Name::new(queue) else { return false };
-    let of = all.entry(queue).or_default();
+    let of = all.queues.entry(queue).or_default();
     if what == "paused" {
         match read(record) {
-            Ok(pause) => of.pause = pause,
+            Ok(pause) => (of.pause, of.pause_at) = (pause, record.offset + 1),
             Err(()) => return false,
         }
         return true;
     }
     let (Some(which), Ok(order)) = (order_of(what), read(record)) else { return false };
     match order {
-        Some(order) => of.orders.insert(which, order),
+        Some(order) => of.orders.insert(which, Ordered { order, at: record.offset }),
         None => of.orders.remove(&which),
     };
     true
@@ -158,11 +180,12 @@ mod tests {
     fn records_come_to_what_was_decided_last() {
         let queue = Name::new("orders").unwrap();
         let pause = Pause { since: "t".into(), by: "ada".into(), reason: "r".into() };
-        let mut all = All::new();
+        let (mut all, mut offset) = (All::default(), 0);
         let mut took = |new: NewRecord| {
             let NewRecord { key, value, .. } = new;
-            let (offset, time) = (0, LogTime(0));
-            take(&mut all, &Record { offset, time, key, value, headers: Headers::default() })
+            let (time, headers) = (LogTime(0), Headers::default());
+            offset += 1;
+            take(&mut all, &Record { offset, time, key, value, headers })
         };
         assert!(took(pause_record(&queue, Some(&pause))));
         assert!(took(order_record(&queue, 1, (7, 1), Some(Order::Retry))));
@@ -180,9 +203,17 @@ mod tests {
         ] {
             assert!(!took(NewRecord::keyed(key.as_bytes(), value.as_bytes())), "{key} {value}");
         }
-        assert!(is_paused(&all, &queue));
-        let of =
-            |queue: &Name, index| orders_for(&all, queue, index).into_iter().collect::<Vec<_>>();
+        assert!(is_paused(&all, &All::default(), &queue));
+        let mut later = All::default();
+        let NewRecord { key, value, .. } = pause_record(&queue, None);
+        let (time, headers) = (LogTime(0), Headers::default());
+        assert!(take(&mut later, &Record { offset: 90, time, key, value, headers }));
+        assert!(!is_paused(&all, &later, &queue) && !is_paused(&later, &all, &queue));
+        let of = |queue: &Name, index| -> Vec<(OrderId, Order)> {
+            let orders = orders_for(&all, queue, index).into_iter();
+            orders.map(|(id, ordered)| (id, ordered.order)).collect()
+        };
+        assert!(orders_for(&all, &queue, 1).values().is_sorted_by_key(|ordered| ordered.at));
         assert_eq!(of(&queue, 1), [((9, 2), Order::Retry), ((9, 3), Order::GiveUp)]);
         assert_eq!(of(&queue, 2), [((0, 4), Order::GiveUp)]);
         assert_eq!(of(&Name::new("other").unwrap(), 1), []);

@@ -126,7 +126,19 @@ pub(super) async fn overview(
         waiting += bounds.end.saturating_sub(committed).saturating_sub(ahead);
     }
     let of_heads = || progress.values().flat_map(|of| &of.heads);
-    let oldest = read(log, topics).await?.iter().map(|of| of.accepted).min();
+    let mut spans = BTreeMap::new();
+    for (index, of) in &progress {
+        if let Some(first) = of.heads.iter().map(|head| head.offset).min() {
+            spans.insert(topics.messages(*index), (first, first + 1));
+        }
+    }
+    let (mut oldest, mut scan) = (None::<Timestamp>, Scan::within(log, spans).await?);
+    while let Some(batch) = scan.next().await? {
+        for record in &batch.records {
+            let accepted = Message::of(record).accepted();
+            oldest = Some(oldest.map_or(accepted, |oldest| oldest.min(accepted)));
+        }
+    }
     Ok(Overview {
         queue,
         pause,

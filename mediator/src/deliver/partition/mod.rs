@@ -15,4 +15,4 @@ mod window;
 
 pub(super) use progress::{Head, Progress};
 pub(super) use ranges::Ranges;
-pub(super) use window::{Limits, Obeyed, Start, Window};
+pub(super) use window::{Ending, Limits, Obeyed, Start, Window};

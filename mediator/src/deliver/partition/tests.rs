@@ -128,6 +128,16 @@ fn first_attempts_go_before_retries_but_not_for_ever() {
     assert_eq!((started[13], started.len()), (1, 20));
 }
 
+/// The messages that end without an attempt, with how many they had.
+fn endings(window: &mut Window) -> Vec<(u64, u64)> {
+    let mut endings = Vec::new();
+    while let Some(start) = window.next_ending() {
+        assert!(start.ending.is_some());
+        endings.push((start.message.offset(), start.attempt));
+    }
+    endings
+}
+
 #[test]
 fn what_somebody_orders_is_done_when_it_can_be() {
     let mut window = window(&[Some(1), Some(1), Some(2)]);
@@ -135,32 +145,71 @@ fn what_somebody_orders_is_done_when_it_can_be() {
     assert_eq!(window.give_up(9), Obeyed::Later);
     start_all(&mut window);
     // Under way: there may be an answer yet.
-    assert_eq!(window.give_up(0), Obeyed::Later);
-    assert_eq!(window.retry_now(0), Obeyed::Now);
+    assert_eq!((window.give_up(0), window.retry_now(0)), (Obeyed::Later, Obeyed::Later));
     window.hold(0);
     window.retry(2, at(1_000));
     assert_eq!(window.retry_now(0), Obeyed::Now);
     assert_eq!(start_all(&mut window), [(0, 1)], "its attempts are counted anew");
     window.hold(0);
     assert_eq!((window.give_up(0), window.give_up(2)), (Obeyed::AtEnd, Obeyed::AtEnd));
-    let given_up = |window: &mut Window| {
-        let start = window.start()?;
-        Some((start.message.offset(), start.attempt, start.is_given_up))
-    };
-    assert_eq!(given_up(&mut window), Some((0, 1, true)));
-    assert_eq!(given_up(&mut window), Some((2, 1, true)));
+    // What is said later counts, before it has ended.
+    assert_eq!(window.retry_now(2), Obeyed::Now);
+    assert_eq!(start_all(&mut window), [(2, 1)]);
+    assert_eq!(endings(&mut window), [(0, 1)]);
     window.complete(0);
-    assert_eq!(given_up(&mut window), Some((1, 1, false)), "what is behind goes on");
+    assert_eq!(start_all(&mut window), [(1, 1)], "what is behind goes on");
     window.complete(2);
     assert_eq!(window.give_up(2), Obeyed::Now, "there is nothing to do");
     // Of what is behind another it is done in its turn.
     let mut window = self::window(&[Some(1), Some(1)]);
     start_all(&mut window);
     assert_eq!(window.give_up(1), Obeyed::AtEnd);
-    assert!(!window.has_ready());
+    assert_eq!(endings(&mut window), []);
     window.complete(0);
-    assert_eq!(given_up(&mut window), Some((1, 0, true)));
+    assert!(!window.has_ready());
+    assert_eq!(endings(&mut window), [(1, 0)]);
+    // One that could not be told of ends again.
+    window.retry(1, at(5));
+    window.wake(at(5));
+    assert_eq!(endings(&mut window), [(1, 0)]);
     assert_eq!((window.committed(), window.counts().messages), (1, 1));
+}
+
+#[test]
+fn what_has_expired_ends_wherever_it_waits() {
+    let expiring = |offset: u64, key: u8| {
+        let time = Timestamp::from_micros(100).to_string();
+        Message::of(&Record {
+            offset,
+            time: LogTime(0),
+            key: Some(Bytes::from(vec![key])),
+            value: None,
+            headers: Headers::new([("weir_expires_time", time.as_str())]),
+        })
+    };
+    let mut window = Window::new(LIMITS, Progress::default());
+    for (offset, key) in [(0, 0), (1, 1), (2, 2), (3, 2), (4, 3)] {
+        window.load(expiring(offset, key));
+    }
+    let started: Vec<u64> =
+        (0..3).filter_map(|_| window.start()).map(|start| start.message.offset()).collect();
+    assert_eq!(started, [0, 1, 2]);
+    window.hold(0);
+    window.retry(1, at(1_000));
+    assert_eq!(window.next_due(), Some(at(100)));
+    window.wake(at(99));
+    assert_eq!(endings(&mut window), []);
+    window.wake(at(100));
+    // One under way may still succeed; what is behind it ends in its turn.
+    assert_eq!(endings(&mut window), [(0, 1), (1, 1), (4, 0)]);
+    for offset in [0, 1, 4, 2] {
+        window.complete(offset);
+    }
+    assert_eq!(window.retry_now(3), Obeyed::Now);
+    window.wake(at(101));
+    assert_eq!(endings(&mut window), [(3, 0)]);
+    window.complete(3);
+    assert_eq!((window.committed(), window.next_due(), window.has_ready()), (5, None, false));
 }
 
 #[test]
@@ -223,6 +272,10 @@ impl Model {
     }
 
     fn may_start(&self, offset: u64) -> bool {
+        self.may_begin(offset) && !self.given_up.contains(&offset)
+    }
+
+    fn may_begin(&self, offset: u64) -> bool {
         !self.completed.contains(&offset)
             && !self.under_way.contains(&offset)
             && !self.held.contains(&offset)
@@ -272,6 +325,13 @@ fn run_beside_the_model(seed: u64) {
             }
             4..=6 => {
                 window.wake(at(model.now));
+                let is_ending =
+                    |offset: &u64| model.given_up.contains(offset) && model.may_begin(*offset);
+                let ending: Vec<u64> = (0..read).filter(is_ending).collect();
+                let attempts = |offset: &u64| model.attempts.get(offset).copied().unwrap_or(0);
+                let expected: Vec<_> = ending.iter().map(|of| (*of, attempts(of))).collect();
+                assert_eq!(endings(&mut window), expected, "{case}");
+                model.under_way.extend(ending);
                 let expected = model.next(read);
                 let started = window.start();
                 assert_eq!(started.as_ref().map(|s| s.message.offset()), expected, "{case}");
@@ -279,10 +339,8 @@ fn run_beside_the_model(seed: u64) {
                     let offset = start.message.offset();
                     let attempts = model.attempts.entry(offset).or_default();
                     model.firsts = if *attempts > 0 { 0 } else { model.firsts + 1 };
-                    let is_given_up = model.given_up.contains(&offset);
-                    *attempts += u64::from(!is_given_up);
-                    assert_eq!(start.attempt, *attempts, "{case}");
-                    assert_eq!(start.is_given_up, is_given_up, "{case}");
+                    *attempts += 1;
+                    assert_eq!((start.attempt, start.ending), (*attempts, None), "{case}");
                     assert_eq!(Arc::strong_count(&start.message), 2, "{case}: one copy only");
                     model.under_way.insert(offset);
                     model.due.remove(&offset);

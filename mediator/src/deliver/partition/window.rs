@@ -38,8 +38,10 @@ pub(crate) struct Window {
     /// First attempts that began since the last retry did.
     firsts: u32,
     waiting: BTreeSet<(Timestamp, u64)>,
-    /// Heads that are held, and that nobody wants any more from then on.
+    /// Heads that nobody wants any more from then on, but those under way.
     expiring: BTreeSet<(Timestamp, u64)>,
+    /// Heads that end without an attempt.
+    ending: BTreeSet<u64>,
     /// Everything below the lowest message that is not completed, and these.
     completed: Ranges,
     /// What an earlier owner left, of messages that were not read yet.
@@ -58,8 +60,18 @@ struct Entry {
     message: Arc<Message>,
     attempts: u64,
     state: State,
-    /// Somebody decided that there is no attempt more.
-    is_given_up: bool,
+    expires: Option<Timestamp>,
+    /// Why there is no attempt more.
+    ending: Option<Ending>,
+}
+
+/// Why a message ends without an attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// Somebody decided so.
+    GivenUp,
+    /// Nobody wants it any more.
+    Expired,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,16 +81,18 @@ enum State {
     UnderWay,
     Waiting(Timestamp),
     Held,
+    /// It goes to the dead letters as soon as that can be told.
+    Ending,
 }
 
 /// An attempt to make.
 #[derive(Debug)]
 pub(crate) struct Start {
     pub(crate) message: Arc<Message>,
-    /// From 1.
+    /// From 1; of one that is not made, how many were made.
     pub(crate) attempt: u64,
-    /// It is not made: somebody decided so.
-    pub(crate) is_given_up: bool,
+    /// Why it is not made.
+    pub(crate) ending: Option<Ending>,
 }
 
 /// Whether an order could be obeyed.
@@ -124,6 +138,7 @@ impl Window {
             firsts: 0,
             waiting: BTreeSet::new(),
             expiring: BTreeSet::new(),
+            ending: BTreeSet::new(),
             known: heads.map(|head| (head.offset, head)).collect(),
             completed,
             tried: BTreeSet::new(),
@@ -159,8 +174,8 @@ impl Window {
         if attempts > 0 {
             self.tried.insert(offset);
         }
-        let message = Arc::new(message);
-        let entry = Entry { message, attempts, state: State::Behind, is_given_up: false };
+        let (expires, message) = (message.expires(), Arc::new(message));
+        let entry = Entry { message, attempts, state: State::Behind, expires, ending: None };
         self.messages.insert(offset, entry);
         if is_head {
             let state = match known {
@@ -182,20 +197,29 @@ impl Window {
         self.next - self.committed() >= self.limits.records || self.bytes >= self.limits.bytes
     }
 
-    /// Makes ready what is due, and what is held and has expired.
+    /// Makes ready what is due, and ends what has expired.
     pub(crate) fn wake(&mut self, now: Timestamp) {
-        while let Some((_, offset)) = self.first_due().filter(|(due, _)| *due <= now) {
-            self.set(offset, State::Ready);
+        let is_due = |first: Option<&(Timestamp, u64)>| first.copied().filter(|of| of.0 <= now);
+        while let Some((_, offset)) = is_due(self.waiting.first()) {
+            self.make_ready(offset);
+        }
+        while let Some((_, offset)) = is_due(self.expiring.first()) {
+            self.end(offset, Ending::Expired);
         }
     }
 
-    /// When the next head that waits is due.
+    /// When the next head that waits is due, or one expires.
     pub(crate) fn next_due(&self) -> Option<Timestamp> {
-        self.first_due().map(|(due, _)| due)
+        let firsts = self.waiting.first().into_iter().chain(self.expiring.first());
+        firsts.map(|(due, _)| *due).min()
     }
 
-    fn first_due(&self) -> Option<(Timestamp, u64)> {
-        self.waiting.first().into_iter().chain(self.expiring.first()).min().copied()
+    /// The next head that ends without an attempt.
+    pub(crate) fn next_ending(&mut self) -> Option<Start> {
+        let offset = *self.ending.first()?;
+        self.set(offset, State::UnderWay);
+        let Entry { message, attempts, ending, .. } = &self.messages[&offset];
+        Some(Start { message: message.clone(), attempt: *attempts, ending: *ending })
     }
 
     pub(crate) fn has_ready(&self) -> bool {
@@ -215,20 +239,19 @@ impl Window {
         self.set(offset, State::UnderWay);
         self.tried.insert(offset);
         let entry = self.messages.get_mut(&offset).expect("what is ready was read");
-        let Entry { is_given_up, .. } = *entry;
-        entry.attempts += u64::from(!is_given_up);
-        Some(Start { message: entry.message.clone(), attempt: entry.attempts, is_given_up })
+        entry.attempts += 1;
+        Some(Start { message: entry.message.clone(), attempt: entry.attempts, ending: None })
     }
 
     /// The attempt that was started last for a message is not made after all.
     pub(crate) fn withdraw(&mut self, offset: u64) {
         if let Some(entry) = self.messages.get_mut(&offset) {
-            entry.attempts -= u64::from(!entry.is_given_up);
+            entry.attempts -= 1;
             if entry.attempts == 0 {
                 self.tried.remove(&offset);
             }
         }
-        self.set(offset, State::Ready);
+        self.make_ready(offset);
     }
 
     /// The message under way is delivered, or is with the dead letters: the next
@@ -244,7 +267,7 @@ impl Window {
         let first = of_key.pop_front();
         debug_assert_eq!(first, Some(offset), "only a head is under way");
         match of_key.front().copied() {
-            Some(head) => self.set(head, State::Ready),
+            Some(head) => self.make_ready(head),
             None => {
                 self.keys.remove(key);
             }
@@ -263,33 +286,48 @@ impl Window {
 
     /// Somebody wants the next attempt now, counted from the first.
     pub(crate) fn retry_now(&mut self, offset: u64) -> Obeyed {
-        match self.messages.get_mut(&offset) {
-            None if offset >= self.next => Obeyed::Later,
-            Some(entry) if !matches!(entry.state, State::Behind | State::UnderWay) => {
-                (entry.attempts, entry.is_given_up) = (0, false);
-                self.tried.remove(&offset);
-                self.set(offset, State::Ready);
-                Obeyed::Now
-            }
-            // It is completed, or goes on by itself.
-            _ => Obeyed::Now,
+        let Some(entry) = self.messages.get_mut(&offset) else { return self.unread(offset) };
+        match (entry.state, entry.ending) {
+            (State::UnderWay, _) => return Obeyed::Later,
+            (_, Some(Ending::Expired)) => return Obeyed::Now,
+            _ => {}
         }
+        (entry.attempts, entry.ending) = (0, None);
+        let is_head = entry.state != State::Behind;
+        self.tried.remove(&offset);
+        if is_head {
+            self.set(offset, State::Ready);
+        }
+        Obeyed::Now
     }
 
     /// Somebody wants no further attempt.
     pub(crate) fn give_up(&mut self, offset: u64) -> Obeyed {
-        match self.messages.get_mut(&offset) {
-            None if offset >= self.next => Obeyed::Later,
-            None => Obeyed::Now,
-            Some(Entry { state: State::UnderWay, is_given_up: false, .. }) => Obeyed::Later,
-            Some(entry) => {
-                entry.is_given_up = true;
-                if matches!(entry.state, State::Held | State::Waiting(_)) {
-                    self.set(offset, State::Ready);
-                }
-                Obeyed::AtEnd
-            }
+        let Some(entry) = self.messages.get(&offset) else { return self.unread(offset) };
+        if entry.state == State::UnderWay && entry.ending.is_none() {
+            return Obeyed::Later;
         }
+        self.end(offset, Ending::GivenUp);
+        Obeyed::AtEnd
+    }
+
+    /// Of a message that is not here: it is completed, or was not read.
+    fn unread(&self, offset: u64) -> Obeyed {
+        if offset >= self.next { Obeyed::Later } else { Obeyed::Now }
+    }
+
+    /// Makes no attempt more of a message: at once of a head, else in its turn.
+    fn end(&mut self, offset: u64, why: Ending) {
+        let Some(entry) = self.messages.get_mut(&offset) else { return };
+        entry.ending.get_or_insert(why);
+        if !matches!(entry.state, State::Behind | State::UnderWay) {
+            self.set(offset, State::Ending);
+        }
+    }
+
+    fn make_ready(&mut self, offset: u64) {
+        let is_ending = self.messages.get(&offset).is_some_and(|entry| entry.ending.is_some());
+        self.set(offset, if is_ending { State::Ending } else { State::Ready });
     }
 
     /// Everything below is completed.
@@ -334,7 +372,17 @@ impl Window {
     fn set(&mut self, offset: u64, state: State) {
         let Some(entry) = self.messages.get_mut(&offset) else { return };
         let is_retry = entry.attempts > 0;
-        match std::mem::replace(&mut entry.state, state) {
+        let may_expire = |state| matches!(state, State::Ready | State::Waiting(_) | State::Held);
+        let before = std::mem::replace(&mut entry.state, state);
+        if let Some(expires) = entry.expires {
+            if may_expire(before) {
+                self.expiring.remove(&(expires, offset));
+            }
+            if may_expire(state) {
+                self.expiring.insert((expires, offset));
+            }
+        }
+        match before {
             State::Behind => {}
             // Its attempts may have been counted anew meanwhile.
             State::Ready => {
@@ -344,11 +392,9 @@ impl Window {
             State::Waiting(due) => {
                 self.waiting.remove(&(due, offset));
             }
-            State::Held => {
-                self.held -= 1;
-                if let Some(expires) = entry.message.expires() {
-                    self.expiring.remove(&(expires, offset));
-                }
+            State::Held => self.held -= 1,
+            State::Ending => {
+                self.ending.remove(&offset);
             }
         }
         match state {
@@ -360,11 +406,9 @@ impl Window {
             State::Waiting(due) => {
                 self.waiting.insert((due, offset));
             }
-            State::Held => {
-                self.held += 1;
-                if let Some(expires) = entry.message.expires() {
-                    self.expiring.insert((expires, offset));
-                }
+            State::Held => self.held += 1,
+            State::Ending => {
+                self.ending.insert(offset);
             }
         }
     }
