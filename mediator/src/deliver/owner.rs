@@ -13,7 +13,6 @@
 //! refused one, which a rebalance under way explains: it waits for the membership
 //! to be renewed, starts nothing meanwhile, and gives up after 5 s.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -27,9 +26,9 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::attempt::{Attempt, Done};
-use super::control::{self, All, Controls, Order, OrderId};
+use super::control::{self, Controls, Orders};
 use super::dead::{self, Death};
-use super::partition::{Obeyed, Progress, Start, Window};
+use super::partition::{Progress, Start, Window};
 use super::retry::Verdict;
 use super::slots::Slot;
 use super::status::PartitionStatus;
@@ -104,17 +103,7 @@ struct Owner {
     /// Dead letters that no commit has, and those of the commit under way.
     dead: Vec<NewRecord>,
     dead_under_way: usize,
-    /// Whether somebody has paused the queue.
-    is_paused: bool,
-    /// What was decided when it took over.
-    decided: Arc<All>,
-    /// Orders that are being obeyed, or are; whether there are others; those that are
-    /// obeyed and of which no commit says so; and how many of these the commit under way
-    /// has.
-    obeying: BTreeMap<OrderId, Obeyed>,
-    has_later: bool,
-    obeyed: Vec<OrderId>,
-    obeyed_under_way: usize,
+    orders: Orders,
     /// Whether there is something to commit, and how many ends of attempts.
     is_changed: bool,
     ends: usize,
@@ -132,6 +121,7 @@ pub(super) async fn own(with: Owning) -> Result<(), Error> {
     let (writer, epoch, progress) = take_over(&with).await?;
     // After that nobody else forgets what it has obeyed.
     let decided = control::read_through(&*with.shared.parts.log, &with.controls).await?;
+    let orders = Orders::new(with.shared.queue.clone(), with.partition, decided);
     let seed = with.shared.config.seed ^ epoch ^ u64::from(with.partition).rotate_left(32);
     let committed = progress.committed;
     with.has_room.store(true, Ordering::Release);
@@ -147,12 +137,7 @@ pub(super) async fn own(with: Owning) -> Result<(), Error> {
         cautious_until: Instant::now() + CAUTIOUS,
         dead: Vec::new(),
         dead_under_way: 0,
-        is_paused: false,
-        decided,
-        obeying: BTreeMap::new(),
-        has_later: false,
-        obeyed: Vec::new(),
-        obeyed_under_way: 0,
+        orders,
         is_changed: false,
         ends: 0,
         commit_at: Instant::now(),
@@ -224,7 +209,8 @@ impl Owner {
             if self.refused.is_none() {
                 self.end_without();
             }
-            let may_start = self.refused.is_none() && !self.is_paused && self.window.has_ready();
+            let may_start =
+                self.refused.is_none() && !self.orders.is_paused() && self.window.has_ready();
             let (slots, wake) = (self.with.shared.slots.clone(), self.wake_at(now));
             tokio::select! {
                 biased;
@@ -278,56 +264,10 @@ impl Owner {
         self.look_for_room();
     }
 
-    /// Does what was decided of the queue, as far as that can be done by now. Of several
-    /// orders for a message the last is obeyed, and the others with it.
     fn obey(&mut self) {
         let known = self.with.controls.borrow_and_update().clone().unwrap_or_default();
-        let (queue, partition) = (&self.with.shared.queue, self.with.partition);
-        self.is_paused = control::is_paused(&known, &self.decided, queue);
-        self.has_later = false;
-        let mut orders = control::orders_for(&known, queue, partition);
-        // What a former owner has obeyed this node may not have heard of yet; and it may
-        // not have heard of what was ordered before this owner began.
-        let decided = control::orders_for(&self.decided, queue, partition);
-        orders.retain(|id, of| of.at >= self.decided.end() || decided.contains_key(id));
-        if known.end() < self.decided.end() {
-            orders.extend(decided);
-        }
-        if orders.is_empty() && self.obeying.is_empty() {
-            return;
-        }
-        self.obeying.retain(|id, _| orders.contains_key(id));
-        let mut orders = orders.into_iter().peekable();
-        while let Some(&((offset, _), _)) = orders.peek() {
-            let mut of_message = Vec::new();
-            while let Some(next) = orders.next_if(|((of, _), _)| *of == offset) {
-                of_message.push(next);
-            }
-            of_message.sort_by_key(|(_, of)| of.at);
-            let Some(&(last, of)) = of_message.last() else { continue };
-            if self.obeying.contains_key(&last) {
-                continue;
-            }
-            let obeyed = match of.order {
-                Order::Retry => self.window.retry_now(offset),
-                Order::GiveUp => self.window.give_up(offset),
-            };
-            self.has_later |= obeyed == Obeyed::Later;
-            for (id, _) in of_message {
-                self.is_obeyed(id, obeyed);
-            }
-        }
-    }
-
-    fn is_obeyed(&mut self, id: OrderId, obeyed: Obeyed) {
-        if obeyed == Obeyed::Later {
-            return;
-        }
-        let before = self.obeying.insert(id, obeyed);
-        if obeyed == Obeyed::Now && before != Some(Obeyed::Now) {
-            self.obeyed.push(id);
-            self.is_changed = true;
-        }
+        self.orders.obey(&known, &mut self.window);
+        self.is_changed |= self.orders.has_untold();
     }
 
     fn look_for_room(&self) {
@@ -383,14 +323,11 @@ impl Owner {
             }
         }
         if is_over {
-            let of_message = self.obeying.range((offset, i64::MIN)..=(offset, i64::MAX));
-            for id in of_message.map(|(id, _)| *id).collect::<Vec<_>>() {
-                self.is_obeyed(id, Obeyed::Now);
-            }
+            self.orders.is_over(offset);
         }
         self.is_changed = true;
         self.ends += 1;
-        if self.has_later {
+        if self.orders.has_later() {
             self.obey();
         }
     }
@@ -400,7 +337,7 @@ impl Owner {
         let Some(writer) = self.commit_is_due().then(|| self.writer.take()).flatten() else {
             return;
         };
-        let Shared { topics, config, queue, .. } = &*self.with.shared;
+        let Shared { topics, config, .. } = &*self.with.shared;
         let partition = self.with.partition;
         let mut dead_bytes = 0;
         let dead = self.dead.iter().take_while(|record| {
@@ -412,7 +349,7 @@ impl Owner {
         if dead.len() < self.dead.len() {
             // What does not fit goes before: killed here, it is there twice.
             self.announced_under_way = 0;
-            self.obeyed_under_way = 0;
+            self.orders.begin_other_commit();
             let transaction = Transaction { records: dead, offsets: Vec::new() };
             self.commit = Some(tokio::spawn(commit(writer, transaction)));
             return;
@@ -425,9 +362,7 @@ impl Owner {
         let interval = config.commit_interval.saturating_mul(intervals as u32);
         self.commit_at = Instant::now() + interval.min(SLEEP_MAX);
         let mut records = dead;
-        let forget = |id: &OrderId| control::forget(queue, partition, *id);
-        records.extend(self.obeyed.iter().map(forget));
-        self.obeyed_under_way = self.obeyed.len();
+        records.extend(self.orders.begin_commit());
         records.push((topics.progress(partition), NewRecord::keyed(PROGRESS_KEY, value)));
         let offsets = vec![GroupOffsets {
             group: topics.group().to_owned(),
@@ -451,10 +386,10 @@ impl Owner {
             Ok(()) => {
                 self.refused = None;
                 self.dead.drain(..self.dead_under_way);
-                self.obeyed.drain(..self.obeyed_under_way);
+                self.orders.end_commit();
                 let announced: Vec<_> = self.announced.drain(..self.announced_under_way).collect();
                 for (start, slot) in announced {
-                    match self.is_paused {
+                    match self.orders.is_paused() {
                         true => {
                             self.window.withdraw(start.message.offset());
                             self.is_changed = true;

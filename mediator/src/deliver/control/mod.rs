@@ -27,6 +27,7 @@
 //! began, for 10 s at most.
 
 mod follow;
+mod orders;
 mod state;
 mod waiting;
 
@@ -41,10 +42,9 @@ use ingest::registry::kind::Queue;
 use ingest::registry::{Name, View};
 
 pub(super) use self::follow::{Controls, follow, read_through};
+pub(super) use self::orders::Orders;
 pub use self::state::Pause;
-pub(super) use self::state::{All, Order};
-use self::state::{CONTROL, order_record, pause_record, prepare};
-pub(super) use self::state::{OrderId, forget, is_paused, orders_for};
+use self::state::{CONTROL, Order, order_record, orders_for, pause_record, prepare};
 pub use self::waiting::{Waiting, WaitingState};
 use super::By;
 use super::topics::Topics;

@@ -31,7 +31,7 @@ pub struct Pause {
 /// What is to become of a message that waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(in crate::deliver) enum Order {
+pub(super) enum Order {
     Retry,
     GiveUp,
 }
@@ -47,7 +47,7 @@ impl Order {
 
 /// What is decided of one queue.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(in crate::deliver) struct OfQueue {
+pub(super) struct OfQueue {
     pub(super) pause: Option<Pause>,
     /// Behind the record that said so last.
     pause_at: u64,
@@ -55,13 +55,13 @@ pub(in crate::deliver) struct OfQueue {
 }
 
 /// Which order: the offset of its message in the partition, and a number of its own.
-pub(in crate::deliver) type OrderId = (u64, i64);
+pub(super) type OrderId = (u64, i64);
 
 /// What is ordered, and where in the topic: of two for a message the later counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::deliver) struct Ordered {
-    pub(in crate::deliver) order: Order,
-    pub(in crate::deliver) at: u64,
+pub(super) struct Ordered {
+    pub(super) order: Order,
+    pub(super) at: u64,
 }
 
 /// What is decided, by queue.
@@ -73,23 +73,19 @@ pub(in crate::deliver) struct All {
 }
 
 impl All {
-    pub(in crate::deliver) const fn end(&self) -> u64 {
+    pub(super) const fn end(&self) -> u64 {
         self.next
     }
 }
 
 /// Whether a queue is paused, as the later of the two knows.
-pub(in crate::deliver) fn is_paused(one: &All, other: &All, queue: &Name) -> bool {
+pub(super) fn is_paused(one: &All, other: &All, queue: &Name) -> bool {
     let of = [one, other].into_iter().filter_map(|all| all.queues.get(queue));
     of.max_by_key(|of| of.pause_at).is_some_and(|of| of.pause.is_some())
 }
 
 /// The orders for a partition of a queue.
-pub(in crate::deliver) fn orders_for(
-    all: &All,
-    queue: &Name,
-    partition: u32,
-) -> BTreeMap<OrderId, Ordered> {
+pub(super) fn orders_for(all: &All, queue: &Name, partition: u32) -> BTreeMap<OrderId, Ordered> {
     let Some(of) = all.queues.get(queue) else { return BTreeMap::new() };
     let range = of.orders.range((partition, (0, i64::MIN))..=(partition, (u64::MAX, i64::MAX)));
     range.map(|((_, id), ordered)| (*id, *ordered)).collect()
@@ -123,11 +119,7 @@ pub(super) fn order_record(
 }
 
 /// What takes an order out of the topic, once it is obeyed.
-pub(in crate::deliver) fn forget(
-    queue: &Name,
-    partition: u32,
-    id: OrderId,
-) -> (Partition, NewRecord) {
+pub(super) fn forget(queue: &Name, partition: u32, id: OrderId) -> (Partition, NewRecord) {
     (CONTROL.clone(), order_record(queue, partition, id, None))
 }
 
