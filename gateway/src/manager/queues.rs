@@ -149,6 +149,7 @@ fn overview(of: &Overview) -> Value {
         "queue": of.queue.as_str(),
         "paused": of.pause,
         "waiting": of.waiting,
+        "parked": of.parked,
         "retrying": of.retrying,
         "held": of.held,
         "oldest": of.oldest.map(|time| time.to_string()),

@@ -12,6 +12,9 @@ pub struct Config {
     pub window_records_max: u64,
     /// Bytes of a partition's messages that are read and not completed.
     pub window_bytes_max: usize,
+    /// Keys, and messages without a key, that a partition has parked at a time; up to
+    /// 1,000.
+    pub parked_keys_max: usize,
     /// How much one read takes, in bytes. A window overruns its bounds by at most
     /// three reads.
     pub read_bytes: usize,
@@ -39,6 +42,7 @@ impl Default for Config {
         Self {
             window_records_max: 10_000,
             window_bytes_max: 32 * 1024 * 1024,
+            parked_keys_max: 1_000,
             read_bytes: 256 * 1024,
             poll_wait: Duration::from_millis(50),
             commit_interval: Duration::from_millis(20),
@@ -54,6 +58,10 @@ impl Default for Config {
 
 impl Config {
     pub(super) fn limits(&self) -> Limits {
-        Limits { records: self.window_records_max.min(10_000), bytes: self.window_bytes_max }
+        Limits {
+            records: self.window_records_max.min(10_000),
+            bytes: self.window_bytes_max,
+            parked_keys: self.parked_keys_max.min(1_000),
+        }
     }
 }

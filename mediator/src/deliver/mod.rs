@@ -6,7 +6,7 @@
 //!                                                   of group)  ├─► attempts ─► target
 //!                                                              │      └─► events, before ▼
 //!                 one transaction per partition and 20 ms:  ◄──┘
-//!                 .progress (compacted) + .dead (kept) + the group's offset
+//!         .progress (compacted) + .dead, .parked (kept) + the group's offset
 //! ```
 //!
 //! What holds:
@@ -38,9 +38,9 @@
 //! Limits, and what happens at them: a message [`MESSAGE_BYTES_MAX`] with a key of
 //! [`KEY_BYTES_MAX`] and [`HEADERS_MAX`] headers, refused beyond. Per partition
 //! 10,000 offsets and 32 MiB above the committed offset, and up to three reads of
-//! 256 KiB more (on Kafka without headers): then its reading pauses, and the member goes on polling. So a key
-//! that is blocked long enough stops its partition, since its messages are not
-//! parked elsewhere yet; held messages do so too. Attempts under way: the queue's
+//! 256 KiB more (on Kafka without headers): then its reading pauses, and the member
+//! goes on polling. If nothing in it could be attempted, blocked keys are parked
+//! (module `parking`), up to 1,000 of them. Attempts under way: the queue's
 //! `concurrency_max` on each node. A spool of events that is full holds attempts
 //! back, in their slots, until it takes their events. An answer's body 8 MiB; a
 //! larger one counts as a failure. A partition that is given up gives its attempts
@@ -60,6 +60,7 @@ mod dead;
 mod delivery;
 mod message;
 mod owner;
+mod parking;
 mod partition;
 mod retry;
 mod slots;

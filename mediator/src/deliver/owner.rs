@@ -19,7 +19,8 @@ use std::time::Duration;
 
 use ingest::event::Timestamp;
 use ingest::log::{
-    Error, GroupOffsets, Membership, NewRecord, Partition, ReadLimit, Record, Transaction, Writer,
+    Appended, Error, GroupOffsets, Membership, NewRecord, Partition, ReadLimit, Record,
+    Transaction, Writer,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
@@ -28,6 +29,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::attempt::{Attempt, Done};
 use super::control::{self, Controls, Orders};
 use super::dead::{self, Death};
+use super::parking::Parking;
 use super::partition::{Progress, Start, Window};
 use super::retry::Verdict;
 use super::slots::Slot;
@@ -38,6 +40,8 @@ use super::worker::Shared;
 const OWNER_KEY: &[u8] = b"owner";
 /// The key of the record that says how far it is.
 pub(super) const PROGRESS_KEY: &[u8] = b"progress";
+/// The key of the record that says which keys are parked.
+pub(super) const PARKED_KEY: &[u8] = b"parked";
 /// How long the record that an owner has just written may take to be read.
 const PROGRESS_PATIENCE: Duration = Duration::from_secs(10);
 /// Commits that are refused for so long end the owner. A rebalance of Kafka takes
@@ -84,7 +88,7 @@ pub(super) struct Owning {
     pub(super) has_room: Arc<AtomicBool>,
 }
 
-type Committed = (Box<dyn Writer>, Result<(), Error>);
+type Committed = (Box<dyn Writer>, Result<Vec<Appended>, Error>);
 
 struct Owner {
     with: Owning,
@@ -103,6 +107,7 @@ struct Owner {
     /// Dead letters that no commit has, and those of the commit under way.
     dead: Vec<NewRecord>,
     dead_under_way: usize,
+    parking: Parking,
     orders: Orders,
     /// Whether there is something to commit, and how many ends of attempts.
     is_changed: bool,
@@ -118,7 +123,9 @@ struct Owner {
 
 /// Owns a partition until it is released; returns before only with an error.
 pub(super) async fn own(with: Owning) -> Result<(), Error> {
-    let (writer, epoch, progress) = take_over(&with).await?;
+    let (writer, epoch, progress, parked_end) = take_over(&with).await?;
+    let parked = with.shared.topics.parked(with.partition);
+    let parking = Parking::new(parked, &progress, parked_end);
     // After that nobody else forgets what it has obeyed.
     let decided = control::read_through(&*with.shared.parts.log, &with.controls).await?;
     let orders = Orders::new(with.shared.queue.clone(), with.partition, decided);
@@ -137,6 +144,7 @@ pub(super) async fn own(with: Owning) -> Result<(), Error> {
         cautious_until: Instant::now() + CAUTIOUS,
         dead: Vec::new(),
         dead_under_way: 0,
+        parking,
         orders,
         is_changed: false,
         ends: 0,
@@ -155,27 +163,32 @@ pub(super) async fn own(with: Owning) -> Result<(), Error> {
 }
 
 /// Fences the former owner, then finds out how far it came.
-async fn take_over(with: &Owning) -> Result<(Box<dyn Writer>, u64, Progress), Error> {
+async fn take_over(with: &Owning) -> Result<(Box<dyn Writer>, u64, Progress, u64), Error> {
     let Shared { parts, topics, queue, .. } = &*with.shared;
     let log = &parts.log;
     let mut writer = log.writer(&topics.writer(with.partition)).await?;
     let partition = topics.progress(with.partition);
     let opened = NewRecord::keyed(OWNER_KEY, Vec::new());
-    let records = vec![(partition.clone(), opened)];
+    // What a former owner has parked is there to be read once this is.
+    let parked = topics.parked(with.partition);
+    let records = vec![(partition.clone(), opened.clone()), (parked, opened)];
     let appended = writer.commit(Transaction { records, offsets: Vec::new() }).await?;
-    let own = appended.first().map(|appended| appended.offset).ok_or(Error::Closed)?;
+    let [own, parked] = appended[..] else { return Err(Error::Closed) };
+    let (own, parked_end) = (own.offset, parked.offset + 1);
 
     // What this owner wrote comes after everything that a former one did.
     let first = log.bounds(&partition).await?.first;
     let mut reader = log.reader(vec![(partition.clone(), first)]).await?;
     let deadline = Instant::now() + PROGRESS_PATIENCE;
-    let mut last = None;
+    let (mut last, mut last_parked) = (None, None);
     let mut next = first;
     while next <= own {
         let batch = reader.next(ReadLimit::default()).await?;
         for record in batch.iter().flat_map(|batch| &batch.records) {
-            if record.key.as_deref() == Some(PROGRESS_KEY) {
-                last = Some(record.clone());
+            match record.key.as_deref() {
+                Some(PROGRESS_KEY) => last = Some(record.clone()),
+                Some(PARKED_KEY) => last_parked = Some(record.clone()),
+                _ => {}
             }
         }
         next = batch.map_or(next, |batch| batch.next);
@@ -185,7 +198,8 @@ async fn take_over(with: &Owning) -> Result<(Box<dyn Writer>, u64, Progress), Er
     }
     let mut progress = Progress::default();
     if let Some(value) = last.and_then(|record| record.value) {
-        progress = Progress::decode(&value).map_err(|error| Error::Damaged {
+        let parked = last_parked.and_then(|record| record.value);
+        progress = Progress::decode(&value, parked.as_deref()).map_err(|error| Error::Damaged {
             file: partition.to_string(),
             position: own,
             detail: error.to_string(),
@@ -196,7 +210,7 @@ async fn take_over(with: &Owning) -> Result<(Box<dyn Writer>, u64, Progress), Er
     progress.committed = progress.committed.max(committed).max(with.from);
     let (queue, epoch) = (queue.as_str(), own + 1);
     tracing::info!(queue, partition = with.partition, epoch, from = progress.committed, "owns");
-    Ok((writer, epoch, progress))
+    Ok((writer, epoch, progress, parked_end))
 }
 
 impl Owner {
@@ -205,6 +219,10 @@ impl Owner {
         loop {
             let now = self.with.shared.parts.clock.now();
             self.window.wake(now);
+            if self.refused.is_none() && !self.orders.is_paused() {
+                self.is_changed |= self.parking.park(&mut self.window);
+            }
+            self.parking.find(&self.window, &self.with.shared.parts.log);
             self.begin_commit();
             if self.refused.is_none() {
                 self.end_without();
@@ -235,6 +253,10 @@ impl Owner {
                 }
                 decided = self.with.controls.changed() => {
                     decided.map_err(|_| Error::Closed)?;
+                    self.obey();
+                }
+                found = self.parking.found(), if self.parking.is_finding() => {
+                    self.is_changed |= self.parking.take(found?, &mut self.window);
                     self.obey();
                 }
                 slot = slots.take(), if may_start => self.start(slot),
@@ -350,6 +372,7 @@ impl Owner {
             // What does not fit goes before: killed here, it is there twice.
             self.announced_under_way = 0;
             self.orders.begin_other_commit();
+            self.parking.begin_other_commit();
             let transaction = Transaction { records: dead, offsets: Vec::new() };
             self.commit = Some(tokio::spawn(commit(writer, transaction)));
             return;
@@ -358,12 +381,18 @@ impl Owner {
         self.committing = progress.committed;
         self.announced_under_way = self.announced.len();
         let value = progress.encode();
-        let intervals = 1 + value.len() / PROGRESS_BYTES_PER_INTERVAL;
+        let parked = self.parking.begin_commit(&progress);
+        let bytes = value.len() + parked.as_ref().map_or(0, Vec::len);
+        let intervals = 1 + bytes / PROGRESS_BYTES_PER_INTERVAL;
         let interval = config.commit_interval.saturating_mul(intervals as u32);
         self.commit_at = Instant::now() + interval.min(SLEEP_MAX);
         let mut records = dead;
         records.extend(self.orders.begin_commit());
         records.push((topics.progress(partition), NewRecord::keyed(PROGRESS_KEY, value)));
+        let parked = parked.map(|value| NewRecord::keyed(PARKED_KEY, value));
+        records.extend(parked.map(|record| (topics.progress(partition), record)));
+        // Last, so that the last offset is where the topic ends.
+        records.extend(self.parking.records());
         let offsets = vec![GroupOffsets {
             group: topics.group().to_owned(),
             membership: Some(self.with.membership.borrow_and_update().clone()),
@@ -383,8 +412,9 @@ impl Owner {
     async fn end_commit(&mut self, (writer, committed): Committed) -> Result<(), Error> {
         self.writer = Some(writer);
         match committed {
-            Ok(()) => {
+            Ok(appended) => {
                 self.refused = None;
+                self.parking.end_commit(&appended);
                 self.dead.drain(..self.dead_under_way);
                 self.orders.end_commit();
                 let announced: Vec<_> = self.announced.drain(..self.announced_under_way).collect();
@@ -423,14 +453,19 @@ impl Owner {
         since.elapsed() < REFUSED_PATIENCE
     }
 
-    /// Removes what is completed from the topic, in steps.
+    /// Removes what is completed from the topics, in steps.
     fn trim(&mut self, step: u64) {
-        if self.committing < self.trimmed.saturating_add(step.max(1)) {
-            return;
+        if let Some(before) = self.parking.trim(step) {
+            self.trim_one(self.parking.partition().clone(), before);
         }
-        self.trimmed = self.committing;
-        let (log, partition) = (self.with.shared.parts.log.clone(), self.messages.clone());
-        let before = self.committing;
+        if self.committing >= self.trimmed.saturating_add(step.max(1)) {
+            self.trimmed = self.committing;
+            self.trim_one(self.messages.clone(), self.committing);
+        }
+    }
+
+    fn trim_one(&self, partition: Partition, before: u64) {
+        let log = self.with.shared.parts.log.clone();
         tokio::spawn(async move {
             // The next step removes what this one could not.
             if let Err(error) = log.trim(&partition, before).await {
@@ -482,6 +517,7 @@ impl Owner {
             under_way: counts.under_way,
             waiting: counts.waiting,
             held: counts.held,
+            parked: counts.parked,
             messages: counts.messages,
             bytes: counts.bytes,
             oldest_accepted: self.window.oldest(),
@@ -492,7 +528,7 @@ impl Owner {
 
 async fn commit(mut writer: Box<dyn Writer>, transaction: Transaction) -> Committed {
     let committed = writer.commit(transaction).await;
-    (writer, committed.map(|_| ()))
+    (writer, committed)
 }
 
 /// Waits for the commit under way, and takes it.

@@ -33,7 +33,9 @@ pub struct PartitionStatus {
     pub waiting: usize,
     /// Messages that stay until somebody decides, and hold back their keys.
     pub held: usize,
-    /// Messages that are read and not completed, with those behind others.
+    /// Messages that are parked, and count as completed in the queue.
+    pub parked: u64,
+    /// Messages that are read and not completed, with those behind others, and the parked.
     pub messages: usize,
     /// Their bytes.
     pub bytes: usize,

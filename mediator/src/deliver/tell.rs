@@ -19,8 +19,8 @@ use super::status::PartitionStatus;
 /// How often is looked; what has not changed is told once by each owner.
 const TELL_EVERY: Duration = Duration::from_secs(2);
 
-/// What was told of a partition: epoch, end, committed, completed ahead of it.
-type Told = (u64, u64, u64, u64);
+/// What was told of a partition: epoch, end, committed, completed ahead of it, parked.
+type Told = (u64, u64, u64, u64, u64);
 
 /// Tells until it is told to stop.
 pub(super) async fn tell(parts: Parts, workers: Workers, mut stop: watch::Receiver<bool>) {
@@ -32,7 +32,7 @@ pub(super) async fn tell(parts: Parts, workers: Workers, mut stop: watch::Receiv
         }
         for status in statuses(&parts.log, &workers).await {
             for (partition, of) in &status.partitions {
-                let now = (of.epoch, of.end, of.committed, of.completed_ahead);
+                let now = (of.epoch, of.end, of.committed, of.completed_ahead, of.parked);
                 let key = (status.queue.clone(), *partition);
                 // The log did not say where it ends.
                 let is_known = of.end >= of.committed + of.completed_ahead;
@@ -56,7 +56,8 @@ fn tell_of(parts: &Parts, queue: &Name, partition: u32, status: &PartitionStatus
     event.delivery_partition = Some(i64::from(partition));
     event.delivery_owner_epoch = number(status.epoch);
     event.delivery_logged = number(status.end);
-    event.delivery_waiting = number(status.end - status.committed - status.completed_ahead);
+    let waiting = status.end - status.committed - status.completed_ahead + status.parked;
+    event.delivery_waiting = number(waiting);
     let kept = parts.emitter.emit(event);
     if let Err(error) = &kept {
         tracing::debug!(%queue, %error, "how many messages wait is told later");

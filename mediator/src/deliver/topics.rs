@@ -68,6 +68,7 @@ impl Topics {
         };
         for spec in [
             TopicSpec::kept(format!("{messages}.dead"), partitions),
+            TopicSpec::kept(format!("{messages}.parked"), partitions),
             TopicSpec::compacted(format!("{messages}.progress"), partitions),
             TopicSpec::kept(messages.as_str(), partitions),
         ] {
@@ -95,6 +96,10 @@ impl Topics {
         Partition::new(format!("{}.dead", self.messages), index)
     }
 
+    pub(crate) fn parked(&self, index: u32) -> Partition {
+        Partition::new(format!("{}.parked", self.messages), index)
+    }
+
     pub(crate) fn progress(&self, index: u32) -> Partition {
         Partition::new(format!("{}.progress", self.messages), index)
     }
@@ -117,7 +122,7 @@ mod tests {
         let made = Topics::prepare(&log, &name, 3).await.unwrap();
         assert_eq!(Topics::prepare(&log, &name, 5).await.unwrap(), made);
         assert_eq!(made.partitions.get(), 3);
-        for topic in ["", ".dead", ".progress"] {
+        for topic in ["", ".dead", ".parked", ".progress"] {
             let spec = log.topic(&format!("weir.queue.orders{topic}")).await.unwrap();
             assert_eq!((spec.partitions, spec.needs_keys()), (3, topic == ".progress"));
         }

@@ -1,13 +1,12 @@
 //! What people decide of a queue while it runs.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
-use ingest::event::{Kind, SystemClock};
+use ingest::event::Kind;
 use mediator::deliver::{
-    By, Control, ControlError, Decision, NewMessage, Waiting, WaitingState, Which, WhichWaiting,
+    By, ControlError, Decision, NewMessage, Waiting, WaitingState, Which, WhichWaiting,
 };
 use mediator::endpoint::http::Correlation;
 use tokio::time::sleep;
@@ -28,17 +27,12 @@ pub(crate) fn cases() -> Vec<(&'static str, Case)> {
     ]
 }
 
-fn control(node: &Node) -> Control {
-    let clock = Arc::new(SystemClock);
-    Control::new(node.log.clone(), node.view.clone(), node.emitter.clone(), clock)
-}
-
-fn by() -> By {
+pub(crate) fn by() -> By {
     let correlation = Correlation::of(&Default::default(), || 7);
     By { actor: "ada".to_owned(), service: "a case", correlation }
 }
 
-fn ids(ids: &[&str]) -> WhichWaiting {
+pub(crate) fn ids(ids: &[&str]) -> WhichWaiting {
     WhichWaiting::Ids(ids.iter().map(|id| (*id).to_owned()).collect())
 }
 
@@ -51,7 +45,7 @@ async fn until(
 ) -> Result<Vec<Waiting>> {
     let mut found = Vec::new();
     node.eventually(&format!("{count} wait so"), async || {
-        found = control(node).waiting(&world.queue, 1_000).await?.0;
+        found = node.control().waiting(&world.queue, 1_000).await?.0;
         found.retain(|of| is(of.state));
         Ok(found.len() == count)
     })
@@ -59,12 +53,12 @@ async fn until(
     Ok(found)
 }
 
-async fn until_held(world: &World, node: &Node, count: usize) -> Result<Vec<Waiting>> {
+pub(crate) async fn until_held(world: &World, node: &Node, count: usize) -> Result<Vec<Waiting>> {
     until(world, node, count, |state| state == WaitingState::Held).await
 }
 
 /// Waits until nothing is ordered any more: what was obeyed is forgotten.
-async fn nothing_is_ordered(world: &World, node: &Node) -> Result<()> {
+pub(crate) async fn nothing_is_ordered(world: &World, node: &Node) -> Result<()> {
     let prefix = format!("{}/waiting/", world.queue);
     node.eventually("no order is left", async || {
         let mut left = BTreeSet::new();
@@ -86,7 +80,7 @@ async fn paused(world: World) -> Result<()> {
     world.queue(&node, &receiver.url, &format!(r#""partitions": 2, {QUICK}"#)).await?;
     node.accept(&world.queue, "before", Some("k")).await?;
     receiver.wait_for(1).await?;
-    control(&node).pause(&world.queue, "the target is mended", &by()).await?;
+    node.control().pause(&world.queue, "the target is mended", &by()).await?;
     // Each node hears of it in its own time; three seconds are long for that.
     sleep(Duration::from_secs(3)).await;
     for turn in 0..2 {
@@ -100,22 +94,22 @@ async fn paused(world: World) -> Result<()> {
         node = world.delivering("two").await?;
     }
     sleep(Duration::from_secs(1)).await;
-    let overview = control(&node).overview(Some(&world.queue)).await?.remove(0);
+    let overview = node.control().overview(Some(&world.queue)).await?.remove(0);
     let pause = overview.pause.as_ref();
     ensure!(pause.is_some_and(|of| of.by == "ada" && of.reason == "the target is mended"));
     ensure!((overview.waiting, overview.held, overview.retrying) == (10, 0, 0), "{overview:?}");
     ensure!(receiver.attempts().len() == 1, "it starts nothing");
 
-    control(&node).resume(&world.queue, &by()).await?;
+    node.control().resume(&world.queue, &by()).await?;
     receiver.wait_for(11).await?;
     node.is_drained(&world, 2).await?;
     check_order(&receiver)?;
-    let overview = control(&node).overview(Some(&world.queue)).await?.remove(0);
+    let overview = node.control().overview(Some(&world.queue)).await?.remove(0);
     ensure!(overview.pause.is_none() && overview.waiting == 0, "{overview:?}");
     let told = node.events(&world, Kind::Admin).await?;
     let told: Vec<_> = told.iter().filter_map(|event| event.admin_action.as_deref()).collect();
     ensure!(told == ["pause", "resume"], "{told:?}");
-    let nothing = control(&node).pause(&"nothing".parse()?, "", &by()).await;
+    let nothing = node.control().pause(&"nothing".parse()?, "", &by()).await;
     ensure!(matches!(nothing, Err(ControlError::NoQueue(_))), "{nothing:?}");
     node.stop().await
 }
@@ -141,7 +135,7 @@ async fn holding(world: &World, held: usize) -> Result<(Node, Receiver)> {
 
 async fn held(world: World) -> Result<()> {
     let (node, receiver) = holding(&world, 3).await?;
-    let control = control(&node);
+    let control = node.control();
     let (found, total) = control.waiting(&world.queue, 2).await?;
     ensure!((found.len(), total) == (2, 3), "a part of them is told as one");
     let all = control.waiting(&world.queue, 10).await?.0;
@@ -198,10 +192,10 @@ async fn at_once(world: World) -> Result<()> {
     let waits = |state| matches!(state, WaitingState::Retry(_));
     until(&world, &node, 2, waits).await?;
     receiver.set(|_| Reply::Status(200));
-    control(&node).retry(&world.queue, &ids(&["a"]), &by()).await?;
+    node.control().retry(&world.queue, &ids(&["a"]), &by()).await?;
     receiver.wait_until("it and what is behind", |r| r.of("b").len() == 1).await?;
     ensure!(receiver.of("c").len() == 1, "the other waits");
-    control(&node).give_up(&world.queue, &ids(&["c"]), &by()).await?;
+    node.control().give_up(&world.queue, &ids(&["c"]), &by()).await?;
     node.is_drained(&world, 1).await?;
     let dead = node.dead(&world).await?;
     ensure!(dead == [("c".into(), "given_up".into(), "1".into())], "{dead:?}");
@@ -215,7 +209,7 @@ async fn later(world: World) -> Result<()> {
         delivery.shutdown().await;
     }
     receiver.set(|_| Reply::Status(200));
-    let decided = control(&node);
+    let decided = node.control();
     // What was said last counts.
     decided.give_up(&world.queue, &ids(&["bad-0"]), &by()).await?;
     decided.retry(&world.queue, &ids(&["bad-0"]), &by()).await?;
@@ -313,14 +307,14 @@ async fn first(world: World) -> Result<()> {
         node.accept(&world.queue, &format!("bad-{number}"), None).await?;
     }
     receiver.wait_until("they fail", |r| r.attempts().len() >= 60).await?;
-    control(&node).pause(&world.queue, "", &by()).await?;
+    node.control().pause(&world.queue, "", &by()).await?;
     sleep(Duration::from_secs(2)).await;
     for number in 0..70 {
         node.accept(&world.queue, &format!("good-{number}"), None).await?;
     }
     let before = receiver.attempts().len();
     sleep(Duration::from_millis(500)).await;
-    control(&node).resume(&world.queue, &by()).await?;
+    node.control().resume(&world.queue, &by()).await?;
     receiver.wait_for(70).await?;
     let since = receiver.attempts().split_off(before);
     let last = since.iter().rposition(|attempt| attempt.id == "good-69");

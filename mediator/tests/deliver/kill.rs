@@ -15,6 +15,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use ingest::log::Partition;
+use mediator::deliver::Config;
 use rig::victim;
 
 use crate::receiver::{Receiver, Reply};
@@ -86,7 +88,8 @@ async fn work_until_killed(told: &str) -> Result<()> {
         node.deliver(config());
         return std::future::pending().await;
     }
-    node.deliver(config());
+    // A window that a key fills which is blocked for some tenths of a second.
+    node.deliver(Config { window_records_max: 60, read_bytes: 4 * 1024, ..config() });
     if accepts.is_empty() {
         return std::future::pending().await;
     }
@@ -124,7 +127,9 @@ fn survives(subject: &Subject) -> Result<()> {
     let receiver = runtime.block_on(Receiver::start(|attempt| {
         // By the id, so that it is the same with each attempt.
         let number: u64 = attempt.id.rsplit('-').next().and_then(|n| n.parse().ok()).unwrap_or(0);
+        let is_blocked = matches!(attempt.key.as_deref(), Some("k0" | "k1")) && attempt.seen < 20;
         match (number % 40, number % 6, attempt.seen) {
+            (20, ..) if is_blocked => Reply::Status(503),
             (39, ..) => Reply::Status(400),
             (_, 0, 1) => Reply::Status(503),
             (_, 1, 1) => Reply::Slow(200, Duration::from_millis(number % 30)),
@@ -168,15 +173,27 @@ fn survives(subject: &Subject) -> Result<()> {
     })?;
     ensure!(accepted.len() > 10 * kills, "only {} were accepted", accepted.len());
     runtime
-        .block_on(check(&world, &receiver, &accepted))
+        .block_on(check(&world, &receiver, &accepted, kills))
         .with_context(|| format!("seed {seed}, {kills} kills, {} accepted", accepted.len()))?;
     eprintln!("{kills} kills, {} accepted, none lost", accepted.len());
     Ok(())
 }
 
-async fn check(world: &World, receiver: &Receiver, accepted: &BTreeSet<String>) -> Result<()> {
+async fn check(
+    world: &World,
+    receiver: &Receiver,
+    accepted: &BTreeSet<String>,
+    kills: usize,
+) -> Result<()> {
     let node = world.delivering("last").await?;
     node.is_drained(world, PARTITIONS).await?;
+    // An owner writes a record there when it begins.
+    let (mut parked, owners) = (0, 2 * kills as u64 + 2);
+    for index in 0..PARTITIONS {
+        let partition = Partition::new(world.topic(".parked"), index);
+        parked += node.log.bounds(&partition).await?.end.saturating_sub(owners);
+    }
+    ensure!(parked > 0, "no message was parked");
     // The body tells the message, the header says the key that its target knows it by.
     let mut ids: BTreeMap<&str, &str> = BTreeMap::new();
     let mut keys: BTreeMap<&str, &str> = BTreeMap::new();

@@ -7,6 +7,7 @@ mod cases;
 mod control;
 mod dead;
 mod kill;
+mod parked;
 mod receiver;
 mod restart;
 mod world;
@@ -24,7 +25,9 @@ fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let mut trials = Vec::new();
     for subject in [Subject::Embedded, Subject::kafka()].map(Arc::new) {
-        let cases = [cases::cases(), control::cases(), dead::cases(), restart::cases()].concat();
+        let cases =
+            [cases::cases(), control::cases(), dead::cases(), parked::cases(), restart::cases()]
+                .concat();
         for (name, case) in cases {
             let subject = subject.clone();
             trials.push(Trial::test(format!("{}::{name}", subject.name()), move || {

@@ -17,7 +17,9 @@ use ingest::log::{Error, EventLog, Partition, Record, Scan, TopicSpec};
 use ingest::registry::{
     Change, ChangeSet, EntityKey, Json, Name, Proposer, Topics, View, no_deep_check, run_applier,
 };
-use mediator::deliver::{Config, Delivery, MessageId, NewMessage, Parts, Queues};
+use mediator::deliver::{
+    Config, Control, ControlError, Delivery, MessageId, NewMessage, Parts, Queues,
+};
 use mediator::endpoint::http::{Caller, Correlation};
 use rig::Kafka;
 use tokio::sync::oneshot;
@@ -251,9 +253,20 @@ impl Node {
                     Err(error) => return Err(error.into()),
                 }
             }
-            Ok(true)
+            // What is parked is in no queue.
+            match self.control().overview(Some(&world.queue)).await {
+                Ok(overview) => Ok(overview.iter().all(|of| of.waiting == 0)),
+                Err(ControlError::NoQueue(_)) => Ok(true),
+                Err(error) => Err(error.into()),
+            }
         })
         .await
+    }
+
+    /// Decides of the queues.
+    pub(crate) fn control(&self) -> Control {
+        let clock = Arc::new(SystemClock);
+        Control::new(self.log.clone(), self.view.clone(), self.emitter.clone(), clock)
     }
 
     pub(crate) async fn eventually(

@@ -16,7 +16,7 @@ pub(super) fn queues(queues: &[Value]) {
         println!("there are no queues");
         return;
     }
-    let heads = ["queue", "waiting", "retrying", "held", "oldest"];
+    let heads = ["queue", "waiting", "parked", "retrying", "held", "oldest"];
     table(&heads, queues);
     for of in queues.iter().filter(|of| !of["paused"].is_null()) {
         let pause = &of["paused"];

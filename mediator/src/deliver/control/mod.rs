@@ -81,6 +81,8 @@ pub struct Overview {
     pub pause: Option<Pause>,
     /// Accepted and neither delivered nor dead.
     pub waiting: u64,
+    /// Of these, messages of keys that were blocked for so long that they are parked.
+    pub parked: u64,
     /// Of these, messages that had an attempt and wait for the next.
     pub retrying: u64,
     /// Of these, messages that stay until somebody decides.

@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, HashMap};
 
 use ingest::event::Timestamp;
-use ingest::log::{Error, EventLog, Partition, Scan};
+use ingest::log::{Error, EventLog, Partition, Record, Scan};
 use ingest::registry::Name;
 
 use super::{Overview, Pause};
-use crate::deliver::owner::PROGRESS_KEY;
+use crate::deliver::owner::{PARKED_KEY, PROGRESS_KEY};
+use crate::deliver::parking;
 use crate::deliver::partition::{Head, Progress};
 use crate::deliver::stored::Message;
 use crate::deliver::topics::Topics;
@@ -46,51 +47,107 @@ pub enum WaitingState {
 
 /// All of a queue, by partition and offset.
 pub(super) async fn read(log: &dyn EventLog, topics: &Topics) -> Result<Vec<Waiting>, Error> {
-    let heads = heads(log, topics).await?;
-    let mut spans = BTreeMap::new();
-    for (index, progress) in &heads {
-        let offsets = progress.heads.iter().map(|head| head.offset);
-        if let (Some(first), Some(last)) = (offsets.clone().min(), offsets.max()) {
-            spans.insert(topics.messages(*index), (first, last + 1));
-        }
-    }
-    let mut wanted = BTreeMap::<(u32, u64), Head>::new();
-    for (index, progress) in heads {
-        wanted.extend(progress.heads.into_iter().map(|head| ((index, head.offset), head)));
-    }
-    let mut found = BTreeMap::new();
-    let mut scan = Scan::within(log, spans).await?;
-    while let Some(batch) = scan.next().await? {
-        for record in &batch.records {
-            let place = (batch.partition.index, record.offset);
-            if let Some(head) = wanted.get(&place) {
-                found.insert(place, waiting(&batch.partition, &Message::of(record), head));
+    let written = written_down(log, topics).await?;
+    let heads = written.iter().flat_map(|(index, of)| of.heads.iter().map(|head| (*index, head)));
+    find(log, topics, &written, heads.collect()).await
+}
+
+/// The messages of some heads, by partition and offset.
+async fn find(
+    log: &dyn EventLog,
+    topics: &Topics,
+    written: &HashMap<u32, Progress>,
+    heads: Vec<(u32, &Head)>,
+) -> Result<Vec<Waiting>, Error> {
+    let (mut in_queue, mut parked) = (Wanted::default(), Wanted::default());
+    for (index, head) in heads {
+        match written[&index].parked.iter().find(|of| of.next == head.offset) {
+            Some(of) => {
+                let end = log.bounds(&topics.parked(index)).await?.end;
+                parked.add(index, topics.parked(index), (of.from, end), head.clone());
+            }
+            None => {
+                let span = (head.offset, head.offset + 1);
+                in_queue.add(index, topics.messages(index), span, head.clone());
             }
         }
     }
+    let mut found = BTreeMap::new();
+    let message_of = |record: &Record| Some(Message::of(record));
+    in_queue.find(log, topics, message_of, &mut found).await?;
+    parked.find(log, topics, parking::message_of, &mut found).await?;
     Ok(found.into_values().collect())
 }
 
+/// Messages that are looked for in one of a queue's topics.
+#[derive(Default)]
+struct Wanted {
+    spans: BTreeMap<Partition, (u64, u64)>,
+    heads: HashMap<(u32, u64), Head>,
+}
+
+impl Wanted {
+    fn add(&mut self, index: u32, partition: Partition, (from, to): (u64, u64), head: Head) {
+        let span = self.spans.entry(partition).or_insert((from, to));
+        *span = (span.0.min(from), span.1.max(to));
+        self.heads.insert((index, head.offset), head);
+    }
+
+    /// Reads until all are found, or there is no more.
+    async fn find(
+        mut self,
+        log: &dyn EventLog,
+        topics: &Topics,
+        message_of: impl Fn(&Record) -> Option<Message>,
+        found: &mut BTreeMap<(u32, u64), Waiting>,
+    ) -> Result<(), Error> {
+        let mut scan = Scan::within(log, self.spans).await?;
+        while !self.heads.is_empty()
+            && let Some(batch) = scan.next().await?
+        {
+            let index = batch.partition.index;
+            for message in batch.records.iter().filter_map(&message_of) {
+                let place = (index, message.offset());
+                if let Some(head) = self.heads.remove(&place) {
+                    found.insert(place, waiting(&topics.messages(index), &message, &head));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
 /// What the owners of the partitions wrote down last.
-async fn heads(log: &dyn EventLog, topics: &Topics) -> Result<HashMap<u32, Progress>, Error> {
+async fn written_down(
+    log: &dyn EventLog,
+    topics: &Topics,
+) -> Result<HashMap<u32, Progress>, Error> {
     let partitions = (0..topics.partitions.get()).map(|index| topics.progress(index));
     let mut scan = Scan::open(log, partitions).await?;
-    let mut last = HashMap::new();
+    let mut last = HashMap::<_, (Option<Record>, Option<Record>)>::new();
     while let Some(batch) = scan.next().await? {
-        let is_progress = |record: &&ingest::log::Record| {
-            record.key.as_deref() == Some(PROGRESS_KEY) && record.value.is_some()
-        };
-        if let Some(record) = batch.records.iter().rfind(is_progress) {
-            let value = record.value.as_deref().unwrap_or_default();
-            let progress = Progress::decode(value).map_err(|error| Error::Damaged {
-                file: batch.partition.to_string(),
-                position: record.offset,
-                detail: error.to_string(),
-            })?;
-            last.insert(batch.partition.index, progress);
+        let (progress, parked) = last.entry(batch.partition.clone()).or_default();
+        for record in batch.records.into_iter().filter(|record| record.value.is_some()) {
+            match record.key.as_deref() {
+                Some(PROGRESS_KEY) => *progress = Some(record),
+                Some(PARKED_KEY) => *parked = Some(record),
+                _ => {}
+            }
         }
     }
-    Ok(last)
+    let mut written = HashMap::new();
+    for (partition, (progress, parked)) in last {
+        let Some(record) = progress else { continue };
+        let value = record.value.as_deref().unwrap_or_default();
+        let parked = parked.as_ref().and_then(|record| record.value.as_deref());
+        let progress = Progress::decode(value, parked).map_err(|error| Error::Damaged {
+            file: partition.to_string(),
+            position: record.offset,
+            detail: error.to_string(),
+        })?;
+        written.insert(partition.index, progress);
+    }
+    Ok(written)
 }
 
 fn waiting(partition: &Partition, message: &Message, head: &Head) -> Waiting {
@@ -116,7 +173,7 @@ pub(super) async fn overview(
     topics: &Topics,
     pause: Option<Pause>,
 ) -> Result<Overview, Error> {
-    let progress = heads(log, topics).await?;
+    let progress = written_down(log, topics).await?;
     let mut waiting = 0;
     for index in 0..topics.partitions.get() {
         let bounds = log.bounds(&topics.messages(index)).await?;
@@ -125,26 +182,21 @@ pub(super) async fn overview(
         let ahead = of.map_or(0, |of| of.completed.count());
         waiting += bounds.end.saturating_sub(committed).saturating_sub(ahead);
     }
+    let parked = progress.values().flat_map(|of| &of.parked).map(|of| of.count).sum::<u64>();
     let of_heads = || progress.values().flat_map(|of| &of.heads);
-    let mut spans = BTreeMap::new();
-    for (index, of) in &progress {
-        if let Some(first) = of.heads.iter().map(|head| head.offset).min() {
-            spans.insert(topics.messages(*index), (first, first + 1));
-        }
-    }
-    let (mut oldest, mut scan) = (None::<Timestamp>, Scan::within(log, spans).await?);
-    while let Some(batch) = scan.next().await? {
-        for record in &batch.records {
-            let accepted = Message::of(record).accepted();
-            oldest = Some(oldest.map_or(accepted, |oldest| oldest.min(accepted)));
-        }
-    }
+    let oldest = |(index, of): (&u32, &Progress)| -> Option<(u32, Head)> {
+        Some((*index, of.heads.iter().min_by_key(|head| head.offset)?.clone()))
+    };
+    let oldest: Vec<(u32, Head)> = progress.iter().filter_map(oldest).collect();
+    let oldest = oldest.iter().map(|(index, head)| (*index, head)).collect();
+    let oldest = find(log, topics, &progress, oldest).await?;
     Ok(Overview {
         queue,
         pause,
-        waiting,
+        waiting: waiting + parked,
+        parked,
         retrying: of_heads().filter(|head| head.due.is_some() && !head.is_held).count() as u64,
         held: of_heads().filter(|head| head.is_held).count() as u64,
-        oldest,
+        oldest: oldest.iter().map(|of| of.accepted).min(),
     })
 }

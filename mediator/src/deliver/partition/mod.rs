@@ -4,15 +4,18 @@
 //! ```text
 //!  load ─► window ─► start ─► an attempt ─► complete ─► committed(), progress()
 //!            ▲                     │
-//!            └── retry, hold ◄─────┘
+//!            ├── retry, hold ◄─────┘
+//!            └─► park ─► the parked topic ─► load_parked ─► the window
 //! ```
 
+mod parked;
 mod progress;
 mod ranges;
 #[cfg(test)]
 mod tests;
 mod window;
 
+pub(super) use parked::{Id, Need, Stored as ParkedKey};
 pub(super) use progress::{Head, Progress};
 pub(super) use ranges::Ranges;
 pub(super) use window::{Ending, Limits, Obeyed, Start, Window};

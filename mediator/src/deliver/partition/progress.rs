@@ -1,7 +1,7 @@
 use ingest::event::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::Ranges;
+use super::{ParkedKey, Ranges};
 
 /// How far a partition is, as its owner writes it down with each commit.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,6 +15,9 @@ pub(crate) struct Progress {
     pub(crate) completed: Ranges,
     /// The messages for which an attempt was started, and which are not completed.
     pub(crate) heads: Vec<Head>,
+    /// The keys that are parked: a record of its own, see [`Self::encode_parked`].
+    #[serde(skip)]
+    pub(crate) parked: Vec<ParkedKey>,
 }
 
 /// A message for which an attempt was started.
@@ -48,14 +51,23 @@ impl From<Head> for Stored {
 }
 
 impl Progress {
-    /// The value of its record. At the window's bound it stays below 650 KB.
+    /// The value of its record. At the window's bound it stays below 700 KB.
     pub(crate) fn encode(&self) -> Vec<u8> {
         serde_json::to_vec(self).expect("numbers are JSON")
     }
 
-    /// Reads the value of a record.
-    pub(crate) fn decode(value: &[u8]) -> Result<Self, serde_json::Error> {
-        serde_json::from_slice(value)
+    /// The value of the record of what is parked: up to 900 KB.
+    pub(crate) fn encode_parked(&self) -> Vec<u8> {
+        serde_json::to_vec(&self.parked).expect("numbers and texts are JSON")
+    }
+
+    /// Reads the values of both records.
+    pub(crate) fn decode(value: &[u8], parked: Option<&[u8]>) -> Result<Self, serde_json::Error> {
+        let mut progress: Self = serde_json::from_slice(value)?;
+        if let Some(parked) = parked {
+            progress.parked = serde_json::from_slice(parked)?;
+        }
+        Ok(progress)
     }
 }
 
@@ -75,6 +87,7 @@ mod pairs {
 
 #[cfg(test)]
 mod tests {
+    use super::super::parked::{Id, KEYS_BYTES_MAX as PARKED_KEYS_BYTES_MAX};
     use super::*;
     use ingest::log::RECORD_BYTES_MAX;
 
@@ -89,12 +102,20 @@ mod tests {
             committed: 17,
             completed: Ranges::of([(18, 20), (25, 26)]),
             heads: vec![head(17, None, false), head(21, Some(5), false), head(22, None, true)],
+            parked: vec![
+                ParkedKey { id: Id::Key((&b"a b\xff"[..]).into()), next: 3, from: 1, count: 9 },
+                ParkedKey { id: Id::Message(8), next: 8, from: 5, count: 1 },
+            ],
         };
-        let value = progress.encode();
-        assert_eq!(Progress::decode(&value).unwrap(), progress);
+        let (value, parked) = (progress.encode(), progress.encode_parked());
+        assert_eq!(Progress::decode(&value, Some(&parked)).unwrap(), progress);
+        let plain = Progress { parked: Vec::new(), ..progress };
+        assert_eq!(Progress::decode(&value, None).unwrap(), plain);
+        let text = r#"[["a%20b%FF",3,1,9],[null,8,5,1]]"#;
+        assert_eq!(String::from_utf8(parked).unwrap(), text, "the format is on disks");
         let text = r#"{"epoch":4,"committed":17,"completed":[[18,20],[25,26]],"heads":[[17,3,null,false],[21,3,5,false],[22,3,null,true]]}"#;
         assert_eq!(String::from_utf8(value).unwrap(), text, "the format is on disks");
-        assert!(Progress::decode(b"{}").is_err());
+        assert!(Progress::decode(b"{}", None).is_err());
     }
 
     #[test]
@@ -110,8 +131,18 @@ mod tests {
             epoch: far,
             committed: far,
             completed: Ranges::of((0..5_000).map(|n| (far + 2 * n, far + 2 * n + 1))),
-            heads: (0..10_000).map(|n| head(far + n)).collect(),
+            heads: (0..11_000).map(|n| head(far + n)).collect(),
+            // As large as keys may be that are parked together.
+            parked: (0..1_000)
+                .map(|n| ParkedKey {
+                    id: Id::Key(vec![0xff; PARKED_KEYS_BYTES_MAX / 1_000].into()),
+                    next: far + n,
+                    from: far + n,
+                    count: far,
+                })
+                .collect(),
         };
-        assert!(progress.encode().len() < 650_000 && 650_000 < RECORD_BYTES_MAX);
+        assert!(progress.encode().len() < 700_000 && 700_000 < RECORD_BYTES_MAX);
+        assert!(progress.encode_parked().len() < 900_000 && 900_000 < RECORD_BYTES_MAX);
     }
 }

@@ -7,10 +7,10 @@ use bytes::Bytes;
 use ingest::event::Timestamp;
 use ingest::log::{Headers, LogTime, Record};
 
-use super::{Limits, Obeyed, Progress, Window};
+use super::{Id, Limits, Obeyed, Progress, Window};
 use crate::deliver::stored::Message;
 
-const LIMITS: Limits = Limits { records: 40, bytes: 1 << 20 };
+const LIMITS: Limits = Limits { records: 40, bytes: 1 << 20, parked_keys: 3 };
 
 fn message(offset: u64, key: Option<u8>) -> Message {
     Message::of(&Record {
@@ -214,7 +214,7 @@ fn what_has_expired_ends_wherever_it_waits() {
 
 #[test]
 fn a_window_is_full_by_offsets_or_bytes() {
-    let mut window = Window::new(Limits { records: 3, bytes: 1 << 20 }, Progress::default());
+    let mut window = Window::new(Limits { records: 3, ..LIMITS }, Progress::default());
     for offset in 0..3 {
         assert!(!window.is_full());
         window.load(message(offset, Some(offset as u8)));
@@ -228,7 +228,7 @@ fn a_window_is_full_by_offsets_or_bytes() {
     window.complete(0);
     assert!(!window.is_full());
 
-    let mut window = Window::new(Limits { records: 100, bytes: 10 }, Progress::default());
+    let mut window = Window::new(Limits { bytes: 10, ..LIMITS }, Progress::default());
     (0..2).for_each(|offset| window.load(message(offset, None)));
     assert!(!window.is_full());
     window.load(message(2, None));
@@ -247,6 +247,111 @@ fn offsets_without_records_are_passed_over() {
     assert_eq!(window.committed(), 9);
 }
 
+/// Reads what the window needs of what is parked, a few messages at a time.
+fn read_parked(window: &mut Window, parked: &[Message]) {
+    for need in window.parked_needs() {
+        let is_wanted =
+            |message: &Message| Id::of(message) == need.id && message.offset() >= need.next;
+        let places = (need.from as usize..parked.len()).filter(|at| is_wanted(&parked[*at]));
+        let places: Vec<usize> = places.take(2).collect();
+        assert!(!places.is_empty(), "{need:?} is not there");
+        for place in places {
+            window.load_parked(parked[place].clone(), place as u64);
+        }
+    }
+}
+
+#[test]
+fn what_is_blocked_for_long_is_parked_and_holds_back_nobody_else() {
+    // Of each ten one is of the key that is held.
+    let key = |offset: u64| u8::from(!offset.is_multiple_of(10));
+    let mut window = Window::new(LIMITS, Progress::default());
+    let (mut parked, mut delivered) = (Vec::new(), Vec::new());
+    for offset in 0..1_000 {
+        assert!(!window.is_full(), "{offset}");
+        window.load(message(offset, Some(key(offset))));
+        while let Some(start) = window.start() {
+            let offset = start.message.offset();
+            match key(offset) {
+                0 => window.hold(offset),
+                _ => {
+                    window.complete(offset);
+                    delivered.push(offset);
+                }
+            }
+        }
+        let moved = window.park(parked.len() as u64);
+        parked.extend(moved.iter().map(|message| Message::clone(message)));
+    }
+    assert_eq!(delivered, (0..1_000).filter(|offset| key(*offset) == 1).collect::<Vec<_>>());
+    let counts = window.counts();
+    assert!(counts.parked > 60 && counts.messages == 100 && counts.held == 1, "{counts:?}");
+    // The next owner knows all of it, and what is in the queue comes after what is parked.
+    let read_to = window.committed();
+    let mut window = Window::new(LIMITS, window.progress(1));
+    (read_to..1_000).for_each(|offset| window.load(message(offset, Some(key(offset)))));
+    assert!(!window.has_ready());
+    assert_eq!(window.retry_now(0), Obeyed::Later);
+    read_parked(&mut window, &parked);
+    assert_eq!(window.retry_now(0), Obeyed::Now);
+    delivered.clear();
+    while let Some(start) = window.start() {
+        delivered.push(start.message.offset());
+        window.complete(start.message.offset());
+        read_parked(&mut window, &parked);
+    }
+    assert_eq!(delivered, (0..100).map(|n| n * 10).collect::<Vec<u64>>());
+    assert_eq!((window.committed(), window.counts().messages), (1_000, 0));
+    assert_eq!(window.progress(1).parked, []);
+}
+
+#[test]
+fn a_window_that_works_parks_nothing() {
+    let mut full = window(&[Some(1); 40]);
+    assert!(full.is_full() && full.park(0).is_empty(), "something is ready");
+    let start = full.start().unwrap();
+    assert!(full.park(0).is_empty(), "it is under way");
+    full.retry(start.message.offset(), at(5));
+    full.wake(at(5));
+    assert!(full.park(0).is_empty(), "it is due");
+    full.start();
+    full.hold(0);
+    let moved: Vec<u64> = full.park(0).iter().map(|message| message.offset()).collect();
+    assert_eq!(moved, (0..40).collect::<Vec<_>>(), "all of the key");
+    assert_eq!((full.committed(), full.counts().parked), (40, 40));
+    // More keys than may be parked: the others wait where they are.
+    let keys: Vec<Option<u8>> = (0..40).map(Some).collect();
+    let mut many = window(&keys);
+    start_all(&mut many).iter().for_each(|(offset, _)| many.hold(*offset));
+    let moved: Vec<u64> = many.park(0).iter().map(|message| message.offset()).collect();
+    assert_eq!(moved, [0, 1, 2]);
+    // A target that is away, and one that takes others.
+    let mut away = window(&keys);
+    start_all(&mut away).iter().for_each(|(offset, _)| away.retry(*offset, at(9)));
+    assert!(away.park(0).is_empty());
+    let mut one = window(&keys);
+    let started = start_all(&mut one);
+    started[..39].iter().for_each(|(offset, _)| one.retry(*offset, at(9)));
+    one.complete(39);
+    assert_eq!(one.park(0).len(), 3);
+    assert!(many.park(3).is_empty());
+}
+
+#[test]
+fn what_was_parked_and_is_gone_is_given_up() {
+    let mut window = window(&[Some(1); 40]);
+    window.start();
+    window.hold(0);
+    window.park(0);
+    let mut after = Window::new(LIMITS, window.progress(1));
+    (40..50).for_each(|offset| after.load(message(offset, Some(1))));
+    assert!(!after.has_ready());
+    let [need] = &after.parked_needs()[..] else { panic!("one key is parked") };
+    after.forget_parked(&need.clone());
+    assert_eq!(start_all(&mut after), [(40, 1)]);
+    assert_eq!((after.counts().parked, after.parked_needs()), (0, vec![]));
+}
+
 /// What the log and the target have.
 #[derive(Default)]
 struct Model {
@@ -256,6 +361,8 @@ struct Model {
     attempts: BTreeMap<u64, u64>,
     under_way: BTreeSet<u64>,
     held: BTreeSet<u64>,
+    /// Messages that are in the parked topic.
+    moved: BTreeSet<u64>,
     /// Messages that somebody wants no attempt of any more.
     given_up: BTreeSet<u64>,
     due: BTreeMap<u64, i64>,
@@ -283,36 +390,47 @@ impl Model {
             && self.due.get(&offset).is_none_or(|due| *due <= self.now)
     }
 
+    /// The messages that are read, from the queue or as parked ones.
+    fn read(&self, read: u64) -> impl Iterator<Item = u64> {
+        (0..120).filter(move |offset| *offset < read || self.moved.contains(offset))
+    }
+
     /// The message whose attempt begins next.
     fn next(&self, read: u64) -> Option<u64> {
         let tried = |offset: &u64| self.attempts.get(offset).is_some_and(|made| *made > 0);
-        let may_start = || (0..read).filter(|offset| self.may_start(*offset));
+        let may_start = || self.read(read).filter(|offset| self.may_start(*offset));
         let first = may_start().find(|offset| !tried(offset));
         let retry = may_start().find(tried);
         if self.firsts >= 7 { retry.or(first) } else { first.or(retry) }
     }
 
+    fn is_in_queue(&self, offset: u64) -> bool {
+        !self.completed.contains(&offset) && !self.moved.contains(&offset)
+    }
+
     fn committed(&self, read: u64) -> u64 {
-        (0..read).find(|offset| !self.completed.contains(offset)).unwrap_or(read)
+        (0..read).find(|offset| self.is_in_queue(*offset)).unwrap_or(read)
     }
 }
 
 #[test]
 fn a_window_does_what_the_model_does_through_restarts() {
+    let cases = std::env::var("WEIR_MODEL_CASES").map_or(50, |cases| cases.parse().unwrap());
     let seed = fastrand::u64(..);
-    for round in 0..100 {
-        let seed = seed.wrapping_add(round);
-        run_beside_the_model(seed);
-    }
+    let parked: usize =
+        (0..cases).map(|round| run_beside_the_model(seed.wrapping_add(round))).sum();
+    assert!(parked > 100, "seed {seed}: {parked} messages were parked");
 }
 
-fn run_beside_the_model(seed: u64) {
+/// Answers how many messages were parked.
+fn run_beside_the_model(seed: u64) -> usize {
     let mut random = fastrand::Rng::with_seed(seed);
     let mut model = Model::default();
     for _ in 0..120 {
         model.keys.push(random.bool().then(|| random.u8(..5)));
     }
     let mut window = Window::new(LIMITS, Progress::default());
+    let mut parked: Vec<Message> = Vec::new();
     let mut read = 0u64;
     let mut restarts = 0;
     for step in 0.. {
@@ -327,7 +445,7 @@ fn run_beside_the_model(seed: u64) {
                 window.wake(at(model.now));
                 let is_ending =
                     |offset: &u64| model.given_up.contains(offset) && model.may_begin(*offset);
-                let ending: Vec<u64> = (0..read).filter(is_ending).collect();
+                let ending: Vec<u64> = model.read(read).filter(is_ending).collect();
                 let attempts = |offset: &u64| model.attempts.get(offset).copied().unwrap_or(0);
                 let expected: Vec<_> = ending.iter().map(|of| (*of, attempts(of))).collect();
                 assert_eq!(endings(&mut window), expected, "{case}");
@@ -360,7 +478,7 @@ fn run_beside_the_model(seed: u64) {
                         window.retry(offset, at(due));
                         model.due.insert(offset, due);
                     }
-                    2 if model.held.len() < 2 => {
+                    2 if model.held.len() < 4 => {
                         window.hold(offset);
                         model.held.insert(offset);
                     }
@@ -373,7 +491,9 @@ fn run_beside_the_model(seed: u64) {
             10 => model.now += random.i64(0..10),
             _ if random.u8(..8) == 0 => {
                 let progress = window.progress(restarts);
-                assert_eq!(Progress::decode(&progress.encode()).unwrap(), progress, "{case}");
+                let (value, of_keys) = (progress.encode(), progress.encode_parked());
+                let decoded = Progress::decode(&value, Some(&of_keys)).unwrap();
+                assert_eq!(decoded, progress, "{case}");
                 window = Window::new(LIMITS, progress);
                 restarts += 1;
                 model.firsts = 0;
@@ -387,14 +507,19 @@ fn run_beside_the_model(seed: u64) {
             }
             _ => {}
         }
+        let moved = window.park(parked.len() as u64);
+        model.moved.extend(moved.iter().map(|message| message.offset()));
+        parked.extend(moved.iter().map(|message| Message::clone(message)));
+        read_parked(&mut window, &parked);
         assert_eq!(window.committed(), model.committed(read), "{case}");
         let counts = window.counts();
         assert_eq!(counts.under_way, model.under_way.len(), "{case}");
-        let ahead = model.completed.range(window.committed()..).count() as u64;
+        let ahead: BTreeSet<u64> = model.completed.union(&model.moved).copied().collect();
+        let ahead = ahead.range(window.committed()..).count() as u64;
         let progress = window.progress(0);
         assert_eq!(progress.completed.count(), ahead, "{case}");
         assert!(read - window.committed() <= LIMITS.records, "{case}");
-        if random.u8(..50) == 0 {
+        if random.u8(..16) == 0 {
             let held = model.held.first().copied().filter(|_| random.bool());
             let offset = held.unwrap_or_else(|| random.u64(..120));
             let waits = model.held.contains(&offset) || model.due.contains_key(&offset);
@@ -424,5 +549,6 @@ fn run_beside_the_model(seed: u64) {
             break;
         }
     }
-    assert_eq!(window.counts().messages, 0, "seed {seed}");
+    assert_eq!((window.counts().messages, window.counts().parked), (0, 0), "seed {seed}");
+    model.moved.len()
 }

@@ -4,19 +4,29 @@ use std::sync::Arc;
 use bytes::Bytes;
 use ingest::event::Timestamp;
 
+use super::parked::{Follows, Id, Need, Parked};
 use super::{Head, Progress, Ranges};
+use crate::deliver::message::MESSAGE_BYTES_MAX;
 use crate::deliver::stored::Message;
 
 /// While both wait, one retry begins after so many first attempts.
 const FIRSTS_MAX: u32 = 7;
+/// The most that is parked at a time, in bytes: it goes to the log in one transaction.
+const PARK_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Where more keys than these wait and nothing gets through, it is the target that is
+/// away: parking them would make no room for anything.
+const FEW_KEYS: usize = 16;
 
 /// When a window is full.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
     /// Offsets from the committed one to the last that was read.
     pub(crate) records: u64,
-    /// Bytes of the messages that are not completed.
+    /// Bytes of the messages that are not completed; and as many again of those that
+    /// are parked and in memory.
     pub(crate) bytes: usize,
+    /// Keys, and messages without a key, that are parked.
+    pub(crate) parked_keys: usize,
 }
 
 /// The messages above the committed offset.
@@ -24,14 +34,23 @@ pub(crate) struct Limits {
 /// Of each key the first message that is not completed, its *head*, is ready,
 /// under way, waiting or held; the others are behind it. A message without a key
 /// is the head of its own.
+///
+/// A key that is blocked while the window is full is *parked*: its messages are written
+/// to the parked topic, and count as completed in the queue. Of them only some are in
+/// memory, the head first; of a key that is parked what is in the queue is behind.
 #[derive(Debug)]
 pub(crate) struct Window {
     limits: Limits,
     /// The offset after the last record that was read.
     next: u64,
+    /// Those in memory, by their offset in the queue.
     messages: BTreeMap<u64, Entry>,
+    /// Those of them that are in the queue, and their bytes.
+    open: BTreeSet<u64>,
     bytes: usize,
-    /// Per key the messages that are not completed, in order.
+    parked: Parked,
+    parked_bytes: usize,
+    /// Per key the messages in the queue that are not completed, in order.
     keys: HashMap<Bytes, VecDeque<u64>>,
     /// Heads without a due time, first attempts before others.
     ready: BTreeSet<(IsRetry, u64)>,
@@ -46,10 +65,14 @@ pub(crate) struct Window {
     completed: Ranges,
     /// What an earlier owner left, of messages that were not read yet.
     known: BTreeMap<u64, Head>,
+    /// The same, of messages that are parked.
+    known_parked: BTreeMap<u64, Head>,
     /// Messages that had an attempt.
     tried: BTreeSet<u64>,
     under_way: usize,
     held: usize,
+    /// How many attempts have ended a message so far.
+    ended: u64,
 }
 
 /// Whether it had an attempt.
@@ -61,6 +84,10 @@ struct Entry {
     attempts: u64,
     state: State,
     expires: Option<Timestamp>,
+    /// The lowest offset that it has in the parked topic, if it is there.
+    parked_at: Option<u64>,
+    /// How many had ended when its last attempt began.
+    ended_before: u64,
     /// Why there is no attempt more.
     ending: Option<Ending>,
 }
@@ -115,8 +142,11 @@ pub(crate) struct Counts {
     /// Heads that wait for their next attempt.
     pub(crate) waiting: usize,
     pub(crate) held: usize,
-    /// Messages read and not completed.
+    /// Messages that are parked.
+    pub(crate) parked: u64,
+    /// Messages read and not completed, the parked ones too.
     pub(crate) messages: usize,
+    /// Bytes in memory.
     pub(crate) bytes: usize,
 }
 
@@ -127,23 +157,32 @@ impl Window {
         let mut completed = progress.completed;
         completed.remove_below(committed);
         let is_open = |head: &Head| head.offset >= committed && !completed.contains(head.offset);
-        let heads = progress.heads.into_iter().filter(is_open);
+        let (known, others): (Vec<Head>, Vec<Head>) = progress.heads.into_iter().partition(is_open);
+        let is_parked = |head: &Head| progress.parked.iter().any(|of| of.next == head.offset);
+        let known_parked = others.into_iter().filter(is_parked);
+        let by_offset = |head: Head| (head.offset, head);
+        let known_parked = known_parked.map(by_offset).collect();
         Self {
             limits,
             next: committed,
             messages: BTreeMap::new(),
+            open: BTreeSet::new(),
             bytes: 0,
+            parked: Parked::of(progress.parked),
+            parked_bytes: 0,
             keys: HashMap::new(),
             ready: BTreeSet::new(),
             firsts: 0,
             waiting: BTreeSet::new(),
             expiring: BTreeSet::new(),
             ending: BTreeSet::new(),
-            known: heads.map(|head| (head.offset, head)).collect(),
+            known: known.into_iter().map(by_offset).collect(),
+            known_parked,
             completed,
             tried: BTreeSet::new(),
             under_way: 0,
             held: 0,
+            ended: 0,
         }
     }
 
@@ -165,17 +204,36 @@ impl Window {
         }
         let mut is_head = true;
         if let Some(key) = message.key() {
+            let is_parked = self.parked.contains(&Id::Key(key.clone()));
             let of_key = self.keys.entry(key.clone()).or_default();
-            is_head = of_key.is_empty();
+            is_head = of_key.is_empty() && !is_parked;
             of_key.push_back(offset);
         }
         self.bytes += message.bytes();
+        self.open.insert(offset);
+        self.take(message, None, known, is_head);
+    }
+
+    /// Takes a message of the parked topic, which is at `place` there. One that is not
+    /// wanted is passed over.
+    pub(crate) fn load_parked(&mut self, message: Message, place: u64) {
+        let offset = message.offset();
+        let Some(is_head) = self.parked.load(&Id::of(&message), offset) else { return };
+        let known = self.known_parked.remove(&offset);
+        self.parked_bytes += message.bytes();
+        self.take(message, Some(place), known, is_head);
+    }
+
+    fn take(&mut self, message: Message, at: Option<u64>, known: Option<Head>, is_head: bool) {
+        let offset = message.offset();
         let attempts = known.as_ref().map_or(0, |head| head.attempts);
         if attempts > 0 {
             self.tried.insert(offset);
         }
         let (expires, message) = (message.expires(), Arc::new(message));
-        let entry = Entry { message, attempts, state: State::Behind, expires, ending: None };
+        let state = State::Behind;
+        let (parked_at, ended_before, ending) = (at, self.ended, None);
+        let entry = Entry { message, attempts, state, expires, parked_at, ended_before, ending };
         self.messages.insert(offset, entry);
         if is_head {
             let state = match known {
@@ -184,6 +242,107 @@ impl Window {
                 _ => State::Ready,
             };
             self.set(offset, state);
+        }
+    }
+
+    /// Parks keys that are blocked, if the window is full and nothing in it could be
+    /// attempted: answers the messages to write to the parked topic, in order, together
+    /// with the next progress. `end` is where that topic ends.
+    pub(crate) fn park(&mut self, end: u64) -> Vec<Arc<Message>> {
+        let mut moved = Vec::new();
+        if !self.is_full() || self.has_ready() {
+            return moved;
+        }
+        let (mut bytes, many) = (0, self.limits.records / 2);
+        for offset in self.open.iter().copied().collect::<Vec<_>>() {
+            let is_enough = self.next - self.committed() <= many
+                && self.bytes <= self.limits.bytes / 2
+                || moved.len() as u64 >= many;
+            if is_enough || bytes >= PARK_BYTES_MAX {
+                break;
+            }
+            let Some(entry) = self.messages.get(&offset).filter(|of| of.parked_at.is_none()) else {
+                continue;
+            };
+            let id = Id::of(&entry.message);
+            let of_key: Vec<u64> = match &id {
+                Id::Key(key) => self.keys[key].iter().copied().collect(),
+                Id::Message(offset) => vec![*offset],
+            };
+            for offset in of_key {
+                if bytes >= PARK_BYTES_MAX || !self.may_park(&id, offset) {
+                    break;
+                }
+                let message = self.park_one(&id, offset, end);
+                bytes += message.bytes();
+                moved.push(message);
+            }
+        }
+        moved
+    }
+
+    /// Whether the first message in the queue of its key can be parked.
+    fn may_park(&self, id: &Id, offset: u64) -> bool {
+        let entry = &self.messages[&offset];
+        let has_room = self.parked.has_room(id, self.limits.parked_keys)
+            && self.parked_bytes < self.limits.bytes;
+        let gets_through =
+            self.ended > entry.ended_before || self.waiting.len() + self.held <= FEW_KEYS;
+        let is_blocked = match entry.state {
+            State::Held => has_room,
+            State::Waiting(_) => has_room && gets_through,
+            State::Behind => self.parked.contains(id),
+            State::Ready | State::UnderWay | State::Ending => false,
+        };
+        is_blocked && entry.ending.is_none() && entry.message.bytes() <= MESSAGE_BYTES_MAX
+    }
+
+    fn park_one(&mut self, id: &Id, offset: u64, end: u64) -> Arc<Message> {
+        let entry = self.messages.get_mut(&offset).expect("what is parked was read");
+        let message = entry.message.clone();
+        self.bytes -= message.bytes();
+        if self.parked.contains(id) {
+            self.parked.add(id);
+            self.messages.remove(&offset);
+        } else {
+            entry.parked_at = Some(end);
+            self.parked.begin(id.clone(), offset, end);
+            self.parked_bytes += message.bytes();
+        }
+        self.is_gone(offset, message.key());
+        message
+    }
+
+    /// A message is not in the queue any more, which was the first of its key.
+    fn is_gone(&mut self, offset: u64, key: Option<&Bytes>) {
+        self.open.remove(&offset);
+        self.completed.insert(offset);
+        let Some(key) = key else { return };
+        let of_key = self.keys.get_mut(key).expect("a key has its messages");
+        let first = of_key.pop_front();
+        debug_assert_eq!(first, Some(offset), "only the first goes");
+        if of_key.is_empty() {
+            self.keys.remove(key);
+        }
+    }
+
+    /// The keys of whose parked messages one is to be read, by [`Self::load_parked`].
+    pub(crate) fn parked_needs(&self) -> Vec<Need> {
+        if self.parked_bytes >= self.limits.bytes { Vec::new() } else { self.parked.needs() }
+    }
+
+    /// The parked topic has nothing of a key any more, though it should.
+    pub(crate) fn forget_parked(&mut self, need: &Need) {
+        self.known_parked.remove(&need.next);
+        self.parked.forget(&need.id);
+        self.go_on(&need.id);
+    }
+
+    /// Of a key that is parked no more, what is in the queue goes on.
+    fn go_on(&mut self, id: &Id) {
+        let Id::Key(key) = id else { return };
+        if let Some(head) = self.keys.get(key).and_then(|of_key| of_key.front().copied()) {
+            self.make_ready(head);
         }
     }
 
@@ -240,6 +399,7 @@ impl Window {
         self.tried.insert(offset);
         let entry = self.messages.get_mut(&offset).expect("what is ready was read");
         entry.attempts += 1;
+        entry.ended_before = self.ended;
         Some(Start { message: entry.message.clone(), attempt: entry.attempts, ending: None })
     }
 
@@ -259,18 +419,20 @@ impl Window {
     pub(crate) fn complete(&mut self, offset: u64) {
         self.set(offset, State::Behind);
         let Some(entry) = self.messages.remove(&offset) else { return };
-        self.bytes -= entry.message.bytes();
         self.tried.remove(&offset);
-        self.completed.insert(offset);
-        let Some(key) = entry.message.key() else { return };
-        let of_key = self.keys.get_mut(key).expect("a key has its messages");
-        let first = of_key.pop_front();
-        debug_assert_eq!(first, Some(offset), "only a head is under way");
-        match of_key.front().copied() {
-            Some(head) => self.make_ready(head),
-            None => {
-                self.keys.remove(key);
+        self.ended += u64::from(entry.ending.is_none());
+        let (id, bytes) = (Id::of(&entry.message), entry.message.bytes());
+        if let Some(place) = entry.parked_at {
+            self.parked_bytes -= bytes;
+            match self.parked.complete(&id, place) {
+                Follows::Loaded(head) => self.make_ready(head),
+                Follows::Unloaded => {}
+                Follows::Nothing => self.go_on(&id),
             }
+        } else {
+            self.bytes -= bytes;
+            self.is_gone(offset, entry.message.key());
+            self.go_on(&id);
         }
     }
 
@@ -313,7 +475,8 @@ impl Window {
 
     /// Of a message that is not here: it is completed, or was not read.
     fn unread(&self, offset: u64) -> Obeyed {
-        if offset >= self.next { Obeyed::Later } else { Obeyed::Now }
+        let is_unread = offset >= self.next || self.parked.may_have(offset);
+        if is_unread { Obeyed::Later } else { Obeyed::Now }
     }
 
     /// Makes no attempt more of a message: at once of a head, else in its turn.
@@ -332,7 +495,7 @@ impl Window {
 
     /// Everything below is completed.
     pub(crate) fn committed(&self) -> u64 {
-        self.messages.first_key_value().map_or(self.next, |(offset, _)| *offset)
+        self.open.first().copied().unwrap_or(self.next)
     }
 
     /// What to write down.
@@ -348,11 +511,12 @@ impl Window {
             Head { offset: *offset, attempts, due, is_held: state == State::Held }
         };
         let mut heads: Vec<Head> = self.tried.iter().map(head).collect();
-        heads.extend(self.known.values().cloned());
-        Progress { epoch, committed, completed: self.completed.clone(), heads }
+        heads.extend(self.known.values().chain(self.known_parked.values()).cloned());
+        let (completed, parked) = (self.completed.clone(), self.parked.stored());
+        Progress { epoch, committed, completed, heads, parked }
     }
 
-    /// When the oldest message that is not completed was accepted.
+    /// When the oldest message that is not completed was accepted, of those in memory.
     pub(crate) fn oldest(&self) -> Option<Timestamp> {
         self.messages.first_key_value().map(|(_, entry)| entry.message.accepted())
     }
@@ -363,8 +527,9 @@ impl Window {
             under_way: self.under_way,
             waiting: self.waiting.len(),
             held: self.held,
-            messages: self.messages.len(),
-            bytes: self.bytes,
+            parked: self.parked.messages(),
+            messages: self.open.len() + self.parked.messages() as usize,
+            bytes: self.bytes + self.parked_bytes,
         }
     }
 
