@@ -120,39 +120,47 @@ pub(crate) fn what_was_acknowledged_survives() -> Result<()> {
     eprintln!("seed {seed}");
     let mut random = fastrand::Rng::with_seed(seed);
     let dir = tempfile::tempdir()?;
-    let mut acknowledged_in_all = 0;
+    // Of all kills, since what an earlier one left may be lost by a later one.
+    let mut acknowledged = HashMap::new();
     for kill in 0..kills {
-        let acknowledged = kill_once(dir.path(), &mut random)?;
-        acknowledged_in_all += acknowledged.len();
+        kill_once(dir.path(), &mut random, &mut acknowledged)?;
         let runtime = tokio::runtime::Runtime::new()?;
         let checked = runtime.block_on(check(dir.path(), &acknowledged));
         checked.with_context(|| format!("seed {seed}, kill {kill}"))?;
     }
-    ensure!(acknowledged_in_all > 10 * kills, "only {acknowledged_in_all} appends were seen");
-    eprintln!("{kills} kills, {acknowledged_in_all} acknowledged appends, none lost");
+    let count = acknowledged.len();
+    ensure!(count > 10 * kills, "only {count} appends were seen");
+    eprintln!("{kills} kills, {count} acknowledged appends, none lost");
     Ok(())
 }
 
-/// Starts a victim, kills it after a while, and answers what it had said.
-fn kill_once(dir: &Path, random: &mut fastrand::Rng) -> Result<Vec<(u64, u64, u64)>> {
+/// By writer and number, the offset that it was told.
+type Acknowledged = HashMap<(u64, u64), u64>;
+
+/// Starts a victim, kills it after a while, and adds what it had said.
+fn kill_once(
+    dir: &Path,
+    random: &mut fastrand::Rng,
+    acknowledged: &mut Acknowledged,
+) -> Result<()> {
     let time = Duration::from_millis(random.u64(30..400));
-    let mut acknowledged = Vec::new();
     for line in victim::kill_after(VICTIM, dir, time)? {
         let numbers: Vec<u64> = line.split(' ').map(str::parse).collect::<Result<_, _>>()?;
         let [writer, number, offset] = numbers[..] else { bail!("the victim said {line:?}") };
-        acknowledged.push((writer, number, offset));
+        let before = acknowledged.insert((writer, number), offset);
+        ensure!(before.is_none(), "writer {writer}: {number} was acknowledged twice");
     }
-    Ok(acknowledged)
+    Ok(())
 }
 
-async fn check(dir: &Path, acknowledged: &[(u64, u64, u64)]) -> Result<()> {
+async fn check(dir: &Path, acknowledged: &Acknowledged) -> Result<()> {
     let log = EmbeddedLog::open(&config(dir))?;
     if log.topic("t").await.is_err() {
         ensure!(acknowledged.is_empty(), "the topic is gone");
         return Ok(());
     }
     let held = held(&log).await?;
-    for (writer, number, offset) in acknowledged {
+    for ((writer, number), offset) in acknowledged {
         let found = held.get(writer).and_then(|offsets| offsets.get(*number as usize));
         ensure!(found == Some(offset), "writer {writer}: {number} is at {found:?}, not {offset}");
     }

@@ -47,6 +47,9 @@ impl Committer {
                     tracing::warn!(%error, "the log was closed without confirming its last frame");
                 }
             });
+            if let Err(error) = journal.mark() {
+                tracing::warn!(%error, "the log was closed without saying how far it is");
+            }
         };
         let thread = std::thread::Builder::new().name("log-committer".to_owned()).spawn(run)?;
         let room = Arc::new(Semaphore::new(WAITING_KIB_MAX));

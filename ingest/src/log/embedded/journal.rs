@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::disk::{DiskFile, file_error};
 use super::frame;
+use super::mark::Mark;
 use super::membership::Coordinator;
 use super::request::{Answer, Records, Request};
 use super::section::{PartitionKey, Section};
@@ -374,12 +375,19 @@ impl Journal {
             view.apply(&self.active, &self.loaded, position, bytes, MovedRuns::Index)
                 .expect("a staged frame follows from the view");
         }
+        view.durable = Mark { segment: self.active.number, next_sequence: self.next_sequence };
         drop(view);
         self.position += self.buffer.len();
         self.buffer.clear();
         self.frames.clear();
         self.shared.announce();
         Ok(())
+    }
+
+    /// Writes down how far it is.
+    pub(super) fn mark(&self) -> Result<()> {
+        let mark = self.shared.view.read().durable;
+        mark.write(&*self.shared.disk)
     }
 
     fn poison(&self, action: &str, source: io::Error) -> Error {

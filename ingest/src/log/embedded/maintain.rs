@@ -13,6 +13,7 @@ use super::checkpoint::{Checkpoint, Covered};
 use super::clock_jumps::ClockJumps;
 use super::disk::{Disk, file_error};
 use super::journal::{RESERVE, RESERVE_FRACTION, create_segment};
+use super::mark::Mark;
 use super::request::{Answer, Request};
 use super::section::PartitionKey;
 use super::segment::{file_name, index_name};
@@ -41,6 +42,7 @@ pub(super) struct Maintenance<S> {
     /// Has the committer carry out a request.
     pub(super) submit: S,
     covered: Covered,
+    marked: Mark,
     jumps: ClockJumps,
     /// Extents that cannot be read; trying again each second would copy what is
     /// before the damage again each second.
@@ -55,8 +57,8 @@ impl<S: FnMut(Request) -> Result<Answer>> Maintenance<S> {
         submit: S,
         covered: Covered,
     ) -> Self {
-        let (jumps, set_aside) = Default::default();
-        Self { shared, thresholds, clock, submit, covered, jumps, set_aside }
+        let (marked, jumps, set_aside) = Default::default();
+        Self { shared, thresholds, clock, submit, covered, marked, jumps, set_aside }
     }
 
     /// Does what there is to do. What could not be done is tried again by the
@@ -73,8 +75,20 @@ impl<S: FnMut(Request) -> Result<Answer>> Maintenance<S> {
         let covered_again = self.checkpoint();
         let allocated = self.allocate();
         let confirmed = (self.submit)(Request::Confirm).map(drop);
+        let marked = self.mark();
         self.close_segments();
-        retained.and(covered).and(moved).and(covered_again).and(allocated).and(confirmed)
+        let done = retained.and(covered).and(moved).and(covered_again).and(allocated);
+        done.and(confirmed).and(marked)
+    }
+
+    /// Writes down how far the journal is.
+    fn mark(&mut self) -> Result<()> {
+        let durable = self.shared.view.read().durable;
+        if durable != self.marked {
+            durable.write(&*self.shared.disk)?;
+            self.marked = durable;
+        }
+        Ok(())
     }
 
     /// Takes the space of the next segment, and that of the next checkpoint.

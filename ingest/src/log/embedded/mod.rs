@@ -43,6 +43,7 @@ mod frame;
 mod index;
 mod journal;
 mod maintain;
+mod mark;
 mod member;
 mod membership;
 #[cfg(test)]

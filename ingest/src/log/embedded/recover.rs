@@ -3,7 +3,8 @@
 //! The journal's sequence numbers run on from segment to segment. Reading stops
 //! at the first frame that is not there in one piece. Was it ever acknowledged?
 //! If a later frame says so (see [`super::frame`]), the journal is damaged and
-//! nothing is opened; else the tail is cut there, and nobody misses it.
+//! nothing is opened; else the tail is cut there, and nobody misses it. A journal that
+//! ends before its mark (see [`super::mark`]) is damaged, too.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use super::disk::{Disk, DiskFile, read_all};
 use super::frame;
 use super::index::{Run, SegmentIndex};
 use super::journal::Start;
+use super::mark::{self, Mark};
 use super::section::{PartitionKey, sections};
 use super::segment::{self, Segment, file_name};
 use super::view::{MovedRuns, Sealed, Shared, View, payload_of, run_of};
@@ -39,6 +41,7 @@ pub(super) fn recover(disk: Arc<dyn Disk>) -> Result<(Arc<Shared>, Start, Covere
     let newer: Vec<u64> =
         files.iter().copied().filter(|number| *number > covered.last_segment).collect();
     let found = recovery.scan(&newer)?;
+    recovery.check_mark(&files, &found)?;
     // From here on the disk is changed: the log is known to be sound.
     let sealed = recovery.seal(found)?;
     recovery.remove_leftovers(&names)?;
@@ -149,6 +152,28 @@ impl Recovery {
             return Err(damaged(segment.number, position as u64, detail));
         }
         Ok(position as u64)
+    }
+
+    /// Refuses a journal that is shorter than it was.
+    fn check_mark(&mut self, files: &[u64], found: &[Scanned]) -> Result<()> {
+        let here = Mark { segment: self.last_segment, next_sequence: self.next_sequence };
+        self.view.durable = here;
+        let Some(mark) = Mark::read(&*self.disk)? else { return Ok(()) };
+        if mark.next_sequence <= here.next_sequence {
+            return Ok(());
+        }
+        let missing = files.binary_search(&mark.segment).is_err();
+        let end =
+            found.iter().find(|of| of.segment.number == mark.segment).map_or(0, |of| of.bytes);
+        let detail = format!(
+            "{}, though {} frames were durable and {} can be read: put the file back, or remove \
+             the file {} to go on without what is lost",
+            if missing { "it is missing" } else { "it ends there" },
+            mark.next_sequence,
+            here.next_sequence,
+            mark::NAME,
+        );
+        Err(damaged(mark.segment, end, detail))
     }
 
     /// Cuts the torn tail and makes durable what is kept: it may never have

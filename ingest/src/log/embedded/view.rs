@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use super::disk::{Disk, DiskFile, file_error};
 use super::frame;
 use super::index::{Extents, Run};
+use super::mark::Mark;
 use super::read::FrameCache;
 use super::recover::index_of;
 use super::section::{PartitionKey, Section, sections};
@@ -53,6 +54,8 @@ pub(super) struct View {
     pub(super) segments: BTreeMap<u64, Arc<Segment>>,
     /// The length of each full segment.
     pub(super) segment_bytes: BTreeMap<u64, u64>,
+    /// How far the journal is.
+    pub(super) durable: Mark,
 }
 
 impl Shared {

@@ -447,3 +447,50 @@ fn a_flipped_bit_is_named_and_never_passed_over() {
         }
     }
 }
+
+#[test]
+fn a_file_that_is_cut_off_missing_or_another_is_named() {
+    for seed in seeds() {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut writer = Writer { random: random.fork(), written: 0 };
+        let disk = MemoryDisk::default();
+        let mut model = Model::default();
+        let mut log = open(&disk);
+        for round in 0..60 {
+            let step = writer.step(&model);
+            if log.carry_out(vec![step.request()]).pop().unwrap().is_ok() {
+                model.apply(&step);
+            }
+            if round == 20 && random.bool() {
+                (log.maintenance)().unwrap();
+            }
+        }
+        // As each second, and as a log is closed.
+        (log.maintenance)().unwrap();
+        drop(log);
+        for _ in 0..10 {
+            let disk = disk.kill();
+            let names = disk.list().unwrap();
+            let journals: Vec<_> = names.iter().filter(|name| name.ends_with(".journal")).collect();
+            let name = random.choice(&journals).unwrap();
+            let file = disk.open(name).unwrap();
+            match random.u8(..3) {
+                0 => disk.remove(name).unwrap(),
+                1 => file.truncate(random.u64(..file.bytes().unwrap())).unwrap(),
+                _ => disk.replace(name, b"garbage").unwrap(),
+            }
+            let before = disk.list().unwrap();
+            match Log::open(&disk) {
+                Err(Error::Damaged { .. }) => assert_eq!(disk.list().unwrap(), before),
+                Ok(log) => {
+                    let difference = model.difference(&log);
+                    assert!(
+                        difference.is_none(),
+                        "seed {seed}: {name} is not missed: {difference:?}"
+                    );
+                }
+                Err(error) => panic!("seed {seed}: {error}"),
+            }
+        }
+    }
+}
