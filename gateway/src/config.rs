@@ -9,10 +9,10 @@ use ingest::registry::Fault;
 use ipnet::IpNet;
 use serde::Deserialize;
 
-use crate::TokenHash;
 use crate::auth;
 use crate::http::Acceptor;
 use crate::upstream::Connector;
+use ingest::http::TokenHash;
 
 /// The shortest token that is taken; a shorter one could be guessed.
 const TOKEN_BYTES_MIN: usize = 32;

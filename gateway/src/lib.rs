@@ -3,7 +3,6 @@
 pub mod auth;
 mod config;
 mod gather;
-mod guesses;
 mod http;
 pub mod keys;
 mod listen;
@@ -11,9 +10,7 @@ pub mod manager;
 pub mod publish;
 mod server;
 pub mod throttle;
-mod token;
 mod upstream;
 
 pub use config::{Config, Limits, Listener, Telling, Timeouts, Tls};
 pub use server::{Gateway, Parts, StartError};
-pub use token::TokenHash;

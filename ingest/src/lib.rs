@@ -1,7 +1,8 @@
-//! Weir's heart: the event schema, the log that events live in, and the
-//! registry of what Weir is configured to do.
+//! Weir's heart: the event schema, the log that events live in, the registry of what
+//! Weir is configured to do, and the HTTP that every role answers by.
 
 pub mod emit;
 pub mod event;
+pub mod http;
 pub mod log;
 pub mod registry;

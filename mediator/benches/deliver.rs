@@ -24,13 +24,14 @@ use bytes::Bytes;
 use hdrhistogram::Histogram;
 use ingest::emit;
 use ingest::event::{Producer, SystemClock};
+use ingest::http::Correlation;
 use ingest::log::EventLog;
 use ingest::log::embedded::{Config, EmbeddedLog};
 use ingest::registry::{
     Change, ChangeSet, EntityKey, Json, Name, Proposer, Topics, View, no_deep_check, run_applier,
 };
 use mediator::deliver::{self, Delivery, MessageId, NewMessage, Queues};
-use mediator::endpoint::http::{Caller, Correlation};
+use mediator::endpoint::http::Caller;
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
 

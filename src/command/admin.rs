@@ -2,6 +2,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow};
 use clap::Args;
+use http::StatusCode;
+use http::header::RETRY_AFTER;
 use serde_json::Value;
 use tokio::runtime::Runtime;
 
@@ -73,6 +75,8 @@ impl Api {
                 format!("reach the admin API at {}; is weir running there?", self.server)
             })?;
             let status = response.status();
+            let wait = response.headers().get(RETRY_AFTER).and_then(|wait| wait.to_str().ok());
+            let wait = wait.map(|wait| format!("; try again in {wait} s")).unwrap_or_default();
             let read = response.json().await;
             let answer: Value = read.context("read the answer of the admin API")?;
             if status.is_success() {
@@ -81,14 +85,15 @@ impl Api {
             let text = |key: &str| answer[key].as_str().unwrap_or_default().to_owned();
             let detail = text("detail");
             let told = if detail.is_empty() { text("title") } else { detail };
-            let error =
-                anyhow!("{told} ({}, correlation id {})", text("code"), text("correlation_id"));
+            let error = anyhow!(
+                "{told} ({}, correlation id {}){wait}",
+                text("code"),
+                text("correlation_id")
+            );
             // What the caller asked for was wrong, or something behind it failed.
-            Err(if status.is_client_error() {
-                Failure::Usage(error)
-            } else {
-                Failure::Other(error)
-            })
+            let is_asked_wrongly =
+                status.is_client_error() && status != StatusCode::TOO_MANY_REQUESTS;
+            Err(if is_asked_wrongly { Failure::Usage(error) } else { Failure::Other(error) })
         })
     }
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow};
 use clap::{Args, ValueEnum};
+use http::StatusCode;
 use serde_json::Value;
 
 use crate::cli::{Failure, Settings};
@@ -163,8 +164,10 @@ impl Node {
             }
             let problem: Value = serde_json::from_slice(&body).unwrap_or_default();
             let text = |key: &str| problem[key].as_str().unwrap_or_default().to_owned();
-            let error = anyhow!("{} ({status}, {})", text("detail"), text("code"));
-            let theirs = status.is_client_error();
+            let detail = text("detail");
+            let told = if detail.is_empty() { text("title") } else { detail };
+            let error = anyhow!("{told} ({status}, {})", text("code"));
+            let theirs = status.is_client_error() && status != StatusCode::TOO_MANY_REQUESTS;
             Err(if theirs { Failure::Usage(error) } else { Failure::Other(error) })
         };
         runtime.context("start the runtime")?.block_on(asked)

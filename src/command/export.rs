@@ -108,13 +108,12 @@ async fn fetch(
     if status.is_success() {
         return Ok(body.to_vec());
     }
-    let told = String::from_utf8_lossy(&body);
-    let error = match (status, told.trim()) {
+    let told: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
+    let told = told["detail"].as_str().or(told["title"].as_str());
+    let error = match (status, told) {
         (http::StatusCode::UNAUTHORIZED, _) => anyhow!("the console does not take this token"),
-        (status, told) if told.is_empty() || told.contains('<') => {
-            anyhow!("the console answered {status}")
-        }
-        (_, told) => anyhow!("the console: {told}"),
+        (_, Some(told)) => anyhow!("the console: {told}"),
+        (status, None) => anyhow!("the console answered {status}"),
     };
     Err(if status.is_client_error() { Failure::Usage(error) } else { Failure::Other(error) })
 }

@@ -3,10 +3,12 @@ use std::sync::Arc;
 use analytics::serve::{self, Analytics};
 use anyhow::Result;
 use dashboards::serve::{self as console, Console};
+use gateway::Gateway;
 use gateway::keys::KeyManager;
 use gateway::manager::{self, Manager};
-use gateway::{Gateway, TokenHash};
+use ingest::emit::Emitter;
 use ingest::event::SystemClock;
+use ingest::http::TokenHash;
 use ingest::registry::run_applier;
 use mediator::Mediator;
 use mediator::deliver::{self, Control, DeadLetters, Delivery, Queues};
@@ -134,8 +136,9 @@ impl Roles {
         }
         if wanted.contains(&Role::Console) {
             let own = Token::of(config.data_dir.join(CONSOLE_TOKEN_FILE))?;
-            let analytics = self.analytics.as_ref();
-            self.console = Some(start_console(config, analytics, token, own.text.clone()).await?);
+            let (analytics, emitter) = (self.analytics.as_ref(), ground.emitter.clone());
+            self.console =
+                Some(start_console(config, analytics, token, own.text.clone(), emitter).await?);
             self.console_token = Some(own);
         }
         Ok(())
@@ -200,6 +203,7 @@ async fn start_console(
     analytics: Option<&Analytics>,
     token: &Token,
     console_token: String,
+    emitter: Emitter,
 ) -> Result<Console> {
     let own = analytics.map_or(config.analytics.address, Analytics::address);
     let url = config.console.analytics_url.clone().unwrap_or_else(|| format!("http://{own}"));
@@ -207,6 +211,7 @@ async fn start_console(
         Some(file) => Token::read(file)?.text,
         None => token.text.clone(),
     };
-    let parts = console::Parts { analytics_url: url, analytics_token, token: console_token };
+    let token = console_token;
+    let parts = console::Parts { analytics_url: url, analytics_token, token, emitter };
     Ok(Console::start(&config.console, parts).await?)
 }

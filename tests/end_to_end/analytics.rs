@@ -58,7 +58,7 @@ async fn requests_are_in_sql_and_once_after_a_stop_and_a_kill() {
     let wrong = format!("{wrong}/token");
     let (code, said) = weir.run(&["query", "SELECT 1", "--token-file", &wrong]);
     assert_eq!(code, 2);
-    assert!(said.contains("send the admin token"), "{said}");
+    assert!(said.contains("the bearer token is not valid"), "{said}");
     weir.stop();
     let (code, said) = weir.run(&["query", "SELECT 1"]);
     assert_eq!(code, 1);
@@ -115,14 +115,14 @@ async fn a_wrong_token_for_sql_is_a_problem_and_an_event() {
         let answer = asked(token, id).await.unwrap();
         assert_eq!(answer.status(), 401);
         assert_eq!(answer.headers()["x-correlation-id"], id);
-        assert_eq!(answer.headers()["www-authenticate"], "Bearer");
+        assert_eq!(answer.headers()["www-authenticate"], "Bearer realm=\"weir admin\"");
         assert_eq!(answer.headers()["content-type"], "application/problem+json");
         let problem: Value = answer.json().await.unwrap();
         let expected = format!("urn:weir:problem:{code}");
         assert_eq!((&problem["type"], &problem["correlation_id"]), (&expected.into(), &id.into()));
         let told = format!(
             "SELECT count(*) AS events FROM events WHERE correlation_id = '{id}'
-                AND kind = 'refusal' AND outcome = 'denied' AND error_type = '{code}'"
+                AND kind = 'authentication' AND outcome = 'denied' AND error_type = '{code}'"
         );
         until(&weir, &told, |found| found["events"] == 1).await;
     }

@@ -167,6 +167,20 @@ impl Weir {
         ([127, 0, 0, 1], self.ports.mediator).into()
     }
 
+    /// Where each of its services listens, by the name on their events.
+    pub(crate) fn doors(&self) -> [(&'static str, SocketAddr); 6] {
+        let Ports { gateway, keys, manager, mediator, analytics, console, .. } = self.ports;
+        let doors = [
+            ("weir-gateway", gateway),
+            ("weir-keys", keys),
+            ("weir-manager", manager),
+            ("weir-mediator", mediator),
+            ("weir-analytics", analytics),
+            ("weir-console", console),
+        ];
+        doors.map(|(name, port)| (name, ([127, 0, 0, 1], port).into()))
+    }
+
     pub(crate) fn origin(&self, path: &str) -> String {
         format!("http://127.0.0.1:{}{path}", self.ports.origin)
     }

@@ -6,8 +6,9 @@
 //! | `POST /v1/backtest?name=NAME`, a query file as its body, with `replay=ID`, `from=TIME` and `before=TIME` | what it gives over that part of the history, as above |
 //! | `GET /v1/status` | what was read and committed, and how the queries fare, as JSON |
 //!
-//! Both need the admin token as a bearer token. Errors are problem details (RFC 9457)
-//! with a stable `code`.
+//! All need the admin token as a bearer token. Errors are problem details (RFC 9457)
+//! with a stable `code`. Limits: 256 connections, 64 of one address; ten wrong tokens of an
+//! address in a minute; a head 64 KiB and 10 s, a query 1 MiB and 30 s.
 
 mod answer;
 mod api;
@@ -16,13 +17,15 @@ mod config;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ingest::emit::Emitter;
+use ingest::http::{Door, Server, Teller, TokenHash};
 use ingest::log::EventLog;
-use sha2::{Digest as _, Sha256};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 use crate::alert::{self, AlertTable, Sender};
 use crate::follow;
@@ -31,6 +34,17 @@ use crate::sql::Sql;
 
 pub use answer::CUT_HEADER;
 pub use config::Config;
+
+const SERVICE: &str = "weir-analytics";
+const SERVER: Server = Server {
+    name: "analytics",
+    connections_max: 256,
+    connections_per_address_max: 64,
+    head_timeout: Duration::from_secs(10),
+    write_timeout: Duration::from_secs(30),
+    // Queries that run are broken off.
+    stop_timeout: Duration::ZERO,
+};
 
 /// What the role is made of.
 #[derive(Debug)]
@@ -83,6 +97,7 @@ pub enum Error {
 pub struct Analytics {
     address: SocketAddr,
     stop: watch::Sender<bool>,
+    hang_up: CancellationToken,
     serving: JoinHandle<()>,
     following: JoinHandle<()>,
     running: JoinHandle<()>,
@@ -149,18 +164,12 @@ impl Analytics {
             stopped.clone(),
         ));
         let sql = Sql::new(history, config.queries.clone()).with_tables(tables).with_alerts(alerts);
-        let token = Sha256::digest(parts.token.as_bytes()).into();
-        let router = api::router(api::Shared { sql, status, queries, token, emitter });
-        let serving = tokio::spawn(async move {
-            let mut stopped = stopped;
-            let stop = async move {
-                let _ = stopped.wait_for(|stop| *stop).await;
-            };
-            if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(stop).await {
-                tracing::error!(%error, "analytics: listening ended");
-            }
-        });
-        Ok(Self { address, stop, serving, following, running, sending })
+        let door = Door::new(TokenHash::of(&parts.token), emitter.clone(), SERVICE);
+        let router = door.guard(api::router(api::Shared { sql, status, queries }));
+        let teller = Teller { emitter, service: SERVICE };
+        let hang_up = CancellationToken::new();
+        let serving = tokio::spawn(SERVER.route(listener, router, teller, hang_up.clone()));
+        Ok(Self { address, stop, hang_up, serving, following, running, sending })
     }
 
     /// Where it listens.
@@ -171,8 +180,10 @@ impl Analytics {
     /// Commits what was read, and ends. Queries that run are broken off.
     pub async fn shutdown(self) {
         self.stop.send_replace(true);
-        self.serving.abort();
-        let _ = self.serving.await;
+        self.hang_up.cancel();
+        if self.serving.await.is_err() {
+            tracing::error!("analytics: listening ended by a defect");
+        }
         if let Some(sending) = self.sending {
             let _ = sending.await;
         }

@@ -2,20 +2,18 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::HeaderMap;
 use http::header::{AUTHORIZATION, COOKIE, HOST};
+use ingest::http::{Correlation, Door, Failure};
 use parking_lot::Mutex;
 use sha2::{Digest as _, Sha256};
-use tokio::sync::Semaphore;
 
 const COOKIE_NAME: &str = "weir-console";
 const SESSIONS_MAX: usize = 1_000;
 const SESSION_FOR: Duration = Duration::from_hours(12);
-/// After how long a wrong token is answered, and how many are waited for at once.
-const GUESS_PAUSE: Duration = Duration::from_secs(1);
-const GUESSES_MAX: usize = 8;
 
 type Digest = [u8; 32];
 
@@ -24,17 +22,15 @@ fn digest(text: &str) -> Digest {
 }
 
 pub(super) struct Access {
-    token: Digest,
+    door: Arc<Door>,
     hosts: Vec<String>,
     /// When each ends, by the hash of its cookie.
     sessions: Mutex<HashMap<Digest, Instant>>,
-    guesses: Semaphore,
 }
 
 impl Access {
-    pub(super) fn new(token: &str, hosts: Vec<String>) -> Self {
-        let guesses = Semaphore::new(GUESSES_MAX);
-        Self { token: digest(token), hosts, sessions: Mutex::default(), guesses }
+    pub(super) fn new(door: Arc<Door>, hosts: Vec<String>) -> Self {
+        Self { door, hosts, sessions: Mutex::default() }
     }
 
     /// Whether a request came by a name that is ours.
@@ -51,13 +47,23 @@ impl Access {
             || self.hosts.iter().any(is_ours)
     }
 
-    /// Whether a request may be answered.
-    pub(super) fn lets_in(&self, headers: &HeaderMap) -> bool {
-        let text =
-            |name| headers.get(name).and_then(|value: &http::HeaderValue| value.to_str().ok());
-        if let Some(token) = text(AUTHORIZATION).and_then(|value| value.strip_prefix("Bearer ")) {
-            return digest(token) == self.token;
-        }
+    /// The bearer token of a request, if it has one.
+    pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
+        headers.get(AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ")
+    }
+
+    /// Looks at a token; that it is wrong, or none, is told of.
+    pub(super) fn try_token(
+        &self,
+        token: Option<&str>,
+        peer: IpAddr,
+        correlation: &Correlation,
+    ) -> Result<(), Failure> {
+        self.door.try_token(token.map(str::trim), peer, correlation)
+    }
+
+    /// Whether a request has the cookie of a session.
+    pub(super) fn has_session(&self, headers: &HeaderMap) -> bool {
         let now = Instant::now();
         let sessions = self.sessions.lock();
         let mut cookies = headers
@@ -69,13 +75,8 @@ impl Access {
         cookies.any(|cookie| sessions.get(&digest(cookie)).is_some_and(|ends| *ends > now))
     }
 
-    /// Opens a session: the cookie, if the token is right. Guesses are slow.
-    pub(super) async fn log_in(&self, token: &str) -> Option<String> {
-        if digest(token.trim()) != self.token {
-            let _turn = self.guesses.acquire().await;
-            tokio::time::sleep(GUESS_PAUSE).await;
-            return None;
-        }
+    /// Opens a session: its cookie.
+    pub(super) fn open_session(&self) -> Option<String> {
         let mut random = [0; 32];
         aws_lc_rs::rand::fill(&mut random).ok()?;
         let id: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -95,6 +96,7 @@ impl Access {
 #[cfg(test)]
 mod tests {
     use http::HeaderValue;
+    use ingest::http::{Code, TokenHash};
 
     use super::*;
 
@@ -104,24 +106,43 @@ mod tests {
         headers
     }
 
-    #[tokio::test]
-    async fn a_token_or_its_session_lets_in() {
-        let access = Access::new("right", Vec::new());
-        assert!(!access.lets_in(&HeaderMap::new()));
-        assert!(access.lets_in(&with(AUTHORIZATION, "Bearer right")));
-        assert!(!access.lets_in(&with(AUTHORIZATION, "Bearer wrong")));
-        assert_eq!(access.log_in("wrong").await, None);
-        let cookie = access.log_in(" right\n").await.unwrap();
-        assert!(cookie.contains("HttpOnly; SameSite=Strict"), "{cookie}");
-        let (sent, _) = cookie.split_once(';').unwrap();
-        assert!(access.lets_in(&with(COOKIE, &format!("other=1; {sent}"))));
-        assert!(!access.lets_in(&with(COOKIE, &format!("{sent}0"))));
-        assert!(!access.lets_in(&with(COOKIE, "weir-console=")));
+    fn access(hosts: Vec<String>) -> Access {
+        let log = Arc::new(ingest::log::embedded::EmbeddedLog::in_memory());
+        let dir = tempfile::tempdir().unwrap();
+        let producer = ingest::event::Producer::new("console").unwrap();
+        let config = ingest::emit::Config::new(producer, dir.path(), std::num::NonZeroU32::MIN);
+        let clock = Arc::new(ingest::event::SystemClock);
+        let (emitter, _) = ingest::emit::open(config, log, clock).unwrap();
+        Access::new(Door::new(TokenHash::of("right"), emitter, "weir-console"), hosts)
     }
 
-    #[test]
-    fn only_by_a_name_of_its_own_it_is_called() {
-        let access = Access::new("t", vec!["weir.example".to_owned()]);
+    #[tokio::test]
+    async fn a_token_or_its_session_lets_in() {
+        let access = access(Vec::new());
+        let correlation = Correlation::of(&HeaderMap::new(), || 7);
+        let peer = IpAddr::from([127, 0, 0, 1]);
+        let tried = |token| access.try_token(token, peer, &correlation);
+        let code = |token| tried(token).map_err(|failure| failure.problem.code);
+        assert_eq!(code(None), Err(Code::TokenMissing));
+        assert_eq!(code(Some(" right\n")), Ok(()));
+        for _ in 0..10 {
+            assert_eq!(code(Some("wrong")), Err(Code::TokenMalformed));
+        }
+        assert_eq!(code(Some("wrong")), Err(Code::Throttled));
+        assert_eq!(code(Some("right")), Ok(()), "others of the address do not keep it out");
+        assert_eq!(Access::bearer(&with(AUTHORIZATION, "Bearer right")), Some("right"));
+        assert!(!access.has_session(&HeaderMap::new()));
+        let cookie = access.open_session().unwrap();
+        assert!(cookie.contains("HttpOnly; SameSite=Strict"), "{cookie}");
+        let (sent, _) = cookie.split_once(';').unwrap();
+        assert!(access.has_session(&with(COOKIE, &format!("other=1; {sent}"))));
+        assert!(!access.has_session(&with(COOKIE, &format!("{sent}0"))));
+        assert!(!access.has_session(&with(COOKIE, "weir-console=")));
+    }
+
+    #[tokio::test]
+    async fn only_by_a_name_of_its_own_it_is_called() {
+        let access = access(vec!["weir.example".to_owned()]);
         for host in ["127.0.0.1:9446", "[::1]:9446", "localhost", "LOCALHOST:1", "weir.example:443"]
         {
             assert!(access.is_called(&with(HOST, host)), "{host}");

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, Form, Path, Query, Request, State};
+use axum::extract::{DefaultBodyLimit, Form, FromRequestParts, Path, Query, Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::sse::{KeepAlive, Sse};
 use axum::response::{Html, IntoResponse, Redirect, Response};
@@ -10,7 +10,9 @@ use http::header::{
     CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, HeaderName,
     IF_NONE_MATCH, REFERRER_POLICY, SET_COOKIE, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
+use http::request::Parts;
 use http::{HeaderMap, HeaderValue, StatusCode};
+use ingest::http::{Code, Correlation, Failure, Peer};
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
@@ -71,7 +73,9 @@ impl IntoResponse for Said {
 }
 
 /// What holds of every answer.
-async fn guard(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
+async fn guard(State(shared): State<Arc<Shared>>, mut request: Request, next: Next) -> Response {
+    let correlation = Correlation::of(request.headers(), || fastrand::u64(..));
+    request.extensions_mut().insert(correlation.clone());
     let mut answer = match shared.access.is_called(request.headers()) {
         true => next.run(request).await,
         false => said(
@@ -81,6 +85,7 @@ async fn guard(State(shared): State<Arc<Shared>>, request: Request, next: Next) 
         )
         .into_response(),
     };
+    Failure::complete(&mut answer, &correlation);
     let headers = answer.headers_mut();
     let mut set = |name: HeaderName, value: &'static str| {
         headers.insert(name, HeaderValue::from_static(value));
@@ -99,38 +104,75 @@ struct Given {
 }
 
 /// Lets in who may look; others are asked for the token.
-async fn admit(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
-    let uri = request.uri();
+async fn admit(
+    State(shared): State<Arc<Shared>>,
+    caller: Caller,
+    request: Request,
+    next: Next,
+) -> Response {
+    let (uri, access) = (request.uri(), &shared.access);
     let given = Query::<Given>::try_from_uri(uri).ok().and_then(|Query(given)| given.token);
     if let Some(token) = given {
-        return opened(&shared, &token, uri.path()).await;
+        return opened(&shared, &caller, &token, uri.path());
     }
-    if shared.access.lets_in(request.headers()) {
+    let bearer = Access::bearer(request.headers());
+    if bearer.is_none() && access.has_session(request.headers()) {
         return next.run(request).await;
     }
     let wants_page = request
         .headers()
         .get(http::header::ACCEPT)
         .is_some_and(|accept| accept.to_str().is_ok_and(|accept| accept.contains("text/html")));
-    if wants_page {
+    if wants_page && bearer.is_none() {
         let next = uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
         return (StatusCode::UNAUTHORIZED, Html(page::login(None, &next).into_string()))
             .into_response();
     }
-    (StatusCode::UNAUTHORIZED, "send the console's token as a bearer token\n").into_response()
+    match access.try_token(bearer, caller.peer.0.ip(), &caller.correlation) {
+        Ok(()) => next.run(request).await,
+        Err(failure) => failure.into_response(),
+    }
+}
+
+/// Who asks.
+struct Caller {
+    peer: Peer,
+    correlation: Correlation,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Caller {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Failure> {
+        let (peer, correlation) = (parts.extensions.get(), parts.extensions.get());
+        match (peer, correlation) {
+            (Some(peer), Some(correlation)) => {
+                Ok(Self { peer: *peer, correlation: Correlation::clone(correlation) })
+            }
+            _ => Err(Code::InternalError.into()),
+        }
+    }
 }
 
 /// A session for a right token, at an address that does not have it.
-async fn opened(shared: &Shared, token: &str, next: &str) -> Response {
+fn opened(shared: &Shared, caller: &Caller, token: &str, next: &str) -> Response {
     // To nowhere but here: browsers read `//` and `/\` as another host's name.
     let next = if next.starts_with("/boards/") { next } else { "/" };
-    match shared.access.log_in(token).await {
-        Some(cookie) => ([(SET_COOKIE, cookie)], Redirect::to(next)).into_response(),
-        None => {
-            let page = page::login(Some("This is not the token."), next).into_string();
-            (StatusCode::UNAUTHORIZED, Html(page)).into_response()
-        }
-    }
+    let ip = caller.peer.0.ip();
+    let failure = match shared.access.try_token(Some(token), ip, &caller.correlation) {
+        Ok(()) => match shared.access.open_session() {
+            Some(cookie) => return ([(SET_COOKIE, cookie)], Redirect::to(next)).into_response(),
+            None => Failure::from(Code::InternalError),
+        },
+        Err(failure) => failure,
+    };
+    let why = match failure.problem.code {
+        Code::Throttled => "Too many wrong tokens came from your address. Wait for a minute.",
+        Code::InternalError => "No session could be opened. Try again.",
+        _ => "This is not the token.",
+    };
+    let page = page::login(Some(why), next).into_string();
+    (failure.problem.code.status(), Html(page)).into_response()
 }
 
 async fn ask() -> Html<String> {
@@ -143,8 +185,12 @@ struct LogIn {
     next: String,
 }
 
-async fn log_in(State(shared): State<Arc<Shared>>, Form(form): Form<LogIn>) -> Response {
-    opened(&shared, &form.token, &form.next).await
+async fn log_in(
+    State(shared): State<Arc<Shared>>,
+    caller: Caller,
+    Form(form): Form<LogIn>,
+) -> Response {
+    opened(&shared, &caller, &form.token, &form.next)
 }
 
 async fn first(State(shared): State<Arc<Shared>>) -> Redirect {
@@ -216,10 +262,17 @@ async fn exported(
     State(shared): State<Arc<Shared>>,
     Path((name, export)): Path<(String, String)>,
     Query(choice): Query<Choice>,
-) -> Result<Response, Response> {
-    let exported = export_of(&shared, &name, &export, choice).await;
-    // Programs ask for it: a sentence is what they can show.
-    exported.map_err(|Said { status, what, .. }| (status, what + "\n").into_response())
+) -> Result<Response, Failure> {
+    // Programs ask for it.
+    export_of(&shared, &name, &export, choice).await.map_err(|Said { status, what, .. }| {
+        let code = match status {
+            StatusCode::BAD_REQUEST => Code::RequestMalformed,
+            StatusCode::NOT_FOUND => Code::ResourceNotFound,
+            StatusCode::BAD_GATEWAY => Code::LakeUnavailable,
+            _ => Code::InternalError,
+        };
+        Failure::new(code, what)
+    })
 }
 
 async fn export_of(

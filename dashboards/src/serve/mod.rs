@@ -13,8 +13,8 @@
 //!
 //! Limits: 256 live pages, which share what is the same on them, drawn every 3 s, or
 //! less often if drawing takes longer than a third of a second; 64
-//! different ones; 1,000 sessions, of 12 hours; a wrong token at the login is answered after
-//! 1 s, and 8 are waited for at once. A request's `Host` has to be an address, `localhost`, or one of
+//! different ones; 1,000 sessions, of 12 hours; ten wrong tokens of an address in a minute;
+//! 1,024 connections, 256 of one address. A request's `Host` has to be an address, `localhost`, or one of
 //! `console.hosts`: no other site's name may lead here (DNS rebinding). It speaks no TLS,
 //! and listens on loopback unless it is told otherwise.
 
@@ -26,16 +26,30 @@ mod live;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
+use ingest::emit::Emitter;
+use ingest::http::{Door, Server, Teller, TokenHash};
 use ingest::registry::Fault;
 use ingest::registry::files::FileErrors;
 use serde::Deserialize;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 use crate::board::Library;
 use crate::source::Source;
+
+const SERVICE: &str = "weir-console";
+const SERVER: Server = Server {
+    name: "console",
+    connections_max: 1_024,
+    connections_per_address_max: 256,
+    head_timeout: Duration::from_secs(10),
+    write_timeout: Duration::from_secs(30),
+    stop_timeout: Duration::from_secs(2),
+};
 
 /// The font of pages and pictures: Inter, under the SIL Open Font License.
 pub(crate) const FONT: &[u8] = ttf_inter::REGULAR;
@@ -98,6 +112,8 @@ pub struct Parts {
     pub analytics_token: String,
     /// What opens the console.
     pub token: String,
+    /// Where it is told who was refused.
+    pub emitter: Emitter,
 }
 
 /// Why the console does not start.
@@ -124,6 +140,7 @@ pub enum Error {
 pub struct Console {
     address: SocketAddr,
     stop: watch::Sender<bool>,
+    hang_up: CancellationToken,
     serving: JoinHandle<()>,
 }
 
@@ -139,7 +156,8 @@ impl Console {
         let listener = TcpListener::bind(config.address).await.map_err(unheard)?;
         let address = listener.local_addr().map_err(unheard)?;
         let (stop, stopped) = watch::channel(false);
-        let access = access::Access::new(&parts.token, config.hosts.clone());
+        let door = Door::new(TokenHash::of(&parts.token), parts.emitter.clone(), SERVICE);
+        let access = access::Access::new(door, config.hosts.clone());
         let shared = api::Shared {
             library,
             access,
@@ -148,17 +166,11 @@ impl Console {
             stopped: stopped.clone(),
         };
         let router = api::router(Arc::new(shared));
-        let serving = tokio::spawn(async move {
-            let mut stopped = stopped;
-            let stop = async move {
-                let _ = stopped.wait_for(|stop| *stop).await;
-            };
-            if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(stop).await {
-                tracing::error!(%error, "console: listening ended");
-            }
-        });
+        let teller = Teller { emitter: parts.emitter, service: SERVICE };
+        let hang_up = CancellationToken::new();
+        let serving = tokio::spawn(SERVER.route(listener, router, teller, hang_up.clone()));
         tracing::info!(%address, "console listens");
-        Ok(Self { address, stop, serving })
+        Ok(Self { address, stop, hang_up, serving })
     }
 
     /// Where it listens.
@@ -169,9 +181,9 @@ impl Console {
     /// Ends it; pages that follow see that it is gone.
     pub async fn shutdown(self) {
         self.stop.send_replace(true);
-        let mut serving = self.serving;
-        if tokio::time::timeout(std::time::Duration::from_secs(2), &mut serving).await.is_err() {
-            serving.abort();
+        self.hang_up.cancel();
+        if self.serving.await.is_err() {
+            tracing::error!("the console ended by a defect");
         }
     }
 }

@@ -2,8 +2,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use http::{HeaderValue, StatusCode};
+use ingest::http::Code;
 use ingest::registry::kind::Environment;
-use mediator::endpoint::http::Code;
 
 /// Who calls, as a good token says it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,8 +1,8 @@
 use std::collections::HashMap;
 
+use ingest::http::Code;
 use ingest::registry::kind::{Subscription, SubscriptionState};
 use ingest::registry::{Name, Snapshot};
-use mediator::endpoint::http::Code;
 
 use super::Denied;
 

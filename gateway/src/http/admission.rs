@@ -11,7 +11,7 @@ use http::header::{AUTHORIZATION, RETRY_AFTER, USER_AGENT, WWW_AUTHENTICATE};
 use http::request::Parts;
 use http::{HeaderName, HeaderValue};
 use ingest::event::{Event, Text};
-use mediator::endpoint::http::{Code, Problem};
+use ingest::http::{Code, Problem};
 use tokio::time::Instant;
 
 use crate::auth::{Caller, Denied, Facts, Verifier, challenge};

@@ -2,7 +2,7 @@
 
 use http::Response;
 use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue};
-use mediator::endpoint::http::{CORRELATION_HEADER, Correlation, PROBLEM_CONTENT_TYPE, Problem};
+use ingest::http::{CORRELATION_HEADER, Correlation, PROBLEM_CONTENT_TYPE, Problem};
 
 use super::body::AnswerBody;
 

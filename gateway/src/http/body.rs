@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
-use mediator::endpoint::http::Code;
+use ingest::http::Code;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::record::Record;

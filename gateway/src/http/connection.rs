@@ -12,7 +12,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use ingest::event::Text;
-use mediator::endpoint::http::{Code, Correlation, Problem, WriteTimeout};
+use ingest::http::{Code, Correlation, Problem, WriteTimeout};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, sleep_until, timeout};
 

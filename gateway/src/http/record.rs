@@ -8,7 +8,7 @@ use http::header::HOST;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, Method, Version};
 use ingest::event::{Event, Outcome, Text, Timestamp};
-use mediator::endpoint::http::{Code, Correlation};
+use ingest::http::{Code, Correlation};
 use tokio::time::Instant;
 
 use super::body::{CutOff, Intake};

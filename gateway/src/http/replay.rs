@@ -24,11 +24,11 @@ use http::request::Parts;
 use http::{Method, Response};
 use ingest::emit::Emitter;
 use ingest::event::Timestamp;
-use mediator::endpoint::http::{CORRELATION_HEADER, Code, Correlation, Problem};
+use ingest::http::{CORRELATION_HEADER, Code, Correlation, Problem};
 
 use super::answer::{After, problem_answer};
 use super::body::AnswerBody;
-use crate::TokenHash;
+use ingest::http::TokenHash;
 
 const CREDENTIAL: HeaderName = HeaderName::from_static("weir-replay-credential");
 const ID: HeaderName = HeaderName::from_static("weir-replay-id");

@@ -11,9 +11,8 @@ use http::header::{
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode, Version};
 use hyper::body::{Body as _, Incoming};
-use mediator::endpoint::http::{
-    CORRELATION_HEADER, Code, Correlation, Problem, TRACE_HEADER, remove_hop_by_hop,
-};
+use ingest::http::{CORRELATION_HEADER, Code, Correlation, Problem, TRACE_HEADER};
+use mediator::endpoint::http::remove_hop_by_hop;
 use tokio::time::Instant;
 
 use super::admission::{Asked, Refusal, headers_of};

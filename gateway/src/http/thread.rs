@@ -19,11 +19,11 @@ use super::Acceptor;
 use super::admission::Admission;
 use super::connection::{Peer, serve_connection};
 use crate::Config;
-use crate::TokenHash;
 use crate::auth::Verifier;
 use crate::gather::Gathered;
 use crate::publish::{Table, TableReader};
 use crate::upstream::{Connector, Upstreams};
+use ingest::http::TokenHash;
 
 /// How often idle connections to upstreams are looked at.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(5);

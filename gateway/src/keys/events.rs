@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use ingest::emit::Emitter;
 use ingest::event::{Event, Kind, Outcome, Text};
+use ingest::http::{Code, Correlation};
 use ingest::registry::kind::Environment;
-use mediator::endpoint::http::{Code, Correlation};
 
 use super::secret::PREFIX;
 

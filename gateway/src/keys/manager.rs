@@ -7,15 +7,15 @@ use axum::Router;
 use axum::routing::{get, post};
 use ingest::emit::Emitter;
 use ingest::event::Clock;
+use ingest::http::{Server, Teller};
 use ingest::registry::{Proposer, View};
-use mediator::endpoint::http::{Server, Teller};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::signing::Signing;
 use super::{Config, Error, first, metadata, token};
-use crate::guesses::Guesses;
+use ingest::http::Guesses;
 
 const SERVER: Server = Server {
     name: "key manager",

@@ -2,8 +2,8 @@
 
 use ingest::emit;
 use ingest::event::{Clock, Kind, Outcome};
+use ingest::http::Code;
 use ingest::registry::kind::{Environment, KeyState};
-use mediator::endpoint::http::Code;
 use serde_json::json;
 
 mod world;

@@ -10,9 +10,9 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, header};
 use ingest::emit::Emitted;
+use ingest::http::{CORRELATION_HEADER, Code, Correlation, Peer};
 use ingest::registry::Name;
 use ingest::registry::kind::Application;
-use mediator::endpoint::http::{CORRELATION_HEADER, Code, Correlation, Peer};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 

@@ -1,19 +1,17 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Extension, Path, Query, State};
 use axum::routing::{get, post};
-use axum::{Router, middleware};
+use ingest::http::{Code, Correlation, Failure};
 use ingest::registry::files;
 use ingest::registry::{EntityKey, Json, Kind, Name, Refusal};
-use mediator::endpoint::http::{Code, Correlation};
 use serde::Serialize;
 
-use super::admit::admit;
 use super::apply::{self, Applied};
 use super::dead;
-use super::failure::Failure;
 use super::queues;
 use super::server::Shared;
 use super::wish::Wish;
@@ -36,7 +34,6 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .route("/admin/v1/queues/{queue}/dead/replay", post(dead::replay))
         .route("/admin/v1/queues/{queue}/dead/drop", post(dead::drop))
         .fallback(|| async { Failure::from(Code::EntityNotFound) })
-        .layer(middleware::from_fn_with_state(shared.clone(), admit))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(shared)
 }

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ingest::event::{Event, Kind as EventKind, Outcome as EventOutcome, Text};
+use ingest::http::{Code, Correlation, Failure};
 use ingest::registry::{ChangeSet, Error, Name, Snapshot, Verdict, Written};
-use mediator::endpoint::http::{Code, Correlation};
 use serde::Serialize;
 use tokio::sync::oneshot;
 
-use super::failure::{Failure, accepted};
+use super::failure::{accepted, failure_of};
 use super::server::Shared;
 use super::wish::Wish;
 
@@ -88,7 +88,7 @@ impl Proposing {
             let Err(error @ Error::NoVerdict { .. }) = &verdict else { break };
             if let Some(answer) = answer.take() {
                 // Whether the caller is still there is its own affair.
-                let _ = answer.send(Err(Failure::of(error)));
+                let _ = answer.send(Err(failure_of(error)));
             }
             // The same set under the same id is made once, and has one verdict.
             verdict = tokio::select! {
@@ -97,7 +97,7 @@ impl Proposing {
                 again = proposer.propose(&set) => again,
             };
         }
-        let told = verdict.map_err(|error| Failure::of(&error));
+        let told = verdict.map_err(|error| failure_of(&error));
         match told.as_ref().map_err(Clone::clone).and_then(accepted) {
             Ok((_, written)) => teller.written(&before, &written),
             Err(failure) => teller.refused(failure.problem.code),

@@ -7,14 +7,13 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::HeaderValue;
 use ingest::event::Timestamp;
+use ingest::http::{Code, Correlation, Failure, Problem};
 use ingest::log;
 use ingest::registry::Name;
 use mediator::deliver::{By, DeadLetter, DeadLetterError, Decision, LETTERS_MAX, Which};
-use mediator::endpoint::http::{Code, Correlation, Problem};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::failure::Failure;
 use super::server::Shared;
 
 /// How many letters are listed if nobody says.

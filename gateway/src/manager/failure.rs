@@ -1,62 +1,16 @@
-use axum::response::{IntoResponse, Response};
-use http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
-use http::{HeaderValue, StatusCode};
+use ingest::http::{Code, Failure, Problem};
 use ingest::registry::{Error, Outcome, Refusal, Verdict, Written};
-use mediator::endpoint::http::{Code, Problem};
 
-/// A problem on its way out; its body is written where the correlation id is known.
-#[derive(Debug, Clone)]
-pub(super) struct Failure {
-    pub(super) problem: Problem,
-    /// After how many seconds it is worth another try, where that is known.
-    retry_after_s: Option<i64>,
-}
-
-impl From<Code> for Failure {
-    fn from(code: Code) -> Self {
-        Problem::from(code).into()
-    }
-}
-
-impl From<Problem> for Failure {
-    fn from(problem: Problem) -> Self {
-        Self { problem, retry_after_s: None }
-    }
-}
-
-impl IntoResponse for Failure {
-    fn into_response(self) -> Response {
-        let status = self.problem.code.status();
-        let mut response = status.into_response();
-        if status == StatusCode::UNAUTHORIZED {
-            let challenge = HeaderValue::from_static("Bearer realm=\"weir admin\"");
-            response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+/// What a caller is told of the registry's error.
+pub(super) fn failure_of(error: &Error) -> Failure {
+    match error {
+        Error::Invalid { reasons, .. } => refused(reasons),
+        Error::NoVerdict { id, .. } => {
+            Problem::new(Code::VerdictMissing, format!("the id is {id}")).into()
         }
-        if let Some(wait_s) = self.retry_after_s {
-            response.headers_mut().insert(RETRY_AFTER, wait_s.into());
-        }
-        response.extensions_mut().insert(self);
-        response
-    }
-}
-
-impl Failure {
-    /// A failure that ends with time.
-    pub(super) fn waiting(code: Code, wait_s: i64) -> Self {
-        Self { problem: code.into(), retry_after_s: Some(wait_s) }
-    }
-
-    /// What a caller is told of the registry's error.
-    pub(super) fn of(error: &Error) -> Self {
-        match error {
-            Error::Invalid { reasons, .. } => refused(reasons),
-            Error::NoVerdict { id, .. } => {
-                Problem::new(Code::VerdictMissing, format!("the id is {id}")).into()
-            }
-            _ => {
-                tracing::error!(%error, "change set not proposed");
-                Code::InternalError.into()
-            }
+        _ => {
+            tracing::error!(%error, "change set not proposed");
+            Code::InternalError.into()
         }
     }
 }

@@ -29,7 +29,6 @@
 //! its caller, some 5 minutes for its events, and its snapshot 5 s. 256 connections, 32
 //! of one address; ten wrong tokens of an address in a minute. A stop waits 10 s.
 
-mod admit;
 mod api;
 mod apply;
 mod config;

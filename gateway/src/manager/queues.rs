@@ -3,15 +3,14 @@ use std::sync::Arc;
 
 use axum::body::Bytes;
 use axum::extract::{Extension, Path, Query, State};
+use ingest::http::{Code, Correlation, Failure, Problem};
 use mediator::deliver::{
     By, ControlError, Overview, WAITING_MAX, Waiting, WaitingState, WhichWaiting,
 };
-use mediator::endpoint::http::{Code, Correlation, Problem};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::dead::{invalid, name};
-use super::failure::Failure;
 use super::server::Shared;
 
 /// How many messages are listed if nobody says.

@@ -4,18 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ingest::emit::Emitter;
+use ingest::http::{Door, Server, Teller, TokenHash};
 use ingest::registry::{Proposer, View};
 use mediator::deliver::{Control, DeadLetters};
-use mediator::endpoint::http::{Server, Teller};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::{Config, api};
-use crate::TokenHash;
-use crate::guesses::Guesses;
 
 const SERVER: Server = Server {
     name: "admin API",
@@ -48,20 +46,10 @@ pub struct Parts {
 /// What all requests share.
 pub(super) struct Shared {
     pub(super) parts: Parts,
-    /// Wrong tokens, by address.
-    pub(super) guesses: Guesses,
     /// Applies and settlings under way.
     pub(super) applies: TaskTracker,
     /// Set at the stop: no verdict is asked for again.
     pub(super) stop: CancellationToken,
-    started: Instant,
-}
-
-impl Shared {
-    /// Seconds since the start, which is what guesses are counted by.
-    pub(super) fn now_s(&self) -> i64 {
-        i64::try_from(self.started.elapsed().as_secs()).unwrap_or(i64::MAX)
-    }
 }
 
 /// Why the admin API did not start.
@@ -91,11 +79,11 @@ impl Manager {
         let listener = TcpListener::bind(config.address).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         let stop = CancellationToken::new();
-        let (applies, started) = (TaskTracker::new(), Instant::now());
+        let applies = TaskTracker::new();
         let teller = Teller { emitter: parts.emitter.clone(), service: super::SERVICE };
-        let (guesses, stopped) = (Guesses::default(), stop.clone());
-        let shared = Shared { parts, guesses, applies: applies.clone(), stop: stopped, started };
-        let router = api::router(Arc::new(shared));
+        let door = Door::new(parts.token, parts.emitter.clone(), super::SERVICE);
+        let shared = Shared { parts, applies: applies.clone(), stop: stop.clone() };
+        let router = door.guard(api::router(Arc::new(shared)));
         let task = tokio::spawn(SERVER.route(listener, router, teller, stop.clone()));
         tracing::info!(%address, "admin API listens");
         Ok(Self { address, stop, task, applies })

@@ -1,9 +1,7 @@
+use ingest::http::{Code, Failure, Problem};
 use ingest::registry::files::{self, Missing, Place, Wanted};
 use ingest::registry::{EntityKey, Json, Kind, Name, Snapshot};
-use mediator::endpoint::http::{Code, Problem};
 use serde::Deserialize;
-
-use super::failure::Failure;
 
 /// What a caller wants to be.
 #[derive(Debug, Deserialize)]

@@ -4,7 +4,7 @@ use std::time::Duration;
 use http::header::HOST;
 use http::{HeaderMap, Method, Request, Response, Uri};
 use hyper::body::{Body as _, Incoming};
-use mediator::endpoint::http::Code;
+use ingest::http::Code;
 use tokio::time::{Instant, timeout_at};
 
 use super::{Group, Lease, Target, Upstreams};

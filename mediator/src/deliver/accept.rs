@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 
 use super::message::{HEADERS_MAX, KEY_BYTES_MAX, MESSAGE_BYTES_MAX, MessageId, NewMessage};
 use super::topics::Topics;
-use crate::endpoint::http::Code;
+use ingest::http::Code;
 
 /// Takes messages for the queues of the registry. Cheap to clone.
 #[derive(Clone)]

@@ -13,7 +13,8 @@ use super::partition::Start;
 use super::retry::{Attempted, Reason, Times, Verdict, decide};
 use super::stored::Message;
 use super::worker::Shared;
-use crate::endpoint::http::{CORRELATION_HEADER, Code, Request, TRACE_HEADER, is_hop_by_hop};
+use crate::endpoint::http::{Request, is_hop_by_hop};
+use ingest::http::{CORRELATION_HEADER, Code, TRACE_HEADER};
 
 /// The message's id, the same with every attempt, for ever.
 pub const IDEMPOTENCY_KEY_HEADER: HeaderName = HeaderName::from_static("idempotency-key");

@@ -14,7 +14,7 @@ use http::{HeaderMap, HeaderValue};
 use ingest::event::Timestamp;
 use ingest::log::{Headers, NewRecord, RECORD_BYTES_MAX};
 
-use crate::endpoint::http::Correlation;
+use ingest::http::Correlation;
 
 /// The longest ordering key, in bytes.
 pub const KEY_BYTES_MAX: usize = 1_024;

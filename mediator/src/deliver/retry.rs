@@ -7,7 +7,7 @@ use ingest::event::Timestamp;
 use ingest::registry::kind::{OnExhausted, Queue, Retry};
 
 use super::partition::Ending;
-use crate::endpoint::http::Code;
+use ingest::http::Code;
 
 /// How an attempt ended.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -118,8 +118,8 @@ impl fmt::Debug for Message {
 mod tests {
     use super::*;
     use crate::deliver::NewMessage;
-    use crate::endpoint::http::Correlation;
     use http::HeaderMap;
+    use ingest::http::Correlation;
     use ingest::log::{LogTime, NewRecord};
 
     #[test]

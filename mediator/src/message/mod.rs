@@ -26,7 +26,7 @@ use http::header::{
 };
 
 pub use self::json::Value;
-use crate::endpoint::http::Code;
+use ingest::http::Code;
 
 /// What a caller proves itself by. It is neither passed on nor seen by expressions.
 pub(crate) const CREDENTIALS: [HeaderName; 3] = [AUTHORIZATION, PROXY_AUTHORIZATION, COOKIE];

@@ -5,8 +5,8 @@ use ingest::emit::Emitter;
 use ingest::event::{Event, Kind, Outcome};
 
 use super::plan::{Compiled, Route};
-use crate::endpoint::http::Correlation;
 use crate::step::{Fault, Seen};
+use ingest::http::Correlation;
 
 /// How a step, or a run at a step, ended.
 pub(super) struct Ended<'a> {

@@ -11,9 +11,10 @@ use tokio::time::{Instant, timeout_at};
 use super::events::{Ended, of_run, of_step};
 use super::plan::{Compiled, Route};
 use crate::deliver::Queues;
-use crate::endpoint::http::{Caller, Code, Correlation, Problem};
+use crate::endpoint::http::Caller;
 use crate::message::{Message, Value};
 use crate::step::{Answer, Context, Evaluator, Fault, Flow, Seen, Step};
+use ingest::http::{Code, Correlation, Problem};
 
 /// What every run has in common.
 pub(crate) struct Runner {

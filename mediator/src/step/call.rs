@@ -17,8 +17,9 @@ use serde::Deserialize;
 use super::respond::{make_headers, read_headers};
 use super::template::{Escape, Template};
 use super::{Context, Fault, Seen, read, read_template};
-use crate::endpoint::http::{Answer, Code, Request};
+use crate::endpoint::http::{Answer, Request};
 use crate::message::Message;
+use ingest::http::Code;
 
 #[derive(Debug)]
 pub(crate) struct Call {

@@ -6,8 +6,8 @@ use serde::Deserialize;
 use super::mask::mask;
 use super::template::{Escape, Template};
 use super::{Context, Fault, read, read_template};
-use crate::endpoint::http::Code;
 use crate::message::Message;
+use ingest::http::Code;
 
 /// The longest message, in bytes.
 const MESSAGE_BYTES_MAX: usize = 1_000;

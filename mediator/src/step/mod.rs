@@ -40,8 +40,9 @@ pub(crate) use self::call::to_method;
 pub(crate) use self::evaluator::Evaluator;
 pub(crate) use self::scope::{Needs, Scope};
 use crate::deliver::Queues;
-use crate::endpoint::http::{Caller, Code, Correlation};
+use crate::endpoint::http::Caller;
 use crate::message::{BodyError, Message, Value};
+use ingest::http::{Code, Correlation};
 
 /// What a step does.
 #[derive(Debug)]

@@ -15,9 +15,10 @@ use super::call::{read_path, send, timeout_ms};
 use super::mask::mask;
 use super::template::{Escape, Template};
 use super::{Context, Fault, Seen, read, read_template};
-use crate::endpoint::http::{Code, Request};
+use crate::endpoint::http::Request;
 use crate::endpoint::soap::{Error, Version};
 use crate::message::Message;
+use ingest::http::Code;
 
 #[derive(Debug)]
 pub(crate) struct Soap {

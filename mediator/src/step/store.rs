@@ -15,8 +15,8 @@ use serde::Deserialize;
 use super::jq::Jq;
 use super::{Answer, Context, Fault, Needs, Scope, Seen, read, read_jq};
 use crate::deliver::{MessageId, NewMessage};
-use crate::endpoint::http::Code;
 use crate::message::{Message, Value, json};
+use ingest::http::Code;
 
 #[derive(Debug)]
 pub(crate) struct Store {

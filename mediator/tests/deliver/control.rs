@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
 use ingest::event::Kind;
+use ingest::http::Correlation;
 use mediator::deliver::{
     By, ControlError, Decision, NewMessage, Waiting, WaitingState, Which, WhichWaiting,
 };
-use mediator::endpoint::http::Correlation;
 use tokio::time::sleep;
 
 use crate::cases::QUICK;

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
 use ingest::event::{Kind, SystemClock, Timestamp};
+use ingest::http::{Code, Correlation};
 use ingest::log::{Headers, NewRecord, Partition};
 use mediator::deliver::{
     By, DeadLetterError, DeadLetters, Decision, MESSAGE_BYTES_MAX, NewMessage, Which,
 };
-use mediator::endpoint::http::{Code, Correlation};
 
 use crate::cases::QUICK;
 use crate::receiver::{Receiver, Reply};

@@ -11,6 +11,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use bytes::Bytes;
 use ingest::emit::{self, Emitter};
 use ingest::event::{Event, Kind, Producer, SystemClock, cloudevents};
+use ingest::http::Correlation;
 use ingest::log::embedded::{self, EmbeddedLog};
 use ingest::log::kafka::{self, KafkaLog};
 use ingest::log::{Error, EventLog, Partition, Record, Scan, TopicSpec};
@@ -20,7 +21,7 @@ use ingest::registry::{
 use mediator::deliver::{
     Config, Control, ControlError, Delivery, MessageId, NewMessage, Parts, Queues,
 };
-use mediator::endpoint::http::{Caller, Correlation};
+use mediator::endpoint::http::Caller;
 use rig::Kafka;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::routing::{get, post};
 use ingest::event::{Event, Kind};
-use mediator::endpoint::http::{Server, Teller};
+use ingest::http::{Server, Teller};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use http::HeaderValue;
 use ingest::emit;
 use ingest::event::{Event, Kind, ManualClock, Producer, Timestamp, cloudevents};
+use ingest::http::Code;
 use ingest::log::embedded::EmbeddedLog;
 use ingest::log::{EventLog, Partition, ReadLimit, TopicSpec};
 use ingest::registry::kind::{Key, KeyState};
@@ -15,7 +16,6 @@ use ingest::registry::{
     Change, ChangeSet, EntityKey, Json, Outcome as Judged, Proposer, Topics, View, no_deep_check,
     run_applier,
 };
-use mediator::endpoint::http::Code;
 use reqwest::{Client, RequestBuilder, Response};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;

@@ -44,7 +44,7 @@ use self::settle::Settling;
 use super::message::{ACCEPTED_TIME, CONTENT_TYPE, EXPIRES_TIME, ID, MESSAGE_BYTES_MAX};
 use super::stored::Message;
 use super::topics::Topics;
-use crate::endpoint::http::Correlation;
+use ingest::http::Correlation;
 
 /// The most letters of a listing, and the most ids of a request.
 pub const LETTERS_MAX: usize = 1_000;

@@ -4,7 +4,7 @@ use ingest::registry::Name;
 
 use super::{START, World, message};
 use crate::deliver::{Accepted, HEADERS_MAX, KEY_BYTES_MAX, MESSAGE_BYTES_MAX};
-use crate::endpoint::http::Code;
+use ingest::http::Code;
 
 const UPSTREAM: &str = r#"{"targets": [{"url": "http://127.0.0.1:9"}]}"#;
 const QUEUE: &str = r#"{"partitions": 2, "deliver": {"upstream": "shop", "path": "/orders"}}"#;

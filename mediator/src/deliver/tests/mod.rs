@@ -15,7 +15,7 @@ use ingest::log::{EventLog, NewRecord, Partition, ReadLimit, Record, TopicSpec};
 use ingest::registry::{Applier, Change, ChangeSet, EntityKey, Json, Name, Topics, View};
 
 use super::{MessageId, NewMessage, Queues};
-use crate::endpoint::http::Correlation;
+use ingest::http::Correlation;
 
 pub(super) const START: Timestamp = Timestamp::from_micros(1_700_000_000_000_000);
 

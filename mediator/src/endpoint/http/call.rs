@@ -34,8 +34,9 @@ use parking_lot::Mutex;
 use reqwest::{Client, redirect, retry};
 use tokio::time::{Instant, timeout_at};
 
+use super::remove_hop_by_hop;
 use super::targets::{Turns, address};
-use super::{CORRELATION_HEADER, Code, Correlation, TRACE_HEADER, remove_hop_by_hop};
+use ingest::http::{CORRELATION_HEADER, Code, Correlation, TRACE_HEADER};
 
 /// The largest body of an answer, unless the request says otherwise: 8 MiB.
 pub const ANSWER_BYTES_MAX: usize = 8 * 1024 * 1024;

@@ -40,15 +40,15 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::{
-    CORRELATION_HEADER, Caller, Code, Correlation, PROBLEM_CONTENT_TYPE, Peer, Problem, Server,
-    Teller,
-};
+use super::Caller;
 use crate::Config;
 use crate::deliver::Queues;
 use crate::message::{Message, Value, json};
 use crate::route::{Found, Plan, Request, Runner};
 use crate::step::Evaluator;
+use ingest::http::{
+    CORRELATION_HEADER, Code, Correlation, PROBLEM_CONTENT_TYPE, Peer, Problem, Server, Teller,
+};
 
 /// How long the head of a request may take.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);

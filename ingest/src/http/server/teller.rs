@@ -1,11 +1,11 @@
 use std::net::IpAddr;
 
+use crate::emit::Emitter;
+use crate::event::{Kind, Outcome, Text};
 use bytes::Bytes;
 use http::HeaderMap;
-use ingest::emit::Emitter;
-use ingest::event::{Kind, Outcome, Text};
 
-use crate::endpoint::http::{Code, Correlation, Problem};
+use crate::http::{Code, Correlation, Problem};
 
 /// Tells of requests that are refused before a service has seen them.
 #[derive(Debug, Clone)]

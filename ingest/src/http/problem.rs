@@ -2,9 +2,9 @@
 //! stays. The same code is on the event as `error_type`, on a route's fault as
 //! `fault_code`, and decides the status and the outcome; there is no other list.
 
+use crate::event::Outcome;
 use bytes::Bytes;
 use http::StatusCode;
-use ingest::event::Outcome;
 
 use super::{CORRELATION_HEADER, Correlation};
 
@@ -74,6 +74,8 @@ codes! {
     RequestTimeout = "request_timeout" 408 ClientError "the request did not arrive in time";
     /// A content type that the receiver does not take.
     ContentTypeUnsupported = "content_type_unsupported" 415 ClientError "this content type is not taken here";
+    /// None of the content types that the caller takes (RFC 9110, section 15.5.7).
+    NotAcceptable = "not_acceptable" 406 ClientError "no content type that is asked for is there";
     /// A body that is not what its content type says, or not what is asked for.
     BodyInvalid = "body_invalid" 400 Refused "the request's body is not valid";
     /// A feature that is not there, such as a method or an upgrade.
@@ -172,11 +174,23 @@ codes! {
     /// Whether the change was made is not known; the same id tells.
     VerdictMissing = "verdict_missing" 503 Unavailable "no verdict came in time; send it again with the same id";
 
+    // SQL.
+    /// It is no query, or names what is not there.
+    QueryInvalid = "query_invalid" 400 ClientError "the query is not valid";
+    /// It took longer than a query may.
+    QueryTime = "query_time" 422 Refused "the query took too long";
+    /// It needed more memory than a query may.
+    QueryMemory = "query_memory" 422 Refused "the query needed too much memory";
+    /// It failed on what it met.
+    QueryFailed = "query_failed" 422 Refused "the query failed";
+    /// The lake or the log could not be read.
+    LakeUnavailable = "lake_unavailable" 503 Unavailable "the history cannot be read at the moment";
+
     // Weir itself.
     /// The event of the request could not be kept, so the request is not taken.
     EventsUnavailable = "events_unavailable" 503 Unavailable "the gateway takes no requests at the moment";
     /// Too many requests or connections are under way.
-    Overloaded = "overloaded" 503 Unavailable "the gateway is busy";
+    Overloaded = "overloaded" 503 Unavailable "too much is under way here";
     /// The gateway stopped, and could wait no longer. The answer is broken off.
     Stopped = "stopped" 503 Unavailable "the gateway stopped before the answer was complete";
     /// The client went away (not sent to anybody; 499 as nginx notes it).
@@ -253,10 +267,9 @@ mod tests {
 
 Errors are answered with problem details (RFC 9457): `type`, `title`, `status`, `detail`
 where there is one, `code` and `correlation_id`; but for the token endpoint, whose errors are
-those of RFC 6749 (section 5.2), and the console, which answers pages and sentences. What
-[analytics](lake.md) answers has the same members and codes of its own, which stand there. The
-code is also `error_type` of the event, and `fault_code` of a route's fault. Codes are only
-ever added.
+those of RFC 6749 (section 5.2), and the console, which answers pages and sentences. The code
+is also `error_type` of the event, and `fault_code` of a route's fault. Codes are only ever
+added.
 
 | code | status | outcome | when |
 | --- | ---: | --- | --- |

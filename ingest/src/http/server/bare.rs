@@ -1,3 +1,7 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
 use axum::body::Body;
 use axum::extract::{Extension, Request, State};
 use axum::middleware::Next;
@@ -5,8 +9,12 @@ use axum::response::Response;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
 use http::{HeaderMap, StatusCode};
 
+use super::slow::Timed;
 use super::{Peer, Teller};
-use crate::endpoint::http::{CORRELATION_HEADER, Code, Correlation, PROBLEM_CONTENT_TYPE, Problem};
+use crate::http::{CORRELATION_HEADER, Code, Correlation, PROBLEM_CONTENT_TYPE, Problem};
+
+/// How long the body of a request may take.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Makes a problem of an error that says nothing but its status, as a router answers
 /// what it has no place for and its extractors what they cannot read; and tells of it.
@@ -17,12 +25,18 @@ pub(super) async fn complete(
     next: Next,
 ) -> Response {
     let correlation = Correlation::of(request.headers(), || fastrand::u64(..));
-    let mut response = next.run(request).await;
+    let is_late = Arc::new(AtomicBool::new(false));
+    let timed = |body| Body::new(Timed::new(body, BODY_TIMEOUT, is_late.clone()));
+    let mut response = next.run(request.map(timed)).await;
     let status = response.status();
-    if !(status.is_client_error() || status.is_server_error()) || says_what(response.headers()) {
+    let is_late = is_late.load(Ordering::Relaxed);
+    if !(status.is_client_error() || status.is_server_error()) {
         return response;
     }
-    let problem = Problem::from(code_of(status));
+    if says_what(response.headers()) && !is_late {
+        return response;
+    }
+    let problem = Problem::from(if is_late { Code::RequestTimeout } else { code_of(status) });
     // Whoever answered may have named the journey already.
     let named = response.headers().contains_key(CORRELATION_HEADER);
     let correlation = match named {
@@ -39,11 +53,13 @@ pub(super) async fn complete(
     response
 }
 
-/// Whether an answer has a body for programs.
+/// Whether an answer has a body for programs, or a page for people.
 fn says_what(headers: &HeaderMap) -> bool {
     let content_type = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
     content_type.is_some_and(|text| {
-        text.starts_with(b"application/json") || text.starts_with(PROBLEM_CONTENT_TYPE.as_bytes())
+        let known: [&[u8]; 3] =
+            [b"application/json", PROBLEM_CONTENT_TYPE.as_bytes(), b"text/html"];
+        known.iter().any(|known| text.starts_with(known))
     })
 }
 

@@ -6,8 +6,8 @@
 
 use std::sync::Arc;
 
+use crate::event::{Event, Text};
 use http::{HeaderMap, HeaderName, HeaderValue};
-use ingest::event::{Event, Text};
 
 /// The header of the correlation id, in requests and in answers.
 pub const CORRELATION_HEADER: HeaderName = HeaderName::from_static("x-correlation-id");

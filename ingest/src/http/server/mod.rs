@@ -10,13 +10,15 @@
 //! it has sent its request.
 //!
 //! Limits: connections at a time, and of one address, as configured; more of all wait
-//! to be accepted, more of one are refused. A head 64 KiB and `head_timeout`; a client that takes
+//! to be accepted, more of one are refused. A head 64 KiB and `head_timeout`, a body
+//! for a router 30 s; a client that takes
 //! nothing of its answer for `write_timeout` is let go; a stop waits `stop_timeout` for
 //! the requests under way, and breaks them off. HTTP/1.1 only.
 
 mod bare;
 mod busy;
 mod places;
+mod slow;
 mod teller;
 mod watched;
 

@@ -14,7 +14,7 @@ impl TokenHash {
 
     /// Whether a token is the one. Hashes are compared, so the time that it takes
     /// tells nothing of the token.
-    pub(crate) fn is_of(&self, token: &str) -> bool {
+    pub fn is_of(&self, token: &str) -> bool {
         Self::of(token).0 == self.0
     }
 }

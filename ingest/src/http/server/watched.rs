@@ -11,7 +11,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::busy::Busy;
 use super::teller::Teller;
-use crate::endpoint::http::Code;
+use crate::http::Code;
 
 /// How much is read, and for how long, after a refusal: bytes that nobody reads would
 /// reset the connection and take the refusal with them.

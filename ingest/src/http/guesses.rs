@@ -14,8 +14,8 @@ const CLIENTS_MAX: usize = 10_000;
 ///
 /// Requests of one client that are looked at in the same moment may be one more
 /// than the limit each; there are as many such moments as threads.
-#[derive(Default)]
-pub(crate) struct Guesses(Mutex<HashMap<Box<str>, Count>>);
+#[derive(Debug, Default)]
+pub struct Guesses(Mutex<HashMap<Box<str>, Count>>);
 
 #[derive(Debug, Clone, Copy)]
 struct Count {
@@ -32,14 +32,14 @@ impl Count {
 
 impl Guesses {
     /// For how many seconds a client is to wait; `None` if it may try.
-    pub(crate) fn wait_s(&self, client: &str, now_s: i64) -> Option<i64> {
+    pub fn wait_s(&self, client: &str, now_s: i64) -> Option<i64> {
         let count = *self.0.lock().get(client)?;
         let waits = !count.is_over(now_s) && count.guesses >= GUESSES_MAX;
         waits.then(|| count.since_s + WINDOW_S - now_s)
     }
 
     /// Counts a wrong secret.
-    pub(crate) fn count(&self, client: &str, now_s: i64) {
+    pub fn count(&self, client: &str, now_s: i64) {
         let mut clients = self.0.lock();
         if clients.len() >= CLIENTS_MAX && !clients.contains_key(client) {
             clients.retain(|_, count| !count.is_over(now_s));

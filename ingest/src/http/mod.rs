@@ -1,0 +1,23 @@
+//! HTTP: what every role that answers it has in common.
+//!
+//! The bounded server ([`Server`]), errors as problem details with codes that stay
+//! ([`Code`], [`Problem`]), the ids of a journey ([`Correlation`]), and what guards a
+//! secret ([`Door`], [`TokenHash`], [`Guesses`]).
+
+mod correlation;
+mod door;
+mod failure;
+mod guesses;
+mod problem;
+mod server;
+mod token;
+mod write_timeout;
+
+pub use correlation::{CORRELATION_HEADER, Correlation, TRACE_HEADER, TRACE_STATE_HEADER};
+pub use door::Door;
+pub use failure::Failure;
+pub use guesses::Guesses;
+pub use problem::{Code, PROBLEM_CONTENT_TYPE, Problem};
+pub use server::{Peer, Server, Teller};
+pub use token::TokenHash;
+pub use write_timeout::WriteTimeout;
