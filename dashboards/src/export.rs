@@ -1,6 +1,7 @@
 //! A board taken away: as a page, a picture, or its numbers.
 
 use arrow::array::RecordBatch;
+use arrow::datatypes::DataType;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 
 use crate::board::Board;
@@ -10,7 +11,8 @@ use crate::board::Board;
 const FORMULA: [char; 6] = ['=', '+', '-', '@', '\t', '\r'];
 
 /// The rows of all panels (RFC 4180), one table after another: the panel's title, its
-/// columns, its rows, an empty line. Numbers as they are, times in RFC 3339.
+/// columns, its rows, an empty line. Numbers as they are, times in RFC 3339, and rows
+/// that begin with a time in its order.
 pub(crate) fn csv(board: &Board, about: &str, rows: &[Result<Vec<RecordBatch>, String>]) -> String {
     let mut csv = String::new();
     line(&mut csv, [(board.title.as_str(), false), (about, false)]);
@@ -30,6 +32,7 @@ fn table(csv: &mut String, rows: &[RecordBatch]) {
     let schema = first.schema();
     line(csv, schema.fields().iter().map(|field| (field.name().as_str(), false)));
     let options = FormatOptions::default();
+    let mut all: Vec<Vec<(String, bool)>> = Vec::new();
     for batch in rows {
         let columns = batch.columns().iter().map(|column| {
             let is_number = column.data_type().is_numeric();
@@ -37,10 +40,15 @@ fn table(csv: &mut String, rows: &[RecordBatch]) {
         });
         let columns: Vec<_> = columns.filter_map(Result::ok).collect();
         for at in 0..batch.num_rows() {
-            let cells: Vec<(String, bool)> =
-                columns.iter().map(|(of, is)| (of.value(at).to_string(), *is)).collect();
-            line(csv, cells.iter().map(|(text, is_number)| (text.as_str(), *is_number)));
+            all.push(columns.iter().map(|(of, is)| (of.value(at).to_string(), *is)).collect());
         }
+    }
+    if matches!(schema.field(0).data_type(), DataType::Timestamp(..)) {
+        // Of one length and zone, so the order of the texts is that of the times.
+        all.sort_by(|one, other| one[0].cmp(&other[0]));
+    }
+    for cells in &all {
+        line(csv, cells.iter().map(|(text, is_number)| (text.as_str(), *is_number)));
     }
 }
 
@@ -62,7 +70,27 @@ fn line<'a>(csv: &mut String, cells: impl IntoIterator<Item = (&'a str, bool)>) 
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{Int64Array, TimestampMicrosecondArray};
+
     use super::*;
+
+    #[test]
+    fn rows_stand_in_the_order_of_their_times() {
+        let hour = 3_600_000_000;
+        let times = TimestampMicrosecondArray::from(vec![30 * hour, 9 * hour, 10 * hour]);
+        let counts = Int64Array::from(vec![3, 1, 2]);
+        let batch = RecordBatch::try_from_iter([
+            ("at", Arc::new(times) as _),
+            ("requests", Arc::new(counts) as _),
+        ]);
+        let mut csv = String::new();
+        table(&mut csv, &[batch.unwrap()]);
+        let counts: Vec<&str> =
+            csv.lines().skip(1).filter_map(|line| line.rsplit(',').next()).collect();
+        assert_eq!(counts, ["1", "2", "3"], "{csv}");
+    }
 
     #[test]
     fn cells_are_quoted_and_are_no_formulas() {

@@ -192,7 +192,9 @@ impl Config {
         }
         if let Err(error) = Producer::new(format!("{}.255", self.node)) {
             let mend = "give letters, digits, dots, hyphens and underscores";
-            faults.push(Fault::new("node", error.to_string(), mend));
+            let what = error.to_string();
+            let what = what.strip_prefix("producer: ").unwrap_or(&what);
+            faults.push(Fault::new("node", what, mend));
         }
         faults
     }
@@ -230,7 +232,7 @@ impl Config {
     }
 
     /// How many threads serve.
-    pub(crate) fn thread_count(&self) -> usize {
+    pub fn thread_count(&self) -> usize {
         match self.threads {
             0 => std::thread::available_parallelism().map_or(1, usize::from).min(256),
             threads => threads,
@@ -294,7 +296,7 @@ mod tests {
         check(|c| c.auth.leeway_s = 301, &["auth.leeway_s: 301 is out of range; use 0 to 300"]);
         check(
             |c| c.node = "a b".to_owned(),
-            &["node: producer: the name holds ' '; allowed are letters, digits, '.', '_', '-'; \
+            &["node: the name holds ' '; allowed are letters, digits, '.', '_', '-'; \
                give letters, digits, dots, hyphens and underscores"],
         );
     }

@@ -129,7 +129,11 @@ impl Gateway {
             let producer = Producer::new(format!("{}.{index}", config.node));
             let producer = producer.expect("the name is checked with the rest");
             let dir = config.spool_dir.join(producer.as_str());
-            let spool = emit::Config::new(producer, dir, partitions);
+            let spool = emit::Config {
+                node: Some(Arc::<str>::from(config.node.as_str()).into()),
+                zone: config.zone.as_deref().map(|zone| Arc::<str>::from(zone).into()),
+                ..emit::Config::new(producer, dir, partitions)
+            };
             let (log, clock) = (log.clone(), clock.clone());
             let opened = tokio::task::spawn_blocking(move || emit::open(spool, log, clock));
             emitters.push(opened.await.expect("opening a spool does not panic")?);

@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use crate::cli::{Failure, Settings};
 use crate::config::{self, Config};
 use crate::example::{self, Origin, Places};
-use crate::node::{Ground, Role, Roles, Token, stop_asked};
+use crate::node::{Ground, Role, Roles, Token, open_files, stop_asked};
 
 /// How long a stop waits for what is still running aside.
 const LEFT_OVER_WITHIN: Duration = Duration::from_secs(1);
@@ -56,8 +56,9 @@ fn ready(settings: &Settings, wanted: &[Role]) -> Result<Config, Failure> {
     Ok(config)
 }
 
-fn serve(config: Config, wanted: &[Role], with_example: bool) -> Result<(), Failure> {
+fn serve(mut config: Config, wanted: &[Role], with_example: bool) -> Result<(), Failure> {
     super::start_logging().map_err(Failure::Usage)?;
+    open_files::fit(&mut config, wanted);
     // Whoever makes a TLS configuration finds this provider.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -75,6 +76,7 @@ fn serve(config: Config, wanted: &[Role], with_example: bool) -> Result<(), Fail
 async fn node(mut config: Config, wanted: &[Role], with_example: bool) -> Result<()> {
     let began = Instant::now();
     check_ports(&config, wanted, with_example)?;
+    check_tokens(&config)?;
     let ground = Ground::open(&config).await?;
     let token = Token::of(config.data_dir.join(config::TOKEN_FILE))?;
     let replay_token = match is_whole(wanted) {
@@ -111,6 +113,18 @@ async fn node(mut config: Config, wanted: &[Role], with_example: bool) -> Result
 
 /// Refuses ports that cannot be had before anything is opened or written: what the
 /// first start makes, such as the example's secret, is shown only once.
+/// Looks at the tokens that are there, before anything is written.
+fn check_tokens(config: &Config) -> Result<()> {
+    let own = [config::TOKEN_FILE, config::CONSOLE_TOKEN_FILE];
+    let own = own.map(|file| config.data_dir.join(file));
+    for file in own.into_iter().chain([config.replay_token_file()]) {
+        if file.exists() {
+            Token::read(&file)?;
+        }
+    }
+    Ok(())
+}
+
 fn check_ports(config: &Config, wanted: &[Role], with_example: bool) -> Result<()> {
     let mut ports: Vec<(String, SocketAddr)> = Vec::new();
     let mut add = |part: &str, address| ports.push((format!("{part}.address"), address));

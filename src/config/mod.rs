@@ -215,9 +215,11 @@ impl Config {
         let faults: Vec<Fault> = parts
             .into_iter()
             .flat_map(|(part, faults)| {
-                faults
-                    .into_iter()
-                    .map(move |fault| Fault { path: format!("{part}.{}", fault.path), ..fault })
+                faults.into_iter().map(move |fault| match (part, fault.path.as_str()) {
+                    // The node's own, which the gateway is given.
+                    ("gateway", "node") => fault,
+                    _ => Fault { path: format!("{part}.{}", fault.path), ..fault },
+                })
             })
             .collect();
         if faults.is_empty() { Ok(()) } else { Err(faults) }

@@ -1,19 +1,20 @@
 use std::future::Future;
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use ingest::emit::{self, Emitter};
 use ingest::event::{Producer, SystemClock};
 use ingest::log::embedded::{self, EmbeddedLog};
 use ingest::log::kafka::{self, KafkaLog};
 use ingest::log::{EventLog, TopicSpec};
-use ingest::registry::{Proposer, Topics, View};
+use ingest::registry::{Fault, Proposer, Topics, View};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::config::{Config, Log};
+use crate::config::{self, Config, Log};
 
 /// How long events stay in the log: the lake has them after seconds.
 const EVENTS_KEPT: Duration = Duration::from_hours(7 * 24);
@@ -36,9 +37,25 @@ impl Ground {
     /// Opens the log, the registry and the node's emitter.
     pub(crate) async fn open(config: &Config) -> Result<Self> {
         let data_dir = &config.data_dir;
-        std::fs::create_dir_all(data_dir)
-            .with_context(|| format!("make the data directory {}", data_dir.display()))?;
-        let log = open_log(config).await?;
+        let failed = |what: String, path: &str, mend: &str| {
+            config.placed(vec![Fault::new(path, what, mend)])
+        };
+        // Where the log is elsewhere, nothing is made here before it is reached.
+        let kafka = match &config.log {
+            Log::Kafka(settings) => Some(connect(settings).await.map_err(|error| {
+                let what = format!("{}: {error}", settings.bootstrap);
+                failed(what, "log.kafka.bootstrap", "see that a broker answers there")
+            })?),
+            Log::Embedded {} => None,
+        };
+        std::fs::create_dir_all(data_dir).map_err(|error| {
+            let what = format!("{} cannot be made: {error}", data_dir.display());
+            failed(what, "data_dir", "give a directory that can be written")
+        })?;
+        let log = match kafka {
+            Some(log) => log,
+            None => open_embedded(data_dir).await?,
+        };
         let partitions = config.events.partitions;
         let events = TopicSpec::retained(emit::TOPIC, partitions.get(), EVENTS_KEPT);
         log.create_topic(&events).await.context("make the topic of the events")?;
@@ -46,10 +63,13 @@ impl Ground {
         let view = View::open(log.clone(), topics.clone()).await?;
         let proposer = Proposer::new(log.clone(), topics.clone(), VERDICT_WITHIN);
 
-        let producer = Producer::new(config.node.clone())
-            .map_err(|error| anyhow!("node {:?}: {error}", config.node))?;
+        let producer = Producer::new(config.node.clone()).context("the node's name")?;
         let spool = data_dir.join("spool").join("node");
-        let settings = emit::Config::new(producer, spool, partitions);
+        let settings = emit::Config {
+            node: Some(config.node.clone().into()),
+            zone: config.zone.clone().map(Into::into),
+            ..emit::Config::new(producer, spool, partitions)
+        };
         let opened = {
             let log = log.clone();
             tokio::task::spawn_blocking(move || emit::open(settings, log, Arc::new(SystemClock)))
@@ -80,18 +100,15 @@ pub(super) fn told(mut stop: watch::Receiver<bool>) -> Pin<Box<dyn Future<Output
     })
 }
 
-async fn open_log(config: &Config) -> Result<Arc<dyn EventLog>> {
-    match &config.log {
-        Log::Embedded {} => {
-            let settings = embedded::Config::new(config.data_dir.join("log"));
-            let opened = tokio::task::spawn_blocking(move || EmbeddedLog::open(&settings)).await;
-            Ok(Arc::new(opened.context("open the log")??))
-        }
-        Log::Kafka(settings) => {
-            let mut kafka = kafka::Config::new(settings.bootstrap.clone());
-            kafka.replication_factor = settings.replication_factor;
-            kafka.properties.clone_from(&settings.properties);
-            Ok(Arc::new(KafkaLog::connect(kafka).await?))
-        }
-    }
+async fn open_embedded(data_dir: &Path) -> Result<Arc<dyn EventLog>> {
+    let settings = embedded::Config::new(data_dir.join("log"));
+    let opened = tokio::task::spawn_blocking(move || EmbeddedLog::open(&settings)).await;
+    Ok(Arc::new(opened.context("open the log")??))
+}
+
+async fn connect(settings: &config::Kafka) -> ingest::log::Result<Arc<dyn EventLog>> {
+    let mut kafka = kafka::Config::new(settings.bootstrap.clone());
+    kafka.replication_factor = settings.replication_factor;
+    kafka.properties.clone_from(&settings.properties);
+    Ok(Arc::new(KafkaLog::connect(kafka).await?))
 }

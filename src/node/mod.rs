@@ -11,6 +11,7 @@
 //! role that cannot start stops those before it, and the program ends.
 
 mod ground;
+pub(crate) mod open_files;
 mod roles;
 mod signal;
 mod token;

@@ -15,6 +15,7 @@
 //! Limits: a line 64 KiB; 10,000 lines in a batch, so a minute of more goes in several;
 //! of lines that went wrong the first 1,000 are named and 20 are shown, all are counted.
 
+mod client;
 mod input;
 mod line;
 mod send;

@@ -6,14 +6,12 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use futures_util::StreamExt as _;
 use http::header::{AUTHORIZATION, HeaderMap, HeaderValue, REFERER, USER_AGENT};
-use reqwest::Client;
+use http::{Method, StatusCode};
 use tokio::time::{Instant, sleep, sleep_until};
 
+use super::client::{Answered, Client, Failed, Gateway};
 use super::{Bar, Line, Source, Summary};
 
-/// How long an answer may take, to its end.
-const ANSWER_WITHIN: Duration = Duration::from_secs(120);
-const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 /// The first pause before a request goes out again, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 
@@ -88,6 +86,7 @@ pub(crate) async fn replay(wish: &Wish, source: Source, bar: &Bar) -> Result<Sum
         let first_minute = *first_minute.get_or_insert(batch.minute);
         for (number, why) in batch.unread {
             summary.unread.add(number, why);
+            bar.done(1);
         }
         let in_time = futures_util::stream::iter(batch.lines).then(|(number, line)| {
             let due = began + wish.speed.after(line.time.as_micros() - first_minute * MINUTE_US);
@@ -103,6 +102,7 @@ pub(crate) async fn replay(wish: &Wish, source: Source, bar: &Bar) -> Result<Sum
         let mut sent = std::pin::pin!(sent);
         while let Some(ended) = sent.next().await {
             ended.count(&mut summary);
+            bar.done(1);
             bar.say(format!("{} sent", summary.requests));
         }
     }
@@ -120,6 +120,7 @@ pub(crate) async fn end(wish: &Wish) -> Result<()> {
 struct Sender<'a> {
     wish: &'a Wish,
     client: Client,
+    gateways: Vec<Gateway>,
     credential: HeaderValue,
     authorization: Option<HeaderValue>,
 }
@@ -145,14 +146,6 @@ struct Answer {
 #[error("{0} takes no replay by this credential; give the one in its replay_token_file")]
 pub(crate) struct Refused(String);
 
-/// Why there is no answer.
-enum Failed {
-    /// Nothing of the request was sent.
-    Unsent(String),
-    /// It may have been sent.
-    Broken(String),
-}
-
 impl fmt::Display for Failed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (Self::Unsent(why) | Self::Broken(why)) = self;
@@ -162,24 +155,17 @@ impl fmt::Display for Failed {
 
 impl<'a> Sender<'a> {
     fn new(wish: &'a Wish) -> Result<Self> {
-        let client = Client::builder()
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::none())
-            .retry(reqwest::retry::never())
-            .referer(false)
-            .http1_only()
-            .connect_timeout(CONNECT_WITHIN)
-            .timeout(ANSWER_WITHIN)
-            .pool_max_idle_per_host(wish.connections);
         let secret = |text: String| {
             let mut value = HeaderValue::from_str(&text).context("use the token as a header")?;
             value.set_sensitive(true);
             Ok::<_, anyhow::Error>(value)
         };
         let token = wish.token.as_ref().map(|token| secret(format!("Bearer {token}")));
+        let gateways = wish.gateways.iter().map(|url| Gateway::parse(url));
         Ok(Self {
             wish,
-            client: client.build().context("make a client")?,
+            client: Client::new(wish.connections)?,
+            gateways: gateways.collect::<Result<_>>()?,
             credential: secret(wish.credential.clone())?,
             authorization: token.transpose()?,
         })
@@ -208,15 +194,15 @@ impl<'a> Sender<'a> {
     /// Sends a request until it is answered, or may not be sent again.
     async fn send(&self, number: u64, line: Line) -> Ended {
         let headers = self.headers(number, &line);
-        let gateways = &self.wish.gateways;
+        let target = format!("{}{}", self.wish.prefix, line.target);
+        let gateways = &self.gateways;
         let mut hasher = DefaultHasher::new();
         line.client.hash(&mut hasher);
         let first = usize::try_from(hasher.finish() % gateways.len() as u64).unwrap_or(0);
         let until = Instant::now() + self.wish.patience;
         let (mut turn, mut pause, mut retried, mut resent) = (first, PAUSES.0, 0, Vec::new());
         let outcome = loop {
-            let url = format!("{}{}{}", gateways[turn], self.wish.prefix, line.target);
-            let failed = match self.ask(&url, &line, headers.clone()).await {
+            let failed = match self.ask(&gateways[turn], &target, &line, headers.clone()).await {
                 Ok(answer) => break Ok(answer),
                 Err(failed) => failed,
             };
@@ -238,29 +224,24 @@ impl<'a> Sender<'a> {
         Ended { number, line, retried, resent, outcome }
     }
 
-    async fn ask(&self, url: &str, line: &Line, headers: HeaderMap) -> Result<Answer, Failed> {
+    async fn ask(
+        &self,
+        gateway: &Gateway,
+        target: &str,
+        line: &Line,
+        headers: HeaderMap,
+    ) -> Result<Answer, Failed> {
         let began = Instant::now();
-        let asked = self.client.request(line.method.clone(), url).headers(headers).send().await;
-        let mut response = asked.map_err(|error| {
-            let unsent = error.is_connect() || error.is_builder();
-            let why = super::innermost(&error);
-            if unsent { Failed::Unsent(why) } else { Failed::Broken(why) }
-        })?;
-        let (status, mut bytes) = (response.status().as_u16(), 0);
-        loop {
-            match response.chunk().await {
-                Ok(Some(chunk)) => bytes += chunk.len() as u64,
-                Ok(None) => return Ok(Answer { status, bytes, took: began.elapsed() }),
-                Err(error) => return Err(Failed::Broken(super::innermost(&error))),
-            }
-        }
+        let asked = self.client.ask(gateway, line.method.clone(), target, headers).await?;
+        let Answered { status, bytes } = asked;
+        Ok(Answer { status: status.as_u16(), bytes, took: began.elapsed() })
     }
 
     /// Has every gateway's events in the log, and then the end of the replay.
     async fn end(&self) -> Result<()> {
         self.control_all("flush").await?;
         let mut refused = None;
-        for gateway in &self.wish.gateways {
+        for gateway in 0..self.gateways.len() {
             match self.control(gateway, "end").await {
                 Ok(()) => return Ok(()),
                 Err(error) => refused = Some(error),
@@ -270,32 +251,33 @@ impl<'a> Sender<'a> {
     }
 
     async fn control_all(&self, what: &str) -> Result<()> {
-        for gateway in &self.wish.gateways {
+        for gateway in 0..self.gateways.len() {
             self.control(gateway, what).await?;
         }
         Ok(())
     }
 
     /// Asks the gateway itself; both may be asked for twice.
-    async fn control(&self, gateway: &str, what: &str) -> Result<()> {
-        let url = format!("{gateway}/.weir/replays/{}/{what}", self.wish.id);
+    async fn control(&self, gateway: usize, what: &str) -> Result<()> {
+        let target = format!("/.weir/replays/{}/{what}", self.wish.id);
+        let mut headers = HeaderMap::new();
+        headers.insert("weir-replay-credential", self.credential.clone());
+        let id = HeaderValue::from_str(&self.wish.id).context("use the id as a header")?;
+        headers.insert("weir-replay-id", id);
+        headers.insert("weir-replay-time", HeaderValue::from_static("1970-01-01T00:00:00Z"));
+        headers.insert("weir-replay-client", HeaderValue::from_static("127.0.0.1"));
+        let (of, gateway) = (&self.gateways[gateway], &self.wish.gateways[gateway]);
         let until = Instant::now() + self.wish.patience;
         let mut pause = PAUSES.0;
         loop {
-            let asked = self
-                .client
-                .post(&url)
-                .header("weir-replay-credential", self.credential.clone())
-                .header("weir-replay-id", &self.wish.id)
-                .header("weir-replay-time", "1970-01-01T00:00:00Z")
-                .header("weir-replay-client", "127.0.0.1");
-            let failed = match asked.send().await {
-                Ok(answer) if answer.status().is_success() => return Ok(()),
-                Ok(answer) if answer.status() == http::StatusCode::FORBIDDEN => {
-                    return Err(Refused(gateway.to_owned()).into());
+            let asked = self.client.ask(of, Method::POST, &target, headers.clone()).await;
+            let failed = match asked {
+                Ok(answer) if answer.status.is_success() => return Ok(()),
+                Ok(answer) if answer.status == StatusCode::FORBIDDEN => {
+                    return Err(Refused(gateway.clone()).into());
                 }
-                Ok(answer) => anyhow::anyhow!("it answered {}", answer.status()),
-                Err(error) => anyhow::anyhow!("{}", super::innermost(&error)),
+                Ok(answer) => anyhow::anyhow!("it answered {}", answer.status),
+                Err(failed) => anyhow::anyhow!("{failed}"),
             };
             if Instant::now() >= until {
                 return Err(failed).with_context(|| format!("{what} the replay at {gateway}"));

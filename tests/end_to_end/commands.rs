@@ -59,12 +59,14 @@ fn values_out_of_range_are_told_by_their_setting() {
 fn a_missing_file_and_an_unknown_variable_are_told() {
     let weir = Weir::new();
     let (code, said) = weir.run(&["check", "--config", "nowhere.yaml"]);
-    let expected = "weir: nowhere.yaml:1:1: cannot be read: No such file or directory (os error 2); \
+    let expected = "weir: nowhere.yaml: cannot be read: No such file or directory (os error 2); \
                     see that it is there, UTF-8, and may be read";
     assert_eq!((code, said.trim()), (2, expected));
     let (code, said) = weir.run(&["check", "no-such-folder"]);
     assert_eq!(code, 2);
-    assert!(said.contains("cannot be read: No such file or directory"), "{said}");
+    let expected = "weir: no-such-folder: cannot be read: No such file or directory (os error 2); \
+                    give a directory with .yaml files";
+    assert_eq!(said.trim(), expected);
 }
 
 #[test]

@@ -283,3 +283,30 @@ async fn a_chosen_speed_keeps_the_requests_of_a_minute_apart() {
     assert!(spread["ms"].as_f64() >= Some(800.0), "{spread}");
     weir.stop();
 }
+
+/// What a URL library would tidy up, and so send elsewhere, comes as it was sent.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_scanners_targets_are_sent_as_they_were() {
+    let mut weir = Weir::new();
+    weir.start(&[]);
+    let targets = ["/../shop/orders", "/a/%2e%2e/b", "/a\\b", "//c", "/d?e=../f"];
+    let line = |(second, target): (usize, &&str)| {
+        format!(
+            "203.0.113.7 - - [17/May/2015:10:05:{second:02} +0000] \"GET {target} HTTP/1.1\" 404 5 \"-\" \"-\"\n"
+        )
+    };
+    let log: String = targets.iter().enumerate().map(line).collect();
+    let log = weir.write("log", &[("access.log", &log)]) + "/access.log";
+    let (code, said) = weir.run(&["replay-log", &log, "--prefix", "/site", "--id", "scan"]);
+    assert_eq!(code, 0, "{said}");
+    let told =
+        "SELECT count(*) AS events FROM events WHERE replay_id = 'scan' AND kind = 'request'";
+    until(&weir, told, |found| found["events"] == targets.len()).await;
+    let told = "SELECT url_path || coalesce('?' || url_query, '') AS target FROM events
+        WHERE replay_id = 'scan' AND kind = 'request' ORDER BY event_time";
+    let found = rows(&weir, told);
+    let found: Vec<&str> = found.iter().map(|row| row["target"].as_str().unwrap()).collect();
+    let sent: Vec<String> = targets.iter().map(|target| format!("/site{target}")).collect();
+    assert_eq!(found, sent);
+    weir.stop();
+}

@@ -41,8 +41,6 @@ pub(super) struct Record {
 impl Record {
     pub(super) fn begin(thread: &Rc<Thread>, peer: &Peer) -> Self {
         let mut event = thread.event();
-        event.node = Some(thread.node.clone());
-        event.zone.clone_from(&thread.zone);
         event.service_name = Some(Text::from_static("weir-gateway"));
         event.service_version = Some(Text::from_static(env!("CARGO_PKG_VERSION")));
         event.network_protocol_name = Some(Text::from_static("http"));

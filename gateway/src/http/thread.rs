@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ingest::emit::Emitter;
-use ingest::event::{Clock, Event, Kind, Outcome, Text};
+use ingest::event::{Clock, Event, Kind, Outcome};
+use ingest::http::{Code, TokenHash};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::spawn_local;
@@ -18,12 +19,12 @@ use tokio_util::sync::CancellationToken;
 use super::Acceptor;
 use super::admission::Admission;
 use super::connection::{Peer, serve_connection};
+use super::record::Record;
 use crate::Config;
 use crate::auth::Verifier;
 use crate::gather::Gathered;
 use crate::publish::{Table, TableReader};
 use crate::upstream::{Connector, Upstreams};
-use ingest::http::TokenHash;
 
 /// How often idle connections to upstreams are looked at.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
@@ -35,8 +36,6 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// is read only.
 pub(super) struct Thread {
     pub(super) config: Arc<Config>,
-    pub(super) node: Text,
-    pub(super) zone: Option<Text>,
     pub(super) emitter: Emitter,
     /// Those of all threads, this one's among them.
     pub(super) emitters: Arc<[Emitter]>,
@@ -103,8 +102,6 @@ impl Thread {
             bound: _,
         } = parts;
         Self {
-            node: Arc::<str>::from(config.node.as_str()).into(),
-            zone: config.zone.as_deref().map(|zone| Arc::<str>::from(zone).into()),
             config,
             emitter,
             emitters,
@@ -295,7 +292,23 @@ async fn serve_stream(
             peer.speaks_tls(super::tls::version(&stream), super::tls::cipher(&stream));
             serve_connection(thread, peer, stream).await;
         }
-        Ok(Err(error)) => tracing::debug!(peer = %address, %error, "no TLS with a client"),
-        Err(_) => tracing::debug!(peer = %address, "a TLS handshake took too long"),
+        Ok(Err(error)) => {
+            tracing::debug!(peer = %address, %error, "no TLS with a client");
+            // Who opens a connection and closes it, as a load balancer's check does, has
+            // asked for nothing.
+            if error.kind() != io::ErrorKind::UnexpectedEof {
+                refuse_tls(&thread, &peer);
+            }
+        }
+        Err(_) => {
+            tracing::debug!(peer = %address, "a TLS handshake took too long");
+            refuse_tls(&thread, &peer);
+        }
     }
+}
+
+/// Tells of a client that no TLS could be spoken with.
+fn refuse_tls(thread: &Rc<Thread>, peer: &Peer) {
+    // That the event is not kept is logged; there is no answer to break off.
+    let _ = Record::begin(thread, peer).refused(Code::TlsFailed, 0);
 }

@@ -33,6 +33,7 @@ pub(super) fn event(
     let kind = if told.proven.is_some() { Kind::Token } else { Kind::Authentication };
     let mut event = Box::new(emitter.event(kind, outcome));
     correlation.note(&mut event);
+    event.service_name = Some(Text::from_static("weir-keys"));
     event.client_address = Some(peer.to_canonical().to_string().into());
     let status = refused.map_or(200, |code| code.status().as_u16());
     event.http_response_status_code = Some(status.into());

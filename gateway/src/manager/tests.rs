@@ -272,7 +272,7 @@ async fn wrong_tokens_are_told_and_the_right_one_is_not_kept_out() {
         let wrong = world.client.get(&url).bearer_auth("let-me-out").send().await.unwrap();
         assert_eq!(wrong.status(), 401, "{i}");
     }
-    let shut = world.client.get(&url).bearer_auth("let-me-in").send().await.unwrap();
+    let shut = world.client.get(&url).bearer_auth("let-me-out").send().await.unwrap();
     assert_eq!(shut.status(), 429);
     let right = world.client.get(&url).bearer_auth(TOKEN).send().await.unwrap();
     assert_eq!(right.status(), 200, "whoever shares the address keeps nobody out");

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::Error;
 use super::spool::FRAME_BYTES_MAX;
-use crate::event::Producer;
+use crate::event::{Producer, Text};
 use crate::log::BATCH_BYTES_MAX;
 
 /// What a full spool does with an event.
@@ -23,6 +23,10 @@ pub enum WhenFull {
 pub struct Config {
     /// Who the events are from. One emitter at a time uses a name.
     pub producer: Producer,
+    /// The node that they are from, as `node` of each.
+    pub node: Option<Text>,
+    /// The network zone of the node, as `zone` of each.
+    pub zone: Option<Text>,
     /// Where the spool lives, on a local disk; made if it is missing.
     pub dir: PathBuf,
     /// How many partitions [`super::TOPIC`] has.
@@ -61,6 +65,8 @@ impl Config {
     pub fn new(producer: Producer, dir: impl Into<PathBuf>, partitions: NonZeroU32) -> Self {
         Self {
             producer,
+            node: None,
+            zone: None,
             dir: dir.into(),
             partitions,
             segment_bytes: 8 * 1024 * 1024,

@@ -17,12 +17,17 @@ pub const EVENT_UNREADABLE: &str = "event_unreadable";
 impl Spool {
     /// An event of this producer that has no sequence yet.
     pub(super) fn event(&self, kind: Kind, outcome: Outcome) -> Event {
-        Event::new(self.unnumbered(), self.clock.now(), kind, outcome)
+        let mut event = Event::new(self.unnumbered(), self.clock.now(), kind, outcome);
+        event.node.clone_from(&self.config.node);
+        event.zone.clone_from(&self.config.zone);
+        event
     }
 
     /// As [`Self::event`], in the memory of another.
     pub(super) fn renew(&self, event: &mut Event, kind: Kind, outcome: Outcome) {
         event.renew(self.unnumbered(), self.clock.now(), kind, outcome);
+        event.node.clone_from(&self.config.node);
+        event.zone.clone_from(&self.config.zone);
     }
 
     fn unnumbered(&self) -> EventId {

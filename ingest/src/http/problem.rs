@@ -78,6 +78,8 @@ codes! {
     NotAcceptable = "not_acceptable" 406 ClientError "no content type that is asked for is there";
     /// A body that is not what its content type says, or not what is asked for.
     BodyInvalid = "body_invalid" 400 Refused "the request's body is not valid";
+    /// No TLS could be spoken with the client (not sent to anybody).
+    TlsFailed = "tls_failed" 400 ClientError "no TLS could be spoken";
     /// A feature that is not there, such as a method or an upgrade.
     NotImplemented = "not_implemented" 501 ClientError "this is not implemented";
 

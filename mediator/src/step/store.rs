@@ -59,10 +59,10 @@ impl Store {
         context: &Context<'_>,
         seen: &mut Seen,
     ) -> Result<Answer, Fault> {
-        let key = evaluate(self.key.as_ref(), message, context).await?;
-        let id = match evaluate(self.id.as_ref(), message, context).await? {
+        let key = evaluate(self.key.as_ref(), "key", message, context).await?;
+        let id = match evaluate(self.id.as_ref(), "id", message, context).await? {
             Some(text) => {
-                MessageId::new(&text).map_err(|error| Fault::failed(error.to_string()))?
+                MessageId::new(&text).map_err(|error| callers(format!("its id: {error}")))?
             }
             None => match context.idempotency_key {
                 Some(key) => MessageId::new(key).map_err(|error| {
@@ -126,6 +126,7 @@ fn new_id() -> MessageId {
 /// The text that an expression gives; a number is its digits.
 async fn evaluate(
     jq: Option<&Jq>,
+    what: &str,
     message: &mut Message,
     context: &Context<'_>,
 ) -> Result<Option<String>, Fault> {
@@ -137,6 +138,12 @@ async fn evaluate(
             let digits = json::write(&number).map_err(Fault::failed)?;
             Ok(Some(String::from_utf8_lossy(&digits).into_owned()))
         }
-        _ => Err(Fault::failed("the expression gave no text for the message's key or id")),
+        _ => Err(callers(format!("it has no text where its {what} is taken from"))),
     }
+}
+
+/// What is wrong with the message that the caller sent, which it may know.
+fn callers(reason: String) -> Fault {
+    let detail = Some(format!("the message cannot be stored: {reason}"));
+    Fault { code: Code::BodyInvalid, reason, detail }
 }

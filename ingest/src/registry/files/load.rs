@@ -28,7 +28,7 @@ pub struct Wanted {
 pub struct Place {
     /// The file, from the directory on.
     pub file: String,
-    /// From 1.
+    /// From 1; 0 where it is the file itself.
     pub line: usize,
     /// From 1.
     pub column: usize,
@@ -36,7 +36,10 @@ pub struct Place {
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}:{}", self.file, self.line, self.column)
+        match self.line {
+            0 => f.write_str(&self.file),
+            line => write!(f, "{}:{line}:{}", self.file, self.column),
+        }
     }
 }
 
@@ -81,11 +84,13 @@ pub fn load(dir: &Path, check: DeepCheck) -> Result<Wanted, FileErrors> {
     files.sort();
     if files.len() > FILES_MAX {
         let what = format!("{} files", files.len());
-        loading.fail(".", (1, 1), Fault::new("", what, format!("keep to {FILES_MAX}")));
+        let dir = dir.display().to_string();
+        loading.fail(&dir, (0, 0), Fault::new("", what, format!("keep to {FILES_MAX}")));
         files.clear();
     } else if files.is_empty() && loading.errors.is_empty() {
         let mend = "name the directory of the configuration; an empty file asks for nothing";
-        loading.fail(".", (1, 1), Fault::new("", "holds no .yaml or .yml file", mend));
+        let dir = dir.display().to_string();
+        loading.fail(&dir, (0, 0), Fault::new("", "holds no .yaml or .yml file", mend));
     }
     for path in files {
         let name = shown(dir, &path);
@@ -132,6 +137,11 @@ impl Loading {
         let entries = match std::fs::read_dir(dir).and_then(Iterator::collect::<Result<Vec<_>, _>>)
         {
             Ok(entries) => entries,
+            Err(error) if depth == 0 => {
+                let what = format!("cannot be read: {error}");
+                let mend = "give a directory with .yaml files";
+                return self.fail(&dir.display().to_string(), (0, 0), Fault::new("", what, mend));
+            }
             Err(error) => return self.unread(&name, &error),
         };
         for entry in entries {
@@ -154,7 +164,7 @@ impl Loading {
 
     fn unread(&mut self, file: &str, error: &std::io::Error) {
         let mend = "see that it is there, small enough, UTF-8, and may be read";
-        self.fail(file, (1, 1), Fault::new("", format!("cannot be read: {error}"), mend));
+        self.fail(file, (0, 0), Fault::new("", format!("cannot be read: {error}"), mend));
     }
 
     fn fail(&mut self, file: &str, (line, column): (usize, usize), fault: Fault) {
@@ -191,7 +201,7 @@ impl Loading {
                             });
                             match beside {
                                 Some((document, (at, fault))) => self.fail(document, at, fault),
-                                None => self.fail(file, place(&fault.path), fault),
+                                None => self.fail(file, place(&fault.path), with_document(fault)),
                             }
                         }),
                         Ok((key, mut json)) => {
@@ -295,6 +305,22 @@ fn below(path: &Path) -> Option<PathBuf> {
 fn shown(root: &Path, path: &Path) -> String {
     let name = path.strip_prefix(root).unwrap_or(path).display().to_string();
     if name.is_empty() { ".".to_owned() } else { name }
+}
+
+/// Of an API's keys one is known to files alone: the name of its document.
+fn with_document(fault: Fault) -> Fault {
+    const DOCUMENT: &str = "openapi";
+    let key = fault.path.strip_prefix("spec.").filter(|_| fault.what == "unknown key");
+    let known = fault.mend.split_once("known are ").map(|(_, known)| known);
+    let (Some(key), Some(known)) = (key, known.filter(|of| of.starts_with("context, "))) else {
+        return fault;
+    };
+    let known = format!("{known}, {DOCUMENT}");
+    let mend = match nearest(key, known.split(", ")) {
+        Some(near) => format!("did you mean `{near}`? known are {known}"),
+        None => format!("known are {known}"),
+    };
+    Fault::new(fault.path, fault.what, mend)
 }
 
 /// Reads a document, and says everything that is wrong with it. Nothing shows a

@@ -83,7 +83,7 @@ pub fn unreadable(file: &str, error: &std::io::Error) -> FileErrors {
     let mend = "see that it is there, UTF-8, and may be read";
     let fault = Fault::new("", format!("cannot be read: {error}"), mend);
     FileErrors(vec![FileError {
-        place: Place { file: file.to_owned(), line: 1, column: 1 },
+        place: Place { file: file.to_owned(), line: 0, column: 0 },
         fault,
     }])
 }

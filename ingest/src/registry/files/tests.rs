@@ -153,7 +153,7 @@ fn a_mount_of_links_is_read_once() {
 
     link("nowhere.yaml", "lost.yaml").unwrap();
     let found = load(dir.path(), no_deep_check).unwrap_err().to_string();
-    assert!(found.starts_with("lost.yaml:1:1: cannot be read: "), "{found}");
+    assert!(found.starts_with("lost.yaml: cannot be read: "), "{found}");
 }
 
 #[test]
@@ -173,7 +173,8 @@ fn a_directory_without_a_file_is_not_the_wish_to_have_nothing() {
     let dir = tempfile::tempdir().unwrap();
     write(dir.path(), "notes.txt", "");
     let found = load(dir.path(), no_deep_check).unwrap_err().to_string();
-    assert!(found.starts_with(".:1:1: holds no .yaml or .yml file; "), "{found}");
+    let expected = format!("{}: holds no .yaml or .yml file; ", dir.path().display());
+    assert!(found.starts_with(&expected), "{found}");
     write(dir.path(), "nothing.yaml", "");
     assert_eq!(load(dir.path(), no_deep_check), Ok(Wanted::default()));
 }

@@ -67,7 +67,7 @@ impl KindSpec for Application {
         for (i, secret) in self.secrets.iter().enumerate().take(10) {
             let is_digit = |byte: u8| byte.is_ascii_digit() || matches!(byte, b'a'..=b'f');
             if secret.sha256.len() != 64 || !secret.sha256.bytes().all(is_digit) {
-                let mend = "give 64 lower-case hexadecimal digits, as `weir keys secret` prints";
+                let mend = "give 64 lower-case hexadecimal digits, as `weir secret` prints";
                 faults.add(format!("secrets[{i}].sha256"), "is not a SHA-256 hash", mend);
             }
         }

@@ -100,7 +100,7 @@ impl KindSpec for Upstream {
         }
         faults.range("connect_timeout_ms", self.connect_timeout_ms, 1, 60_000);
         faults.range("response_timeout_ms", self.response_timeout_ms, 1, 600_000);
-        faults.range("retries_max", self.retries_max, 0, 5);
+        faults.range("retries_max", self.retries_max, 0, 1);
         if matches!(self.balance, Balance::LeastRequests | Balance::ConsistentHash) {
             faults.add("balance", "is not there yet", "use round_robin or weighted");
         }
