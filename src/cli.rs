@@ -37,8 +37,10 @@ enum Command {
     /// Run routes and the delivery of queues
     Mediator,
     /// Run the lake, continuous queries, and SQL over them
+    #[cfg(feature = "analytics")]
     Analytics,
     /// Run the boards, over an analytics node
+    #[cfg(feature = "analytics")]
     Console,
     /// Run the services behind the bundled example, and write its configuration
     Example,
@@ -93,7 +95,9 @@ pub(crate) fn run() -> ExitCode {
         Command::Gateway => command::run::role(&cli.settings, Role::Gateway),
         Command::Keys => command::run::role(&cli.settings, Role::Keys),
         Command::Mediator => command::run::role(&cli.settings, Role::Mediator),
+        #[cfg(feature = "analytics")]
         Command::Analytics => command::run::role(&cli.settings, Role::Analytics),
+        #[cfg(feature = "analytics")]
         Command::Console => command::run::role(&cli.settings, Role::Console),
         Command::Example => command::example::run(&cli.settings),
         Command::Export(options) => command::export::run(&cli.settings, &options),

@@ -11,6 +11,9 @@ use serde_json::Value;
 use crate::cli::{Failure, Settings};
 use crate::config;
 
+/// There on answers that have fewer rows than the query (docs/lake.md).
+const CUT_HEADER: &str = "weir-rows-cut";
+
 /// Which node is asked, and how its rows are printed.
 #[derive(Debug, Args)]
 #[group(id = "answer")]
@@ -131,7 +134,7 @@ impl Node {
         let kept = config.data_dir.join(config::TOKEN_FILE);
         let server = server.map(str::to_owned);
         Ok(Self {
-            server: server.unwrap_or_else(|| format!("http://{}", config.analytics.address)),
+            server: server.unwrap_or_else(|| format!("http://{}", config.analytics_address())),
             token: super::read_token(token_file.unwrap_or(&kept))?,
         })
     }
@@ -156,7 +159,7 @@ impl Node {
                 format!("reach the analytics node at {server}; is weir running there?")
             })?;
             let status = response.status();
-            let are_cut = response.headers().contains_key(analytics::serve::CUT_HEADER);
+            let are_cut = response.headers().contains_key(CUT_HEADER);
             let body = response.bytes().await;
             let body = body.with_context(|| format!("read the answer of {server}"))?;
             if status.is_success() {

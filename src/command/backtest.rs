@@ -33,4 +33,5 @@ pub(crate) fn run(settings: &Settings, options: &Options) -> Result<(), Failure>
     let given = [("replay", &options.replay), ("from", &options.from), ("before", &options.before)];
     query.extend(given.into_iter().filter_map(|(key, value)| Some((key, value.clone()?))));
     answer::post(settings, &options.answer, "/v1/backtest", &query, text)
+        .map_err(|failure| failure.context(options.file.display().to_string()))
 }

@@ -1,13 +1,11 @@
 use std::path::PathBuf;
 
-use analytics::run::Library;
-use anyhow::Context as _;
 use clap::Args;
-use dashboards::board::Library as Boards;
 use ingest::registry::files;
 
 use crate::cli::{Failure, Settings};
-use crate::config::{self, Config};
+use crate::config;
+use crate::node::analysis;
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
@@ -21,8 +19,7 @@ pub(crate) struct Options {
 /// Checks settings and configuration without touching anything.
 pub(crate) fn run(settings: &Settings, options: &Options) -> Result<(), Failure> {
     let config = config::load(settings).map_err(|error| Failure::Usage(error.into()))?;
-    queries(&config)?;
-    boards(&config)?;
+    analysis::check_files(&config, None)?;
     let Some(dir) = &options.dir else {
         say(options, "the settings are right", 0);
         return Ok(());
@@ -40,20 +37,6 @@ pub(crate) fn run(settings: &Settings, options: &Options) -> Result<(), Failure>
     let count = wanted.entities.len();
     say(options, &format!("{count} entities, all of them right"), count);
     Ok(())
-}
-
-/// Checks the boards that the settings name.
-pub(super) fn boards(config: &Config) -> Result<(), Failure> {
-    let boards = Boards::load(config.console.boards_dir.as_deref());
-    boards.map(drop).map_err(|errors| Failure::Usage(errors.into()))
-}
-
-/// Checks the queries that the settings name.
-pub(super) fn queries(config: &Config) -> Result<(), Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread().build();
-    let loading = Library::load(config.analytics.queries_dir.as_deref());
-    let loaded = runtime.context("start the runtime")?.block_on(loading);
-    loaded.map(drop).map_err(|faults| Failure::Usage(faults.into()))
 }
 
 /// A refusal with the place of the entity that it is about.

@@ -75,7 +75,7 @@ pub(crate) fn run(settings: &Settings, options: &Options) -> Result<(), Failure>
     let own = config.data_dir.join(config::CONSOLE_TOKEN_FILE);
     let token = super::read_token(board.token_file.as_ref().unwrap_or(&own))?;
     let server = board.server.clone();
-    let server = server.unwrap_or_else(|| format!("http://{}", config.console.address));
+    let server = server.unwrap_or_else(|| format!("http://{}", config.console_address()));
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

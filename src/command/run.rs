@@ -13,14 +13,21 @@ use tokio::task::JoinHandle;
 use crate::cli::{Failure, Settings};
 use crate::config::{self, Config};
 use crate::example::{self, Origin, Places};
-use crate::node::{Ground, Role, Roles, Token, open_files, stop_asked};
+use crate::node::{Ground, Role, Roles, Token, analysis, open_files, stop_asked};
 
 /// How long a stop waits for what is still running aside.
 const LEFT_OVER_WITHIN: Duration = Duration::from_secs(1);
 
 /// The roles of a node that plays them all.
-const WHOLE: [Role; 5] =
-    [Role::Analytics, Role::Keys, Role::Mediator, Role::Gateway, Role::Console];
+const WHOLE: &[Role] = &[
+    #[cfg(feature = "analytics")]
+    Role::Analytics,
+    Role::Keys,
+    Role::Mediator,
+    Role::Gateway,
+    #[cfg(feature = "analytics")]
+    Role::Console,
+];
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
@@ -31,10 +38,10 @@ pub(crate) struct Options {
 
 /// Every role in one process, with the bundled example where nothing is configured.
 pub(crate) fn run(settings: &Settings, options: &Options) -> Result<(), Failure> {
-    let mut config = ready(settings, &WHOLE)?;
+    let mut config = ready(settings, WHOLE)?;
     config.trust_own_keys();
     let with_example = config.example.enabled && !options.no_example;
-    serve(config, &WHOLE, with_example)
+    serve(config, WHOLE, with_example)
 }
 
 /// One role alone.
@@ -47,12 +54,7 @@ pub(crate) fn role(settings: &Settings, role: Role) -> Result<(), Failure> {
 /// anything is opened or written.
 fn ready(settings: &Settings, wanted: &[Role]) -> Result<Config, Failure> {
     let config = config::load(settings).map_err(|error| Failure::Usage(error.into()))?;
-    if wanted.contains(&Role::Analytics) {
-        super::check::queries(&config)?;
-    }
-    if wanted.contains(&Role::Console) {
-        super::check::boards(&config)?;
-    }
+    analysis::check_files(&config, Some(wanted))?;
     Ok(config)
 }
 
@@ -140,11 +142,8 @@ fn check_ports(config: &Config, wanted: &[Role], with_example: bool) -> Result<(
             add(&format!("gateway.listeners[{at}]"), listener.address);
         }
     }
-    if wanted.contains(&Role::Analytics) {
-        add("analytics", config.analytics.address);
-    }
-    if wanted.contains(&Role::Console) {
-        add("console", config.console.address);
+    for (part, address) in analysis::ports(config, wanted) {
+        add(part, address);
     }
     if with_example {
         add("example", config.example.address);
@@ -269,40 +268,48 @@ fn greet(config: &Config, roles: &Roles, token: &Token, secret: Option<&str>) {
         };
         println!("\nThe boards, in a browser:\n  {console}/?token={opens}");
     }
-    let (Some(secret), Some(gateway), Some(keys)) = (secret, url("gateway"), url("key manager"))
-    else {
-        return;
-    };
-    let dir = config.data_dir.join("example");
-    println!(
-        "
+    let (gateway, keys) = (url("gateway"), url("key manager"));
+    if let Some(secret) = secret {
+        println!(
+            "
 The example's configuration is in {dir}. Its application is called
 {application}, and its secret, which is shown only now, is
-  {secret}
-
-Try, in another terminal, in {here}:
-  curl {gateway}/site/
+  {secret}",
+            dir = config.data_dir.join("example").display(),
+            application = example::APPLICATION,
+        );
+    }
+    let here = std::env::current_dir().unwrap_or_default();
+    println!("\nTry, in another terminal, in {}:", here.display());
+    let weir = program();
+    if let (Some(secret), Some(gateway), Some(keys)) = (secret, gateway, keys) {
+        println!(
+            "  curl {gateway}/site/
   TOKEN=$(curl -s -u {application}:{secret} -d grant_type=client_credentials \\
     {keys}/oauth2/token | sed 's/.*\"access_token\":\"\\([^\"]*\\).*/\\1/')
   curl -H \"Authorization: Bearer $TOKEN\" -H 'Content-Type: application/json' \\
     -d '{{\"article\": \"bolt\", \"pieces\": 100}}' {gateway}/shop/quotes
   curl -i -H \"Authorization: Bearer $TOKEN\" -H 'Content-Type: application/json' \\
     -d '{{\"customer\": \"ada\", \"article\": \"nut\", \"pieces\": 2}}' {gateway}/shop/orders
-  curl http://{origin}/warehouse/orders
-  {weir} query \"SELECT event_time, kind, outcome, http_route, latency_total_us FROM events
-    WHERE kind <> 'heartbeat' ORDER BY event_time DESC LIMIT 20\"
-  {weir} query 'SELECT detection, subject, severity, state, message FROM alerts'
-",
-        dir = dir.display(),
-        application = example::APPLICATION,
-        origin = config.example.address,
-        weir = program(),
-        here = std::env::current_dir().unwrap_or_default().display(),
-    );
-    if config.example.replay {
+  curl http://{origin}/warehouse/orders",
+            application = example::APPLICATION,
+            origin = config.example.address,
+        );
+    }
+    if url("analytics").is_some() {
         println!(
-            "The example sends 10,000 requests of May 2015 through the gateway now; the board shows
-them as a replay (docs/replay.md).\n"
+            "  {weir} query \"SELECT event_time, kind, outcome, http_route, latency_total_us FROM events
+    WHERE kind <> 'heartbeat' ORDER BY event_time DESC LIMIT 20\"
+  {weir} query 'SELECT detection, subject, severity, state, message FROM alerts'"
+        );
+    }
+    if url("admin API").is_some() {
+        println!("  {weir} deliveries queues");
+    }
+    println!();
+    if secret.is_some() && config.example.replay {
+        println!(
+            "The example sends 10,000 requests of May 2015 through the gateway now; the board shows\nthem as a replay (docs/replay.md).\n"
         );
     }
 }

@@ -16,6 +16,7 @@ use ingest::registry::files::{self, FileErrors, Override};
 use serde::Deserialize;
 
 use crate::cli::Settings;
+use crate::node::analysis;
 
 /// The file that is read if no other is named, and if it is there.
 const FILE: &str = "weir.yaml";
@@ -49,8 +50,10 @@ pub(crate) struct Config {
     /// The mediator.
     pub(crate) mediator: mediator::Config,
     /// The lake, and SQL over it.
+    #[cfg(feature = "analytics")]
     pub(crate) analytics: analytics::serve::Config,
     /// The console.
+    #[cfg(feature = "analytics")]
     pub(crate) console: dashboards::serve::Config,
     /// The bundled example.
     pub(crate) example: Example,
@@ -128,7 +131,9 @@ impl Default for Config {
             keys: gateway::keys::Config::default(),
             manager: gateway::manager::Config::default(),
             mediator: mediator::Config::default(),
+            #[cfg(feature = "analytics")]
             analytics: analytics::serve::Config::default(),
+            #[cfg(feature = "analytics")]
             console: dashboards::serve::Config::default(),
             example: Example::default(),
             source: Source::default(),
@@ -196,6 +201,22 @@ impl Config {
         }
     }
 
+    /// Where an analytics node listens, if nobody says otherwise.
+    pub(crate) fn analytics_address(&self) -> SocketAddr {
+        #[cfg(feature = "analytics")]
+        return self.analytics.address;
+        #[cfg(not(feature = "analytics"))]
+        return (Ipv4Addr::LOCALHOST, 9447).into();
+    }
+
+    /// Where a console listens, if nobody says otherwise.
+    pub(crate) fn console_address(&self) -> SocketAddr {
+        #[cfg(feature = "analytics")]
+        return self.console.address;
+        #[cfg(not(feature = "analytics"))]
+        return (Ipv4Addr::LOCALHOST, 9446).into();
+    }
+
     /// Where the credential of replays is: as it is set, else where `weir run` makes one.
     pub(crate) fn replay_token_file(&self) -> PathBuf {
         let set = self.gateway.replay_token_file.clone();
@@ -209,11 +230,10 @@ impl Config {
             ("gateway", gateway.collect()),
             ("keys", self.keys.validate().err().unwrap_or_default()),
             ("mediator", self.mediator.validate().err().unwrap_or_default()),
-            ("analytics", self.analytics.validate().err().unwrap_or_default()),
-            ("console", self.console.validate()),
         ];
         let faults: Vec<Fault> = parts
             .into_iter()
+            .chain(analysis::faults(self))
             .flat_map(|(part, faults)| {
                 faults.into_iter().map(move |fault| match (part, fault.path.as_str()) {
                     // The node's own, which the gateway is given.

@@ -10,6 +10,8 @@
 //! Everything that can be refused is looked at before the first port is bound. A
 //! role that cannot start stops those before it, and the program ends.
 
+#[cfg_attr(not(feature = "analytics"), path = "no_analysis.rs")]
+pub(crate) mod analysis;
 mod ground;
 pub(crate) mod open_files;
 mod roles;

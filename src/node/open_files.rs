@@ -7,6 +7,8 @@ use crate::config::Config;
 
 /// What log, spools, lake and the other roles' connections are left with, at least.
 const KEPT_FOR_FILES: u64 = 1_024;
+/// With fewer than these somebody should know.
+const CONNECTIONS_USUAL: u64 = 1_000;
 /// The gateway takes as many connections on a thread in any case.
 const CONNECTIONS_MIN: u64 = 16;
 
@@ -34,13 +36,12 @@ pub(crate) fn fit(config: &mut Config, wanted: &[Role]) {
     let fits = connections(limit, others, config.gateway.thread_count() as u64);
     if asked > fits {
         config.gateway.limits.connections_max = usize::try_from(fits).unwrap_or(usize::MAX);
-        tracing::warn!(
-            limit,
-            asked,
-            taken = fits,
-            "of open files there are too few for gateway.limits.connections_max on each thread; \
-             raise the limit (LimitNOFILE, ulimit -n)"
-        );
+        let why = "gateway.limits.connections_max is lower on each thread: the process may not open \
+                   as many files; LimitNOFILE or ulimit -n raise that";
+        match fits < CONNECTIONS_USUAL {
+            true => tracing::warn!(limit, asked, taken = fits, "{why}"),
+            false => tracing::info!(limit, asked, taken = fits, "{why}"),
+        }
     }
 }
 

@@ -1,12 +1,9 @@
 use std::sync::Arc;
 
-use analytics::serve::{self, Analytics};
 use anyhow::Result;
-use dashboards::serve::{self as console, Console};
 use gateway::Gateway;
 use gateway::keys::KeyManager;
 use gateway::manager::{self, Manager};
-use ingest::emit::Emitter;
 use ingest::event::SystemClock;
 use ingest::http::TokenHash;
 use ingest::registry::run_applier;
@@ -15,8 +12,9 @@ use mediator::deliver::{self, Control, DeadLetters, Delivery, Queues};
 use mediator::endpoint::http::Caller;
 use tokio::task::JoinHandle;
 
+use super::analysis::Analysis;
 use super::{Ground, Token};
-use crate::config::{CONSOLE_TOKEN_FILE, Config};
+use crate::config::Config;
 
 /// A part that a node may play.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,8 +26,10 @@ pub(crate) enum Role {
     /// What clients call.
     Gateway,
     /// The lake, and SQL over it.
+    #[cfg(feature = "analytics")]
     Analytics,
     /// Boards.
+    #[cfg(feature = "analytics")]
     Console,
 }
 
@@ -44,9 +44,7 @@ pub(crate) struct Roles {
     gateway: Option<Gateway>,
     /// What each of its listeners speaks.
     gateway_schemes: Vec<&'static str>,
-    analytics: Option<Analytics>,
-    console: Option<Console>,
-    console_token: Option<Token>,
+    analysis: Analysis,
 }
 
 impl Roles {
@@ -60,16 +58,7 @@ impl Roles {
         wanted: &[Role],
     ) -> Result<()> {
         let clock = Arc::new(SystemClock);
-        if wanted.contains(&Role::Analytics) {
-            let lake_dir = config.analytics.lake_dir.clone();
-            let parts = serve::Parts {
-                log: ground.log.clone(),
-                lake_dir: lake_dir.unwrap_or_else(|| config.data_dir.join("lake")),
-                token: token.text.clone(),
-                emitter: ground.emitter.clone(),
-            };
-            self.analytics = Some(Analytics::start(&config.analytics, parts).await?);
-        }
+        self.analysis.start_lake(config, ground, token, wanted).await?;
         if wanted.contains(&Role::Keys) {
             let applier =
                 run_applier(ground.log.clone(), ground.topics.clone(), mediator::deep_check);
@@ -134,14 +123,7 @@ impl Roles {
                 listeners.map(|of| if of.tls.is_some() { "https" } else { "http" }).collect();
             self.gateway = Some(Gateway::start(config.gateway.clone(), parts).await?);
         }
-        if wanted.contains(&Role::Console) {
-            let own = Token::of(config.data_dir.join(CONSOLE_TOKEN_FILE))?;
-            let (analytics, emitter) = (self.analytics.as_ref(), ground.emitter.clone());
-            self.console =
-                Some(start_console(config, analytics, token, own.text.clone(), emitter).await?);
-            self.console_token = Some(own);
-        }
-        Ok(())
+        self.analysis.start_console(config, ground, token, wanted).await
     }
 
     /// Where each role listens, by its name.
@@ -158,24 +140,23 @@ impl Roles {
         add("mediator", self.mediator.as_ref().map(Mediator::address));
         add("key manager", self.keys.as_ref().map(KeyManager::address));
         add("admin API", self.manager.as_ref().map(Manager::address));
-        add("analytics", self.analytics.as_ref().map(Analytics::address));
-        add("console", self.console.as_ref().map(Console::address));
+        for (name, address) in self.analysis.addresses() {
+            add(name, address);
+        }
         addresses
     }
 
     /// What opens the console, if it runs.
     pub(crate) fn console_token(&self) -> Option<&Token> {
-        self.console_token.as_ref()
+        self.analysis.console_token()
     }
 
     /// Stops the roles, those that take work from outside first.
-    pub(crate) async fn stop(self) {
+    pub(crate) async fn stop(mut self) {
         if let Some(gateway) = self.gateway {
             gateway.shutdown().await;
         }
-        if let Some(console) = self.console {
-            console.shutdown().await;
-        }
+        self.analysis.stop_console().await;
         if let Some(mediator) = self.mediator {
             mediator.shutdown().await;
         }
@@ -191,27 +172,6 @@ impl Roles {
         if let Some(applier) = self.applier {
             applier.abort();
         }
-        if let Some(analytics) = self.analytics {
-            analytics.shutdown().await;
-        }
+        self.analysis.stop_lake().await;
     }
-}
-
-/// The console asks the analytics node that is named, else this node's own.
-async fn start_console(
-    config: &Config,
-    analytics: Option<&Analytics>,
-    token: &Token,
-    console_token: String,
-    emitter: Emitter,
-) -> Result<Console> {
-    let own = analytics.map_or(config.analytics.address, Analytics::address);
-    let url = config.console.analytics_url.clone().unwrap_or_else(|| format!("http://{own}"));
-    let analytics_token = match &config.console.analytics_token_file {
-        Some(file) => Token::read(file)?.text,
-        None => token.text.clone(),
-    };
-    let token = console_token;
-    let parts = console::Parts { analytics_url: url, analytics_token, token, emitter };
-    Ok(Console::start(&config.console, parts).await?)
 }

@@ -205,6 +205,7 @@ fn head(letter: &DeadLetter) -> Value {
         "reason": letter.reason,
         "attempts": letter.attempts,
         "status": letter.status,
+        "error": letter.error,
         "accepted": letter.accepted.to_string(),
         "died": letter.died.map(|time| time.to_string()),
         "correlation_id": letter.correlation_id,

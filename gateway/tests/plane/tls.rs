@@ -95,7 +95,8 @@ async fn an_upstream_is_trusted_by_its_certificate_alone() {
     }
     assert_eq!(behind.origin.seen()[0].line, "GET /x HTTP/1.1");
     let told: Vec<String> = behind.stop(origin).await.iter().map(|event| told(event)).collect();
-    assert_eq!(told, ["success"]);
+    // Who did not trust it is told of too.
+    assert_eq!(told, ["client_error tls_failed", "success"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -52,6 +52,7 @@ pub(super) struct Done {
     pub(super) verdict: Verdict,
     pub(super) attempts: u64,
     pub(super) status: Option<http::StatusCode>,
+    pub(super) error: Option<Code>,
     pub(super) at: Timestamp,
 }
 
@@ -65,7 +66,7 @@ impl Attempt {
             let at = self.shared.parts.clock.now();
             let due = Timestamp::from_micros(at.as_micros() + ORPHAN_WAIT_MICROS);
             let verdict = Verdict::Retry { due };
-            return Done { message, verdict, attempts: attempt, status: None, at };
+            return Done { message, verdict, attempts: attempt, status: None, error: None, at };
         };
         let started = tokio::time::Instant::now();
         let (attempted, address) = if let Some(ending) = ending {
@@ -116,7 +117,8 @@ impl Attempt {
             }
             tokio::time::sleep(SPOOL_RETRY).await;
         }
-        Done { message, verdict, attempts, status: attempted.status(), at }
+        let (status, error) = (attempted.status(), attempted.error());
+        Done { message, verdict, attempts, status, error, at }
     }
 
     async fn call(

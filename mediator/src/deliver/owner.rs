@@ -339,7 +339,8 @@ impl Owner {
             Verdict::Held(_) => self.window.hold(offset),
             Verdict::Dead(reason) => {
                 let (reason, attempts) = (reason.text(), done.attempts);
-                let death = Death { reason, attempts, at: done.at, status: done.status };
+                let Done { at, status, error, .. } = done;
+                let death = Death { reason, attempts, at, status, error };
                 self.dead.push(dead::letter_of(&done.message, &death));
                 self.window.complete(offset);
             }

@@ -77,6 +77,14 @@ impl Attempted {
             _ => None,
         }
     }
+
+    /// Why there was no answer.
+    pub(super) fn error(&self) -> Option<Code> {
+        match self {
+            Self::Failed(code) => Some(*code),
+            _ => None,
+        }
+    }
 }
 
 /// The times of a message.

@@ -18,6 +18,7 @@ use crate::world::{Case, Node, World, message};
 pub(crate) fn cases() -> Vec<(&'static str, Case)> {
     vec![
         ("dead_letters_are_listed_and_put_back", |w| Box::pin(put_back(w))),
+        ("a_letter_says_what_came_of_the_last_attempt", |w| Box::pin(last_attempt(w))),
         ("a_dead_letter_goes_back_with_another_body", |w| Box::pin(another_body(w))),
         ("dropped_letters_are_listed_no_more", |w| Box::pin(dropped(w))),
         ("a_letter_as_large_as_a_message_goes_back", |w| Box::pin(large(w))),
@@ -69,6 +70,29 @@ async fn listed(world: &World, node: &Node, count: usize) -> Result<Vec<String>>
     })
     .await?;
     Ok(found)
+}
+
+async fn last_attempt(world: World) -> Result<()> {
+    let receiver = Receiver::start(|attempt| match attempt.id.as_str() {
+        "answers" => Reply::Status(503),
+        _ => Reply::Break,
+    })
+    .await?;
+    let node = world.delivering("one").await?;
+    let spec = r#""partitions": 1, "retry": {"attempts_max": 1}"#;
+    world.queue(&node, &receiver.url, spec).await?;
+    node.accept(&world.queue, "answers", None).await?;
+    node.accept(&world.queue, "breaks", None).await?;
+    listed(&world, &node, 2).await?;
+    let mut found = letters(&node).list(&world.queue, 10).await?.letters;
+    found.sort_by(|one, other| one.id.cmp(&other.id));
+    let told: Vec<_> =
+        found.iter().map(|of| (of.reason.as_str(), of.status, of.error.as_deref())).collect();
+    let broken = Code::UpstreamBroken.text();
+    let expected =
+        [("attempts_used_up", Some(503), None), ("attempts_used_up", None, Some(broken))];
+    ensure!(told == expected, "{told:?}");
+    node.stop().await
 }
 
 async fn put_back(world: World) -> Result<()> {

@@ -319,7 +319,9 @@ async fn a_stored_message_is_answered_202_with_its_id() {
     let steps = of_kind(&events, Kind::Step);
     assert_eq!(steps[1].messaging_message_id.as_deref(), Some("mine-1"));
     let no_key = send(&world, Method::POST, "/in", &[json_type], r#"{"customer": []}"#).await;
-    assert_eq!((no_key.status, world.records("weir.queue.orders").await.len()), (500, 2));
+    assert_eq!((no_key.status, world.records("weir.queue.orders").await.len()), (400, 2));
+    let told = "the message cannot be stored: it has no text where its key is taken from";
+    assert_eq!(no_key.json()["detail"], told, "what the caller can mend, it is told");
     assert!(records.iter().all(|record| record.headers.get("weir_expires_time").is_none()));
     for (ttl, status) in [("60000", 202), ("0", 500), ("\"soon\"", 500), ("1.5", 500)] {
         let body = format!(r#"{{"customer": 7, "ttl": {ttl}}}"#);

@@ -43,7 +43,7 @@ pub(super) fn dead(queue: &Name, answer: &Value) {
         println!("queue {queue} has no dead letters");
         return;
     }
-    table(&["died", "reason", "status", "attempts", "key", "id"], letters);
+    table(&["died", "reason", "status", "error", "attempts", "key", "id"], letters);
     total(queue, letters.len(), &answer["total"], "dead letter");
 }
 
@@ -75,6 +75,7 @@ pub(super) fn letters(answer: &Value) {
             "key",
             "reason",
             "status",
+            "error",
             "attempts",
             "accepted",
             "died",

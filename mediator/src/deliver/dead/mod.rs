@@ -44,7 +44,7 @@ use self::settle::Settling;
 use super::message::{ACCEPTED_TIME, CONTENT_TYPE, EXPIRES_TIME, ID, MESSAGE_BYTES_MAX};
 use super::stored::Message;
 use super::topics::Topics;
-use ingest::http::Correlation;
+use ingest::http::{Code, Correlation};
 
 /// The most letters of a listing, and the most ids of a request.
 pub const LETTERS_MAX: usize = 1_000;
@@ -54,14 +54,15 @@ const REASON: &str = "weir_dead_reason";
 const ATTEMPTS: &str = "weir_attempts";
 const DEAD_TIME: &str = "weir_dead_time";
 const STATUS: &str = "weir_dead_status";
+const ERROR: &str = "weir_dead_error";
 const QUEUE_OFFSET: &str = "weir_queue_offset";
 
 /// The headers of a record that settles a letter: the letter's offset, and how.
 const SETTLES: &str = "weir_settles";
 const SETTLED_AS: &str = "weir_settled_as";
 /// What only Weir writes: of a message that has one of these it says nothing.
-const RESERVED: [&str; 7] =
-    [REASON, ATTEMPTS, DEAD_TIME, STATUS, QUEUE_OFFSET, SETTLES, SETTLED_AS];
+const RESERVED: [&str; 8] =
+    [REASON, ATTEMPTS, DEAD_TIME, STATUS, ERROR, QUEUE_OFFSET, SETTLES, SETTLED_AS];
 /// The largest message that goes back as it was: besides what a queue takes it says when
 /// it was accepted first, and its next letter has to fit into a record again.
 const PUT_BACK_BYTES_MAX: usize = RECORD_BYTES_MAX - 1_024;
@@ -96,6 +97,8 @@ pub struct DeadLetter {
     pub attempts: u64,
     /// What the target answered last, if it did.
     pub status: Option<u16>,
+    /// The code of why it did not, such as `upstream_unreachable`.
+    pub error: Option<String>,
     /// When the message was accepted.
     pub accepted: Timestamp,
     /// When it was given up.
@@ -355,6 +358,8 @@ pub(super) struct Death {
     pub(super) at: Timestamp,
     /// What the target answered last, if it did.
     pub(super) status: Option<http::StatusCode>,
+    /// Why it did not.
+    pub(super) error: Option<Code>,
 }
 
 /// The letter of a message of a queue.
@@ -365,6 +370,7 @@ pub(super) fn letter_of(message: &Message, death: &Death) -> NewRecord {
         (DEAD_TIME, Some(death.at.to_string())),
         (QUEUE_OFFSET, Some(message.offset().to_string())),
         (STATUS, death.status.map(|status| status.as_str().to_owned())),
+        (ERROR, death.error.map(|error| error.text().to_owned())),
     ];
     let set = set.iter().filter_map(|(name, text)| Some((*name, text.as_ref()?.as_bytes())));
     let kept = message.all_headers().filter(|(name, _)| !RESERVED.contains(name));
@@ -431,6 +437,7 @@ fn letter(topics: &Topics, partition: u32, message: &Message) -> DeadLetter {
         reason: text(REASON).unwrap_or_default(),
         attempts: text(ATTEMPTS).and_then(|text| text.parse().ok()).unwrap_or(0),
         status: text(STATUS).and_then(|text| text.parse().ok()),
+        error: text(ERROR),
         accepted: message.accepted(),
         died: text(DEAD_TIME).and_then(|text| text.parse().ok()),
         correlation_id: message.correlation_id().map(str::to_owned),
