@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ingest::emit::{self, WhenFull};
 use ingest::event::Producer;
 use ingest::registry::Fault;
 use ipnet::IpNet;
@@ -37,6 +38,11 @@ pub struct Config {
     /// Where the threads' spools live, on a local disk.
     #[serde(skip)]
     pub spool_dir: PathBuf,
+    /// How much they hold, and how often they are synced; the node's, too.
+    #[serde(skip)]
+    pub spool_limits: emit::Limits,
+    /// What is done with a request whose event a full spool does not take.
+    pub when_spool_full: WhenFull,
     /// Whether events are written; never from a file.
     #[serde(skip)]
     pub telling: Telling,
@@ -128,6 +134,8 @@ impl Default for Config {
             zone: None,
             trusted_proxies: Vec::new(),
             spool_dir: PathBuf::from("spool"),
+            spool_limits: emit::Limits::default(),
+            when_spool_full: WhenFull::Refuse,
             telling: Telling::Events,
             auth: auth::Config::default(),
             upstream_ca_file: None,

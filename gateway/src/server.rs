@@ -132,7 +132,8 @@ impl Gateway {
             let spool = emit::Config {
                 node: Some(Arc::<str>::from(config.node.as_str()).into()),
                 zone: config.zone.as_deref().map(|zone| Arc::<str>::from(zone).into()),
-                ..emit::Config::new(producer, dir, partitions)
+                when_full: config.when_spool_full,
+                ..emit::Config::new(producer, dir, partitions).within(config.spool_limits)
             };
             let (log, clock) = (log.clone(), clock.clone());
             let opened = tokio::task::spawn_blocking(move || emit::open(spool, log, clock));

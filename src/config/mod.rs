@@ -9,8 +9,10 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use gateway::auth::{Algorithm, Issuer};
+use ingest::emit;
 use ingest::registry::Fault;
 use ingest::registry::files::{self, FileErrors, Override};
 use serde::Deserialize;
@@ -117,6 +119,30 @@ pub(crate) struct Kafka {
 pub(crate) struct Events {
     /// How many partitions their topic is made with; all nodes say the same.
     pub(crate) partitions: NonZeroU32,
+    /// How much each spool may hold, 64 MiB to 1 TiB: one of the node, one for each thread
+    /// of the gateway.
+    pub(crate) spool_bytes_max: u64,
+    /// How often spools are synced, 10 to 60,000 ms: what a power cut may lose.
+    pub(crate) sync_interval_ms: u64,
+}
+
+impl Events {
+    pub(crate) fn limits(&self) -> emit::Limits {
+        let sync_interval = Duration::from_millis(self.sync_interval_ms);
+        emit::Limits { spool_bytes_max: self.spool_bytes_max, sync_interval }
+    }
+
+    fn validate(&self) -> Vec<Fault> {
+        let ranges = [
+            ("spool_bytes_max", self.spool_bytes_max, 64 << 20, 1 << 40),
+            ("sync_interval_ms", self.sync_interval_ms, 10, 60_000),
+        ];
+        let wrong = ranges.iter().filter(|(_, value, min, max)| !(min..=max).contains(&value));
+        let fault = |(path, value, min, max): &(&str, u64, u64, u64)| {
+            Fault::new(*path, format!("{value} is out of range"), format!("use {min} to {max}"))
+        };
+        wrong.map(fault).collect()
+    }
 }
 
 impl Default for Config {
@@ -143,7 +169,12 @@ impl Default for Config {
 
 impl Default for Events {
     fn default() -> Self {
-        Self { partitions: NonZeroU32::new(4).expect("four is not zero") }
+        let emit::Limits { spool_bytes_max, sync_interval } = emit::Limits::default();
+        Self {
+            partitions: NonZeroU32::new(4).expect("four is not zero"),
+            spool_bytes_max,
+            sync_interval_ms: sync_interval.as_millis() as u64,
+        }
     }
 }
 
@@ -182,6 +213,7 @@ impl Config {
         self.gateway.node.clone_from(&self.node);
         self.gateway.zone.clone_from(&self.zone);
         self.gateway.spool_dir = self.data_dir.join("spool");
+        self.gateway.spool_limits = self.events.limits();
         // Known by its address, unless it is told by what.
         if self.keys.issuer.is_empty() {
             self.keys.issuer = format!("http://{}", self.keys.address);
@@ -227,6 +259,7 @@ impl Config {
     fn validate(&self) -> Result<(), Vec<Fault>> {
         let gateway = self.gateway.validate().into_iter().chain(self.gateway.check_files());
         let parts = [
+            ("events", self.events.validate()),
             ("gateway", gateway.collect()),
             ("keys", self.keys.validate().err().unwrap_or_default()),
             ("mediator", self.mediator.validate().err().unwrap_or_default()),

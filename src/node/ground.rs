@@ -68,7 +68,7 @@ impl Ground {
         let settings = emit::Config {
             node: Some(config.node.clone().into()),
             zone: config.zone.clone().map(Into::into),
-            ..emit::Config::new(producer, spool, partitions)
+            ..emit::Config::new(producer, spool, partitions).within(config.events.limits())
         };
         let opened = {
             let log = log.clone();

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rig::{Guarded, Kafka, Smtp};
 use serde_json::{Value, json};
 
-use crate::replay::carried;
+use crate::replay::{carried, found, subject_of};
 
 /// How long anything may take that has to happen, with a broker away.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -20,8 +20,8 @@ const CREDENTIAL: &str = "a-replay-credential-that-gateways-share";
 const CONNECTIONS: &str = "4";
 /// The file's 83 hours in some 25 seconds, in which the kills are.
 const SPEED: &str = "12000";
-/// Emails about what is abnormal in the file.
-const ALERTS: usize = 8;
+const ANALYTICS: [&str; 2] = ["analytics-1", "analytics-2"];
+const CONSOLES: [&str; 2] = ["console-1", "console-2"];
 
 /// A process, with what it is started by.
 struct Node {
@@ -80,6 +80,7 @@ struct Cluster {
     nodes: BTreeMap<&'static str, Node>,
     gateways: [String; 2],
     analytics: [String; 2],
+    consoles: [String; 2],
     keys: [u16; 2],
     managers: [u16; 2],
     origin: u16,
@@ -162,6 +163,7 @@ impl Cluster {
             nodes,
             gateways: [url(gateway_1), url(gateway_2)],
             analytics: [url(analytics_1), url(analytics_2)],
+            consoles: [url(console_1), url(console_2)],
             keys: [keys_1, keys_2],
             managers: [manager_1, manager_2],
             origin,
@@ -219,6 +221,53 @@ impl Cluster {
             }
             assert!(began.elapsed() < PATIENCE, "{row}\n{sql}");
             tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+
+    /// The analytics node on which the continuous queries run, once it is as wanted.
+    async fn owner(&self, is_wanted: impl Fn(usize) -> bool) -> usize {
+        let (client, began) = (reqwest::Client::new(), Instant::now());
+        loop {
+            for (node, url) in self.analytics.iter().enumerate() {
+                let asked = client.get(format!("{url}/v1/status")).bearer_auth(TOKEN).send().await;
+                let Ok(answer) = asked else { continue };
+                let status: Value = answer.json().await.unwrap_or_default();
+                let queries = status["queries"].as_object();
+                let runs = queries.is_some_and(|of| of.values().any(|of| of["state"] == "running"));
+                if runs && is_wanted(node) {
+                    return node;
+                }
+            }
+            assert!(began.elapsed() < PATIENCE, "the queries run on no such node");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// The numbers of the board, by a console.
+    fn board(&self, console: usize) -> String {
+        let token = self.nodes[CONSOLES[console]].dir.join("console-token").display().to_string();
+        let server = &self.consoles[console];
+        let arguments = ["export", "board", "traffic", "--format", "csv", "--timeline", REPLAY];
+        let of = ["--server", server, "--token-file", &token];
+        let (code, said) = self.run(&[&arguments[..], &of[..]].concat());
+        assert_eq!(code, 0, "{said}");
+        said
+    }
+
+    /// Changes the configuration, by the key manager node that is left.
+    async fn change(&self) {
+        let dir = self.dir.path().join("change");
+        std::fs::create_dir_all(&dir).unwrap();
+        let tier = "kind: tier\nname: spare\nspec: {burst_requests_max: 5}\n";
+        std::fs::write(dir.join("tier.yaml"), tier).unwrap();
+        let (dir, began) = (dir.display().to_string(), Instant::now());
+        let manager = format!("http://127.0.0.1:{}", self.managers[1]);
+        loop {
+            let (code, said) = self.run(&["apply", &dir, "--server", &manager]);
+            if code == 0 {
+                return;
+            }
+            assert!(began.elapsed() < PATIENCE, "{said}");
         }
     }
 
@@ -324,14 +373,21 @@ async fn the_job_is_done_by_two_of_each_role_whatever_is_killed() {
     cluster.node("gateway-2").kill();
     cluster.start(&["gateway-2"]);
     cluster.kafka.kill(2).unwrap();
-    cluster.node("analytics-1").kill();
+    // The node that runs the queries, and the console that asks it.
+    let owner = cluster.owner(|_| true).await;
+    cluster.node(ANALYTICS[owner]).kill();
     pause().await;
     cluster.node("mediator-1").kill();
     cluster.node("keys-1").kill();
-    cluster.node("console-1").kill();
-    pause().await;
+    cluster.node(CONSOLES[owner]).kill();
+    // What is left of each does the work of both.
+    assert!(!cluster.token().await.is_empty());
+    cluster.change().await;
+    let board = cluster.board(1 - owner);
+    assert!(board.contains("Requests"), "{board}");
+    assert_eq!(cluster.owner(|node| node != owner).await, 1 - owner);
     cluster.kafka.restart(2).unwrap();
-    cluster.start(&["mediator-1", "keys-1", "console-1", "analytics-1"]);
+    cluster.start(&["mediator-1", "keys-1", CONSOLES[owner], ANALYTICS[owner]]);
     let began = Instant::now();
     let status = loop {
         if let Some(status) = sending.exited().unwrap() {
@@ -411,6 +467,7 @@ async fn the_job_is_done_by_two_of_each_role_whatever_is_killed() {
     );
     let view = cluster.until(1, &view, |view| view["minutes"] == 84).await;
     assert_eq!((&view["windows"], &view["requests"]), (&84.into(), &events), "{view}");
+    let wanted: BTreeSet<_> = found(|is_told| is_told).into_iter().collect();
     let began = Instant::now();
     let ids = loop {
         let mails = smtp.kept().unwrap();
@@ -418,13 +475,20 @@ async fn the_job_is_done_by_two_of_each_role_whatever_is_killed() {
             email.lines().find_map(|line| line.strip_prefix("Message-ID: ").map(str::to_owned))
         };
         let ids: BTreeSet<String> = mails.iter().filter_map(|mail| id(&mail.email)).collect();
-        if ids.len() >= ALERTS {
+        if ids.len() >= wanted.len() {
+            let told = mails.iter().map(|mail| subject_of(&mail.email));
+            assert_eq!(told.collect::<BTreeSet<_>>(), wanted, "the findings of the file");
             break ids;
         }
         assert!(began.elapsed() < PATIENCE, "{ids:?}");
         tokio::time::sleep(Duration::from_millis(200)).await;
     };
-    assert_eq!(ids.len(), ALERTS, "{ids:?}");
+    assert_eq!(ids.len(), wanted.len(), "each once: {ids:?}");
+    // Both consoles show it, also the one that was away.
+    for console in [0, 1] {
+        let board = cluster.board(console);
+        assert!(board.contains(&events.to_string()), "{board}");
+    }
     let names: Vec<&'static str> = cluster.nodes.keys().copied().collect();
     for name in names {
         cluster.node(name).stop();

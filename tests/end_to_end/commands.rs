@@ -50,6 +50,16 @@ fn values_out_of_range_are_told_by_their_setting() {
          error 2); give PEM files that can be read",
     );
     check(
+        "events:\n  spool_bytes_max: 1000\n",
+        "weir: weir.yaml:2:3: events.spool_bytes_max: 1000 is out of range; use 67108864 to \
+         1099511627776",
+    );
+    check(
+        "gateway: {when_spool_full: forget}\n",
+        "weir: weir.yaml:1:11: gateway.when_spool_full: unknown value `forget`; known are refuse, \
+         drop",
+    );
+    check(
         "keys: {token_ttl_s: 1}\n",
         "weir: weir.yaml:1:8: keys.token_ttl_s: 1 is out of range; use 60 to 86400",
     );

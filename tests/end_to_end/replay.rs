@@ -28,7 +28,7 @@ const FOUND: [(&str, &str, bool); 11] = [
     ("91.236.75.25", "2015-05-20 05:00", true),
 ];
 
-fn found(wanted: impl Fn(bool) -> bool) -> Vec<(String, String)> {
+pub(crate) fn found(wanted: impl Fn(bool) -> bool) -> Vec<(String, String)> {
     let found = FOUND.iter().filter(|(_, _, told)| wanted(*told));
     found.map(|(client, hour, _)| ((*client).to_owned(), (*hour).to_owned())).collect()
 }
@@ -78,7 +78,7 @@ fn one(weir: &Weir, what: &str) -> Value {
 }
 
 /// The client and the hour that an email is about, as its text says.
-fn subject_of(email: &str) -> (String, String) {
+pub(crate) fn subject_of(email: &str) -> (String, String) {
     let field = |name: &str| {
         let line = email.lines().find_map(|line| line.strip_prefix(name)).unwrap();
         line.trim().to_owned()

@@ -4,18 +4,37 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use serde::Deserialize;
+
 use super::Error;
 use super::spool::FRAME_BYTES_MAX;
 use crate::event::{Producer, Text};
 use crate::log::BATCH_BYTES_MAX;
 
 /// What a full spool does with an event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum WhenFull {
     /// Answer [`Error::Full`], so that the caller refuses the work.
+    #[default]
     Refuse,
     /// Drop the event and count it; a loss event tells of it.
     Drop,
+}
+
+/// What an operator sets of the spools of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// How much each may hold.
+    pub spool_bytes_max: u64,
+    /// How often each is synced: what a power cut may lose.
+    pub sync_interval: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { spool_bytes_max: 1024 * 1024 * 1024, sync_interval: Duration::from_secs(1) }
+    }
 }
 
 /// How an emitter is set up. [`Config::new`] has the defaults.
@@ -70,10 +89,10 @@ impl Config {
             dir: dir.into(),
             partitions,
             segment_bytes: 8 * 1024 * 1024,
-            spool_bytes_max: 1024 * 1024 * 1024,
+            spool_bytes_max: Limits::default().spool_bytes_max,
             reserve_bytes: 32 * 1024 * 1024,
             when_full: WhenFull::Refuse,
-            sync_interval: Duration::from_secs(1),
+            sync_interval: Limits::default().sync_interval,
             drain_interval: Duration::from_millis(20),
             batch_bytes: 1024 * 1024,
             heartbeat_interval: Duration::from_secs(1),
@@ -81,6 +100,13 @@ impl Config {
             retry_delay_max: Duration::from_secs(5),
             stop_timeout: Duration::from_secs(10),
         }
+    }
+
+    /// With what an operator has set.
+    #[must_use]
+    pub fn within(self, limits: Limits) -> Self {
+        let Limits { spool_bytes_max, sync_interval } = limits;
+        Self { spool_bytes_max, sync_interval, ..self }
     }
 
     /// Whether the numbers fit each other.

@@ -52,7 +52,7 @@ mod tests;
 use std::sync::Arc;
 
 pub use audit::Audit;
-pub use config::{Config, WhenFull};
+pub use config::{Config, Limits, WhenFull};
 pub use drain::Service;
 pub use emitter::{Emitted, Emitter};
 pub use error::Error;
