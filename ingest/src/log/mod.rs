@@ -257,8 +257,9 @@ pub trait Reader: Send + fmt::Debug {
 /// Commits transactions under a name that one writer holds at a time.
 #[async_trait]
 pub trait Writer: Send + fmt::Debug {
-    /// Appends and commits all of `transaction`, durable and visible at once, or
-    /// nothing of it.
+    /// Appends and commits all of `transaction`, durable and visible as one, or
+    /// nothing of it. On Kafka readers and [`EventLog::bounds`] may see it a moment
+    /// after the answer, of one partition before another.
     ///
     /// # Errors
     /// [`Error::Fenced`] if a later writer has the name, or a membership has

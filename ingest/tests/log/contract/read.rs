@@ -107,7 +107,13 @@ pub(super) async fn a_scan_ends_where_its_partitions_did(world: World) -> Result
     // The last of these is a mark, where a log has such; in the end of one with no record.
     let mut writer = log.writer(&id).await?;
     for of in [marked, emptied] {
-        writer.commit(set(of, "set")).await?;
+        let appended = writer.commit(set(of, "set")).await?;
+        let last = appended.last().expect("two were appended").offset;
+        // A transaction is to be seen a moment after it is committed.
+        let began = Instant::now();
+        while log.bounds(of).await?.end <= last {
+            ensure!(began.elapsed() < WAIT, "what was committed is not to be seen");
+        }
     }
     log.trim(emptied, log.bounds(emptied).await?.end).await?;
     let _heir = log.writer(&id).await?;
