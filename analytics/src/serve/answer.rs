@@ -13,7 +13,7 @@ use axum::response::{IntoResponse, Response};
 use crate::sql::Answer;
 
 /// There on answers that have fewer rows than the query: the limit was reached.
-pub const CUT_HEADER: HeaderName = HeaderName::from_static("weir-rows-cut");
+const CUT_HEADER: HeaderName = HeaderName::from_static("weir-rows-cut");
 
 /// How rows are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

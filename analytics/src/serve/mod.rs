@@ -32,7 +32,6 @@ use crate::follow;
 use crate::run::{self, FileFaults, Library, Tables};
 use crate::sql::Sql;
 
-pub use answer::CUT_HEADER;
 pub use config::Config;
 
 const SERVICE: &str = "weir-analytics";

@@ -51,9 +51,10 @@ impl Orders {
         self.has_later
     }
 
-    /// Whether there is something that the next commit is to tell.
+    /// Whether there is something that the next commit is to tell, and the one under way
+    /// does not.
     pub(in crate::deliver) fn has_untold(&self) -> bool {
-        !self.untold.is_empty()
+        self.untold.len() > self.under_way
     }
 
     /// Does what was decided, as far as that can be done by now. Of several orders for a

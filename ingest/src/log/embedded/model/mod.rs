@@ -409,23 +409,29 @@ fn what_was_acknowledged_survives_any_stop() {
     }
 }
 
+/// A log after sixty steps, with maintenance after some, and the model of it.
+fn written(random: fastrand::Rng, is_maintained: impl Fn(u32) -> bool) -> (MemoryDisk, Model, Log) {
+    let mut writer = Writer { random, written: 0 };
+    let disk = MemoryDisk::default();
+    let mut model = Model::default();
+    let mut log = open(&disk);
+    for round in 0..60 {
+        let step = writer.step(&model);
+        if log.carry_out(vec![step.request()]).pop().unwrap().is_ok() {
+            model.apply(&step);
+        }
+        if is_maintained(round) {
+            (log.maintenance)().unwrap();
+        }
+    }
+    (disk, model, log)
+}
+
 #[test]
 fn a_flipped_bit_is_named_and_never_passed_over() {
     for seed in seeds() {
         let mut random = fastrand::Rng::with_seed(seed);
-        let mut writer = Writer { random: random.fork(), written: 0 };
-        let disk = MemoryDisk::default();
-        let mut model = Model::default();
-        let mut log = open(&disk);
-        for round in 0..60 {
-            let step = writer.step(&model);
-            if log.carry_out(vec![step.request()]).pop().unwrap().is_ok() {
-                model.apply(&step);
-            }
-            if round % 20 == 19 {
-                (log.maintenance)().unwrap();
-            }
-        }
+        let (disk, model, log) = written(random.fork(), |round| round % 20 == 19);
         log.carry_out(vec![Request::Confirm]).pop().unwrap().unwrap();
         drop(log);
 
@@ -452,19 +458,8 @@ fn a_flipped_bit_is_named_and_never_passed_over() {
 fn a_file_that_is_cut_off_missing_or_another_is_named() {
     for seed in seeds() {
         let mut random = fastrand::Rng::with_seed(seed);
-        let mut writer = Writer { random: random.fork(), written: 0 };
-        let disk = MemoryDisk::default();
-        let mut model = Model::default();
-        let mut log = open(&disk);
-        for round in 0..60 {
-            let step = writer.step(&model);
-            if log.carry_out(vec![step.request()]).pop().unwrap().is_ok() {
-                model.apply(&step);
-            }
-            if round == 20 && random.bool() {
-                (log.maintenance)().unwrap();
-            }
-        }
+        let (of_writer, is_maintained) = (random.fork(), random.bool());
+        let (disk, model, mut log) = written(of_writer, |round| round == 20 && is_maintained);
         // As each second, and as a log is closed.
         (log.maintenance)().unwrap();
         drop(log);
