@@ -27,7 +27,7 @@ fn settings_are_told_with_line_and_mend() {
     );
     check_config(
         "a: [\n",
-        "weir: weir.yaml:2:1: did not find expected node content; mend the YAML",
+        "weir: weir.yaml:2:1: did not find expected node content; mend the YAML or JSON",
     );
 }
 

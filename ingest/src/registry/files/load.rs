@@ -1,18 +1,19 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Component, Path, PathBuf};
 
-use serde::Deserialize;
 use serde_json::Value;
 
 use super::locate::locate;
 use super::openapi::{self, Described};
+use super::parse::{Located, parse};
 use crate::registry::fault::nearest;
 use crate::registry::kind::Source;
 use crate::registry::{BadName, DeepCheck, Entity, EntityKey, Fault, Json, Kind, Name};
 
 const FILES_MAX: usize = 10_000;
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
+const DOCUMENT_BYTES_MAX: u64 = 16 * 1024 * 1024;
 const DIRECTORIES_MAX: usize = 1_000;
 const DEPTH_MAX: usize = 16;
 
@@ -94,11 +95,15 @@ pub fn load(dir: &Path, check: DeepCheck) -> Result<Wanted, FileErrors> {
     }
     for path in files {
         let name = shown(dir, &path);
-        match read_text(&path) {
+        match read_text(&path, FILE_BYTES_MAX) {
             Ok(text) => loading.file(&name, &text),
             Err(error) => loading.unread(&name, &error),
         }
     }
+    // An API's document is told of once, by those who read it as such.
+    let Loading { broken, documents, .. } = &mut loading;
+    broken.retain(|error| !documents.contains(&error.place.file));
+    loading.errors.append(&mut loading.broken);
     if loading.errors.is_empty() { Ok(loading.wanted) } else { Err(FileErrors(loading.errors)) }
 }
 
@@ -107,13 +112,24 @@ struct Loading {
     check: DeepCheck,
     wanted: Wanted,
     errors: Vec<FileError>,
+    /// Of files that could not be read at all.
+    broken: Vec<FileError>,
+    /// The documents that APIs name.
+    documents: BTreeSet<String>,
     directories: usize,
 }
 
 impl Loading {
     fn new(root: &Path, check: DeepCheck) -> Self {
-        let root = root.to_owned();
-        Self { root, check, wanted: Wanted::default(), errors: Vec::new(), directories: 0 }
+        Self {
+            root: root.to_owned(),
+            check,
+            wanted: Wanted::default(),
+            errors: Vec::new(),
+            broken: Vec::new(),
+            documents: BTreeSet::new(),
+            directories: 0,
+        }
     }
 
     /// Lists a directory and those below it. Links are followed; depth and number
@@ -164,7 +180,12 @@ impl Loading {
 
     fn unread(&mut self, file: &str, error: &std::io::Error) {
         let mend = "see that it is there, small enough, UTF-8, and may be read";
-        self.fail(file, (0, 0), Fault::new("", format!("cannot be read: {error}"), mend));
+        self.unparsed(file, ((0, 0), Fault::new("", format!("cannot be read: {error}"), mend)));
+    }
+
+    fn unparsed(&mut self, file: &str, ((line, column), fault): Located) {
+        let place = Place { file: file.to_owned(), line, column };
+        self.broken.push(FileError { place, fault });
     }
 
     fn fail(&mut self, file: &str, (line, column): (usize, usize), fault: Fault) {
@@ -176,15 +197,9 @@ impl Loading {
         for (i, document) in serde_norway::Deserializer::from_str(text).enumerate() {
             let again = || serde_norway::Deserializer::from_str(text).nth(i);
             let place = |path: &str| again().map_or((1, 1), |document| locate(document, path));
-            match serde_norway::Value::deserialize(document) {
-                // The parser's own errors: it cannot go on after one.
-                Err(error) => {
-                    let at = error.location().map_or((1, 1), |l| (l.line(), l.column()));
-                    let message = error.to_string();
-                    let what = message.split(" at line ").next().unwrap_or_default().to_owned();
-                    self.fail(file, at, Fault::new("", what, "mend the YAML"));
-                    return;
-                }
+            match parse(document, again) {
+                // The parser cannot go on after an error of its own.
+                Err(located) => return self.unparsed(file, located),
                 Ok(serde_norway::Value::Null) => {}
                 Ok(value) if is_openapi(&value) => {}
                 Ok(mut value) => {
@@ -242,9 +257,12 @@ impl Loading {
             let mend = "name a file of the configuration's directory";
             return Err(fault("leads out of the directory", mend));
         };
-        let text = read_text(&self.root.join(&path))
-            .map_err(|error| fault(&format!("cannot be read: {error}"), "name the document"))?;
         let document = path.display().to_string();
+        self.documents.insert(document.clone());
+        let text = read_text(&self.root.join(&path), DOCUMENT_BYTES_MAX).map_err(|error| {
+            let mend = "name a document that is there, small enough, and UTF-8";
+            fault(&format!("cannot be read: {error}"), mend)
+        })?;
         match openapi::describe(text) {
             Err(faults) => {
                 for (at, fault) in faults {
@@ -270,14 +288,14 @@ impl Loading {
     }
 }
 
-fn read_text(path: &Path) -> std::io::Result<String> {
+fn read_text(path: &Path, bytes_max: u64) -> std::io::Result<String> {
     let metadata = std::fs::metadata(path)?;
     if !metadata.is_file() {
         return Err(std::io::Error::other("is not a file"));
     }
     match metadata.len() {
-        0..=FILE_BYTES_MAX => std::fs::read_to_string(path),
-        bytes => Err(std::io::Error::other(format!("{bytes} bytes, of {FILE_BYTES_MAX}"))),
+        bytes if bytes <= bytes_max => std::fs::read_to_string(path),
+        bytes => Err(std::io::Error::other(format!("{bytes} bytes, of at most {bytes_max}"))),
     }
 }
 

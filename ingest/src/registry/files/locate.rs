@@ -84,7 +84,8 @@ impl<'de> DeserializeSeed<'de> for KeyOf<'_> {
     type Value = bool;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<bool, D::Error> {
-        deserializer.deserialize_str(self)
+        // A key may be a number, such as a status.
+        deserializer.deserialize_any(self)
     }
 }
 
@@ -100,6 +101,22 @@ impl Visitor<'_> for KeyOf<'_> {
             true if self.is_last => Err(E::custom(HERE)),
             is_wanted => Ok(is_wanted),
         }
+    }
+
+    fn visit_u64<E: Error>(self, key: u64) -> Result<bool, E> {
+        self.visit_str(&key.to_string())
+    }
+
+    fn visit_i64<E: Error>(self, key: i64) -> Result<bool, E> {
+        self.visit_str(&key.to_string())
+    }
+
+    fn visit_f64<E: Error>(self, key: f64) -> Result<bool, E> {
+        self.visit_str(&key.to_string())
+    }
+
+    fn visit_bool<E: Error>(self, key: bool) -> Result<bool, E> {
+        self.visit_str(&key.to_string())
     }
 }
 

@@ -17,11 +17,13 @@
 //! a dot is left out. A directory without one file is an error, not the wish to
 //! have nothing.
 //!
-//! Limits: 10,000 files, a file 1 MiB, 1,000 directories, 16 deep.
+//! Limits: 10,000 files, a file 1 MiB, an API's document 16 MiB, 1,000 directories,
+//! 16 deep.
 
 mod load;
 mod locate;
 mod openapi;
+mod parse;
 mod plan;
 mod settings;
 #[cfg(test)]

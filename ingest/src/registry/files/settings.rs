@@ -1,11 +1,11 @@
 //! The settings of a node: one YAML file, and what the environment says over it.
 
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use super::load::{FileError, FileErrors, Place};
 use super::locate::locate;
+use super::parse::parse_text;
 use crate::registry::Fault;
 use crate::registry::kind::read_typed;
 
@@ -30,18 +30,12 @@ pub fn settings<T: DeserializeOwned>(
     text: &str,
     overrides: &[Override],
 ) -> Result<T, FileErrors> {
-    let document = || serde_norway::Deserializer::from_str(text);
     let failed = |file: &str, (line, column): (usize, usize), fault: Fault| {
         let place = Place { file: file.to_owned(), line, column };
         FileErrors(vec![FileError { place, fault }])
     };
-    let mut settings = match serde_norway::Value::deserialize(document()) {
-        Err(error) => {
-            let at = error.location().map_or((1, 1), |l| (l.line(), l.column()));
-            let message = error.to_string();
-            let what = message.split(" at line ").next().unwrap_or_default().to_owned();
-            return Err(failed(file, at, Fault::new("", what, "mend the YAML")));
-        }
+    let mut settings = match parse_text(text) {
+        Err((at, fault)) => return Err(failed(file, at, fault)),
         Ok(serde_norway::Value::Null) => Map::new(),
         Ok(value) => match serde_json::to_value(value) {
             Ok(Value::Object(settings)) => settings,
@@ -106,6 +100,8 @@ fn set(settings: &mut Map<String, Value>, path: &str, value: Value) {
 
 #[cfg(test)]
 mod tests {
+    use serde::Deserialize;
+
     use super::*;
 
     #[derive(Debug, Default, PartialEq, Deserialize)]
@@ -165,7 +161,11 @@ mod tests {
              says of it",
         );
         check("- a\n", &[], "weir.yaml:1:1: is not a mapping; give settings, with text for keys");
-        check("a: [\n", &[], "weir.yaml:2:1: did not find expected node content; mend the YAML");
+        check(
+            "a: [\n",
+            &[],
+            "weir.yaml:2:1: did not find expected node content; mend the YAML or JSON",
+        );
         check(
             "",
             &[("gateway.threads", "many")],

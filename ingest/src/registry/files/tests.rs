@@ -186,12 +186,13 @@ const API: &str =
 fn an_api_takes_its_resources_from_its_document() {
     let dir = tempfile::tempdir().unwrap();
     write(dir.path(), "apis/orders.yaml", &format!("{API}  openapi: ../docs/orders.yaml\n"));
-    let document = "openapi: 3.0.3\npaths:\n  /{id}:\n    get: {operationId: getOrder}\n";
+    let document = "openapi: 3.1.0\ninfo: {title: A, version: '1'}\npaths:\n  /all:\n    \
+                    get: {operationId: getOrders}\n";
     write(dir.path(), "docs/orders.yaml", document);
     let wanted = load(dir.path(), no_deep_check).unwrap();
     let (json, _) = wanted.entities.values().next().unwrap();
     let expected =
-        serde_json::json!([{"methods": ["GET"], "path": "/{id}", "operation": "getOrder"}]);
+        serde_json::json!([{"methods": ["GET"], "path": "/all", "operation": "getOrders"}]);
     assert_eq!((wanted.entities.len(), &json.0["resources"]), (1, &expected));
     assert!(!json.0.contains_key("openapi"));
 }
@@ -202,28 +203,49 @@ fn a_bad_document_of_an_api_is_told_in_its_own_place() {
         let dir = tempfile::tempdir().unwrap();
         write(dir.path(), "orders.yaml", &format!("{API}  openapi: {openapi}\n"));
         write(dir.path(), "orders.openapi.yaml", document);
-        assert_eq!(load(dir.path(), no_deep_check).unwrap_err().to_string(), expected);
+        assert_eq!(
+            load(dir.path(), no_deep_check).unwrap_err().to_string(),
+            expected,
+            "{document:.40}"
+        );
     };
-    let document = "openapi: 3.0.3\npaths: {}\n";
+    let info = "openapi: 3.1.0\ninfo: {title: A, version: '1'}\n";
+    let document = &format!("{info}paths: {{}}\n");
     check(
         "orders.openapi.yaml",
         document,
-        "orders.openapi.yaml:2:1: paths: holds no operation; give at least one path and method",
+        "orders.openapi.yaml:3:1: paths: holds no operation; give at least one path and method",
     );
     check(
         "orders.openapi.yaml",
-        "openapi: 3.0.3\npaths:\n  /a b:\n    get: {}\n  /{x}:\n    get: {}\n    put: {}\n  \
-         /{y}:\n    get: {}\n",
-        "orders.openapi.yaml:4:5: paths./a b.get: holds one of ? # % \\ or a space; give the path \
+        &format!(
+            "{info}paths:\n  /a b:\n    get: {{}}\n  /{{x}}:\n    parameters: [{x}]\n    \
+             get: {{}}\n    put: {{}}\n  /{{y}}:\n    parameters: [{y}]\n    get: {{}}\n",
+            x = "{name: x, in: path, required: true}",
+            y = "{name: y, in: path, required: true}",
+        ),
+        "orders.openapi.yaml:5:5: paths./a b.get: holds one of ? # % \\ or a space; give the path \
          alone, not encoded\n\
-         orders.openapi.yaml:9:5: paths./{y}.get: stands for the same requests as /{x}; leave \
+         orders.openapi.yaml:12:5: paths./{y}.get: stands for the same requests as /{x}; leave \
          out one of the two",
+    );
+    // Once, though it lies among the files.
+    check(
+        "orders.openapi.yaml",
+        "{\"openapi\": \"3.1.0\", \"info\": [}",
+        "orders.openapi.yaml:1:31: did not find expected node content; mend the YAML or JSON",
+    );
+    check(
+        "orders.openapi.yaml",
+        &format!("{document}{}", " ".repeat(16 * 1024 * 1024)),
+        "orders.yaml:7:3: spec.openapi: cannot be read: 16777272 bytes, of at most 16777216; \
+         name a document that is there, small enough, and UTF-8",
     );
     check(
         "missing.yaml",
         document,
         "orders.yaml:7:3: spec.openapi: cannot be read: No such file or directory (os error 2); \
-         name the document",
+         name a document that is there, small enough, and UTF-8",
     );
     check(
         "../orders.openapi.yaml",
