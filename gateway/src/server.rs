@@ -42,6 +42,8 @@ pub struct Parts {
     pub view: View,
     /// Where events go.
     pub log: Arc<dyn EventLog>,
+    /// How many partitions the topic of events has.
+    pub partitions: NonZeroU32,
     /// What events' times are taken from.
     pub clock: Arc<dyn Clock>,
 }
@@ -76,9 +78,6 @@ pub enum StartError {
         /// What the machine said.
         source: io::Error,
     },
-    /// The topic of events is not there.
-    #[error("gateway: the topic of events cannot be used: {0}")]
-    Log(#[from] ingest::log::Error),
     /// The client for issuers' keys cannot be made.
     #[error("gateway: {0}")]
     Keys(#[from] auth::Error),
@@ -108,7 +107,7 @@ impl Gateway {
     /// # Errors
     /// [`StartError`]; then nothing runs and no port is bound.
     pub async fn start(config: Config, parts: Parts) -> Result<Self, StartError> {
-        let Parts { view, log, clock } = parts;
+        let Parts { view, log, partitions, clock } = parts;
         let faults = config.validate();
         if !faults.is_empty() {
             return Err(StartError::Config(faults));
@@ -118,8 +117,6 @@ impl Gateway {
         let connector = connector.map_err(StartError::Trust)?;
         let replay_token = config.replay_token().map_err(StartError::ReplayToken)?;
         let (addresses, mut bound) = bind(&config, count)?;
-        let partitions = log.topic(emit::TOPIC).await?.partitions;
-        let partitions = NonZeroU32::new(partitions).unwrap_or(NonZeroU32::MIN);
         let publisher = Publisher::new(view);
         let key_sets = KeySets::new(&config.auth);
         let keys = KeyFetcher::new(&config.auth, key_sets.clone())?;

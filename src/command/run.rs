@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use ingest::registry::files::{self, Missing};
+use ingest::registry::files::{self, FileErrors, Missing};
 use ingest::registry::{Fault, Outcome};
 use tokio::task::JoinHandle;
 
@@ -67,19 +67,24 @@ fn serve(mut config: Config, wanted: &[Role], with_example: bool) -> Result<(), 
         .enable_all()
         .build()
         .context("start the runtime")?;
-    // What cannot start was asked for wrongly: a port, a file, an address.
     let ended = runtime.block_on(async { node(config, wanted, with_example).await });
     // Everything that is to be kept is kept by now; an expression that never ends would
     // be waited for without end.
     runtime.shutdown_timeout(LEFT_OVER_WITHIN);
-    ended.map_err(Failure::Usage)
+    ended
 }
 
-async fn node(mut config: Config, wanted: &[Role], with_example: bool) -> Result<()> {
+/// A setting or a file is to be mended first; a log or a disk that does not answer may do
+/// so by the next start.
+fn not_started(error: anyhow::Error) -> Failure {
+    if error.is::<FileErrors>() { Failure::Usage(error) } else { Failure::Other(error) }
+}
+
+async fn node(mut config: Config, wanted: &[Role], with_example: bool) -> Result<(), Failure> {
     let began = Instant::now();
-    check_ports(&config, wanted, with_example)?;
-    check_tokens(&config)?;
-    let ground = Ground::open(&config).await?;
+    check_ports(&config, wanted, with_example).map_err(Failure::Usage)?;
+    check_tokens(&config).map_err(Failure::Usage)?;
+    let ground = Ground::open(&config, wanted).await.map_err(not_started)?;
     let token = Token::of(config.data_dir.join(config::TOKEN_FILE))?;
     let replay_token = match is_whole(wanted) {
         true => Some(Token::of(config.replay_token_file())?),
@@ -98,7 +103,7 @@ async fn node(mut config: Config, wanted: &[Role], with_example: bool) -> Result
         Err(error) => {
             roles.stop().await;
             ground.close().await;
-            return Err(error);
+            return Err(not_started(error));
         }
     };
     greet(&config, &roles, &token, secret.as_deref());
@@ -113,8 +118,6 @@ async fn node(mut config: Config, wanted: &[Role], with_example: bool) -> Result
     Ok(())
 }
 
-/// Refuses ports that cannot be had before anything is opened or written: what the
-/// first start makes, such as the example's secret, is shown only once.
 /// Looks at the tokens that are there, before anything is written.
 fn check_tokens(config: &Config) -> Result<()> {
     let own = [config::TOKEN_FILE, config::CONSOLE_TOKEN_FILE];
@@ -127,6 +130,8 @@ fn check_tokens(config: &Config) -> Result<()> {
     Ok(())
 }
 
+/// Refuses ports that cannot be had before anything is opened or written: what the
+/// first start makes, such as the example's secret, is shown only once.
 fn check_ports(config: &Config, wanted: &[Role], with_example: bool) -> Result<()> {
     let mut ports: Vec<(String, SocketAddr)> = Vec::new();
     let mut add = |part: &str, address| ports.push((format!("{part}.address"), address));
@@ -280,7 +285,9 @@ The example's configuration is in {dir}. Its application is called
         );
     }
     let here = std::env::current_dir().unwrap_or_default();
-    println!("\nTry, in another terminal, in {}:", here.display());
+    if url("analytics").is_some() || url("admin API").is_some() {
+        println!("\nTry, in another terminal, in {}:", here.display());
+    }
     let weir = program();
     if let (Some(secret), Some(gateway), Some(keys)) = (secret, gateway, keys) {
         println!(

@@ -10,14 +10,17 @@ use ingest::event::{Producer, SystemClock};
 use ingest::log::embedded::{self, EmbeddedLog};
 use ingest::log::kafka::{self, KafkaLog};
 use ingest::log::{EventLog, TopicSpec};
-use ingest::registry::{Fault, Proposer, Topics, View};
+use ingest::registry::{Fault, Kept, Proposer, Recalled, Topics, View};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use super::Role;
 use crate::config::{self, Config, Log};
 
 /// How long events stay in the log: the lake has them after seconds.
 const EVENTS_KEPT: Duration = Duration::from_hours(7 * 24);
+/// How long a start waits for Kafka.
+const REACHED_WITHIN: Duration = Duration::from_secs(10);
 /// How long a proposal waits for its verdict.
 const VERDICT_WITHIN: Duration = Duration::from_secs(10);
 
@@ -31,21 +34,33 @@ pub(crate) struct Ground {
     pub(crate) emitter: Emitter,
     stop: watch::Sender<bool>,
     events: JoinHandle<()>,
+    /// Keeps the configuration for a start while the log is away.
+    keeping: Option<JoinHandle<()>>,
 }
 
 impl Ground {
-    /// Opens the log, the registry and the node's emitter.
-    pub(crate) async fn open(config: &Config) -> Result<Self> {
+    /// Opens the log, the registry and the node's emitter. A node that is a gateway and
+    /// nothing else starts without Kafka, from the configuration that it kept.
+    pub(crate) async fn open(config: &Config, wanted: &[Role]) -> Result<Self> {
         let data_dir = &config.data_dir;
         let failed = |what: String, path: &str, mend: &str| {
             config.placed(vec![Fault::new(path, what, mend)])
         };
         // Where the log is elsewhere, nothing is made here before it is reached.
+        let may_resume = wanted == [Role::Gateway] && matches!(config.log, Log::Kafka(_));
+        let kept = may_resume.then(|| Kept::at(data_dir.join("configuration")));
+        let mut recalled = None;
         let kafka = match &config.log {
-            Log::Kafka(settings) => Some(connect(settings).await.map_err(|error| {
-                let what = format!("{}: {error}", settings.bootstrap);
-                failed(what, "log.kafka.bootstrap", "see that a broker answers there")
-            })?),
+            Log::Kafka(settings) => {
+                let log = KafkaLog::open(client(settings));
+                let log = log.map_err(|error| not_reached(config, settings, &error))?;
+                if let Err(error) = log.reach(REACHED_WITHIN).await {
+                    let error = not_reached(config, settings, &error);
+                    let Some(kept) = &kept else { return Err(error) };
+                    recalled = Some(recall(kept, error)?);
+                }
+                Some(Arc::new(log) as Arc<dyn EventLog>)
+            }
             Log::Embedded {} => None,
         };
         std::fs::create_dir_all(data_dir).map_err(|error| {
@@ -57,10 +72,16 @@ impl Ground {
             None => open_embedded(data_dir).await?,
         };
         let partitions = config.events.partitions;
-        let events = TopicSpec::retained(emit::TOPIC, partitions.get(), EVENTS_KEPT);
-        log.create_topic(&events).await.context("make the topic of the events")?;
         let topics = Topics::default();
-        let view = View::open(log.clone(), topics.clone()).await?;
+        let view = match recalled {
+            Some(recalled) => View::resume(log.clone(), topics.clone(), recalled.snapshot),
+            None => {
+                let events = TopicSpec::retained(emit::TOPIC, partitions.get(), EVENTS_KEPT);
+                log.create_topic(&events).await.context("make the topic of the events")?;
+                View::open(log.clone(), topics.clone()).await?
+            }
+        };
+        let keeping = kept.map(|kept| kept.follow(&view));
         let proposer = Proposer::new(log.clone(), topics.clone(), VERDICT_WITHIN);
 
         let producer = Producer::new(config.node.clone()).context("the node's name")?;
@@ -81,11 +102,14 @@ impl Ground {
                 tracing::error!(%error, "the node's events stopped");
             }
         });
-        Ok(Self { log, topics, view, proposer, emitter, stop, events })
+        Ok(Self { log, topics, view, proposer, emitter, stop, events, keeping })
     }
 
     /// Sends what is left of the events, then lets go of the log.
     pub(crate) async fn close(self) {
+        if let Some(keeping) = self.keeping {
+            keeping.abort();
+        }
         self.stop.send_replace(true);
         if let Err(error) = self.events.await {
             tracing::error!(%error, "the node's events stopped");
@@ -106,9 +130,38 @@ async fn open_embedded(data_dir: &Path) -> Result<Arc<dyn EventLog>> {
     Ok(Arc::new(opened.context("open the log")??))
 }
 
-async fn connect(settings: &config::Kafka) -> ingest::log::Result<Arc<dyn EventLog>> {
+fn client(settings: &config::Kafka) -> kafka::Config {
     let mut kafka = kafka::Config::new(settings.bootstrap.clone());
     kafka.replication_factor = settings.replication_factor;
     kafka.properties.clone_from(&settings.properties);
-    Ok(Arc::new(KafkaLog::connect(kafka).await?))
+    kafka
+}
+
+fn not_reached(
+    config: &Config,
+    settings: &config::Kafka,
+    error: &ingest::log::Error,
+) -> anyhow::Error {
+    let what = format!("{}: {error}", settings.bootstrap);
+    let mend = "see that a broker answers there";
+    let placed = config.placed(vec![Fault::new("log.kafka.bootstrap", what, mend)]);
+    match error.is_retryable() {
+        // It may answer by the next start: nothing is to be mended in a file.
+        true => anyhow::anyhow!("{placed}"),
+        false => placed.into(),
+    }
+}
+
+/// What the node kept, for a log that is away.
+fn recall(kept: &Kept, away: anyhow::Error) -> Result<Recalled> {
+    let file = kept.file().display();
+    match kept.recall() {
+        Ok(Some(recalled)) => {
+            let (revision, age_s) = (recalled.snapshot.revision(), recalled.age.as_secs());
+            tracing::warn!(%away, %file, revision, age_s, "starting from what was kept");
+            Ok(recalled)
+        }
+        Ok(None) => Err(away),
+        Err(why) => Err(anyhow::anyhow!("{away}\nand what was kept in {file} {why}")),
+    }
 }

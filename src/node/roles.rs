@@ -116,8 +116,12 @@ impl Roles {
             self.delivery = Some(Delivery::start(deliver::Config::default(), parts));
         }
         if wanted.contains(&Role::Gateway) {
-            let parts =
-                gateway::Parts { view: ground.view.clone(), log: ground.log.clone(), clock };
+            let parts = gateway::Parts {
+                view: ground.view.clone(),
+                log: ground.log.clone(),
+                partitions: config.events.partitions,
+                clock,
+            };
             let listeners = config.gateway.listeners.iter();
             self.gateway_schemes =
                 listeners.map(|of| if of.tls.is_some() { "https" } else { "http" }).collect();

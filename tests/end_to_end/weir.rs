@@ -55,9 +55,18 @@ impl Weir {
 
     /// `weir run`, until it says that it runs.
     pub(crate) fn start(&mut self, arguments: &[&str]) {
+        self.begin(&[&["run"], arguments].concat());
+    }
+
+    /// `weir gateway`, until it says that it runs.
+    pub(crate) fn start_gateway(&mut self) {
+        self.begin(&["gateway"]);
+    }
+
+    fn begin(&mut self, arguments: &[&str]) {
         self.starts += 1;
         let mut command = self.command();
-        command.arg("run").args(arguments);
+        command.args(arguments);
         let mut running = Guarded::start(&command, &self.log()).unwrap();
         let began = Instant::now();
         while !self.said().contains("Weir runs.") {

@@ -109,7 +109,12 @@ impl World {
     }
 
     pub(crate) fn parts(&self) -> Parts {
-        Parts { view: self.view.clone(), log: self.log.clone(), clock: Arc::new(SystemClock) }
+        Parts {
+            view: self.view.clone(),
+            log: self.log.clone(),
+            partitions: std::num::NonZeroU32::MIN,
+            clock: Arc::new(SystemClock),
+        }
     }
 
     pub(crate) async fn start(&self) -> Gateway {

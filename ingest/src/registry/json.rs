@@ -23,6 +23,9 @@ impl fmt::Debug for Json {
 pub struct Digest([u8; 32]);
 
 impl Digest {
+    /// How many bytes the text form has.
+    pub(super) const TEXT_BYTES: usize = 64;
+
     /// The digest of a JSON value, whatever the order in which its fields came.
     pub(super) fn of(value: &Value) -> Self {
         let mut text = String::new();

@@ -1,11 +1,11 @@
 use super::judge::judge;
 use super::{Change, ChangeSet, EntityKey, Json, Outcome, Snapshot, Verdict, no_deep_check};
 
-const PEM: &str = "-----BEGIN PRIVATE KEY-----\\nhush\\n-----END PRIVATE KEY-----";
+pub(super) const PEM: &str = "-----BEGIN PRIVATE KEY-----\\nhush\\n-----END PRIVATE KEY-----";
 
 /// Reads changes, one a line: `+ kind/name spec`, `N kind/name spec` on version
 /// N, `-N kind/name`.
-fn set(changes: &str) -> ChangeSet {
+pub(super) fn set(changes: &str) -> ChangeSet {
     set_called("s", changes)
 }
 
@@ -30,7 +30,7 @@ pub(super) fn set_called(id: &str, changes: &str) -> ChangeSet {
     ChangeSet { id: id.parse().unwrap(), author: "a".into(), message: "m".into(), changes }
 }
 
-fn base() -> Snapshot {
+pub(super) fn base() -> Snapshot {
     let base = r#"
         + tier/gold {"burst_requests_max": 5}
         + upstream/orders {"targets": [{"url": "http://a"}]}

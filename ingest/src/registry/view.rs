@@ -72,11 +72,28 @@ impl View {
         let mut loaded = load(&*log, &topics.entities).await?;
         let damaged = |detail| Error::damaged(&topics.entities, detail);
         let snapshot = loaded.replica.whole().map_err(damaged)?.clone();
-        let (status_sender, status) = watch::channel(Status::of(&snapshot, None));
+        Ok(Self::following(log, topics, snapshot, None, Some(loaded)))
+    }
+
+    /// Shows what was kept from before, and says so as a fault, until the log can be
+    /// read. The topics are there.
+    pub fn resume(log: Arc<dyn EventLog>, topics: Topics, kept: Snapshot) -> Self {
+        let fault = "the log was not reached yet; this is what it held before".to_owned();
+        Self::following(log, topics, kept, Some(fault), None)
+    }
+
+    fn following(
+        log: Arc<dyn EventLog>,
+        topics: Topics,
+        snapshot: Snapshot,
+        fault: Option<String>,
+        loaded: Option<Loaded>,
+    ) -> Self {
+        let (status_sender, status) = watch::channel(Status::of(&snapshot, fault));
         let current = Arc::new(ArcSwap::from_pointee(snapshot));
         let publisher = Publisher { current: current.clone(), status: status_sender };
         let task = tokio::spawn(follow(log, topics, publisher, loaded));
-        Ok(Self { current, status, _follower: Arc::new(Follower(task)) })
+        Self { current, status, _follower: Arc::new(Follower(task)) }
     }
 
     /// The current snapshot.
@@ -162,26 +179,33 @@ impl Publisher {
     }
 }
 
-/// Follows for ever. After a failure everything is read anew.
-async fn follow(log: Arc<dyn EventLog>, topics: Topics, publisher: Publisher, mut loaded: Loaded) {
+/// Follows for ever, from what was loaded on. After a failure everything is read anew.
+async fn follow(
+    log: Arc<dyn EventLog>,
+    topics: Topics,
+    publisher: Publisher,
+    mut loaded: Option<Loaded>,
+) {
     let mut pause = RELOAD_AFTER;
     loop {
-        let Err(fault) = follow_reader(&*log, &topics.entities, &mut loaded, &publisher).await;
-        publisher.keep(fault);
-        loop {
-            tokio::time::sleep(pause).await;
-            pause = (2 * pause).min(RELOAD_AFTER_MAX);
-            match load(&*log, &topics.entities).await {
-                Ok(anew) => {
-                    loaded = anew;
-                    break;
-                }
-                Err(error) => publisher.keep(error.to_string()),
-            }
+        if let Some(loaded) = &mut loaded {
+            let Err(fault) = follow_reader(&*log, &topics.entities, loaded, &publisher).await;
+            publisher.keep(fault);
         }
-        if let Ok(snapshot) = loaded.replica.whole() {
-            pause = RELOAD_AFTER;
-            publisher.publish(snapshot);
+        tokio::time::sleep(pause).await;
+        pause = (2 * pause).min(RELOAD_AFTER_MAX);
+        match load(&*log, &topics.entities).await {
+            Ok(mut anew) => {
+                if let Ok(snapshot) = anew.replica.whole() {
+                    pause = RELOAD_AFTER;
+                    publisher.publish(snapshot);
+                }
+                loaded = Some(anew);
+            }
+            Err(error) => {
+                publisher.keep(error.to_string());
+                loaded = None;
+            }
         }
     }
 }
@@ -277,5 +301,30 @@ mod tests {
         flaky.stall(Stall::default());
         let shown = view.wait_for(1).await.unwrap();
         assert_eq!((shown.revision(), view.status().fault), (1, None));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_kept_is_shown_until_the_log_is_reached() {
+        let log: Arc<dyn EventLog> = Arc::new(EmbeddedLog::in_memory());
+        let topics = Topics::default();
+        let mut applier = Applier::open(&log, topics.clone()).await.unwrap();
+        let mut apply = async |id, change| {
+            let set = set_called(id, change);
+            log.append(vec![(topics.proposals.clone(), set.encode())]).await.unwrap();
+            applier.step(LOOK_EVERY).await.unwrap();
+        };
+        apply("s1", r#"+ tier/gold {"burst_requests_max": 5}"#).await;
+        let kept = View::open(log.clone(), topics.clone()).await.unwrap().snapshot();
+        apply("s2", r#"+ tier/silver {"burst_requests_max": 5}"#).await;
+
+        let flaky = FlakyLog::stalling(log.clone(), Stall::default());
+        flaky.set_out_of_reach(true);
+        let view = View::resume(Arc::new(flaky.clone()), topics.clone(), (*kept).clone());
+        tokio::time::sleep(Duration::from_secs(120)).await;
+        assert_eq!(view.snapshot(), kept);
+        assert!(view.status().fault.is_some());
+        flaky.set_out_of_reach(false);
+        let shown = view.wait_for(2).await.unwrap();
+        assert_eq!((shown.entities().len(), view.status().fault), (2, None));
     }
 }

@@ -149,11 +149,21 @@ impl KafkaLog {
     /// # Errors
     /// If no broker answers within the timeout, or a setting is wrong.
     pub async fn connect(config: Config) -> Result<Self> {
+        let log = Self::open(config)?;
+        log.reach(log.config.timeout).await?;
+        Ok(log)
+    }
+
+    /// Makes the clients, which find the brokers as soon as there are any.
+    ///
+    /// # Errors
+    /// If a setting is wrong.
+    pub fn open(config: Config) -> Result<Self> {
         let connecting = |error: KafkaError| refused("connect", &error);
         let producer: FutureProducer = config.producer().create().map_err(connecting)?;
         let admin = config.client().create().map_err(connecting)?;
         let asker: BaseConsumer = config.consumer().create().map_err(connecting)?;
-        let log = Self {
+        Ok(Self {
             config,
             producer,
             admin,
@@ -162,11 +172,16 @@ impl KafkaLog {
             turn: tokio::sync::Mutex::default(),
             topics: Mutex::default(),
             describing: tokio::sync::Mutex::default(),
-        };
-        let timeout = log.config.timeout;
-        let asked = ask(&log.asker, move |asker| asker.fetch_metadata(None, timeout)).await;
-        asked.map_err(connecting)?;
-        Ok(log)
+        })
+    }
+
+    /// Waits until a broker answers.
+    ///
+    /// # Errors
+    /// If none does in time.
+    pub async fn reach(&self, within: Duration) -> Result<()> {
+        let asked = ask(&self.asker, move |asker| asker.fetch_metadata(None, within)).await;
+        asked.map(drop).map_err(|error| refused("connect", &error))
     }
 
     /// Asks a client about a topic, and again while what is in the way is about to pass,
