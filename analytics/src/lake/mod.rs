@@ -16,10 +16,12 @@
 //! *Fresh.* What the log has and the table has not yet is kept in memory ([`History`]).
 //! A query takes the table's files and the boundary of the tail from one snapshot.
 //!
-//! Limits: a directory of this machine, or one that all analytics nodes share; its
-//! files are not synced one by one, so a power cut may take the last commits, and the
-//! log, which keeps its events for days, gives them again.
+//! *On the disk.* A commit has its name when it and all that it names are synced, so a
+//! power cut leaves whole commits only; what it takes the log gives again.
+//!
+//! Limits: a directory of this machine, or one that all analytics nodes share.
 
+mod disk;
 mod error;
 mod history;
 mod rows;

@@ -12,12 +12,13 @@ use deltalake::logstore::object_store::{
     self, ObjectStore as _, ObjectStoreExt as _, PutMode, PutOptions, path::Path as ObjectPath,
 };
 use deltalake::protocol::SaveMode;
-use deltalake::{DeltaTable, DeltaTableError};
+use deltalake::{DeltaTable, DeltaTableBuilder, DeltaTableError};
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 use url::Url;
 
 use super::Error;
+use super::disk::Disk;
 use super::rows::{EVENT_DATE, sorted, table_schema};
 use crate::intake::Stamps;
 
@@ -54,7 +55,14 @@ impl Table {
         let url = Url::from_directory_path(&absolute).expect("it is absolute");
         let place = absolute.display().to_string();
         let failed = |what| fail(&place, what);
-        let mut table = DeltaTable::try_from_url(url).await.map_err(failed("the opening"))?;
+        let disk = Arc::new(Disk::default());
+        let table = DeltaTableBuilder::from_url(url.clone());
+        let table = table.and_then(|table| table.with_storage_backend(disk, url).build());
+        let mut table = table.map_err(failed("the opening"))?;
+        match table.load().await {
+            Ok(()) | Err(DeltaTableError::NotATable(_)) => {}
+            Err(error) => return Err(failed("the opening")(error)),
+        }
         if table.version().is_none() {
             let schema: StructType = table_schema().as_ref().try_into_kernel()?;
             let create = table.create().with_table_name("events").with_save_mode(SaveMode::Ignore);
