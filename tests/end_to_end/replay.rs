@@ -193,6 +193,10 @@ async fn job(mut weir: Weir) {
     let mut again: Vec<(String, String)> = again.collect();
     again.sort_unstable();
     assert_eq!(again, found(|_| true));
+    let unknown = ["backtest", detection.to_str().unwrap(), "--replay", "june", "--json"];
+    let (code, said) = weir.run(&unknown);
+    assert_eq!(code, 2, "{said}");
+    assert!(said.contains("there is no event of a replay june"), "{said}");
     weir.stop();
     assert_eq!(smtp.kept().unwrap().len(), told.len(), "no alert is told of twice");
 }

@@ -368,8 +368,11 @@ fn fault(file: &QueryFile, error: &DataFusionError) -> Fault {
             let what = other.strip_backtrace();
             let known = ["TUMBLE", "tumble"].iter().find(|name| what.contains(**name));
             let line = known.and_then(|name| line_of(&file.text, name));
-            let what = what.strip_prefix("Error during planning: ").unwrap_or(&what).to_owned();
-            Fault::new(line, what, "")
+            let told = error.diagnostic().and_then(|told| told.span);
+            let line = line.or(told.map(|span| span.start.line as usize));
+            // After the first line it guesses what was meant, and often wrongly.
+            let what = what.lines().next().unwrap_or_default();
+            Fault::new(line, what.strip_prefix("Error during planning: ").unwrap_or(what), "")
         }
     }
 }

@@ -20,7 +20,7 @@ use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::physical_plan::SendableRecordBatchStream;
-use datafusion::prelude::{SessionConfig, SessionContext};
+use datafusion::prelude::{SessionConfig, SessionContext, col, lit};
 use futures_util::StreamExt as _;
 use serde::Deserialize;
 use tokio::sync::Semaphore;
@@ -163,6 +163,9 @@ impl Sql {
             span.before_us = Some(span.before_us.map_or(closed, |before| before.min(closed)));
         }
         let history = self.history.snapshot().await?;
+        if let Some(replay) = &span.replay {
+            self.refuse_unknown(replay).await?;
+        }
         let ran = query::backtest(plan, history, &span, self.runtime.clone()).await;
         let rows = ran.map_err(|error| match error {
             query::Error::Failed { source, .. } => self.failed(&source),
@@ -172,6 +175,27 @@ impl Sql {
         let cut = rows.num_rows() > self.limits.rows_max;
         let rows = rows.slice(0, rows.num_rows().min(self.limits.rows_max));
         Ok(Answer { schema: rows.schema(), batches: vec![rows], cut })
+    }
+
+    /// Refuses a replay of which there is no event.
+    async fn refuse_unknown(&self, replay: &str) -> Result<(), Error> {
+        let events = self.history.snapshot().await?;
+        let session = SessionContext::new_with_config_rt(
+            SessionConfig::new().with_target_partitions(2),
+            self.runtime.clone(),
+        );
+        let of_replay = session
+            .read_table(events)
+            .and_then(|events| events.filter(col("replay_id").eq(lit(replay))))
+            .and_then(|events| events.limit(0, Some(1)))
+            .map_err(|error| self.planned(&error))?;
+        match of_replay.count().await.map_err(|error| self.failed(&error))? {
+            0 => Err(Error::Query(format!(
+                "there is no event of a replay {replay}; `SELECT DISTINCT replay_id FROM events` \
+                 has those that there are"
+            ))),
+            _ => Ok(()),
+        }
     }
 
     async fn run(&self, text: &str) -> Result<Answer, Error> {

@@ -59,6 +59,7 @@ async fn a_query_that_could_not_be_exact_is_refused_with_its_reason() {
         ("SELECT window_start FROM".to_owned(), "line 3: Expected"),
         ("SELECT window_start, nothing FROM events".to_owned(), "line 3: there is no column window_start"),
         (format!("SELECT nothing, count(*) {FROM}"), "there is no column nothing"),
+        (format!("SELECT window_start,\n  coutn(*) {FROM}"), "line 4: Invalid function 'coutn'"),
         ("SELECT count(*) FROM events".to_owned(), "does not group by window_start"),
         ("SELECT * FROM TUMBLE(events, event_time, INTERVAL '1 minute')".to_owned(), "does not group by a window"),
         (format!("SELECT count(*) {FROM}"), "has no column window_start"),
