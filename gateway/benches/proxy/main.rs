@@ -3,6 +3,7 @@
 //! Every proxy has one worker on one core; origin and clients have the other. A
 //! round asks each proxy in turn; what counts is the time that the proxy's process
 //! was on a processor, per request, the median of the rounds. `./dev bench` runs it.
+//! With `--train` it asks Weir alone, and says nothing: for a profile of the program.
 //!
 //! | subject | what it does |
 //! | --- | --- |
@@ -32,6 +33,8 @@ const CONNECTIONS: [usize; 2] = [64, 4];
 const PROXY_CORE: usize = 0;
 const LOAD_CORE: usize = 1;
 const WARM_UP: Duration = Duration::from_millis(500);
+/// How long each is asked for a profile.
+const TRAINING: Duration = Duration::from_secs(5);
 
 /// One that is measured.
 struct Subject {
@@ -56,23 +59,27 @@ fn main() -> Result<()> {
     processor::pin(std::process::id(), LOAD_CORE)?;
     let load = Load::start()?;
     let origin = load.origin();
-    let (nginx, envoy) = (Proxy::nginx(origin)?, Proxy::envoy(origin)?);
     let weirs = [Mode::Silent, Mode::Open, Mode::Guarded].map(|mode| Weir::start(mode, origin));
     let plain = |path: &str| vec![head(path, None)];
-    let mut subjects = vec![
-        Subject::new("nginx", nginx.pid(), nginx.address(), plain("/x")),
-        Subject::new("Envoy", envoy.pid(), envoy.address(), plain("/x")),
-    ];
-    let mut running = Vec::new();
+    let (mut running, mut of_weir) = (Vec::new(), Vec::new());
     for (name, weir) in ["weir, silent", "weir, open", "weir, guarded"].into_iter().zip(weirs) {
         let weir = weir?;
         let heads = match weir.tokens.as_slice() {
             [] => plain("/open/x"),
             tokens => tokens.iter().map(|token| head("/guarded/x", Some(token))).collect(),
         };
-        subjects.push(Subject::new(name, weir.pid, weir.address, heads));
+        of_weir.push(Subject::new(name, weir.pid, weir.address, heads));
         running.push(weir);
     }
+    if arguments.iter().any(|argument| argument == "--train") {
+        return train(&load, &of_weir);
+    }
+    let (nginx, envoy) = (Proxy::nginx(origin)?, Proxy::envoy(origin)?);
+    let mut subjects = vec![
+        Subject::new("nginx", nginx.pid(), nginx.address(), plain("/x")),
+        Subject::new("Envoy", envoy.pid(), envoy.address(), plain("/x")),
+    ];
+    subjects.append(&mut of_weir);
     for subject in &subjects {
         processor::pin(subject.pid, PROXY_CORE)?;
     }
@@ -87,6 +94,17 @@ fn main() -> Result<()> {
             }
         }
         report(&subjects, connections);
+    }
+    Ok(())
+}
+
+/// Has each go through what it does, often enough to be counted.
+fn train(load: &Load, subjects: &[Subject]) -> Result<()> {
+    for subject in subjects {
+        processor::pin(subject.pid, PROXY_CORE)?;
+        for connections in CONNECTIONS {
+            load.ask(subject.address, &subject.heads, connections, TRAINING)?;
+        }
     }
     Ok(())
 }

@@ -113,7 +113,7 @@ async fn run(mode: Mode, origin: SocketAddr) -> Result<()> {
     let clock = Arc::new(SystemClock);
 
     let producer = Producer::new("bench-keys")?;
-    let partitions = PARTITIONS.try_into()?;
+    let partitions: std::num::NonZeroU32 = PARTITIONS.try_into()?;
     let settings = emit::Config::new(producer, dir.path().join("keys"), partitions);
     let (emitter, service) = emit::open(settings, log.clone(), clock.clone())?;
     let draining = tokio::spawn(service.run(std::future::pending()));
@@ -136,7 +136,8 @@ async fn run(mode: Mode, origin: SocketAddr) -> Result<()> {
         auth: auth::Config { issuers: vec![issuer], ..auth::Config::default() },
         ..Config::default()
     };
-    let gateway = Gateway::start(config, Parts { view, log: log.clone(), clock }).await?;
+    let gateway =
+        Gateway::start(config, Parts { view, log: log.clone(), partitions, clock }).await?;
     let mut tokens = Vec::new();
     if mode == Mode::Guarded {
         let client = reqwest::Client::new();
