@@ -166,7 +166,7 @@ fn chart(
         .into_iter()
         .enumerate()
         .map(|(at, (name, values))| Series {
-            colour: colour_of(known(&name).and_then(|of| of.tone), at),
+            colour: colour_of(known(&name).and_then(|of| of.tone), panel.palette, at),
             title: known(&name).map_or(name.clone(), |of| of.shown().to_owned()),
             values,
         })

@@ -4,7 +4,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::DataType;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 
-use crate::board::Board;
+use crate::board::{Board, Kind, Panel, Unit};
 
 /// What a spreadsheet would take for a formula
 /// (OWASP, "CSV Injection"): a text that begins so gets an apostrophe before it.
@@ -20,17 +20,22 @@ pub(crate) fn csv(board: &Board, about: &str, rows: &[Result<Vec<RecordBatch>, S
         csv.push_str("\r\n");
         line(&mut csv, [(panel.title.as_str(), false)]);
         match rows {
-            Ok(rows) => table(&mut csv, rows),
+            Ok(rows) => table(&mut csv, panel, rows),
             Err(why) => line(&mut csv, [(why.as_str(), false)]),
         }
     }
     csv
 }
 
-fn table(csv: &mut String, rows: &[RecordBatch]) {
+fn table(csv: &mut String, panel: &Panel, rows: &[RecordBatch]) {
     let Some(first) = rows.first() else { return };
     let schema = first.schema();
-    line(csv, schema.fields().iter().map(|field| (field.name().as_str(), false)));
+    let names: Vec<String> = schema
+        .fields()
+        .iter()
+        .map(|field| name_of(panel, field.name(), field.data_type()))
+        .collect();
+    line(csv, names.iter().map(|name| (name.as_str(), false)));
     let options = FormatOptions::default();
     let mut all: Vec<Vec<(String, bool)>> = Vec::new();
     for batch in rows {
@@ -50,6 +55,28 @@ fn table(csv: &mut String, rows: &[RecordBatch]) {
     for cells in &all {
         line(csv, cells.iter().map(|(text, is_number)| (text.as_str(), *is_number)));
     }
+}
+
+/// A column's name, with the unit of its numbers: `p95 (us)`.
+fn name_of(panel: &Panel, name: &str, of: &DataType) -> String {
+    let named = panel.columns.iter().find(|column| column.name == name);
+    let unit = match panel.kind {
+        Kind::Table => named.map_or(Unit::Text, |column| column.unit),
+        // As it is shown: a number beside is of the panel's unit if that is one of measure.
+        Kind::Stat if name == "beside" && panel.unit == Unit::Share => Unit::Text,
+        Kind::Stat | Kind::Line | Kind::Bars => panel.unit,
+    };
+    let shown = match (panel.kind, name) {
+        (Kind::Stat, "beside") if !panel.beside.is_empty() => &panel.beside,
+        _ => name,
+    };
+    let symbol = match unit {
+        Unit::Duration if of.is_numeric() => " (us)",
+        Unit::Bytes if of.is_numeric() => " (bytes)",
+        Unit::Share if of.is_numeric() => " (of 1)",
+        _ => "",
+    };
+    format!("{shown}{symbol}")
 }
 
 fn line<'a>(csv: &mut String, cells: impl IntoIterator<Item = (&'a str, bool)>) {
@@ -86,7 +113,11 @@ mod tests {
             ("requests", Arc::new(counts) as _),
         ]);
         let mut csv = String::new();
-        table(&mut csv, &[batch.unwrap()]);
+        let text =
+            "title: A\npanels:\n- {title: A, kind: line, width: 3, unit: duration, sql: S}\n";
+        let board = Board::parse("a", "a.yaml", text).unwrap();
+        table(&mut csv, &board.panels[0], &[batch.unwrap()]);
+        assert!(csv.starts_with("at,requests (us)\r\n"), "{csv}");
         let counts: Vec<&str> =
             csv.lines().skip(1).filter_map(|line| line.rsplit(',').next()).collect();
         assert_eq!(counts, ["1", "2", "3"], "{csv}");

@@ -1,11 +1,13 @@
 //! Boards as HTML.
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use crate::board::{Board, Panel};
 use crate::chart::{Chart, NARROW, WIDE};
 use crate::content::{Content, Table};
-use crate::theme;
+use crate::theme::{self, Theme};
 use crate::view::{Known, Span, Timeline, View};
 
 /// How a page looks, but for colours.
@@ -24,7 +26,7 @@ pub(crate) struct Filled {
 
 /// Everything that gives a page its colours.
 pub(crate) fn colours() -> String {
-    let (light, dark) = (theme::properties(false), theme::properties(true));
+    let (light, dark) = (Theme::Light.properties(), Theme::Dark.properties());
     format!(
         ":root{{color-scheme:light;{light}}}\n\
          @media(prefers-color-scheme:dark){{:root:not([data-theme=light]){{color-scheme:dark;{dark}}}}}\n\
@@ -220,13 +222,19 @@ fn table_of(title: &str, table: &Table) -> Markup {
     }
 }
 
+/// The font within the page.
+fn font() -> String {
+    let font = BASE64_STANDARD.encode(crate::serve::FONT);
+    format!("@font-face{{font-family:Inter;src:url(data:font/otf;base64,{font})}}\n")
+}
+
 /// A page of its own: nothing is fetched for it, and nothing runs in it.
 pub(crate) fn alone(board: &Board, filled: &Filled) -> Markup {
     html! {
         (DOCTYPE)
         html lang="en" {
             (head_of(&format!("{} · {}", board.title, where_of(&filled.view)), html! {
-                style { (PreEscaped(colours())) (PreEscaped(CSS)) (PreEscaped(theme::CHART_CSS)) }
+                style { (PreEscaped(font())) (PreEscaped(colours())) (PreEscaped(CSS)) (PreEscaped(theme::CHART_CSS)) }
             }))
             body .alone {
                 main {

@@ -10,7 +10,7 @@ use crate::board::{Board, Panel};
 use crate::chart::{WIDE, escaped, text_width};
 use crate::content::{Content, Table};
 use crate::page::{Filled, where_of};
-use crate::theme;
+use crate::theme::{self, Theme};
 
 /// The page's width and the room around and between panels, in CSS pixels.
 const WIDTH: f64 = 1240.0;
@@ -48,14 +48,20 @@ pub(crate) enum Error {
     Png(String),
 }
 
-/// Draws a board, in the colours of light.
-pub(crate) fn png(board: &Board, filled: &Filled) -> Result<Vec<u8>, Error> {
+/// What is drawn so far, and in which colours.
+struct Drawing {
+    svg: String,
+    theme: Theme,
+}
+
+/// Draws a board.
+pub(crate) fn png(board: &Board, filled: &Filled, theme: Theme) -> Result<Vec<u8>, Error> {
     let options = usvg::Options {
         font_family: "Inter".to_owned(),
         fontdb: FONTS.clone(),
         ..usvg::Options::default()
     };
-    let tree = usvg::Tree::from_str(&svg(board, filled), &options)?;
+    let tree = usvg::Tree::from_str(&svg(board, filled, theme), &options)?;
     let size = tree.size().to_int_size();
     let (width, height) = (size.width() * SCALE as u32, size.height() * SCALE as u32);
     let mut pixels = Pixmap::new(width, height).ok_or(Error::Size(width, height))?;
@@ -63,8 +69,8 @@ pub(crate) fn png(board: &Board, filled: &Filled) -> Result<Vec<u8>, Error> {
     pixels.encode_png().map_err(|error| Error::Png(error.to_string()))
 }
 
-fn svg(board: &Board, filled: &Filled) -> String {
-    let mut drawn = String::new();
+fn svg(board: &Board, filled: &Filled, theme: Theme) -> String {
+    let mut drawn = Drawing { svg: String::new(), theme };
     text(&mut drawn, (MARGIN, MARGIN + 20.0), TITLE, &board.title);
     let mut y = MARGIN + 44.0;
     if !board.about.is_empty() {
@@ -89,7 +95,8 @@ fn svg(board: &Board, filled: &Filled) -> String {
     let made = format!("Made by Weir at {}.", filled.made);
     text(&mut drawn, (MARGIN, y + 8.0), SMALL, &made);
     let height = y + 8.0 + MARGIN;
-    let (css, ground) = (theme::resolved(theme::CHART_CSS), theme::light("ground"));
+    let (css, ground) = (theme.resolved(theme::CHART_CSS), theme.colour("ground"));
+    let drawn = drawn.svg;
     format!(
         r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}"><style>{css}</style><rect width="100%" height="100%" fill="{ground}"/>{drawn}</svg>"#
     )
@@ -121,22 +128,25 @@ fn height(panel: &Panel, content: &Content) -> f64 {
     let body = match content {
         Content::Stat { .. } => 56.0,
         Content::Chart(_) => WIDE.1,
-        Content::Table(table) => ROW * (table.rows.len().min(ROWS_MAX) + 1) as f64,
+        Content::Table(table) => {
+            let more = usize::from(table.rows.len() > ROWS_MAX);
+            ROW * (table.rows.len().min(ROWS_MAX) + 1 + more) as f64
+        }
         Content::Empty(_) | Content::Failed(_) => 64.0,
     };
     head(panel) + body + PAD
 }
 
 fn panel(
-    drawn: &mut String,
+    drawn: &mut Drawing,
     of: &Panel,
     content: &Content,
     (x, y): (f64, f64),
     (width, height): (f64, f64),
 ) {
-    let (card, edge) = (theme::light("card"), theme::light("edge"));
+    let (card, edge) = (drawn.theme.colour("card"), drawn.theme.colour("edge"));
     let _ = write!(
-        drawn,
+        drawn.svg,
         r#"<rect x="{x}" y="{y}" width="{width}" height="{height}" rx="8" fill="{card}" stroke="{edge}"/>"#
     );
     let (left, room) = (x + PAD, width - 2.0 * PAD);
@@ -156,7 +166,7 @@ fn panel(
             let (width, height) = (room, WIDE.1 * room / WIDE.0);
             let svg = chart.svg((WIDE.0, WIDE.1));
             let placed = format!(r#"<svg x="{left}" y="{top}" width="{width}" height="{height}""#);
-            drawn.push_str(&svg.replacen("<svg", &placed, 1));
+            drawn.svg.push_str(&svg.replacen("<svg", &placed, 1));
         }
         Content::Table(of) => table(drawn, of, (left, top), room),
         Content::Empty(why) | Content::Failed(why) => {
@@ -165,7 +175,7 @@ fn panel(
     }
 }
 
-fn table(drawn: &mut String, table: &Table, (left, top): (f64, f64), room: f64) {
+fn table(drawn: &mut Drawing, table: &Table, (left, top): (f64, f64), room: f64) {
     let shown = &table.rows[..table.rows.len().min(ROWS_MAX)];
     let wanted = |at: usize| {
         let cells = shown.iter().map(|row| row[at].as_str());
@@ -183,7 +193,7 @@ fn table(drawn: &mut String, table: &Table, (left, top): (f64, f64), room: f64) 
     }
     // What is left over is between the columns.
     let spare = (room - widths.iter().sum::<f64>()).max(0.0) / widths.len().max(1) as f64;
-    let edge = theme::light("grid");
+    let edge = drawn.theme.colour("grid");
     let titles: Vec<&str> = table.columns.iter().map(|(title, _)| title.as_str()).collect();
     let rows = std::iter::once(titles)
         .chain(shown.iter().map(|row| row.iter().map(String::as_str).collect()));
@@ -192,6 +202,11 @@ fn table(drawn: &mut String, table: &Table, (left, top): (f64, f64), room: f64) 
         let style = if at == 0 { SMALL } else { CELL };
         for ((cell, width), (_, is_number)) in row.iter().zip(&widths).zip(&table.columns) {
             let width = width + spare;
+            let style = match *cell {
+                "holds" => (style.0, "extra2"),
+                cell if cell.starts_with("off by") => (style.0, "bad"),
+                _ => style,
+            };
             let cell = fitted(cell, width - 14.0, 12.0);
             match is_number {
                 true => {
@@ -205,10 +220,14 @@ fn table(drawn: &mut String, table: &Table, (left, top): (f64, f64), room: f64) 
         }
         let below = y + ROW - 0.5;
         let _ = write!(
-            drawn,
+            drawn.svg,
             r#"<line x1="{left}" y1="{below}" x2="{:.1}" y2="{below}" stroke="{edge}"/>"#,
             left + room
         );
+    }
+    if table.rows.len() > ROWS_MAX {
+        let more = format!("and {} more", table.rows.len() - ROWS_MAX);
+        text(drawn, (left, top + ROW * (ROWS_MAX + 1) as f64 + 18.0), SMALL, &more);
     }
 }
 
@@ -223,25 +242,25 @@ fn fitted(text: &str, room: f64, size: f64) -> String {
     format!("{}…", cut.trim_end())
 }
 
-fn text(drawn: &mut String, at: (f64, f64), style: (f64, &str), text: &str) {
+fn text(drawn: &mut Drawing, at: (f64, f64), style: (f64, &str), text: &str) {
     write_text(drawn, at, style, text, "start");
 }
 
-fn ended(drawn: &mut String, at: (f64, f64), style: (f64, &str), text: &str) {
+fn ended(drawn: &mut Drawing, at: (f64, f64), style: (f64, &str), text: &str) {
     write_text(drawn, at, style, text, "end");
 }
 
 fn write_text(
-    drawn: &mut String,
+    drawn: &mut Drawing,
     (x, y): (f64, f64),
     (size, colour): (f64, &str),
     text: &str,
     anchor: &str,
 ) {
     let safe = escaped(text);
-    let fill = theme::light(colour);
+    let fill = drawn.theme.colour(colour);
     let _ = write!(
-        drawn,
+        drawn.svg,
         r#"<text x="{x:.1}" y="{y:.1}" font-size="{size}" fill="{fill}" text-anchor="{anchor}">{safe}</text>"#
     );
 }

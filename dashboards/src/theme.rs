@@ -1,6 +1,8 @@
 //! Colours by their names, in light and in dark. Text on its ground has a contrast of 4.5
 //! or more (WCAG 2.2, success criterion 1.4.3), and a chart's colours of 3 (1.4.11).
 
+use serde::Deserialize;
+
 /// Name, light, dark.
 const COLOURS: [(&str, &str, &str); 17] = [
     ("ground", "#f6f7f9", "#0e1116"),
@@ -25,24 +27,39 @@ const COLOURS: [(&str, &str, &str); 17] = [
 /// What charts look like, by their classes.
 pub(crate) const CHART_CSS: &str = include_str!("../assets/chart.css");
 
-/// The colours as custom properties of CSS.
-pub(crate) fn properties(is_dark: bool) -> String {
-    let pick = |(name, light, dark): &(&str, &str, &str)| {
-        format!("--{name}:{};", if is_dark { dark } else { light })
-    };
-    COLOURS.iter().map(pick).collect()
+/// Light or dark.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Theme {
+    #[default]
+    Light,
+    Dark,
 }
 
-/// A style sheet with the colours of light filled in, for what knows no properties.
-pub(crate) fn resolved(css: &str) -> String {
-    COLOURS
-        .iter()
-        .fold(css.to_owned(), |css, (name, light, _)| css.replace(&format!("var(--{name})"), light))
-}
+impl Theme {
+    fn colours(self) -> impl Iterator<Item = (&'static str, &'static str)> {
+        COLOURS.iter().map(move |(name, light, dark)| match self {
+            Self::Light => (*name, *light),
+            Self::Dark => (*name, *dark),
+        })
+    }
 
-/// A colour of light.
-pub(crate) fn light(name: &str) -> &'static str {
-    COLOURS.iter().find(|(of, ..)| *of == name).map_or("#000000", |(_, light, _)| light)
+    /// A colour by its name.
+    pub(crate) fn colour(self, name: &str) -> &'static str {
+        self.colours().find(|(of, _)| *of == name).map_or("#000000", |(_, colour)| colour)
+    }
+
+    /// The colours as custom properties of CSS.
+    pub(crate) fn properties(self) -> String {
+        self.colours().map(|(name, colour)| format!("--{name}:{colour};")).collect()
+    }
+
+    /// A style sheet with the colours filled in, for what knows no properties.
+    pub(crate) fn resolved(self, css: &str) -> String {
+        self.colours().fold(css.to_owned(), |css, (name, colour)| {
+            css.replace(&format!("var(--{name})"), colour)
+        })
+    }
 }
 
 #[cfg(test)]
@@ -64,29 +81,26 @@ mod tests {
 
     #[test]
     fn everything_can_be_seen_on_its_ground() {
-        for is_dark in [false, true] {
-            let of = |name: &str| {
-                let found = COLOURS.iter().find(|(of, ..)| *of == name).unwrap();
-                if is_dark { found.2 } else { found.1 }
-            };
+        for theme in [Theme::Light, Theme::Dark] {
+            let of = |name: &str| theme.colour(name);
             for ground in ["ground", "card"] {
                 for text in ["text", "mute", "accent"] {
                     let found = contrast(of(text), of(ground));
-                    assert!(found >= 4.5, "{text} on {ground}, dark: {is_dark}: {found:.2}");
+                    assert!(found >= 4.5, "{text} on {ground}, {theme:?}: {found:.2}");
                 }
             }
             for shape in
                 ["good", "quiet", "warn", "bad", "middle", "high", "extra1", "extra2", "extra3"]
             {
                 let found = contrast(of(shape), of("card"));
-                assert!(found >= 3.0, "{shape}, dark: {is_dark}: {found:.2}");
+                assert!(found >= 3.0, "{shape}, {theme:?}: {found:.2}");
             }
         }
     }
 
     #[test]
     fn no_colour_is_left_open() {
-        let css = resolved(CHART_CSS);
+        let css = Theme::Light.resolved(CHART_CSS);
         assert!(!css.contains("var("), "{css}");
     }
 }

@@ -35,12 +35,22 @@ struct Board {
     /// 15m, 1h, 6h, 24h, 7d or all; as the page chooses, if it is left out
     #[arg(long)]
     span: Option<String>,
+    /// The colours of a picture
+    #[arg(long, value_enum, default_value_t)]
+    theme: Theme,
     /// The console; as the settings say, if it is left out
     #[arg(long, value_name = "URL")]
     server: Option<String>,
     /// The file of the console's token; the one in the data directory, if it is left out
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+enum Theme {
+    #[default]
+    Light,
+    Dark,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -98,8 +108,11 @@ async fn fetch(
 ) -> Result<Vec<u8>, Failure> {
     let url = format!("{server}/boards/{}/export.{}", board.name, format.ending());
     let choice = [("timeline", &board.timeline), ("span", &board.span)];
-    let choice: Vec<(&str, &String)> =
-        choice.into_iter().filter_map(|(name, value)| Some((name, value.as_ref()?))).collect();
+    let mut choice: Vec<(&str, &str)> =
+        choice.into_iter().filter_map(|(name, value)| Some((name, value.as_deref()?))).collect();
+    if board.theme == Theme::Dark {
+        choice.push(("theme", "dark"));
+    }
     let asked = super::client()?.get(&url).query(&choice).bearer_auth(token).send().await;
     let answer =
         asked.with_context(|| format!("reach the console at {server}; is weir running there?"))?;

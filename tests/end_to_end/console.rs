@@ -79,8 +79,9 @@ async fn a_board_is_taken_away_as_page_picture_and_numbers() {
     let out = |name: &str| weir.dir().join(name).display().to_string();
     let export = |arguments: &[&str]| weir.run(&[&["export", "board"], arguments].concat());
     let (html, png, csv) = (out("b.html"), out("b.png"), out("b.csv"));
-    for file in [&html, &png, &csv] {
-        let (code, said) = export(&["traffic", "--out", file]);
+    let dark = out("dark.png");
+    for arguments in [&[&html][..], &[&png], &[&csv], &[&dark, "--theme", "dark"]] {
+        let (code, said) = export(&[&["traffic", "--out"], arguments].concat());
         assert_eq!(code, 0, "{said}");
     }
     let html = std::fs::read_to_string(html).unwrap();
@@ -89,10 +90,12 @@ async fn a_board_is_taken_away_as_page_picture_and_numbers() {
     {
         assert!(html.contains(part), "{part}");
     }
+    let html = html.replace("url(data:font/otf;base64,", "");
     for part in ["<script", "<link", "<img", "src=", "href=\"http", "url(", "@import"] {
         assert!(!html.contains(part), "it needs nothing else: {part}");
     }
-    let png = std::fs::read(png).unwrap();
+    let (png, dark) = (std::fs::read(png).unwrap(), std::fs::read(dark).unwrap());
+    assert_eq!((&dark[..24] == &png[..24], dark == png), (true, false), "of one size");
     assert_eq!(&png[..8], b"\x89PNG\r\n\x1a\n");
     assert_eq!(u32::from_be_bytes(png[16..20].try_into().unwrap()), 2_480, "its width");
     assert!(png.len() > 100_000, "there is something on it: {}", png.len());
@@ -103,6 +106,7 @@ async fn a_board_is_taken_away_as_page_picture_and_numbers() {
     let ok: u64 =
         table[1..].iter().map(|row| row.split(',').nth(1).unwrap().parse::<u64>().unwrap()).sum();
     assert_eq!(ok, 9_126 + 45);
+    assert!(csv.contains("\r\nvalue (us),for half of them (us)\r\n"), "{csv:.2000}");
 
     let (code, said) = export(&["traffic"]);
     assert_eq!(code, 2, "{said}");

@@ -55,6 +55,9 @@ pub struct Panel {
     /// them. A table's columns.
     #[serde(default)]
     pub columns: Vec<Column>,
+    /// A chart's colours of series that have no tone.
+    #[serde(default)]
+    pub palette: Palette,
     /// What is said where there are no rows.
     #[serde(default = "nothing")]
     pub empty: String,
@@ -116,6 +119,17 @@ pub enum Tone {
     Middle,
     /// See [`Self::Low`].
     High,
+}
+
+/// The colours of series whose meaning nobody said, in their order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Palette {
+    /// Of things that are neither good nor bad.
+    #[default]
+    Usual,
+    /// Of what went wrong: none is that of success.
+    Errors,
 }
 
 fn nothing() -> String {

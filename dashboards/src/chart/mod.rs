@@ -9,7 +9,7 @@ mod svg;
 
 use serde_json::{Value, json};
 
-use crate::board::{Tone, Unit};
+use crate::board::{Palette, Tone, Unit};
 use crate::view::{Civil, View};
 
 pub(crate) use svg::{escaped, text_width};
@@ -47,11 +47,12 @@ pub(crate) struct Chart {
     pub(crate) series: Vec<Series>,
 }
 
-/// The colours of series whose meaning nobody said.
-const COLOURS: [&str; 7] = ["middle", "extra1", "warn", "extra2", "bad", "extra3", "quiet"];
+/// The colours of series whose meaning nobody said, by palette.
+const USUAL: [&str; 7] = ["middle", "extra1", "warn", "extra2", "bad", "extra3", "quiet"];
+const ERRORS: [&str; 6] = ["warn", "bad", "extra1", "extra3", "high", "quiet"];
 
 /// The colour of the series at a place.
-pub(crate) fn colour_of(tone: Option<Tone>, at: usize) -> &'static str {
+pub(crate) fn colour_of(tone: Option<Tone>, palette: Palette, at: usize) -> &'static str {
     match tone {
         Some(Tone::Good) => "good",
         Some(Tone::Quiet) => "quiet",
@@ -60,7 +61,10 @@ pub(crate) fn colour_of(tone: Option<Tone>, at: usize) -> &'static str {
         Some(Tone::Low) => "low",
         Some(Tone::Middle) => "middle",
         Some(Tone::High) => "high",
-        None => COLOURS[at % COLOURS.len()],
+        None => match palette {
+            Palette::Usual => USUAL[at % USUAL.len()],
+            Palette::Errors => ERRORS[at % ERRORS.len()],
+        },
     }
 }
 

@@ -2,12 +2,15 @@ use std::fmt::Write as _;
 
 use maud::Escaper;
 
-use super::{Chart, Shape, scale};
+use super::{Chart, Series, Shape, scale};
 
-/// Above the plot: the legend. Below: labels of time.
-const TOP: f64 = 34.0;
+/// Above the plot: the legend, of lines so high. Below: labels of time.
+const TOP: f64 = 18.0;
+const LEGEND: f64 = 16.0;
 const BOTTOM: f64 = 24.0;
 const RIGHT: f64 = 8.0;
+/// What the labels of values take at most.
+const LABELS_MAX: f64 = 56.0;
 /// Between two values of the axis at least, and two labels of time, in pixels.
 const VALUE_EVERY: f64 = 42.0;
 const TIME_EVERY: f64 = 66.0;
@@ -66,14 +69,16 @@ pub(super) fn draw(chart: &Chart, (width, height): (f64, f64)) -> String {
         }
         Shape::Bars => (0..steps).map(|step| stacked(chart, step)).fold(0.0, f64::max),
     };
-    let count = ((height - TOP - BOTTOM) / VALUE_EVERY) as usize;
+    let legend = legend(chart, width);
+    let top = TOP + LEGEND * legend.last().map_or(1.0, |(_, line, _)| *line as f64 + 1.0);
+    let count = ((height - top - BOTTOM) / VALUE_EVERY) as usize;
     let values = scale::values(largest, count, chart.unit);
     let labels: Vec<String> = values.iter().map(|value| chart.unit.short(*value)).collect();
     let left = labels.iter().map(|label| text_width(label)).fold(0.0, f64::max).ceil() + 8.0;
     let plot = Plot {
         left,
         right: width - RIGHT,
-        top: TOP,
+        top,
         bottom: height - BOTTOM,
         steps,
         largest: values.last().copied().unwrap_or(1.0),
@@ -86,7 +91,18 @@ pub(super) fn draw(chart: &Chart, (width, height): (f64, f64)) -> String {
         r#"<svg class="chart" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img" aria-label="{words}" data-left="{:.1}" data-right="{:.1}">"#,
         plot.left, plot.right
     );
-    legend(&mut svg, chart, plot.left, width);
+    for (x, line, series) in legend {
+        let (x, y) = (plot.left + x, LEGEND * line as f64);
+        let _ = write!(
+            svg,
+            r#"<rect class="fill-{}" x="{x:.1}" y="{:.0}" width="8" height="8" rx="2"/><text class="value" x="{:.1}" y="{:.0}">{}</text>"#,
+            series.colour,
+            y + 6.0,
+            x + 13.0,
+            y + 14.0,
+            escaped(&series.title)
+        );
+    }
     for (value, label) in values.iter().zip(&labels) {
         let (y, class) = (plot.y(*value), if *value == 0.0 { "base" } else { "rule" });
         let _ = write!(
@@ -112,25 +128,21 @@ fn stacked(chart: &Chart, step: usize) -> f64 {
     chart.series.iter().filter_map(|of| of.values.get(step).copied().flatten()).sum()
 }
 
-/// The series' names, as many as fit; the others are in the table.
-fn legend(svg: &mut String, chart: &Chart, left: f64, width: f64) {
-    let (mut x, end) = (left, width - RIGHT);
-    for (at, series) in chart.series.iter().enumerate() {
+/// Where the series' names stand: how far from the plot's left edge, and on which line.
+fn legend(chart: &Chart, width: f64) -> Vec<(f64, usize, &Series)> {
+    // The labels of values are left of it; of what they take most is allowed for.
+    let room = width - RIGHT - LABELS_MAX;
+    let (mut x, mut line) = (0.0, 0);
+    let mut placed = Vec::with_capacity(chart.series.len());
+    for series in &chart.series {
         let taken = 13.0 + text_width(&series.title) + 14.0;
-        let rest = chart.series.len() - at;
-        if x + taken > end && rest > 0 {
-            let _ = write!(svg, r#"<text class="label" x="{x:.1}" y="14">+{rest}</text>"#);
-            return;
+        if x > 0.0 && x + taken > room {
+            (x, line) = (0.0, line + 1);
         }
-        let _ = write!(
-            svg,
-            r#"<rect class="fill-{}" x="{x:.1}" y="6" width="8" height="8" rx="2"/><text class="value" x="{:.1}" y="14">{}</text>"#,
-            series.colour,
-            x + 13.0,
-            escaped(&series.title)
-        );
+        placed.push((x, line, series));
         x += taken;
     }
+    placed
 }
 
 fn times(svg: &mut String, chart: &Chart, plot: &Plot) {

@@ -22,8 +22,9 @@ use super::fill::{NotFound, fill, find, look, rows};
 use super::live::{Feeds, events};
 use crate::board::{Board, Library};
 use crate::source::Source;
+use crate::theme::{self, Theme};
 use crate::view::{Asked, Span, Timeline};
-use crate::{export, page, picture, theme};
+use crate::{export, page, picture};
 
 const POLICY: &str = "default-src 'self'; img-src 'self' data:; base-uri 'none'; \
                       form-action 'self'; frame-ancestors 'none'";
@@ -113,7 +114,7 @@ async fn admit(
     let (uri, access) = (request.uri(), &shared.access);
     let given = Query::<Given>::try_from_uri(uri).ok().and_then(|Query(given)| given.token);
     if let Some(token) = given {
-        return opened(&shared, &caller, &token, uri.path());
+        return opened(&shared, &caller, &token, &without_token(uri));
     }
     let bearer = Access::bearer(request.headers());
     if bearer.is_none() && access.has_session(request.headers()) {
@@ -132,6 +133,14 @@ async fn admit(
         Ok(()) => next.run(request).await,
         Err(failure) => failure.into_response(),
     }
+}
+
+/// An address without the token that it gave.
+fn without_token(uri: &http::Uri) -> String {
+    let pairs = uri.query().into_iter().flat_map(|query| query.split('&'));
+    let rest: Vec<&str> = pairs.filter(|pair| !pair.starts_with("token=")).collect();
+    let mark = if rest.is_empty() { "" } else { "?" };
+    format!("{}{mark}{}", uri.path(), rest.join("&"))
 }
 
 /// Who asks.
@@ -202,6 +211,9 @@ async fn first(State(shared): State<Arc<Shared>>) -> Redirect {
 struct Choice {
     timeline: Option<String>,
     span: Option<String>,
+    /// Of a picture.
+    #[serde(default)]
+    theme: Theme,
 }
 
 impl Choice {
@@ -282,6 +294,7 @@ async fn export_of(
     choice: Choice,
 ) -> Result<Response, Said> {
     let board = named(shared, name)?;
+    let theme = choice.theme;
     let found = find(&shared.source, &choice.asked()?).await.map_err(not_found)?;
     let (kind, body) = match export {
         "export.html" => {
@@ -292,7 +305,8 @@ async fn export_of(
             let filled = fill(&shared.source, board, found).await;
             let board = board.clone();
             // It takes a core for some tenths of a second.
-            let drawn = tokio::task::spawn_blocking(move || picture::png(&board, &filled)).await;
+            let drawn =
+                tokio::task::spawn_blocking(move || picture::png(&board, &filled, theme)).await;
             match drawn {
                 Ok(Ok(png)) => ("image/png", png),
                 Ok(Err(error)) => return Err(failed(&error.to_string())),
