@@ -35,7 +35,11 @@ pub(crate) fn run(settings: &Settings, options: &Options) -> Result<(), Failure>
         return Err(Failure::Usage(anyhow::anyhow!("{}", refusals.join("\n"))));
     }
     let count = wanted.entities.len();
-    say(options, &format!("{count} entities, all of them right"), count);
+    let what = match count {
+        1 => "1 entity, and it is right".to_owned(),
+        _ => format!("{count} entities, all of them right"),
+    };
+    say(options, &what, count);
     Ok(())
 }
 

@@ -53,14 +53,33 @@ pub(crate) struct Summary {
 #[derive(Debug, Clone, Default, Serialize)]
 pub(crate) struct Lines {
     pub(crate) count: u64,
-    pub(crate) first: Vec<String>,
+    first: Vec<Named>,
+}
+
+/// A line, and what is said of it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Named {
+    line: u64,
+    why: String,
+}
+
+impl fmt::Display for Named {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "line {}: {}", self.line, self.why)
+    }
+}
+
+impl Serialize for Named {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
 }
 
 impl Lines {
     pub(super) fn add(&mut self, line: u64, why: impl fmt::Display) {
         self.count += 1;
         if self.first.len() < NAMED_MAX {
-            self.first.push(format!("line {line}: {why}"));
+            self.first.push(Named { line, why: why.to_string() });
         }
     }
 }
@@ -107,6 +126,11 @@ impl Summary {
         let ms = |quantile: f64| self.latencies.value_at_quantile(quantile) as f64 / 1_000.0;
         (self.p50_ms, self.p99_ms) = (ms(0.5), ms(0.99));
         self.seconds = took.as_secs_f64();
+        // They came as requests ended.
+        for lines in [&mut self.unread, &mut self.different, &mut self.unanswered, &mut self.resent]
+        {
+            lines.first.sort();
+        }
         self.from = self.range.map(|(from, _)| from.to_string());
         self.until = self.range.map(|(_, until)| until.to_string());
     }
@@ -151,6 +175,12 @@ impl fmt::Display for Summary {
             if lines.count > shown.len() as u64 {
                 write!(f, "\n    and {} more", lines.count - shown.len() as u64)?;
             }
+        }
+        if self.requests > 0 && self.statuses.get(&404) == Some(&self.requests) {
+            write!(
+                f,
+                "\n  every answer was 404: --prefix names the API that the requests are for"
+            )?;
         }
         Ok(())
     }

@@ -98,7 +98,7 @@ fn a_directory_is_checked_with_file_line_and_mend() {
 
     let dir =
         weir.write("good", &[("t.yaml", "kind: tier\nname: t\nspec: {burst_requests_max: 5}\n")]);
-    assert_eq!(weir.run(&["check", &dir]), (0, "1 entities, all of them right\n".to_owned()));
+    assert_eq!(weir.run(&["check", &dir]), (0, "1 entity, and it is right\n".to_owned()));
 }
 
 #[test]

@@ -80,7 +80,7 @@ async fn a_board_is_taken_away_as_page_picture_and_numbers() {
     let export = |arguments: &[&str]| weir.run(&[&["export", "board"], arguments].concat());
     let (html, png, csv) = (out("b.html"), out("b.png"), out("b.csv"));
     let dark = out("dark.png");
-    for arguments in [&[&html][..], &[&png], &[&csv], &[&dark, "--theme", "dark"]] {
+    for arguments in [&[html.as_str()][..], &[&png], &[&csv], &[&dark, "--theme", "dark"]] {
         let (code, said) = export(&[&["traffic", "--out"], arguments].concat());
         assert_eq!(code, 0, "{said}");
     }

@@ -7,6 +7,7 @@ mod cluster;
 mod commands;
 mod console;
 mod deliveries;
+mod documents;
 mod doors;
 mod example;
 mod kill;
