@@ -1,0 +1,34 @@
+//! What a queue takes and delivers; what poisoned keys, and a million messages that wait,
+//! cost the others.
+//!
+//! `./dev bench` prints tables in Markdown. One node on the embedded log, on this machine's
+//! disk; the target is an HTTP server in the same process. `-- poison` and `-- waiting`
+//! measure one of the two.
+
+mod node;
+mod poison;
+mod waiting;
+
+use anyhow::Result;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> Result<()> {
+    let arguments: Vec<String> = std::env::args().collect();
+    let runtime = tokio::runtime::Runtime::new()?;
+    if let Some(at) = arguments.iter().position(|argument| argument == "--node") {
+        return runtime.block_on(waiting::serve(&arguments[at + 1..]));
+    }
+    let is_asked = |name: &str| {
+        let mut names = arguments[1..].iter().filter(|of| !of.starts_with('-')).peekable();
+        names.peek().is_none() || names.any(|of| of == name)
+    };
+    if is_asked("poison") {
+        runtime.block_on(poison::measure())?;
+    }
+    if is_asked("waiting") {
+        runtime.block_on(waiting::measure())?;
+    }
+    Ok(())
+}

@@ -1,0 +1,140 @@
+//! One node: the embedded log, and queues on it.
+
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use axum::http::HeaderMap;
+use bytes::Bytes;
+use hdrhistogram::Histogram;
+use ingest::emit;
+use ingest::event::{Producer, SystemClock};
+use ingest::http::Correlation;
+use ingest::log::EventLog;
+use ingest::log::embedded::{Config, EmbeddedLog};
+use ingest::registry::{
+    Change, ChangeSet, EntityKey, Json, Name, Proposer, Topics, View, no_deep_check, run_applier,
+};
+use mediator::deliver::{self, Delivery, MessageId, NewMessage, Queues};
+use mediator::endpoint::http::Caller;
+
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+/// Each with one message under way.
+pub(crate) const CALLERS: usize = 64;
+const BODY_BYTES: usize = 1_024;
+
+pub(crate) struct Node {
+    pub(crate) queues: Queues,
+    pub(crate) delivery: Delivery,
+    view: View,
+    proposer: Proposer,
+}
+
+/// What accepting came to.
+pub(crate) struct Accepted {
+    pub(crate) per_s: f64,
+    /// In microseconds.
+    pub(crate) times: Histogram<u64>,
+}
+
+impl Accepted {
+    pub(crate) fn ms(&self, quantile: f64) -> f64 {
+        self.times.value_at_quantile(quantile) as f64 / 1_000.0
+    }
+}
+
+impl Node {
+    pub(crate) async fn start(dir: &Path) -> Result<Self> {
+        let log: Arc<dyn EventLog> = Arc::new(EmbeddedLog::open(&Config::new(dir.join("log")))?);
+        let topics = Topics::default();
+        let view = View::open(log.clone(), topics.clone()).await?;
+        tokio::spawn(run_applier(log.clone(), topics.clone(), no_deep_check));
+        let config = emit::Config::new(Producer::new("bench")?, dir.join("spool"), NonZeroU32::MIN);
+        let clock = Arc::new(SystemClock);
+        let (emitter, service) = emit::open(config, log.clone(), clock.clone())?;
+        tokio::spawn(service.run(std::future::pending()));
+        let queues = Queues::new(log.clone(), view.clone(), emitter.clone(), clock.clone());
+        let proposer = Proposer::new(log.clone(), topics, PATIENCE);
+        let parts =
+            deliver::Parts { log, view: view.clone(), caller: Caller::new(), emitter, clock };
+        let delivery = Delivery::start(deliver::Config::default(), parts);
+        Ok(Self { queues, delivery, view, proposer })
+    }
+
+    pub(crate) async fn upstream(&self, name: &str, at: SocketAddr) -> Result<()> {
+        let spec = format!(r#"{{"targets": [{{"url": "http://{at}"}}]}}"#);
+        self.put(&format!("upstream/{name}"), &spec).await
+    }
+
+    /// A queue to an upstream, of 4 partitions, with 64 attempts at once.
+    pub(crate) async fn queue(&self, name: &Name, upstream: &str) -> Result<()> {
+        let spec = format!(
+            r#"{{"deliver": {{"upstream": "{upstream}", "path": "/"}}, "partitions": 4,
+                "concurrency_max": 64,
+                "retry": {{"delay_min_ms": 100, "delay_max_ms": 1000, "attempts_max": 1000}}}}"#
+        );
+        self.put(&format!("queue/{name}"), &spec).await?;
+        self.queues.prepare().await?;
+        Ok(())
+    }
+
+    async fn put(&self, key: &str, spec: &str) -> Result<()> {
+        let EntityKey { kind, name } = EntityKey::parse(key).context("a key")?;
+        let spec = Json(serde_json::from_str(spec)?);
+        let changes = vec![Change::Put { kind, name: name.clone(), expected: None, spec }];
+        let id = Name::new(&format!("put-{}", name.as_str()))?;
+        let set = ChangeSet { id, author: "bench".into(), message: "m".into(), changes };
+        let verdict = self.proposer.propose(&set).await?;
+        let ingest::registry::Outcome::Accepted { revision, .. } = verdict.outcome else {
+            anyhow::bail!("refused: {verdict:?}");
+        };
+        tokio::time::timeout(PATIENCE, self.view.wait_for(revision)).await??;
+        Ok(())
+    }
+
+    /// Has messages accepted whose keys take turns: message `n` is of key `n % keys`.
+    pub(crate) async fn accept(
+        &self,
+        queue: &Name,
+        (first, count): (usize, usize),
+        keys: usize,
+    ) -> Result<Accepted> {
+        let next = Arc::new(AtomicUsize::new(first));
+        let body = Bytes::from(vec![b'x'; BODY_BYTES]);
+        let began = Instant::now();
+        let callers = (0..CALLERS).map(|_| {
+            let (queues, queue, next, body) =
+                (self.queues.clone(), queue.clone(), next.clone(), body.clone());
+            tokio::spawn(async move {
+                let mut times = Histogram::<u64>::new_with_bounds(1, 60_000_000, 3)?;
+                loop {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    if number >= first + count {
+                        return anyhow::Ok(times);
+                    }
+                    let message = NewMessage {
+                        id: MessageId::new(&format!("{queue}-{number}"))?,
+                        key: Some(format!("k{}", number % keys).into()),
+                        expires_after: None,
+                        content_type: None,
+                        headers: HeaderMap::new(),
+                        body: body.clone(),
+                        correlation: Correlation::of(&HeaderMap::new(), || number as u64),
+                    };
+                    let asked = Instant::now();
+                    queues.accept(&queue, message).await?;
+                    times.saturating_record(asked.elapsed().as_micros() as u64);
+                }
+            })
+        });
+        let mut times = Histogram::new_with_bounds(1, 60_000_000, 3)?;
+        for caller in callers.collect::<Vec<_>>() {
+            times += caller.await??;
+        }
+        Ok(Accepted { per_s: count as f64 / began.elapsed().as_secs_f64(), times })
+    }
+}
