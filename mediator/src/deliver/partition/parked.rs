@@ -111,6 +111,11 @@ impl Parked {
         })
     }
 
+    /// Whether a key of some length may be parked.
+    pub(super) fn may_begin(&self, keys_max: usize) -> bool {
+        self.keys.len() < keys_max && self.key_bytes < KEYS_BYTES_MAX
+    }
+
     pub(super) fn has_room(&self, id: &Id, keys_max: usize) -> bool {
         self.keys.len() < keys_max && self.key_bytes + id.bytes() <= KEYS_BYTES_MAX
     }

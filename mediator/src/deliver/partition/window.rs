@@ -1,22 +1,19 @@
+mod parking;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use ingest::event::Timestamp;
 
-use super::parked::{Follows, Id, Need, Parked};
+use super::parked::{Follows, Id, Parked};
 use super::{Head, Progress, Ranges};
-use crate::deliver::message::MESSAGE_BYTES_MAX;
 use crate::deliver::stored::Message;
+
+use self::parking::Fronts;
 
 /// While both wait, one retry begins after so many first attempts.
 const FIRSTS_MAX: u32 = 7;
-/// The most that is parked at a time, in bytes: it goes to the log in one transaction.
-const PARK_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// Where more keys than these wait and nothing gets through, it is the target that is
-/// away: parking them would make no room for anything.
-const FEW_KEYS: usize = 16;
-
 /// When a window is full.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
@@ -50,6 +47,7 @@ pub(crate) struct Window {
     bytes: usize,
     parked: Parked,
     parked_bytes: usize,
+    fronts: Fronts,
     /// Per key the messages in the queue that are not completed, in order.
     keys: HashMap<Bytes, VecDeque<u64>>,
     /// Heads without a due time, first attempts before others.
@@ -170,6 +168,7 @@ impl Window {
             bytes: 0,
             parked: Parked::of(progress.parked),
             parked_bytes: 0,
+            fronts: Fronts::default(),
             keys: HashMap::new(),
             ready: BTreeSet::new(),
             firsts: 0,
@@ -207,21 +206,14 @@ impl Window {
             let is_parked = self.parked.contains(&Id::Key(key.clone()));
             let of_key = self.keys.entry(key.clone()).or_default();
             is_head = of_key.is_empty() && !is_parked;
+            if of_key.is_empty() && is_parked {
+                self.fronts.follows(offset);
+            }
             of_key.push_back(offset);
         }
         self.bytes += message.bytes();
         self.open.insert(offset);
         self.take(message, None, known, is_head);
-    }
-
-    /// Takes a message of the parked topic, which is at `place` there. One that is not
-    /// wanted is passed over.
-    pub(crate) fn load_parked(&mut self, message: Message, place: u64) {
-        let offset = message.offset();
-        let Some(is_head) = self.parked.load(&Id::of(&message), offset) else { return };
-        let known = self.known_parked.remove(&offset);
-        self.parked_bytes += message.bytes();
-        self.take(message, Some(place), known, is_head);
     }
 
     fn take(&mut self, message: Message, at: Option<u64>, known: Option<Head>, is_head: bool) {
@@ -245,74 +237,6 @@ impl Window {
         }
     }
 
-    /// Parks keys that are blocked, if the window is full and nothing in it could be
-    /// attempted: answers the messages to write to the parked topic, in order, together
-    /// with the next progress. `end` is where that topic ends.
-    pub(crate) fn park(&mut self, end: u64) -> Vec<Arc<Message>> {
-        let mut moved = Vec::new();
-        if !self.is_full() || self.has_ready() {
-            return moved;
-        }
-        let (mut bytes, many) = (0, self.limits.records / 2);
-        for offset in self.open.iter().copied().collect::<Vec<_>>() {
-            let is_enough = self.next - self.committed() <= many
-                && self.bytes <= self.limits.bytes / 2
-                || moved.len() as u64 >= many;
-            if is_enough || bytes >= PARK_BYTES_MAX {
-                break;
-            }
-            let Some(entry) = self.messages.get(&offset).filter(|of| of.parked_at.is_none()) else {
-                continue;
-            };
-            let id = Id::of(&entry.message);
-            let of_key: Vec<u64> = match &id {
-                Id::Key(key) => self.keys[key].iter().copied().collect(),
-                Id::Message(offset) => vec![*offset],
-            };
-            for offset in of_key {
-                if bytes >= PARK_BYTES_MAX || !self.may_park(&id, offset) {
-                    break;
-                }
-                let message = self.park_one(&id, offset, end);
-                bytes += message.bytes();
-                moved.push(message);
-            }
-        }
-        moved
-    }
-
-    /// Whether the first message in the queue of its key can be parked.
-    fn may_park(&self, id: &Id, offset: u64) -> bool {
-        let entry = &self.messages[&offset];
-        let has_room = self.parked.has_room(id, self.limits.parked_keys)
-            && self.parked_bytes < self.limits.bytes;
-        let gets_through =
-            self.ended > entry.ended_before || self.waiting.len() + self.held <= FEW_KEYS;
-        let is_blocked = match entry.state {
-            State::Held => has_room,
-            State::Waiting(_) => has_room && gets_through,
-            State::Behind => self.parked.contains(id),
-            State::Ready | State::UnderWay | State::Ending => false,
-        };
-        is_blocked && entry.ending.is_none() && entry.message.bytes() <= MESSAGE_BYTES_MAX
-    }
-
-    fn park_one(&mut self, id: &Id, offset: u64, end: u64) -> Arc<Message> {
-        let entry = self.messages.get_mut(&offset).expect("what is parked was read");
-        let message = entry.message.clone();
-        self.bytes -= message.bytes();
-        if self.parked.contains(id) {
-            self.parked.add(id);
-            self.messages.remove(&offset);
-        } else {
-            entry.parked_at = Some(end);
-            self.parked.begin(id.clone(), offset, end);
-            self.parked_bytes += message.bytes();
-        }
-        self.is_gone(offset, message.key());
-        message
-    }
-
     /// A message is not in the queue any more, which was the first of its key.
     fn is_gone(&mut self, offset: u64, key: Option<&Bytes>) {
         self.open.remove(&offset);
@@ -323,26 +247,6 @@ impl Window {
         debug_assert_eq!(first, Some(offset), "only the first goes");
         if of_key.is_empty() {
             self.keys.remove(key);
-        }
-    }
-
-    /// The keys of whose parked messages one is to be read, by [`Self::load_parked`].
-    pub(crate) fn parked_needs(&self) -> Vec<Need> {
-        if self.parked_bytes >= self.limits.bytes { Vec::new() } else { self.parked.needs() }
-    }
-
-    /// The parked topic has nothing of a key any more, though it should.
-    pub(crate) fn forget_parked(&mut self, need: &Need) {
-        self.known_parked.remove(&need.next);
-        self.parked.forget(&need.id);
-        self.go_on(&need.id);
-    }
-
-    /// Of a key that is parked no more, what is in the queue goes on.
-    fn go_on(&mut self, id: &Id) {
-        let Id::Key(key) = id else { return };
-        if let Some(head) = self.keys.get(key).and_then(|of_key| of_key.front().copied()) {
-            self.make_ready(head);
         }
     }
 
@@ -547,6 +451,8 @@ impl Window {
                 self.expiring.insert((expires, offset));
             }
         }
+        let (in_queue, ended_before) = (entry.parked_at.is_none(), entry.ended_before);
+        self.fronts.moved(offset, state, in_queue.then_some(ended_before));
         match before {
             State::Behind => {}
             // Its attempts may have been counted anew meanwhile.
