@@ -54,6 +54,22 @@ async fn the_example_runs_from_nothing_and_tells_all_of_it() {
     let (status, problem) = weir.post("/shop/quotes", "", &quote).await.unwrap();
     assert_eq!((status, &problem["code"]), (401, &json!("token_malformed")));
     let token = weir.token(&secret).await;
+    // A caller is told what its own message lacks.
+    for (lacking, detail) in [
+        (json!({"pieces": 3}), "the body has no article"),
+        (json!([]), "the body has no article"),
+        (json!({"article": "bolt"}), "the body has no pieces"),
+    ] {
+        let (status, problem) = weir.post("/shop/quotes", &token, &lacking).await.unwrap();
+        assert_eq!((status, &problem["code"]), (400, &json!("body_invalid")), "{problem}");
+        assert_eq!(problem["detail"], detail, "{problem}");
+    }
+    for path in ["/shop/quotes", "/shop/orders"] {
+        let form = weir.client.post(weir.gateway(path)).bearer_auth(&token);
+        let form = form.header("content-type", "application/x-www-form-urlencoded");
+        let answer = form.body(r#"{"customer": "ada"}"#).send().await.unwrap();
+        assert_eq!(answer.status(), 415, "{path}");
+    }
     let (status, answer) = weir.post("/shop/quotes", &token, &quote).await.unwrap();
     let expected = json!({"article": "bolt", "pieces": 100, "price": "12.00", "currency": "EUR"});
     assert_eq!((status, &answer), (200, &expected));
@@ -82,8 +98,8 @@ async fn the_example_runs_from_nothing_and_tells_all_of_it() {
     weir.stop();
     let events = events(&weir).await;
     let of = |kind: Kind| events.iter().filter(move |event| event.kind == kind);
-    assert_eq!(of(Kind::Request).count(), 6);
-    assert_eq!(of(Kind::Route).count(), 3);
+    assert_eq!(of(Kind::Request).count(), 11);
+    assert_eq!(of(Kind::Route).count(), 8);
     assert_eq!(of(Kind::Accept).count(), 1);
     assert_eq!(of(Kind::Token).count(), 1);
     assert_eq!(of(Kind::Delivery).filter(|e| e.outcome == Outcome::Success).count(), 1);

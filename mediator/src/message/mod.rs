@@ -190,6 +190,18 @@ impl Message {
         Format::of(content_type.unwrap_or_default())
     }
 
+    /// That a body lacks what a step needs of it, if it is still as its caller sent it.
+    pub(crate) fn lacks(&self, what: &str) -> Option<BodyError> {
+        let by_caller = self.origin == Origin::Caller;
+        by_caller.then(|| match self.format() {
+            Format::Other if !self.is_empty() => BodyError {
+                code: Code::ContentTypeUnsupported,
+                reason: "the body is neither JSON nor XML by its content type".to_owned(),
+            },
+            _ => BodyError { code: Code::BodyInvalid, reason: format!("the body has no {what}") },
+        })
+    }
+
     /// Whether there is nothing in the body.
     pub fn is_empty(&self) -> bool {
         self.bytes.as_ref().is_some_and(Bytes::is_empty)

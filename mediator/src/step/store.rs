@@ -138,7 +138,10 @@ async fn evaluate(
             let digits = json::write(&number).map_err(Fault::failed)?;
             Ok(Some(String::from_utf8_lossy(&digits).into_owned()))
         }
-        _ => Err(callers(format!("it has no text where its {what} is taken from"))),
+        _ => Err(match message.lacks("text") {
+            Some(error) if error.code == Code::ContentTypeUnsupported => error.into(),
+            _ => callers(format!("it has no text where its {what} is taken from")),
+        }),
     }
 }
 

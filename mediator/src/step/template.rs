@@ -114,6 +114,30 @@ impl Template {
             .map_err(|error| format!("the template failed: {}", explain(&error)))
     }
 
+    /// What the text asks of the body that is not there, such as `customer.name`: the first
+    /// of the names behind `body.`.
+    fn missing(&self, scope: &Scope) -> Option<String> {
+        let Kind::Made(environment, _) = &self.0 else { return None };
+        let template = environment.get_template(NAME).ok()?;
+        let text = template.source();
+        let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        text.match_indices("body.").find_map(|(at, word)| {
+            if text[..at].ends_with(|c: char| is_part(c) || c == '.') {
+                return None;
+            }
+            let rest = &text[at + word.len()..];
+            let path = &rest[..rest.find(|c| !is_part(c) && c != '.').unwrap_or(rest.len())];
+            let mut value = json::to_template(&scope.body);
+            for name in path.split('.') {
+                value = value.get_attr(name).unwrap_or(Shown::UNDEFINED);
+                if value.is_undefined() {
+                    return Some(path.to_owned());
+                }
+            }
+            None
+        })
+    }
+
     pub(crate) async fn run(
         &self,
         message: &mut Message,
@@ -124,7 +148,14 @@ impl Template {
             Kind::Made(_, needs) => {
                 let (this, scope) = (self.clone(), Scope::of(message, context, *needs)?);
                 let evaluator: &Evaluator = context.evaluator;
-                evaluator.run(move || this.evaluate(&scope)).await
+                let evaluated = evaluator.run(move || {
+                    let text = this.evaluate(&scope);
+                    Ok(text.map_err(|reason| (reason, this.missing(&scope))))
+                });
+                evaluated.await?.map_err(|(reason, missing)| {
+                    let lacks = missing.and_then(|name| message.lacks(&name));
+                    lacks.map_or_else(|| Fault::failed(reason), Fault::from)
+                })
             }
         }
     }
@@ -174,6 +205,20 @@ mod tests {
         );
         check("{{ body | to_xml }}", Escape::Xml, r#"{"a":["<",2]}"#, "<a>&lt;</a><a>2</a>");
         check("no { template }", Escape::None, "1", "no { template }");
+    }
+
+    #[test]
+    fn what_the_body_lacks_is_named() {
+        let check = |text: &str, body: &str, expected: Option<&str>| {
+            let scope = Scope { body: json::parse(body.as_bytes()).unwrap(), ..Scope::default() };
+            let template = Template::compile(text, Escape::None).unwrap();
+            assert_eq!(template.missing(&scope).as_deref(), expected, "{text} {body}");
+        };
+        check("{{ body.a }}{{ body.b.c }}", r#"{"a": 1, "b": {}}"#, Some("b.c"));
+        check("{{ body.a }}", "[]", Some("a"));
+        check("{{ body.a }}", "null", Some("a"));
+        check("{{ body.a | int }}", r#"{"a": "x"}"#, None);
+        check("{{ headers.body.a }}{{ nobody.b }}", "{}", None);
     }
 
     #[test]
