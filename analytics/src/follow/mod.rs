@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! log ─► read ─► stamp ─► History in memory ─► queries, within a second
-//!                             └─ every 30 s, or at 128 MB ─► commit to the table
+//!                             └─ every 30 s, or at 128 MB ─► commit to the table;
+//!                                a day's small files become one
 //! ```
 //!
 //! Every node that runs this reads the whole log and answers queries; whoever is due
@@ -201,7 +202,14 @@ impl Service {
     /// Begins to commit what was read. Queries and reading go on.
     fn commit(&mut self) {
         let (history, position) = (self.history.clone(), self.position.clone());
-        let commit = async move { history.commit(position).await };
+        let commit = async move {
+            let rows = history.commit(position).await?;
+            // What is committed is so; the files are merged with a later one.
+            if let Err(error) = history.compact().await {
+                tracing::warn!(%error, "small files of the lake stay");
+            }
+            Ok(rows)
+        };
         self.committing = Some(tokio::spawn(commit));
     }
 
