@@ -1,4 +1,5 @@
 use std::future::Future;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -63,10 +64,13 @@ impl Ground {
             }
             Log::Embedded {} => None,
         };
-        std::fs::create_dir_all(data_dir).map_err(|error| {
-            let what = format!("{} cannot be made: {error}", data_dir.display());
-            failed(what, "data_dir", "give a directory that can be written")
-        })?;
+        // What is in it tells of every caller; it is for who runs the node.
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(data_dir).map_err(
+            |error| {
+                let what = format!("{} cannot be made: {error}", data_dir.display());
+                failed(what, "data_dir", "give a directory that can be written")
+            },
+        )?;
         let log = match kafka {
             Some(log) => log,
             None => open_embedded(data_dir).await?,
