@@ -95,7 +95,7 @@ async fn a_board_is_taken_away_as_page_picture_and_numbers() {
         assert!(!html.contains(part), "it needs nothing else: {part}");
     }
     let (png, dark) = (std::fs::read(png).unwrap(), std::fs::read(dark).unwrap());
-    assert_eq!((&dark[..24] == &png[..24], dark == png), (true, false), "of one size");
+    assert_eq!((dark[..24] == png[..24], dark == png), (true, false), "of one size");
     assert_eq!(&png[..8], b"\x89PNG\r\n\x1a\n");
     assert_eq!(u32::from_be_bytes(png[16..20].try_into().unwrap()), 2_480, "its width");
     assert!(png.len() > 100_000, "there is something on it: {}", png.len());
