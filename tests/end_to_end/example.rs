@@ -114,7 +114,7 @@ async fn the_example_runs_from_nothing_and_tells_all_of_it() {
     let trace = &delivery.trace_id;
     assert!(trace.is_some() && journey.iter().all(|event| event.trace_id == *trace));
     let allowed = of(Kind::Request).filter(|event| event.app_id.is_some()).count();
-    assert_eq!(allowed, 3, "three requests came with a token");
+    assert_eq!(allowed, 8, "eight requests came with a token");
 
     // No secret is in any event, nor in what the program said after its first words.
     let told: Vec<u8> = events.iter().flat_map(|event| event.to_json()).collect();

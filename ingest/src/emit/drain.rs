@@ -76,6 +76,7 @@ async fn keep_up(spool: Arc<Spool>) {
                 tracing::warn!(%error, "dropped or lost events are not told of yet");
             }
             spool.sync();
+            spool.restore_reserve();
         })
         .await;
     }

@@ -49,12 +49,13 @@ impl Emitter {
     /// emits, so that work is refused before it is done, not after.
     ///
     /// # Errors
-    /// [`Error::Full`] if the spool has no more than its reserve, and is not
-    /// configured to drop.
+    /// [`Error::Full`] or [`Error::DiskFull`] if the spool has no more than its reserve, and
+    /// is not configured to drop.
     pub fn admit(&self) -> Result<(), Error> {
         if self.0.config.when_full == WhenFull::Drop {
             return Ok(());
         }
+        self.0.check_disk()?;
         self.0.check_room(0, Room::Admission)
     }
 
@@ -65,7 +66,7 @@ impl Emitter {
     /// the event came with.
     ///
     /// # Errors
-    /// [`Error::Full`] unless configured to drop, [`Error::TooLarge`],
+    /// [`Error::Full`] or [`Error::DiskFull`] unless configured to drop, [`Error::TooLarge`],
     /// [`Error::Closed`] after the stop, [`Error::Broken`], [`Error::Io`]. The event
     /// was not taken.
     pub fn emit(&self, event: Event) -> Result<Emitted, Error> {
@@ -110,7 +111,7 @@ impl Emitter {
     /// Counts what a full spool did not take; it is no error where it is to be dropped.
     fn counted<T: Default>(&self, written: Result<T, Error>, events: u64) -> Result<T, Error> {
         let spool = &self.0;
-        if !matches!(written, Err(Error::Full { .. })) {
+        if !written.as_ref().is_err_and(Error::is_full) {
             return written;
         }
         match spool.config.when_full {

@@ -11,14 +11,21 @@ pub enum Error {
         /// What has to hold.
         reason: String,
     },
-    /// The spool holds as much as it may, since the log does not take it, or the
-    /// disk has no room. The event was not taken; trying again later may succeed.
+    /// The spool holds as much as it may, since the log does not take it. The event was
+    /// not taken; trying again later may succeed.
     #[error("spool {place} is full with {bytes} bytes: the log does not take its events")]
     Full {
         /// The spool's directory.
         place: String,
         /// What it holds.
         bytes: u64,
+    },
+    /// The disk has no room for the spool. The event was not taken; trying again later may
+    /// succeed.
+    #[error("the disk of spool {place} is full: make room on it")]
+    DiskFull {
+        /// The spool's directory.
+        place: String,
     },
     /// A write failed and could not be taken back, so nothing may follow it. Every
     /// emit tries again to take it back, and goes on once that succeeds.
@@ -76,7 +83,12 @@ pub enum Error {
 impl Error {
     /// Whether the same call may succeed later.
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::Full { .. } | Self::Locked(_))
+        matches!(self, Self::Full { .. } | Self::DiskFull { .. } | Self::Locked(_))
+    }
+
+    /// Whether there was no room for the event.
+    pub(super) fn is_full(&self) -> bool {
+        matches!(self, Self::Full { .. } | Self::DiskFull { .. })
     }
 
     pub(super) fn io(

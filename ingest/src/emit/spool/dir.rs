@@ -10,12 +10,16 @@ use std::io::{self, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::FallocateFlags;
+use rustix::io::Errno;
+
 use super::super::Error;
 
 const LOCK: &str = "lock";
 const TEMPORARY: &str = "new";
 const BOOT: &str = "boot";
 const POSITION: &str = "position";
+const RESERVE: &str = "reserve";
 /// A sector, so that one write tears one slot at most.
 const SLOT_BYTES: usize = 512;
 const SEGMENT_SUFFIX: &str = ".spool";
@@ -116,6 +120,31 @@ impl Dir {
     pub(super) fn remove_segment(&self, number: u64) -> Result<(), Error> {
         let name = segment_name(number);
         fs::remove_file(self.path.join(&name)).map_err(Error::io("remove", name))
+    }
+
+    /// Takes room on the disk that is given back when there is no other.
+    pub(super) fn take_reserve(&self, bytes: u64) -> io::Result<()> {
+        let path = self.path.join(RESERVE);
+        let file = writable().create(true).truncate(false).open(&path)?;
+        let taken = match rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, bytes) {
+            // The file system takes room by writing only.
+            Err(Errno::OPNOTSUPP) => {
+                let zeros = vec![0; 64 * 1024];
+                let mut places = (0..bytes).step_by(zeros.len());
+                places.try_for_each(|at| file.write_all_at(&zeros, at))
+            }
+            taken => taken.map_err(io::Error::from),
+        };
+        if taken.is_err() {
+            // Less than all of it is of no use, and others need it.
+            let _ = fs::remove_file(&path);
+        }
+        taken
+    }
+
+    /// Gives that room back.
+    pub(super) fn give_reserve(&self) -> io::Result<()> {
+        fs::remove_file(self.path.join(RESERVE))
     }
 
     /// Makes durable which files there are.

@@ -1,6 +1,7 @@
 //! Opening: a new boot over what earlier ones left.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use parking_lot::Mutex;
 
@@ -58,7 +59,13 @@ pub(in crate::emit) fn open(
     dir.sync().map_err(Error::io("sync", dir.place()))?;
     let writer = Mutex::new(Writer::begin(&config, boot, number, Arc::new(file)));
     let lost_untold = Mutex::default();
-    let spool = Arc::new(Spool { config, clock, counters, boot, lost_untold, dir, writer });
+    let reserved = dir.take_reserve(config.segment_bytes);
+    if let Err(error) = &reserved {
+        tracing::error!(place = dir.place(), %error, "the spool's disk is full; new work is refused");
+    }
+    let has_reserve = AtomicBool::new(reserved.is_ok());
+    let spool =
+        Arc::new(Spool { config, clock, counters, boot, lost_untold, dir, writer, has_reserve });
     Ok((spool.clone(), Reader::new(spool, position)))
 }
 

@@ -5,9 +5,9 @@ use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::sync::Arc;
 
+use super::Spool;
 use super::dir::segment_name;
 use super::frame::{self, Head};
-use super::{Spool, segment_name as name_of};
 use crate::emit::{Config, Error, WhenFull};
 use crate::event::{Event, EventId};
 
@@ -51,6 +51,9 @@ pub(super) struct Writer {
     unsynced: Vec<Arc<File>>,
     state: State,
     buffer: Vec<u8>,
+    /// How many writes from now on find the disk full.
+    #[cfg(test)]
+    refusals: u32,
 }
 
 impl Writer {
@@ -65,6 +68,8 @@ impl Writer {
             unsynced: Vec::new(),
             state: State::Open,
             buffer: Vec::new(),
+            #[cfg(test)]
+            refusals: 0,
         }
     }
 
@@ -93,9 +98,18 @@ impl Writer {
         self.last_sequence = before;
     }
 
+    fn write_buffer(&mut self) -> io::Result<()> {
+        #[cfg(test)]
+        if self.refusals > 0 {
+            self.refusals -= 1;
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        self.file.write_all_at(&self.buffer, self.bytes)
+    }
+
     /// Appends the buffer to the active file: after this a kill loses none of it.
     fn write(&mut self) -> io::Result<()> {
-        if let Err(error) = self.file.write_all_at(&self.buffer, self.bytes) {
+        if let Err(error) = self.write_buffer() {
             // What is there of it must not pass for an event that was emitted.
             if self.file.set_len(self.bytes).is_err() {
                 self.state = State::Broken;
@@ -134,7 +148,7 @@ impl Spool {
     fn write_to(&self, events: &mut [Event], places: &[u32], room: Room) -> Result<(), Error> {
         let mut writer = self.writer.lock();
         let written = self.write_or_take_back(&mut writer, events, places, room);
-        let full = matches!(written, Err(Error::Full { .. }));
+        let full = written.as_ref().is_err_and(Error::is_full);
         if full && room == Room::Whole && self.config.when_full == WhenFull::Drop {
             // Under the lock, so that the last words tell of it.
             self.counters.dropped_untold.add(events.len() as u64);
@@ -201,16 +215,16 @@ impl Spool {
         if writer.bytes > 0 && writer.bytes + bytes > self.config.segment_bytes {
             self.begin_segment(writer)?;
         }
-        let written = writer.write();
+        let mut written = writer.write();
+        if written.as_ref().is_err_and(is_disk_full) && self.use_reserve() {
+            written = writer.write();
+        }
         if writer.state == State::Broken {
             let place = self.place();
             tracing::error!(place, "a failed write to the spool cannot be taken back");
             return Err(self.broken());
         }
-        written.map_err(|error| match error.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => self.full(),
-            _ => Error::io("write", name_of(writer.number))(error),
-        })?;
+        written.map_err(|error| self.refused("write", writer.number, error))?;
         self.counters.spooled_bytes.add(bytes);
         self.counters.lag_bytes.add(bytes);
         Ok(())
@@ -231,17 +245,25 @@ impl Spool {
         Error::Full { place: self.place(), bytes: self.counters.spooled_bytes.get() }
     }
 
+    fn refused(&self, action: &'static str, number: u64, error: io::Error) -> Error {
+        match is_disk_full(&error) {
+            true => Error::DiskFull { place: self.place() },
+            false => Error::io(action, segment_name(number))(error),
+        }
+    }
+
     fn broken(&self) -> Error {
         Error::Broken { place: self.place() }
     }
 
     fn begin_segment(&self, writer: &mut Writer) -> Result<(), Error> {
         let number = writer.number + 1;
-        let created = self.dir.create_segment(number).map_err(|error| match error.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => self.full(),
-            _ => Error::io("create", segment_name(number))(error),
-        });
-        writer.file = Arc::new(created?);
+        let mut created = self.dir.create_segment(number);
+        if created.as_ref().is_err_and(is_disk_full) && self.use_reserve() {
+            created = self.dir.create_segment(number);
+        }
+        let created = created.map_err(|error| self.refused("create", number, error))?;
+        writer.file = Arc::new(created);
         (writer.number, writer.bytes) = (number, 0);
         Ok(())
     }
@@ -300,6 +322,10 @@ impl Spool {
     }
 }
 
+fn is_disk_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs;
@@ -342,6 +368,29 @@ mod tests {
         spool.writer.lock().unsynced.clear();
         spool.sync();
         assert_eq!(spool.counters.sync_failures.get(), 2);
+    }
+
+    #[test]
+    fn on_a_full_disk_what_was_let_in_is_told_and_nothing_more_is_let_in() {
+        let dir = tempfile::tempdir().unwrap();
+        let spool = spool(dir.path());
+        let reserve = dir.path().join("reserve");
+        assert_eq!(fs::metadata(&reserve).unwrap().blocks() * 512, spool.config.segment_bytes);
+        spool.check_disk().unwrap();
+        // The reserve makes room for what is under way.
+        spool.writer.lock().refusals = 1;
+        write(&spool).unwrap();
+        assert!(!reserve.exists());
+        assert!(matches!(spool.check_disk(), Err(Error::DiskFull { .. })));
+        // When that is used up too, an event is refused, and the one after it is not.
+        spool.writer.lock().refusals = 1;
+        let refused = write(&spool).unwrap_err();
+        assert!(matches!(refused, Error::DiskFull { .. }) && refused.is_retryable(), "{refused}");
+        write(&spool).unwrap();
+        // Once there is room it is taken again.
+        spool.restore_reserve();
+        assert!(reserve.exists());
+        spool.check_disk().unwrap();
     }
 
     #[test]
