@@ -224,12 +224,14 @@ impl Table {
             .with_max_concurrent_tasks(1)
             .with_writer_properties(writer_properties());
         let (table, merged) = merging.await.map_err(self.fail("the merging of files"))?;
-        self.table = table;
         let (removed, added) = (merged.num_files_removed, merged.num_files_added);
         tracing::debug!(removed, added, "files of the lake are merged");
-        let cleaning = self.table.clone().vacuum();
+        let cleaning = table.vacuum();
         let (table, _) = cleaning.await.map_err(self.fail("the removing of files"))?;
         self.table = table;
+        // It may stand on a commit that another process has made meanwhile, whose stamps
+        // say up to where the table's rows are.
+        self.refresh().await?;
         Ok(true)
     }
 

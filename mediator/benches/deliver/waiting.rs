@@ -148,13 +148,13 @@ pub(crate) async fn measure() -> Result<()> {
     node.accept("well", 3 * OTHERS, 1)?;
     well.wait_for(had + 1).await?;
     let new = began.elapsed();
+    println!("| killed and started: a new message delivered after, s | {:.2} |", new.as_secs_f64());
     stuck.wait_for(1).await?;
     let first = began.elapsed();
+    println!("| the first that waited delivered after, s | {:.2} |", first.as_secs_f64());
     stuck.wait_for(count).await?;
     let all = began.elapsed();
     let [.., rss, rss_max] = node.accept("well", 4 * OTHERS, 1)?;
-    println!("| killed and started: a new message delivered after, s | {:.2} |", new.as_secs_f64());
-    println!("| the first that waited delivered after, s | {:.2} |", first.as_secs_f64());
     println!(
         "| all delivered after, s, and a second | {:.0}, {:.0} |",
         all.as_secs_f64(),
