@@ -2,8 +2,7 @@
 //!
 //! ```text
 //! log ─► read ─► stamp ─► History in memory ─► queries, within a second
-//!                             └─ every 30 s, or at 128 MB ─► commit to the table;
-//!                                a day's small files become one
+//!                             └─ every 30 s, or at 128 MB ─► commit to the table
 //! ```
 //!
 //! Every node that runs this reads the whole log and answers queries; whoever is due
@@ -202,14 +201,7 @@ impl Service {
     /// Begins to commit what was read. Queries and reading go on.
     fn commit(&mut self) {
         let (history, position) = (self.history.clone(), self.position.clone());
-        let commit = async move {
-            let rows = history.commit(position).await?;
-            // What is committed is so; the files are merged with a later one.
-            if let Err(error) = history.compact().await {
-                tracing::warn!(%error, "small files of the lake stay");
-            }
-            Ok(rows)
-        };
+        let commit = async move { history.commit(position).await };
         self.committing = Some(tokio::spawn(commit));
     }
 

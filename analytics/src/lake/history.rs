@@ -153,18 +153,6 @@ impl History {
         committed.map(|()| count)
     }
 
-    /// Merges the table's small files, if there are many: see [`Table::compact`].
-    ///
-    /// # Errors
-    /// As there.
-    pub async fn compact(&self) -> Result<(), Error> {
-        let mut table = self.state.lock().await.table.clone();
-        if table.compact().await? {
-            self.state.lock().await.advance(table);
-        }
-        Ok(())
-    }
-
     /// Takes in what other processes have committed.
     ///
     /// # Errors

@@ -1,6 +1,4 @@
-use std::collections::BTreeMap;
 use std::fs::DirBuilder;
-use std::num::NonZeroU64;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -16,7 +14,6 @@ use deltalake::logstore::object_store::{
     self, ObjectStore as _, ObjectStoreExt as _, PutMode, PutOptions, path::Path as ObjectPath,
 };
 use deltalake::protocol::SaveMode;
-use deltalake::table::config::TableProperty;
 use deltalake::{DeltaTable, DeltaTableBuilder, DeltaTableError};
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
@@ -33,14 +30,6 @@ const STAMPS_ID: &str = "weir.stamps";
 /// How many files of stamps are left behind the present one, for a reader that has
 /// just read its number.
 const STAMPS_KEPT: i64 = 8;
-
-/// At how many small files beyond one a day they are merged, and how large a file is that
-/// is small no more, in bytes.
-const SMALL_FILES_MAX: usize = 32;
-const SMALL_BYTES: u64 = 64 * 1024 * 1024;
-/// How long a merged file stays for those who read by an earlier snapshot: longer than any
-/// query may run.
-const MERGED_FILES_KEPT: &str = "interval 6 hours";
 
 /// The table of events at a snapshot, and the stamps to go on from.
 #[derive(Debug, Clone)]
@@ -83,10 +72,6 @@ impl Table {
             let create = create
                 .with_columns(schema.fields().cloned())
                 .with_partition_columns([EVENT_DATE])
-                .with_configuration_property(
-                    TableProperty::DeletedFileRetentionDuration,
-                    Some(MERGED_FILES_KEPT),
-                )
                 .with_comment("Every event of the log, once.");
             table = create.await.map_err(failed("the making"))?;
         }
@@ -196,43 +181,6 @@ impl Table {
                 Err(Error::Overtaken { place: self.place.clone() })
             }
         }
-    }
-
-    /// Merges the small files of each day, if there are more than 32 beyond one a day, and
-    /// removes those that were merged 6 hours ago or earlier. The rows stay the same.
-    /// Answers whether it did.
-    ///
-    /// # Errors
-    /// [`Error::Table`]; then nothing was merged.
-    pub async fn compact(&mut self) -> Result<bool, Error> {
-        let mut small: BTreeMap<String, usize> = BTreeMap::new();
-        let snapshot = self.table.snapshot().map_err(self.fail("the reading"))?;
-        for file in snapshot.log_data().iter() {
-            if u64::try_from(file.size()).is_ok_and(|bytes| bytes < SMALL_BYTES) {
-                // A file's path begins with its day's directory.
-                let path = file.path();
-                let day = path.split_once('/').map_or("", |(day, _)| day);
-                *small.entry(day.to_owned()).or_default() += 1;
-            }
-        }
-        if small.values().map(|count| count - 1).sum::<usize>() <= SMALL_FILES_MAX {
-            return Ok(false);
-        }
-        let merging = self.table.clone().optimize();
-        let merging = merging
-            .with_target_size(NonZeroU64::new(SMALL_BYTES).expect("it is not 0"))
-            .with_max_concurrent_tasks(1)
-            .with_writer_properties(writer_properties());
-        let (table, merged) = merging.await.map_err(self.fail("the merging of files"))?;
-        let (removed, added) = (merged.num_files_removed, merged.num_files_added);
-        tracing::debug!(removed, added, "files of the lake are merged");
-        let cleaning = table.vacuum();
-        let (table, _) = cleaning.await.map_err(self.fail("the removing of files"))?;
-        self.table = table;
-        // It may stand on a commit that another process has made meanwhile, whose stamps
-        // say up to where the table's rows are.
-        self.refresh().await?;
-        Ok(true)
     }
 
     /// Writes stamps to a file of their own, before a commit names it.
