@@ -1,5 +1,5 @@
-//! How fast events reach the lake, how soon one is in SQL, and how fast a continuous
-//! query takes rows.
+//! How fast events reach the lake, how soon one is in SQL, how fast a continuous query
+//! takes rows, and what a day of commits costs those who read.
 //!
 //! `./dev bench` runs it. Log and lake lie in the temporary folder, or in
 //! `WEIR_BENCH_DIR`. What it is measured beside: the same rows decoded and written as
@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use analytics::follow::{self, Config};
 use analytics::intake::{Decoder, Stamps};
+use analytics::lake::History;
 use analytics::query::{Continuous, Plan, QueryFile, Span, backtest};
 use analytics::sql::{Limits, Sql};
 use anyhow::{Context, Result};
@@ -34,6 +35,11 @@ const PARTITIONS: NonZeroU32 = NonZeroU32::new(4).unwrap();
 const ROUNDS: usize = 3;
 /// How many events are looked for in SQL, one after another.
 const LOOKED_FOR: u64 = 100;
+/// The commits of a day, one each 30 s, and how many events each has.
+const COMMITS: usize = 2_880;
+const EVENTS_A_COMMIT: usize = 20;
+const PANEL: &str = "SELECT date_trunc('minute', event_time), count(*), max(latency_total_us)
+    FROM events WHERE kind = 'request' GROUP BY 1";
 const VIEW: &str = include_str!("../../queries/views/traffic_by_api_minute.sql");
 
 fn main() -> Result<()> {
@@ -69,6 +75,10 @@ async fn one(round: usize, dir: &Path) -> Result<()> {
     );
     query(&rows).await?;
     sql(dir, log.clone(), &emitter).await?;
+    if round == 0 {
+        day(dir, &log, false).await?;
+        day(dir, &log, true).await?;
+    }
     drop(stop);
     draining.await??;
     Ok(())
@@ -188,6 +198,44 @@ async fn sql(dir: &Path, log: Arc<EmbeddedLog>, emitter: &Emitter) -> Result<()>
          {:.0} ms at p50, {:.0} ms at p99",
         ms(took.len() / 2),
         ms(took.len() * 99 / 100)
+    );
+    Ok(())
+}
+
+/// A day of small commits, merged as they come or afterwards, and a query over all of it.
+async fn day(dir: &Path, log: &EmbeddedLog, merges: bool) -> Result<()> {
+    let limit = ReadLimit { bytes: 256 * 1024 * 1024, ..ReadLimit::default() };
+    let mut reader = log.reader(vec![(Partition::new(TOPIC, 0), 0)]).await?;
+    let mut records = Vec::new();
+    while records.len() < COMMITS * EVENTS_A_COMMIT {
+        records.extend(reader.next(limit).await?.context("there are more")?.records);
+    }
+    let dir = dir.join(format!("day-{merges}"));
+    let (history, mut position) = History::open(&dir, &[0]).await?;
+    let (decoder, began) = (Decoder::new(), Instant::now());
+    for records in records.chunks(EVENTS_A_COMMIT).take(COMMITS) {
+        let next = records.last().context("a chunk is not empty")?.offset + 1;
+        let stamped = position.stamps[0].stamp(&decoder, 0, records, next)?;
+        history.push(0, &stamped, &position.stamps[0]).await?;
+        history.commit(position.clone()).await?;
+        if merges {
+            history.merge().await?;
+        }
+    }
+    let a_commit = began.elapsed().as_secs_f64() * 1e3 / COMMITS as f64;
+    let sql = Sql::new(Arc::new(history), Limits::default());
+    let mut took = Vec::new();
+    for _ in 0..5 {
+        let began = Instant::now();
+        sql.query(PANEL).await?;
+        took.push(began.elapsed());
+    }
+    took.sort_unstable();
+    let how = if merges { "merged as they come" } else { "not merged" };
+    println!(
+        "  {COMMITS} commits of {EVENTS_A_COMMIT} events, {how}: {a_commit:.1} ms each; a panel's \
+         query over all of them {:.0} ms",
+        took[2].as_secs_f64() * 1e3
     );
     Ok(())
 }

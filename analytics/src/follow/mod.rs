@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! log ─► read ─► stamp ─► History in memory ─► queries, within a second
-//!                             └─ every 30 s, or at 128 MB ─► commit to the table
+//!                             └─ every 30 s, or at 128 MB ─► commit to the table;
+//!                                a day's small files become large ones
 //! ```
 //!
 //! Every node that runs this reads the whole log and answers queries; whoever is due
@@ -32,6 +33,8 @@ pub use status::{Counters, State, Status};
 
 /// How much one read takes, in bytes: what one run of the decoder turns to columns.
 const READ_BYTES: usize = 4 * 1024 * 1024;
+/// How many times as long heartbeats wait for a commit as other rows do.
+const QUIET_COMMITS: u32 = 20;
 /// How long a read waits for a first record.
 const READ_WAIT: Duration = Duration::from_millis(200);
 
@@ -40,7 +43,8 @@ const READ_WAIT: Duration = Duration::from_millis(200);
 pub struct Config {
     /// The directory of the lake; of this node alone, or one that all share.
     pub lake_dir: PathBuf,
-    /// How often rows are committed to the table, in milliseconds.
+    /// How often rows are committed to the table, in milliseconds; twenty times as long
+    /// while there are only heartbeats.
     pub commit_ms: u64,
     /// At how many bytes in memory they are committed earlier. At twice as many, nothing
     /// is read until a commit has succeeded.
@@ -87,6 +91,8 @@ pub struct Service {
     position: Position,
     decoder: Decoder,
     counters: Arc<Counters>,
+    /// Whether anything but heartbeats was read since the last commit.
+    has_news: bool,
     /// At most one commit is under way.
     committing: Option<JoinHandle<Result<usize, lake::Error>>>,
     /// Whether the last commit failed.
@@ -118,6 +124,7 @@ pub async fn open(
         position,
         decoder,
         counters,
+        has_news: false,
         committing: None,
         is_uncommitted: false,
     };
@@ -152,16 +159,17 @@ impl Service {
         });
         let mut reader = self.log.reader(from.collect()).await?;
         let every = Duration::from_millis(self.config.commit_ms);
-        let mut due = Instant::now() + every;
+        let mut last = Instant::now();
         loop {
             let (held, max) = (self.history.tail_bytes().await, self.config.tail_bytes_max);
             let is_full = held >= max.saturating_mul(2);
             if is_full || self.committing.as_ref().is_some_and(JoinHandle::is_finished) {
                 self.committed().await?;
             }
-            if self.committing.is_none() && (held >= max || Instant::now() >= due) {
+            let wait = if self.has_news { every } else { every * QUIET_COMMITS };
+            if self.committing.is_none() && (held >= max || last.elapsed() >= wait) {
                 self.commit();
-                due = Instant::now() + every;
+                last = Instant::now();
             }
             if is_full {
                 continue;
@@ -193,6 +201,7 @@ impl Service {
             tracing::warn!(partition = index, offset, why, "a record of the log is no event");
         }
         self.counters.count(&stamped);
+        self.has_news |= stamped.news > 0;
         self.history.push(index, &stamped, &stamps).await?;
         self.position.stamps[at] = stamps;
         Ok(())
@@ -201,8 +210,17 @@ impl Service {
     /// Begins to commit what was read. Queries and reading go on.
     fn commit(&mut self) {
         let (history, position) = (self.history.clone(), self.position.clone());
-        let commit = async move { history.commit(position).await };
+        let commit = async move {
+            let rows = history.commit(position).await?;
+            match history.merge().await {
+                Ok(_) | Err(lake::Error::Overtaken { .. }) => {}
+                // What is committed is so; the files are merged after a later commit.
+                Err(error) => tracing::warn!(%error, "small files of the lake stay"),
+            }
+            Ok(rows)
+        };
         self.committing = Some(tokio::spawn(commit));
+        self.has_news = false;
     }
 
     /// Waits for the commit that is under way, if one is.

@@ -71,6 +71,8 @@ pub struct Stamps {
 pub struct Stamped {
     /// The rows, by [`stamped_schema`].
     pub rows: RecordBatch,
+    /// How many of the rows say more than that their source is alive.
+    pub news: usize,
     /// Events that came again, and were left out.
     pub repeated: usize,
     /// Places where events are missing that open with these rows.
@@ -129,13 +131,14 @@ impl Stamps {
         let columns = Columns::of(&rows);
         let mut kept = Vec::with_capacity(places.len());
         let mut lags = Vec::with_capacity(places.len());
-        let mut gaps = 0;
+        let (mut news, mut gaps) = (0, 0);
         for (row, place) in places.iter().enumerate() {
             let log_time = records[*place].time.0.saturating_mul(1000);
             let seen = self.see_identity(&columns, row);
             gaps += usize::from(matches!(seen, Seen::Gap { .. }));
             kept.push(seen.is_new());
             if seen.is_new() {
+                news += usize::from(columns.kind.value(row) != Kind::Heartbeat.text());
                 lags.push(self.see_time(&columns, row, log_time));
             }
         }
@@ -156,6 +159,7 @@ impl Stamps {
         Ok(Stamped {
             repeated: records.len() - unreadable.len() - places.len(),
             rows: with_stamps(rows, partition, lags, &places, records)?,
+            news,
             gaps,
             unreadable: unreadable.map(|(place, why)| (records[place].offset, why)).collect(),
         })

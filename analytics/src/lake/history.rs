@@ -153,6 +153,19 @@ impl History {
         committed.map(|()| count)
     }
 
+    /// Merges the table's small files, if there are many: see [`Table::merge`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn merge(&self) -> Result<bool, Error> {
+        let mut table = self.state.lock().await.table.clone();
+        let merged = table.merge().await;
+        if matches!(merged, Ok(true) | Err(Error::Overtaken { .. })) {
+            self.state.lock().await.advance(table);
+        }
+        merged
+    }
+
     /// Takes in what other processes have committed.
     ///
     /// # Errors

@@ -16,6 +16,10 @@
 //! *Fresh.* What the log has and the table has not yet is kept in memory ([`History`]).
 //! A query takes the table's files and the boundary of the tail from one snapshot.
 //!
+//! *Few files.* After a commit, small files of a day are merged in a commit that changes no
+//! row. Delta takes two such commits of the same files, so each has an application
+//! transaction of its own (`weir.merge`), and the second is refused.
+//!
 //! *On the disk.* A commit has its name when it and all that it names are synced, so a
 //! power cut leaves whole commits only; what it takes the log gives again.
 //!
@@ -24,6 +28,7 @@
 mod disk;
 mod error;
 mod history;
+mod merge;
 mod rows;
 mod table;
 

@@ -39,13 +39,19 @@ pub(super) fn with_date(rows: &RecordBatch) -> Result<RecordBatch, ArrowError> {
 }
 
 /// All rows as one batch, by API and time: readers of one API then skip the rest.
-pub(super) fn sorted(batches: &[RecordBatch]) -> Result<RecordBatch, ArrowError> {
+fn sorted(batches: &[RecordBatch]) -> Result<RecordBatch, ArrowError> {
     let rows = concat_batches(&table_schema(), batches)?;
     let by = ["api_name", "event_time"].map(|name| SortColumn {
         values: rows.column_by_name(name).expect("the table has it").clone(),
         options: None,
     });
     take_record_batch(&rows, &lexsort_to_indices(&by, None)?)
+}
+
+/// The same, off the runtime's threads: there may be 256 MB of them.
+pub(super) async fn sorted_apart(batches: Vec<RecordBatch>) -> Result<RecordBatch, ArrowError> {
+    let sorting = tokio::task::spawn_blocking(move || sorted(&batches));
+    sorting.await.map_err(|error| ArrowError::ExternalError(error.into()))?
 }
 
 /// The rows at `offset` and after it. Rows are in the order of their offsets.

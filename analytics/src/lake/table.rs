@@ -4,7 +4,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use arrow::error::ArrowError;
 use datafusion::catalog::TableProvider;
 use deltalake::kernel::StructType;
 use deltalake::kernel::Transaction;
@@ -14,6 +13,7 @@ use deltalake::logstore::object_store::{
     self, ObjectStore as _, ObjectStoreExt as _, PutMode, PutOptions, path::Path as ObjectPath,
 };
 use deltalake::protocol::SaveMode;
+use deltalake::table::config::TableProperty;
 use deltalake::{DeltaTable, DeltaTableBuilder, DeltaTableError};
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
@@ -21,7 +21,7 @@ use url::Url;
 
 use super::Error;
 use super::disk::Disk;
-use super::rows::{EVENT_DATE, sorted, table_schema};
+use super::rows::{EVENT_DATE, sorted_apart, table_schema};
 use crate::intake::Stamps;
 
 /// The application transaction that names the file of stamps.
@@ -31,11 +31,15 @@ const STAMPS_ID: &str = "weir.stamps";
 /// just read its number.
 const STAMPS_KEPT: i64 = 8;
 
+/// How long a file stays that was merged into another, for those who read by an earlier
+/// snapshot: longer than any query may run.
+const REMOVED_KEPT: &str = "interval 6 hours";
+
 /// The table of events at a snapshot, and the stamps to go on from.
 #[derive(Debug, Clone)]
 pub struct Table {
-    table: DeltaTable,
-    place: String,
+    pub(super) table: DeltaTable,
+    pub(super) place: String,
     /// Per partition.
     stamps: Vec<Stamps>,
     /// The file that they were read from; 0 before the first commit.
@@ -72,6 +76,10 @@ impl Table {
             let create = create
                 .with_columns(schema.fields().cloned())
                 .with_partition_columns([EVENT_DATE])
+                .with_configuration_property(
+                    TableProperty::DeletedFileRetentionDuration,
+                    Some(REMOVED_KEPT),
+                )
                 .with_comment("Every event of the log, once.");
             table = create.await.map_err(failed("the making"))?;
         }
@@ -145,11 +153,7 @@ impl Table {
         if is_new || stamps.iter().zip(&self.stamps).any(goes_back) {
             return Err(Error::Overtaken { place: self.place.clone() });
         }
-        // Off the runtime's threads: there may be 256 MB of them.
-        let unsorted = rows.to_vec();
-        let sorting = tokio::task::spawn_blocking(move || sorted(&unsorted));
-        let broken = |error: tokio::task::JoinError| ArrowError::ExternalError(error.into());
-        let rows = sorting.await.map_err(broken)??;
+        let rows = sorted_apart(rows.to_vec()).await?;
         let number = self.keep(&stamps).await?;
         let offsets = stamps.iter().enumerate().map(|(partition, of)| {
             let next = i64::try_from(of.next()).unwrap_or(i64::MAX);
@@ -214,14 +218,14 @@ impl Table {
         }
     }
 
-    async fn transaction(&self, id: String) -> Result<Option<i64>, Error> {
+    pub(super) async fn transaction(&self, id: String) -> Result<Option<i64>, Error> {
         let snapshot = self.table.snapshot().map_err(self.fail("the reading"))?;
         let store = self.table.log_store();
         let found = snapshot.transaction_version(store.as_ref(), id).await;
         found.map_err(self.fail("the reading"))
     }
 
-    fn fail(&self, what: &'static str) -> impl FnOnce(DeltaTableError) -> Error {
+    pub(super) fn fail(&self, what: &'static str) -> impl FnOnce(DeltaTableError) -> Error {
         fail(&self.place, what)
     }
 }
@@ -240,7 +244,7 @@ fn stamps_path(number: i64) -> ObjectPath {
 }
 
 /// Small files that are read often: compressed well, with what lets readers skip.
-fn writer_properties() -> WriterProperties {
+pub(super) fn writer_properties() -> WriterProperties {
     let mut properties = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::try_new(3).expect("3 is a level")));
     for column in ["correlation_id", "client_address", "trace_id"] {

@@ -80,6 +80,76 @@ async fn count(history: &History, what: &str) -> (i64, i64) {
     (number(0), number(1))
 }
 
+/// How many files the table has.
+async fn files(dir: &Path) -> usize {
+    let table = deltalake::open_table(url::Url::from_directory_path(dir.join("events")).unwrap());
+    table.await.unwrap().snapshot().unwrap().log_data().num_files()
+}
+
+#[tokio::test]
+async fn small_files_become_one_and_rows_stay_as_they_are() {
+    let (dir, log) = (tempfile::tempdir().unwrap(), log(60));
+    let mut follower = Follower::open(dir.path()).await;
+    // A node that has not seen any of it, and a reader of a snapshot.
+    let other = Follower::open(dir.path()).await;
+    let mut before = None;
+    for commit in 0..90 {
+        follower.read(&log, commit % PARTITIONS, 1).await;
+        if commit == 60 {
+            before = Some(follower.history.snapshot().await.unwrap());
+            assert!(files(dir.path()).await > 40, "each commit is a file");
+        }
+        follower.commit().await.unwrap();
+    }
+    // Another node commits what this one has in memory.
+    follower.read(&log, 0, 5).await;
+    let mut ahead = Follower::open(dir.path()).await;
+    ahead.read(&log, 0, 5).await;
+    ahead.commit().await.unwrap();
+    let rows = follower.count().await;
+    assert_eq!(rows.0, rows.1);
+    assert!(follower.history.merge().await.unwrap());
+    // The days of the events.
+    assert!(files(dir.path()).await < 6, "{} files", files(dir.path()).await);
+    assert_eq!(follower.count().await, rows);
+    assert!(!follower.history.merge().await.unwrap(), "there is nothing more to merge");
+    // Where to go on from is in the table still, and other nodes go on by it.
+    other.history.refresh().await.unwrap();
+    assert_eq!(other.count().await, rows);
+    let mut next = Follower::open(dir.path()).await;
+    for partition in 0..PARTITIONS {
+        while next.read(&log, partition, 100).await {}
+    }
+    next.commit().await.unwrap();
+    assert_eq!(next.count().await, (120, 120));
+    // Who reads by an earlier snapshot still can.
+    let session = SessionContext::new();
+    let earlier = session.read_table(before.unwrap()).unwrap().count().await.unwrap();
+    assert!((40..=60).contains(&earlier), "{earlier}");
+}
+
+/// Of two that merge the same files, one is refused: by Delta's own rules both may.
+#[tokio::test]
+async fn files_that_two_merge_at_once_are_merged_once() {
+    let (dir, log) = (tempfile::tempdir().unwrap(), log(60));
+    let mut follower = Follower::open(dir.path()).await;
+    for commit in 0..90 {
+        follower.read(&log, commit % PARTITIONS, 1).await;
+        follower.commit().await.unwrap();
+    }
+    let rows = follower.count().await;
+    // Each has the snapshot of before.
+    let others = [Follower::open(dir.path()).await, Follower::open(dir.path()).await];
+    let merged = [&follower, &others[0], &others[1]].map(|of| of.history.merge());
+    let merged = futures_util::future::join_all(merged).await;
+    let done = merged.iter().filter(|merged| matches!(merged, Ok(true))).count();
+    let overtaken = |merged: &&Result<bool, Error>| matches!(merged, Err(Error::Overtaken { .. }));
+    assert_eq!((done, merged.iter().filter(overtaken).count()), (1, 2), "{merged:?}");
+    for of in [&follower, &others[0], &others[1], &Follower::open(dir.path()).await] {
+        assert_eq!(of.count().await, rows);
+    }
+}
+
 #[tokio::test]
 async fn each_event_is_in_the_lake_once_over_restarts() {
     let (dir, log) = (tempfile::tempdir().unwrap(), log(60));

@@ -1,0 +1,201 @@
+//! Small files of a day become large ones.
+
+use std::collections::BTreeMap;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::FieldRef;
+use datafusion::prelude::{SessionContext, cast, col};
+use deltalake::DeltaTableError;
+use deltalake::kernel::transaction::{
+    CommitBuilder, CommitConflictError, CommitProperties, TransactionError,
+};
+use deltalake::kernel::{Action, Transaction};
+use deltalake::operations::vacuum::VacuumMode;
+use deltalake::protocol::DeltaOperation;
+use deltalake::writer::{DeltaWriter as _, RecordBatchWriter};
+
+use super::Error;
+use super::rows::{sorted_apart, table_schema};
+use super::table::{Table, writer_properties};
+
+/// The application transaction of a merge: Delta refuses one of two that were made at once.
+/// By their files alone it takes both, since neither changes rows, and each row is twice.
+const MERGE_ID: &str = "weir.merge";
+
+/// Files of fewer rows are small, and one that is made of them has at most this many. A
+/// merge has that many in memory.
+const SMALL_ROWS: usize = 100_000;
+const MERGED_ROWS_MAX: usize = 200_000;
+/// The same, in bytes as they lie on the disk.
+const SMALL_BYTES: usize = 32 * 1024 * 1024;
+const MERGED_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// How many small files there may be beyond one a day.
+const SMALL_FILES_MAX: usize = 32;
+/// How many files one merge makes at most; the rest is for the next.
+const MERGED_FILES_MAX: usize = 8;
+
+/// A file of the table that is to be merged.
+#[derive(Debug)]
+struct Small {
+    path: String,
+    rows: usize,
+    bytes: usize,
+    /// When it was made, in milliseconds.
+    made: i64,
+}
+
+impl Table {
+    /// Merges the small files of each day, if there are more than 32 beyond one a day, in
+    /// one commit, and removes those that were merged longer ago than their retention (6
+    /// hours). The rows stay the same. Answers whether it did.
+    ///
+    /// # Errors
+    /// [`Error::Overtaken`] if another process has merged meanwhile; [`Error::Table`]; then
+    /// nothing was merged.
+    pub async fn merge(&mut self) -> Result<bool, Error> {
+        let due = self.due()?;
+        if due.is_empty() {
+            return Ok(false);
+        }
+        let mut actions = Vec::new();
+        for files in &due {
+            actions.extend(self.merged(files).await?);
+        }
+        let (before, after) = (due.iter().map(Vec::len).sum::<usize>(), due.len());
+        let number = self.transaction(MERGE_ID.to_owned()).await?.unwrap_or(0) + 1;
+        let transactions = vec![Transaction::new(MERGE_ID, number)];
+        let properties = CommitProperties::default().with_application_transactions(transactions);
+        let target_size = i64::try_from(MERGED_BYTES_MAX).expect("it is some megabytes");
+        let operation = DeltaOperation::Optimize { predicate: None, target_size };
+        let commit = CommitBuilder::from(properties).with_actions(actions);
+        let snapshot = self.table.snapshot().map_err(self.fail("the reading"))?;
+        let commit = commit.build(Some(snapshot), self.table.log_store(), operation).await;
+        // It may stand on a commit that another process has made meanwhile, whose stamps
+        // say up to where the table's rows are.
+        self.refresh().await?;
+        match commit {
+            Ok(_) => tracing::debug!(before, after, "small files of the lake are merged"),
+            Err(error) if is_overtaken(&error) => {
+                return Err(Error::Overtaken { place: self.place.clone() });
+            }
+            Err(error) => return Err(self.fail("the merging of files")(error)),
+        }
+        let cleaning = self.table.clone().vacuum().with_mode(VacuumMode::Full);
+        cleaning.await.map_err(self.fail("the removing of files"))?;
+        self.refresh().await?;
+        Ok(true)
+    }
+
+    /// The files that are to be merged, each list to one.
+    fn due(&self) -> Result<Vec<Vec<Small>>, Error> {
+        let mut days: BTreeMap<String, Vec<Small>> = BTreeMap::new();
+        let snapshot = self.table.snapshot().map_err(self.fail("the reading"))?;
+        for file in snapshot.log_data().iter() {
+            let bytes = usize::try_from(file.size()).unwrap_or(usize::MAX);
+            // One without a count is not from here.
+            let Some(rows) = file.num_records() else { continue };
+            if rows < SMALL_ROWS && bytes < SMALL_BYTES {
+                let path = file.path().into_owned();
+                // It begins with its day's directory.
+                let day = path.split_once('/').map_or("", |(day, _)| day).to_owned();
+                let made = file.modification_time();
+                days.entry(day).or_default().push(Small { path, rows, bytes, made });
+            }
+        }
+        if days.values().map(|files| files.len() - 1).sum::<usize>() <= SMALL_FILES_MAX {
+            return Ok(Vec::new());
+        }
+        let mut due = Vec::new();
+        for mut files in days.into_values() {
+            files.sort_by(|a, b| (a.made, &a.path).cmp(&(b.made, &b.path)));
+            due.extend(together(files));
+        }
+        due.truncate(MERGED_FILES_MAX);
+        Ok(due)
+    }
+
+    /// Writes the rows of some files to one, and says what the table is to be told.
+    async fn merged(&self, files: &[Small]) -> Result<Vec<Action>, Error> {
+        let paths = files.iter().map(|file| file.path.clone());
+        let provider = self.table.table_provider().with_file_paths(paths);
+        let provider = provider.await?;
+        // Readers give views of texts.
+        let column = |of: &FieldRef| cast(col(of.name()), of.data_type().clone()).alias(of.name());
+        let columns: Vec<_> = table_schema().fields().iter().map(column).collect();
+        let read = SessionContext::new().read_table(provider)?.select(columns)?;
+        let rows = sorted_apart(read.collect().await?).await?;
+        let expected: usize = files.iter().map(|file| file.rows).sum();
+        if rows.num_rows() != expected {
+            let detail = format!("{} rows where {expected} were written", rows.num_rows());
+            return Err(Error::Damaged { place: self.place.clone(), detail });
+        }
+        let added = self.written(rows).await.map_err(self.fail("the writing"))?;
+        let mut actions: Vec<Action> = added.into_iter().map(Action::Add).collect();
+        let snapshot = self.table.snapshot().map_err(self.fail("the reading"))?;
+        let log_data = snapshot.log_data();
+        let gone = log_data.iter().filter(|of| files.iter().any(|file| file.path == of.path()));
+        actions.extend(gone.map(|of| Action::Remove(of.remove_action(false))));
+        Ok(actions)
+    }
+
+    async fn written(
+        &self,
+        rows: RecordBatch,
+    ) -> Result<Vec<deltalake::kernel::Add>, DeltaTableError> {
+        let writer = RecordBatchWriter::for_table(&self.table)?;
+        let mut writer = writer.with_writer_properties(writer_properties());
+        writer.write(rows).await?;
+        let mut added = writer.flush().await?;
+        for file in &mut added {
+            file.data_change = false;
+        }
+        Ok(added)
+    }
+}
+
+/// Divides a day's small files by what one file may hold; one that would be alone stays.
+fn together(files: Vec<Small>) -> Vec<Vec<Small>> {
+    let mut all: Vec<Vec<Small>> = Vec::new();
+    let (mut rows, mut bytes) = (0, 0);
+    for file in files {
+        (rows, bytes) = (rows + file.rows, bytes + file.bytes);
+        match all.last_mut() {
+            Some(last) if rows <= MERGED_ROWS_MAX && bytes <= MERGED_BYTES_MAX => last.push(file),
+            _ => {
+                (rows, bytes) = (file.rows, file.bytes);
+                all.push(vec![file]);
+            }
+        }
+    }
+    all.retain(|files| files.len() > 1);
+    all
+}
+
+/// Whether another process has merged first.
+fn is_overtaken(error: &DeltaTableError) -> bool {
+    let DeltaTableError::Transaction { source } = error else { return false };
+    let TransactionError::CommitConflict(conflict) = source else { return false };
+    matches!(conflict, CommitConflictError::ConcurrentTransaction)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_put_together_up_to_what_one_may_hold() {
+        let lengths = |rows: &[usize]| -> Vec<Vec<usize>> {
+            let files = rows.iter().map(|rows| {
+                let path = rows.to_string();
+                Small { path, rows: *rows, bytes: 1, made: 0 }
+            });
+            let all = together(files.collect());
+            all.iter().map(|files| files.iter().map(|file| file.rows).collect()).collect()
+        };
+        assert_eq!(lengths(&[]), Vec::<Vec<usize>>::new());
+        assert_eq!(lengths(&[7]), Vec::<Vec<usize>>::new());
+        assert_eq!(lengths(&[1, 2, 3]), [vec![1, 2, 3]]);
+        assert_eq!(lengths(&[99_999, 99_999, 2, 1, 5]), [vec![99_999, 99_999, 2], vec![1, 5]]);
+        assert_eq!(lengths(&[99_999, 99_999, 90_000]), [vec![99_999, 99_999]]);
+    }
+}
