@@ -28,6 +28,8 @@ pub(crate) const TOKEN_FILE: &str = "admin-token";
 pub(crate) const CONSOLE_TOKEN_FILE: &str = "console-token";
 /// The credential of replays, in the data directory of `weir run`.
 const REPLAY_TOKEN_FILE: &str = "replay-token";
+/// The same, of what opens the signing keys.
+const PASSPHRASE_FILE: &str = "keys-passphrase";
 
 /// The settings of a node.
 #[derive(Debug, Clone, Deserialize)]
@@ -233,6 +235,24 @@ impl Config {
         }
     }
 
+    /// With the example, emails of alerts are files, where nothing else is said.
+    #[cfg_attr(not(feature = "analytics"), expect(clippy::unused_self))]
+    pub(crate) fn keep_emails(&mut self) {
+        #[cfg(feature = "analytics")]
+        if self.analytics.mail.is_none() {
+            let directory = self.data_dir.join("example/mail");
+            self.analytics.mail = Some(analytics::alert::Mail::to_files(directory));
+        }
+    }
+
+    /// The directory of emails that are files.
+    pub(crate) fn mail_directory(&self) -> Option<&Path> {
+        #[cfg(feature = "analytics")]
+        return self.analytics.mail.as_ref()?.directory.as_deref();
+        #[cfg(not(feature = "analytics"))]
+        None
+    }
+
     /// Where an analytics node listens, if nobody says otherwise.
     pub(crate) fn analytics_address(&self) -> SocketAddr {
         #[cfg(feature = "analytics")]
@@ -253,6 +273,13 @@ impl Config {
     pub(crate) fn replay_token_file(&self) -> PathBuf {
         let set = self.gateway.replay_token_file.clone();
         set.unwrap_or_else(|| self.data_dir.join(REPLAY_TOKEN_FILE))
+    }
+
+    /// Where the passphrase of the signing keys is: as it is set, else where the first start
+    /// makes one.
+    pub(crate) fn passphrase_file(&self) -> PathBuf {
+        let set = self.keys.passphrase_file.clone();
+        set.unwrap_or_else(|| self.data_dir.join(PASSPHRASE_FILE))
     }
 
     /// Everything that is out of range, and every file that cannot be used.

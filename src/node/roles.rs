@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use gateway::Gateway;
-use gateway::keys::KeyManager;
+use gateway::keys::{KeyManager, Passphrase};
 use gateway::manager::{self, Manager};
 use ingest::event::SystemClock;
 use ingest::http::TokenHash;
@@ -31,6 +31,16 @@ pub(crate) enum Role {
     /// Boards.
     #[cfg(feature = "analytics")]
     Console,
+}
+
+impl Role {
+    /// Whether it works without what other processes write to the log.
+    pub(crate) fn needs_no_log(self) -> bool {
+        #[cfg(feature = "analytics")]
+        return self == Self::Console;
+        #[cfg(not(feature = "analytics"))]
+        false
+    }
 }
 
 /// The roles of a node that run.
@@ -63,9 +73,15 @@ impl Roles {
             let applier =
                 run_applier(ground.log.clone(), ground.topics.clone(), mediator::deep_check);
             self.applier = Some(tokio::spawn(applier));
+            let passphrase = match &config.keys.passphrase_file {
+                Some(file) => Token::read(file)?,
+                None => Token::of(config.passphrase_file())?,
+            };
+            let passphrase = Passphrase::new(passphrase.text);
             let parts = gateway::keys::Parts {
                 view: ground.view.clone(),
                 proposer: ground.proposer.clone(),
+                passphrase,
                 emitter: ground.emitter.clone(),
                 clock: clock.clone(),
             };

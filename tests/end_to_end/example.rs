@@ -1,5 +1,6 @@
 //! The bundled example, as the first start leaves it.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::time::{Duration, Instant};
 
 use ingest::emit;
@@ -121,6 +122,21 @@ async fn the_example_runs_from_nothing_and_tells_all_of_it() {
     let told = String::from_utf8(told).unwrap();
     assert!(!told.contains(&secret) && !told.contains(&token));
     assert!(!weir.said().contains(&token));
+    // Nor is a private key in the log, which others may read, but encrypted.
+    let journals = std::fs::read_dir(weir.data_dir().join("log")).unwrap();
+    let log: Vec<u8> =
+        journals.flat_map(|file| std::fs::read(file.unwrap().path()).unwrap()).collect();
+    let holds = |text: &str| log.windows(text.len()).any(|of| of == text.as_bytes());
+    assert!(holds("BEGIN ENCRYPTED PRIVATE KEY") && !holds("BEGIN PRIVATE KEY"));
+    assert!(!holds(&secret));
+    let passphrase = weir.data_dir().join("keys-passphrase");
+    let mode = std::fs::metadata(&passphrase).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    // Another passphrase, such as that of a node whose file was forgotten, opens nothing.
+    std::fs::write(passphrase, "another passphrase, of another node").unwrap();
+    let (code, said) = weir.run(&["run"]);
+    assert_eq!(code, 2, "{said}");
+    assert!(said.contains("give it the keys.passphrase_file of the node that made them"), "{said}");
 }
 
 #[tokio::test]

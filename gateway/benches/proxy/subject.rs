@@ -9,9 +9,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use aws_lc_rs::encoding::AsDer as _;
-use base64::Engine as _;
 use gateway::auth::{self, Algorithm, Issuer};
-use gateway::keys::{self, KeyManager};
+use gateway::keys::{self, KeyManager, Passphrase};
 use gateway::{Config, Gateway, Listener, Parts, Telling};
 use ingest::emit;
 use ingest::event::{Producer, SystemClock};
@@ -109,7 +108,8 @@ async fn run(mode: Mode, origin: SocketAddr) -> Result<()> {
     let view = View::open(log.clone(), topics.clone()).await?;
     let proposer = Proposer::new(log.clone(), topics, Duration::from_secs(10));
     let (secret, sha256) = keys::new_secret();
-    configure(&proposer, origin, &sha256).await?;
+    let passphrase = Passphrase::new(keys::new_token());
+    configure(&proposer, origin, &sha256, &passphrase).await?;
     let clock = Arc::new(SystemClock);
 
     let producer = Producer::new("bench-keys")?;
@@ -120,7 +120,8 @@ async fn run(mode: Mode, origin: SocketAddr) -> Result<()> {
     let mut settings = keys::Config { address: ([127, 0, 0, 1], 0).into(), ..Default::default() };
     settings.issuer = "http://keys.example".to_owned();
     settings.token_ttl_s = 86_400;
-    let parts = keys::Parts { view: view.clone(), proposer, emitter, clock: clock.clone() };
+    let parts =
+        keys::Parts { view: view.clone(), proposer, passphrase, emitter, clock: clock.clone() };
     let manager = KeyManager::start(settings.clone(), parts).await?;
     let issuer = Issuer {
         issuer: settings.issuer,
@@ -157,7 +158,12 @@ async fn run(mode: Mode, origin: SocketAddr) -> Result<()> {
     Ok(())
 }
 
-async fn configure(proposer: &Proposer, origin: SocketAddr, sha256: &str) -> Result<()> {
+async fn configure(
+    proposer: &Proposer,
+    origin: SocketAddr,
+    sha256: &str,
+    passphrase: &Passphrase,
+) -> Result<()> {
     let upstream = format!(r#"{{"targets": [{{"url": "http://{origin}"}}]}}"#);
     let api = |context: &str, more: &str| {
         format!(
@@ -167,7 +173,7 @@ async fn configure(proposer: &Proposer, origin: SocketAddr, sha256: &str) -> Res
         )
     };
     // The manager signs by the key that is there.
-    let pem = rsa_pem()?;
+    let pem = rsa_pem(passphrase)?;
     let key = serde_json::json!({"algorithm": "rs256", "state": "active", "private_key_pem": pem});
     let application = format!(r#"{{"owner": "bench", "secrets": [{{"sha256": "{sha256}"}}]}}"#);
     let entities = [
@@ -201,17 +207,11 @@ async fn configure(proposer: &Proposer, origin: SocketAddr, sha256: &str) -> Res
     Ok(())
 }
 
-fn rsa_pem() -> Result<String> {
+fn rsa_pem(passphrase: &Passphrase) -> Result<String> {
     let key = aws_lc_rs::rsa::KeyPair::generate(aws_lc_rs::rsa::KeySize::Rsa2048)
         .map_err(|_| anyhow::anyhow!("make a key"))?;
     let der = key.as_der().map_err(|_| anyhow::anyhow!("encode a key"))?;
-    let text = base64::engine::general_purpose::STANDARD.encode(der.as_ref());
-    let lines: Vec<&str> = text
-        .as_bytes()
-        .chunks(64)
-        .map(|line| std::str::from_utf8(line).expect("base64 is ASCII"))
-        .collect();
-    Ok(format!("-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n", lines.join("\n")))
+    passphrase.seal(der.as_ref()).context("encrypt a key")
 }
 
 async fn token(client: &reqwest::Client, manager: SocketAddr, secret: &str) -> Result<String> {

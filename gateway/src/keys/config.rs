@@ -1,4 +1,5 @@
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use ingest::registry::Fault;
 use serde::{Deserialize, Serialize};
@@ -14,6 +15,9 @@ pub struct Config {
     pub issuer: String,
     /// Who its tokens are for, as in `aud`.
     pub audience: String,
+    /// The file of what opens the signing keys, the same on every node of this role;
+    /// absent, `keys-passphrase` in the data directory, made at the first start.
+    pub passphrase_file: Option<PathBuf>,
     /// How long a token is good, 60 to 86,400 s.
     pub token_ttl_s: u32,
 }
@@ -25,6 +29,7 @@ impl Default for Config {
             address: ([127, 0, 0, 1], 9443).into(),
             issuer: String::new(),
             audience: "weir".to_owned(),
+            passphrase_file: None,
             token_ttl_s: 3_600,
         }
     }
@@ -68,6 +73,7 @@ mod tests {
                 address: "127.0.0.1:0".parse().unwrap(),
                 issuer: issuer.to_owned(),
                 audience: "apis".to_owned(),
+                passphrase_file: None,
                 token_ttl_s: ttl,
             };
             let faults = config.validate().err().unwrap_or_default();

@@ -23,6 +23,12 @@ pub enum Error {
     /// The registry did not take the first key.
     #[error("the first signing key cannot be stored: {0}")]
     Registry(#[from] registry::Error),
+    /// The active keys are there, and encrypted by another passphrase.
+    #[error(
+        "no active signing key of the registry opens by this node's passphrase; give it the \
+         keys.passphrase_file of the node that made them"
+    )]
+    Sealed,
     /// No key signs, and none could be made.
     #[error("there is no active signing key, and none could be made: {0}")]
     NoKey(String),

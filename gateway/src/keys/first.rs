@@ -9,9 +9,8 @@ use ingest::registry::{Change, ChangeSet, Json, Kind, Name, Outcome, Proposer, S
 use serde_json::json;
 use tokio::time::timeout;
 
-use super::Error;
 use super::secret::{hex, random};
-use super::signing::pem;
+use super::{Error, Passphrase};
 
 /// How long a change of the registry may take to be shown.
 const SHOWN_WITHIN: Duration = Duration::from_secs(10);
@@ -21,7 +20,11 @@ const ATTEMPTS_MAX: u32 = 5;
 ///
 /// The name follows from the keys that there are: who proposes it at the same time
 /// proposes the same name, expects it to be free, and is refused if it comes second.
-pub(super) async fn ensure_active(view: &View, proposer: &Proposer) -> Result<(), Error> {
+pub(super) async fn ensure_active(
+    view: &View,
+    proposer: &Proposer,
+    passphrase: &Passphrase,
+) -> Result<(), Error> {
     let mut refused = String::new();
     for _ in 0..ATTEMPTS_MAX {
         let snapshot = view.snapshot();
@@ -29,7 +32,7 @@ pub(super) async fn ensure_active(view: &View, proposer: &Proposer) -> Result<()
             return Ok(());
         }
         let name = next_name(&snapshot);
-        let verdict = Box::pin(proposer.propose(&change_set(&name)?)).await?;
+        let verdict = Box::pin(proposer.propose(&change_set(&name, passphrase)?)).await?;
         let shown = match verdict.outcome {
             Outcome::Accepted { revision, .. } => {
                 tracing::info!(%name, "made the first signing key");
@@ -59,13 +62,12 @@ fn next_name(snapshot: &Snapshot) -> Name {
     Name::new(&format!("key-{:06}", last.saturating_add(1))).expect("digits make a name")
 }
 
-fn change_set(name: &Name) -> Result<ChangeSet, Error> {
+fn change_set(name: &Name, passphrase: &Passphrase) -> Result<ChangeSet, Error> {
     let random_source = SystemRandom::new();
-    let key = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random_source)
-        .map_err(|_| Error::NoKey("the key could not be generated".to_owned()))?;
-    let spec = json!({
-        "algorithm": "es256", "state": "active", "private_key_pem": pem(key.as_ref()),
-    });
+    let key = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random_source);
+    let sealed = key.ok().and_then(|key| passphrase.seal(key.as_ref()));
+    let sealed = sealed.ok_or(Error::NoKey("the key could not be generated".to_owned()))?;
+    let spec = json!({ "algorithm": "es256", "state": "active", "private_key_pem": sealed });
     let serde_json::Value::Object(spec) = spec else { unreachable!("it is written above") };
     let id = format!("{name}-{}", hex(&random::<8>()));
     Ok(ChangeSet {

@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::signing::Signing;
-use super::{Config, Error, first, metadata, token};
+use super::{Config, Error, Passphrase, first, metadata, token};
 use ingest::http::Guesses;
 
 const SERVER: Server = Server {
@@ -32,6 +32,8 @@ pub struct Parts {
     pub view: View,
     /// Who the first key is proposed by.
     pub proposer: Proposer,
+    /// What opens the signing keys.
+    pub passphrase: Passphrase,
     /// Where its events go.
     pub emitter: Emitter,
     /// What tells it the time.
@@ -70,8 +72,12 @@ impl KeyManager {
         let failed = |source| Error::Listen { address: config.address, source };
         let listener = TcpListener::bind(config.address).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        first::ensure_active(&parts.view, &parts.proposer).await?;
-        let (signing, guesses) = (Signing::default(), Guesses::default());
+        first::ensure_active(&parts.view, &parts.proposer, &parts.passphrase).await?;
+        let signing = Signing::new(parts.passphrase.clone());
+        if signing.of(&parts.view.snapshot()).active.is_none() {
+            return Err(Error::Sealed);
+        }
+        let guesses = Guesses::default();
         let shared = Arc::new(Shared { config, parts, signing, guesses });
         let stop = CancellationToken::new();
         let teller = Teller { emitter: shared.parts.emitter.clone(), service: "weir-keys" };

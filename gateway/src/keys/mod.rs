@@ -15,6 +15,10 @@
 //! active key at the start, one is made; managers that start at once propose it
 //! under the same name, and those whose proposal is refused use the other's.
 //!
+//! The registry has private keys encrypted only, and refuses any other: whoever may read
+//! the log, as gateways may, cannot sign. What opens them is a [`Passphrase`] that all nodes
+//! of this role have; one whose passphrase opens no active key does not start.
+//!
 //! Invariants:
 //! - A token is answered only when its event is in the spool; if the spool is full,
 //!   no token is given.
@@ -40,6 +44,7 @@ mod first;
 mod form;
 mod manager;
 mod metadata;
+mod sealed;
 mod secret;
 mod signing;
 #[cfg(test)]
@@ -49,4 +54,5 @@ mod token;
 pub use config::Config;
 pub use error::Error;
 pub use manager::{KeyManager, Parts};
+pub use sealed::Passphrase;
 pub use secret::{new_secret, new_token};

@@ -3,8 +3,6 @@
 use std::fmt;
 use std::sync::Arc;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use ingest::registry::Snapshot;
 use ingest::registry::kind::{Algorithm, Key, KeyState};
@@ -14,9 +12,15 @@ use parking_lot::Mutex;
 use serde::Serialize;
 use serde_json::json;
 
+use super::Passphrase;
+
 /// The keys, read anew when the registry has changed.
-#[derive(Debug, Default)]
-pub(super) struct Signing(Mutex<Option<(u64, Arc<Keys>)>>);
+#[derive(Debug)]
+pub(super) struct Signing {
+    passphrase: Passphrase,
+    /// Those of a revision.
+    held: Mutex<Option<(u64, Arc<Keys>)>>,
+}
 
 /// The keys of one revision.
 #[derive(Debug)]
@@ -33,12 +37,16 @@ pub(super) struct Signer {
 }
 
 impl Signing {
+    pub(super) fn new(passphrase: Passphrase) -> Self {
+        Self { passphrase, held: Mutex::default() }
+    }
+
     pub(super) fn of(&self, snapshot: &Snapshot) -> Arc<Keys> {
-        let mut held = self.0.lock();
+        let mut held = self.held.lock();
         match &*held {
             Some((revision, keys)) if *revision == snapshot.revision() => keys.clone(),
             _ => {
-                let keys = Arc::new(Keys::of(snapshot));
+                let keys = Arc::new(Keys::of(snapshot, &self.passphrase));
                 *held = Some((snapshot.revision(), keys.clone()));
                 keys
             }
@@ -47,13 +55,13 @@ impl Signing {
 }
 
 impl Keys {
-    fn of(snapshot: &Snapshot) -> Self {
+    fn of(snapshot: &Snapshot, passphrase: &Passphrase) -> Self {
         let mut active = None;
         let mut jwks = Vec::new();
         // By name: the last one that is active signs.
         for (name, key) in snapshot.all::<Key>() {
-            let Some((signer, jwk)) = Signer::read(name.as_str(), key) else {
-                tracing::error!(%name, "this signing key cannot be read and is passed over");
+            let Some((signer, jwk)) = Signer::read(name.as_str(), key, passphrase) else {
+                tracing::error!(%name, "this signing key does not open by keys.passphrase_file, and is passed over");
                 continue;
             };
             jwks.push(jwk);
@@ -66,8 +74,9 @@ impl Keys {
 }
 
 impl Signer {
-    fn read(kid: &str, key: &Key) -> Option<(Self, Jwk)> {
-        let pem = key.private_key_pem.expose().as_bytes();
+    fn read(kid: &str, key: &Key, passphrase: &Passphrase) -> Option<(Self, Jwk)> {
+        let opened = passphrase.open(key.private_key_pem.expose())?;
+        let pem = opened.as_ref().as_bytes();
         let (algorithm, encoding) = match key.algorithm {
             Algorithm::Es256 => (jsonwebtoken::Algorithm::ES256, EncodingKey::from_ec_pem(pem)),
             Algorithm::Rs256 => (jsonwebtoken::Algorithm::RS256, EncodingKey::from_rsa_pem(pem)),
@@ -93,12 +102,4 @@ impl fmt::Debug for Signer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "signer by {:?}", self.header.kid)
     }
-}
-
-/// PKCS #8 in PEM (RFC 7468).
-pub(super) fn pem(der: &[u8]) -> String {
-    let body = STANDARD.encode(der);
-    let lines = body.as_bytes().chunks(64).map(String::from_utf8_lossy);
-    let lines: Vec<_> = lines.collect();
-    format!("-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n", lines.join("\n"))
 }

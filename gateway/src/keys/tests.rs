@@ -10,7 +10,7 @@ mod world;
 
 use self::world::{GRANT, Gateway, ISSUER, NOW, json_of};
 pub(crate) use self::world::{World, put};
-use super::{Config, KeyManager, Parts};
+use super::{Config, KeyManager, Parts, Passphrase};
 
 #[tokio::test]
 async fn a_token_is_given_and_a_gateway_knows_its_caller() {
@@ -66,7 +66,7 @@ async fn a_key_is_rotated_without_a_token_lost_and_removed_with_its_tokens() {
     // A new key, of another algorithm: published first.
     let random = aws_lc_rs::rand::SystemRandom::new();
     let der = aws_lc_rs::signature::Ed25519KeyPair::generate_pkcs8v1(&random).unwrap();
-    let pem = super::signing::pem(der.as_ref());
+    let pem = world.passphrase.seal(der.as_ref()).unwrap();
     let next = json!({ "algorithm": "eddsa", "state": "next", "private_key_pem": pem });
     world.change("r1", vec![put("key/key-000002", None, next)]).await;
     assert_eq!(world.get(&manager, "/oauth2/jwks").await["keys"].as_array().unwrap().len(), 2);
@@ -249,21 +249,24 @@ async fn a_full_spool_gives_no_token() {
 async fn a_wrong_start_says_why() {
     let world = World::new().await;
     let running = world.manager().await;
-    let start = async |address: std::net::SocketAddr, audience: &str| {
+    let start = async |address: std::net::SocketAddr, audience: &str, passphrase: &str| {
         let parts = Parts {
             view: world.view.clone(),
             proposer: world.proposer.clone(),
+            passphrase: Passphrase::new(passphrase),
             emitter: world.emitter.clone(),
             clock: world.clock.clone(),
         };
         let (issuer, audience) = (ISSUER.to_owned(), audience.to_owned());
-        let config = Config { address, issuer, audience, token_ttl_s: 600 };
+        let config = Config { address, issuer, audience, passphrase_file: None, token_ttl_s: 600 };
         Box::pin(KeyManager::start(config, parts)).await.unwrap_err().to_string()
     };
     let taken = running.address();
-    let found = start(taken, "apis").await;
+    let found = start(taken, "apis", "").await;
     assert!(found.starts_with(&format!("key manager cannot listen on {taken}: ")), "{found}");
-    let found = start(taken, "").await;
+    let found = start(taken, "", "").await;
     assert_eq!(found, "key manager: audience: is empty; give the name that gateways expect");
+    let found = start(([127, 0, 0, 1], 0).into(), "apis", "another").await;
+    assert!(found.starts_with("no active signing key of the registry opens by this"), "{found}");
     running.shutdown().await;
 }

@@ -314,7 +314,7 @@ async fn what_the_api_cannot_read_is_a_problem() {
 #[tokio::test]
 async fn nobody_is_let_in_without_the_token_and_no_secret_leaves() {
     let world = World::start().await;
-    let pem = "-----BEGIN PRIVATE KEY-----\nhush\n-----END PRIVATE KEY-----";
+    let pem = "-----BEGIN ENCRYPTED PRIVATE KEY-----\nhush\n-----END ENCRYPTED PRIVATE KEY-----";
     let spec = json!({"algorithm": "es256", "state": "active", "private_key_pem": pem});
     let wish = json!({"entities": [{"kind": "key", "name": "k1", "spec": spec}]});
     assert_eq!(world.post("/admin/v1/apply", &wish).await.0, 200);

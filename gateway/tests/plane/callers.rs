@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use gateway::auth::Issuer;
-use gateway::keys::{self, KeyManager, new_secret};
+use gateway::keys::{self, KeyManager, Passphrase, new_secret};
 use ingest::emit;
 use ingest::event::{Event, Producer, SystemClock};
 
@@ -31,11 +31,13 @@ impl Keys {
             address: "127.0.0.1:0".parse().unwrap(),
             issuer: ISSUER.to_owned(),
             audience: "apis".to_owned(),
+            passphrase_file: None,
             token_ttl_s: 600,
         };
         let parts = keys::Parts {
             view: world.view.clone(),
             proposer: world.proposer.clone(),
+            passphrase: Passphrase::new("of the test"),
             emitter,
             clock: Arc::new(SystemClock),
         };

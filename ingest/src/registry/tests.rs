@@ -1,7 +1,8 @@
 use super::judge::judge;
 use super::{Change, ChangeSet, EntityKey, Json, Outcome, Snapshot, Verdict, no_deep_check};
 
-pub(super) const PEM: &str = "-----BEGIN PRIVATE KEY-----\\nhush\\n-----END PRIVATE KEY-----";
+pub(super) const PEM: &str =
+    "-----BEGIN ENCRYPTED PRIVATE KEY-----\\nhush\\n-----END ENCRYPTED PRIVATE KEY-----";
 
 /// Reads changes, one a line: `+ kind/name spec`, `N kind/name spec` on version
 /// N, `-N kind/name`.

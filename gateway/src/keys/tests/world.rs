@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::auth::tests::until;
 use crate::auth::{self, KeyFetcher, KeySets, Verifier};
-use crate::keys::{Config, KeyManager, Parts, new_secret};
+use crate::keys::{Config, KeyManager, Parts, Passphrase, new_secret};
 
 pub(super) const NOW: i64 = 1_800_000_000;
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
@@ -38,6 +38,7 @@ pub(crate) struct World {
     pub(super) clock: Arc<ManualClock>,
     pub(super) emitter: emit::Emitter,
     pub(super) service: Option<emit::Service>,
+    pub(super) passphrase: Passphrase,
     pub(super) secret: String,
     pub(super) sandbox_secret: String,
     pub(super) http: Client,
@@ -84,6 +85,7 @@ impl World {
             clock,
             emitter,
             service: Some(service),
+            passphrase: Passphrase::new("of the test"),
             secret,
             sandbox_secret,
             http: Client::builder().no_proxy().build().unwrap(),
@@ -111,11 +113,13 @@ impl World {
             address: "127.0.0.1:0".parse().unwrap(),
             issuer: ISSUER.to_owned(),
             audience: "apis".to_owned(),
+            passphrase_file: None,
             token_ttl_s: 600,
         };
         let parts = Parts {
             view: self.view.clone(),
             proposer: self.proposer.clone(),
+            passphrase: self.passphrase.clone(),
             emitter: self.emitter.clone(),
             clock: self.clock.clone(),
         };

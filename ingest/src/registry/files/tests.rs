@@ -36,7 +36,8 @@ fn every_bad_file_is_refused_in_its_words() {
     assert!(cases >= 16, "{cases} cases");
 }
 
-const PEM: &str = "-----BEGIN PRIVATE KEY-----\\nhush\\n-----END PRIVATE KEY-----";
+const PEM: &str =
+    "-----BEGIN ENCRYPTED PRIVATE KEY-----\\nhush\\n-----END ENCRYPTED PRIVATE KEY-----";
 
 fn write(dir: &Path, name: &str, text: &str) {
     let path = dir.join(name);

@@ -13,7 +13,8 @@ pub struct Key {
     pub algorithm: Algorithm,
     /// Where it stands in its rotation.
     pub state: KeyState,
-    /// The private key, PKCS #8 in PEM (RFC 7468), up to 16 KiB.
+    /// The private key, encrypted: `EncryptedPrivateKeyInfo` of PKCS #8 (RFC 5958, section
+    /// 3) in PEM (RFC 7468, section 11), up to 16 KiB.
     pub private_key_pem: Secret,
 }
 
@@ -65,11 +66,15 @@ impl KindSpec for Key {
 
     fn validate(&self, faults: &mut Faults) {
         let pem = self.private_key_pem.expose().trim();
-        let framed = pem.starts_with("-----BEGIN PRIVATE KEY-----")
-            && pem.ends_with("-----END PRIVATE KEY-----");
-        if !framed || pem.len() > 16 * 1024 {
-            let mend =
-                "give PKCS #8 in PEM, from -----BEGIN PRIVATE KEY----- to its end, up to 16 KiB";
+        let framed = pem.starts_with("-----BEGIN ENCRYPTED PRIVATE KEY-----")
+            && pem.ends_with("-----END ENCRYPTED PRIVATE KEY-----");
+        if pem.starts_with("-----BEGIN PRIVATE KEY-----") {
+            let mend = "encrypt it by the passphrase of the key managers: openssl pkcs8 -topk8 \
+                -v2 aes-256-cbc -passout file:keys-passphrase";
+            faults.add("private_key_pem", "is not encrypted", mend);
+        } else if !framed || pem.len() > 16 * 1024 {
+            let mend = "give PKCS #8 in PEM, from -----BEGIN ENCRYPTED PRIVATE KEY----- to its \
+                end, up to 16 KiB";
             faults.add("private_key_pem", "is not a private key", mend);
         }
     }
