@@ -120,13 +120,12 @@ fn wish(config: &Config, options: &Options) -> Result<Wish, Failure> {
     })
 }
 
-/// The file's name and the second, such as `access.log-20261125t173000`.
+/// The file's name and the time, such as `access.log-20261125t173000.123456z`.
 fn id_of(file: &Path) -> String {
     let name = file.file_name().and_then(|name| name.to_str()).unwrap_or("log");
     let is_part = |c: &char| c.is_ascii_lowercase() || c.is_ascii_digit() || "._-".contains(*c);
     let name: String = name.to_ascii_lowercase().chars().filter(is_part).take(48).collect();
     let now = SystemClock.now().to_string();
-    let second = now.split('.').next().unwrap_or_default();
-    let second: String = second.chars().filter(char::is_ascii_alphanumeric).collect();
-    format!("{name}-{}", second.to_ascii_lowercase())
+    let now: String = now.to_ascii_lowercase().chars().filter(|c| !"-:".contains(*c)).collect();
+    format!("{name}-{now}")
 }

@@ -77,11 +77,14 @@ fn serve(mut config: Config, wanted: &[Role], with_example: bool) -> Result<(), 
 /// A setting or a file is to be mended first; a log or a disk that does not answer may do
 /// so by the next start.
 fn not_started(error: anyhow::Error) -> Failure {
-    if error.is::<FileErrors>() { Failure::Usage(error) } else { Failure::Other(error) }
+    let sealed = matches!(error.downcast_ref(), Some(gateway::keys::Error::Sealed));
+    let is_for_files = sealed || error.is::<FileErrors>();
+    if is_for_files { Failure::Usage(error) } else { Failure::Other(error) }
 }
 
 async fn node(mut config: Config, wanted: &[Role], with_example: bool) -> Result<(), Failure> {
     let began = Instant::now();
+    check_log(&config, wanted).map_err(|errors| Failure::Usage(errors.into()))?;
     check_ports(&config, wanted, with_example).map_err(Failure::Usage)?;
     check_tokens(&config).map_err(Failure::Usage)?;
     let ground = Ground::open(&config, wanted).await.map_err(not_started)?;
@@ -92,6 +95,9 @@ async fn node(mut config: Config, wanted: &[Role], with_example: bool) -> Result
     };
     if let Some(token) = &replay_token {
         config.gateway.replay_token_file = Some(token.file.clone());
+    }
+    if with_example {
+        config.keep_emails();
     }
     let origin = match with_example {
         true => Some(Origin::start(config.example.address).await?),
@@ -118,12 +124,25 @@ async fn node(mut config: Config, wanted: &[Role], with_example: bool) -> Result
     Ok(())
 }
 
+/// Refuses a log that nobody else can have, where the other roles are other processes.
+fn check_log(config: &Config, wanted: &[Role]) -> Result<(), FileErrors> {
+    let is_alone = matches!(config.log, config::Log::Embedded {}) && !is_whole(wanted);
+    if !is_alone || wanted.iter().all(|role| role.needs_no_log()) {
+        return Ok(());
+    }
+    let mend = "set log.kafka.bootstrap to the Kafka of all nodes, or use weir run";
+    let what = "is embedded, and this role works with other processes by the log";
+    Err(config.placed(vec![Fault::new("log", what, mend)]))
+}
+
 /// Looks at the tokens that are there, before anything is written.
 fn check_tokens(config: &Config) -> Result<()> {
     let own = [config::TOKEN_FILE, config::CONSOLE_TOKEN_FILE];
     let own = own.map(|file| config.data_dir.join(file));
-    for file in own.into_iter().chain([config.replay_token_file()]) {
-        if file.exists() {
+    let set = config.keys.passphrase_file.clone();
+    let shared = [config.replay_token_file(), config.passphrase_file()];
+    for file in own.into_iter().chain(shared) {
+        if file.exists() || set.as_ref() == Some(&file) {
             Token::read(&file)?;
         }
     }
@@ -261,17 +280,24 @@ fn greet(config: &Config, roles: &Roles, token: &Token, secret: Option<&str>) {
         println!("  {name:<12} {url}");
     }
     println!("  {:<12} {}", "admin token", token.file.display());
+    if let Some(directory) = config.mail_directory()
+        && roles.addresses().iter().any(|(name, _)| *name == "analytics")
+    {
+        println!("  {:<12} {}", "emails", directory.display());
+    }
     let url = |wanted: &str| {
         let addresses = roles.addresses();
         addresses.into_iter().find(|(name, _)| *name == wanted).map(|(_, url)| url)
     };
     if let (Some(console), Some(token)) = (url("console"), roles.console_token()) {
         // In full once: what is printed is kept, by a journal or a container's log.
-        let opens = match token.is_new {
-            true => token.text.clone(),
-            false => format!("$(cat {})", token.file.display()),
-        };
-        println!("\nThe boards, in a browser:\n  {console}/?token={opens}");
+        match token.is_new {
+            true => println!("\nThe boards, in a browser:\n  {console}/?token={}", token.text),
+            false => println!(
+                "\nThe boards, in a browser, which asks for the token in {}:\n  {console}/",
+                token.file.display()
+            ),
+        }
     }
     let (gateway, keys) = (url("gateway"), url("key manager"));
     if let Some(secret) = secret {

@@ -28,7 +28,8 @@ pub(crate) async fn replay_once(
     if before.trim_end().ends_with(ENDED) {
         return Ok(None);
     }
-    let id = format!("access-log-{}", SystemClock.now().as_micros() / 1_000_000);
+    // Never that of the one before, which has ended: a start may follow within a second.
+    let id = format!("access-log-{}", SystemClock.now().as_micros());
     let mut wish = Wish {
         id: before.trim().to_owned(),
         gateways: vec![gateway.to_owned()],

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail};
 use futures_util::StreamExt as _;
 use http::header::{AUTHORIZATION, HeaderMap, HeaderValue, REFERER, USER_AGENT};
 use http::{Method, StatusCode};
+use ingest::event::{Clock as _, SystemClock};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::client::{Answered, Client, Failed, Gateway};
@@ -130,7 +131,8 @@ struct Ended {
     number: u64,
     line: Line,
     retried: u64,
-    /// Why it was sent again though it may have been sent.
+    /// By which gateway, when and why it was broken off, for each time that it was sent again
+    /// though it may have been sent.
     resent: Vec<String>,
     outcome: Result<Answer, String>,
 }
@@ -215,7 +217,10 @@ impl<'a> Sender<'a> {
             }
             match failed {
                 Failed::Unsent(_) => retried += 1,
-                Failed::Broken(why) => resent.push(why),
+                Failed::Broken(why) => {
+                    let (by, at) = (&self.wish.gateways[turn], SystemClock.now());
+                    resent.push(format!("{by} at {at}: {why}"));
+                }
             }
             sleep(pause).await;
             pause = (pause * 2).min(PAUSES.1);

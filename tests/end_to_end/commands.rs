@@ -80,6 +80,19 @@ fn a_missing_file_and_an_unknown_variable_are_told() {
 }
 
 #[test]
+fn a_role_alone_needs_a_log_that_others_have() {
+    let weir = Weir::new();
+    for role in ["gateway", "keys", "mediator", "analytics"] {
+        let (code, said) = weir.run(&[role]);
+        assert_eq!(code, 2, "{said}");
+        let expected = "is embedded, and this role works with other processes by the log; set \
+                        log.kafka.bootstrap to the Kafka of all nodes, or use weir run";
+        assert!(said.contains(expected), "{said}");
+    }
+    assert!(!weir.data_dir().exists(), "nothing is half started");
+}
+
+#[test]
 fn a_directory_is_checked_with_file_line_and_mend() {
     let weir = Weir::new();
     let route = "kind: route\nname: r\nspec:\n  from: {http: {methods: [GET], path: /r}}\n  steps:\n  \

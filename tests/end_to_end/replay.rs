@@ -1,7 +1,7 @@
 //! The main job: a real access log, from the generator through the gateway to the site
 //! behind it, to SQL, to a detection, and to an email.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -225,6 +225,21 @@ async fn the_example_sends_its_log_once_and_anew_if_it_was_broken_off() {
     let began = Instant::now();
     while !weir.said().contains("The example has sent its access log:") {
         assert!(began.elapsed() < PATIENCE, "{}", weir.said());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    // Its findings are emails, which are files where there is no mail server.
+    let wanted: BTreeSet<_> = found(|is_told| is_told).into_iter().collect();
+    loop {
+        let files = std::fs::read_dir(weir.data_dir().join("example/mail")).unwrap();
+        let files = files.map(|file| file.unwrap().path());
+        let emails = files.filter(|file| file.extension().is_some_and(|of| of == "eml"));
+        let subject = |file: PathBuf| subject_of(&std::fs::read_to_string(file).unwrap());
+        let subjects: BTreeSet<_> = emails.map(subject).collect();
+        if subjects.len() >= wanted.len() {
+            assert_eq!(subjects, wanted);
+            break;
+        }
+        assert!(began.elapsed() < PATIENCE, "{subjects:?}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     weir.stop();

@@ -1,3 +1,5 @@
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -8,6 +10,8 @@ use lettre::transport::smtp::client::{Certificate, Tls, TlsParameters};
 use lettre::{AsyncSmtpTransport, Tokio1Executor};
 use serde::Deserialize;
 
+use super::transport::Transport;
+
 /// How long a step of SMTP may take.
 const STEP: Duration = Duration::from_secs(10);
 const RECIPIENTS_MAX: usize = 20;
@@ -16,8 +20,13 @@ const RECIPIENTS_MAX: usize = 20;
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Mail {
-    /// The SMTP server.
+    /// The SMTP server; or else [`Self::directory`].
+    #[serde(default)]
     pub host: String,
+    /// A directory to which emails are written as files, each by the alert's id, rather than
+    /// sent.
+    #[serde(default)]
+    pub directory: Option<PathBuf>,
     /// Its port; if it is left out, 465 with `tls`, 587 with `starttls`, else 25.
     #[serde(default)]
     pub port: Option<u16>,
@@ -53,6 +62,21 @@ pub enum Security {
 }
 
 impl Mail {
+    /// Emails as files of a directory.
+    pub fn to_files(directory: PathBuf) -> Self {
+        Self {
+            host: String::new(),
+            directory: Some(directory),
+            port: None,
+            security: Security::None,
+            ca_file: None,
+            username: None,
+            password_file: None,
+            from: "Weir <weir@example.org>".to_owned(),
+            recipients: vec!["security@example.org".to_owned()],
+        }
+    }
+
     /// Says everything that is wrong with it, but for what only the server knows.
     pub fn faults(&self) -> Vec<Fault> {
         let mut faults = Vec::new();
@@ -78,7 +102,13 @@ impl Mail {
                 );
             }
         }
-        let local = matches!(self.host.as_str(), "localhost" | "127.0.0.1" | "::1");
+        let sends = !self.host.is_empty();
+        if sends == self.directory.is_some() {
+            let what = if sends { "both are given" } else { "neither host nor directory is given" };
+            let mend = "give host, a mail server, or directory, to which emails are written";
+            add("host", what.to_owned(), mend);
+        }
+        let local = !sends || matches!(self.host.as_str(), "localhost" | "127.0.0.1" | "::1");
         if self.security == Security::None && !local {
             let what = "emails would cross the network in clear".to_owned();
             add("security", what, "use starttls or tls, or a server on this machine");
@@ -102,7 +132,12 @@ impl Mail {
     ///
     /// # Errors
     /// What is wrong with its files.
-    pub(super) fn transport(&self) -> Result<AsyncSmtpTransport<Tokio1Executor>, String> {
+    pub(super) fn transport(&self) -> Result<Transport, String> {
+        if let Some(directory) = &self.directory {
+            let made = DirBuilder::new().recursive(true).mode(0o700).create(directory);
+            made.map_err(|error| format!("{}: {error}", directory.display()))?;
+            return Ok(Transport::Files(directory.clone()));
+        }
         let secret = || {
             let mut parameters = TlsParameters::builder(self.host.clone());
             if let Some(certificate) = self.certificate()? {
@@ -122,7 +157,7 @@ impl Mail {
         if let (Some(username), Some(file)) = (&self.username, &self.password_file) {
             builder = builder.credentials(Credentials::new(username.clone(), password(file)?));
         }
-        Ok(builder.build())
+        Ok(Transport::Server(builder.build()))
     }
 
     fn certificate(&self) -> Result<Option<Certificate>, String> {

@@ -1,4 +1,4 @@
-//! Alerts: notices by email.
+//! Alerts: notices by email, sent or, for a trial, written to files.
 //!
 //! ```text
 //! weir.notices ─► member of weir.alert-mail ─► one email per recipient ─► offset committed
@@ -19,6 +19,7 @@ mod compose;
 mod config;
 mod sender;
 mod table;
+mod transport;
 
 pub use compose::{Email, compose};
 pub use config::{Mail, Security};

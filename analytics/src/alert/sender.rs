@@ -5,14 +5,14 @@ use std::time::Duration;
 use ingest::emit::Emitter;
 use ingest::event::{Kind, Outcome};
 use ingest::log::{Error, EventLog, Partition, Polled, ReadLimit, Record};
+use lettre::Message;
 use lettre::message::header::{HeaderName, HeaderValue};
 use lettre::message::{Mailbox, MultiPart};
-use lettre::transport::smtp;
-use lettre::{AsyncSmtpTransport, AsyncTransport as _, Message, Tokio1Executor};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use super::transport::{Failed, Transport};
 use super::{Mail, compose};
 use crate::detect::Alert;
 use crate::run::NOTICES_TOPIC;
@@ -39,10 +39,10 @@ pub struct Parts {
     pub sender: Arc<Sender>,
 }
 
-/// Sends one alert to one recipient at a time.
+/// Sends one alert to one recipient at a time, or writes it to a file.
 #[derive(Debug)]
 pub struct Sender {
-    transport: AsyncSmtpTransport<Tokio1Executor>,
+    transport: Transport,
     from: Mailbox,
     recipients: Vec<String>,
     /// What the first failure pauses for.
@@ -84,34 +84,21 @@ impl Sender {
     /// Tries until the server takes it, refuses it for good, or a day has passed.
     pub(super) async fn send(&self, alert: &Alert, recipient: &str) -> Result<(), String> {
         let message = self.message(alert, recipient)?;
+        let name = format!("{}.{recipient}", alert.id);
         let (began, mut pause) = (Instant::now(), self.pause);
         loop {
-            let error: smtp::Error = match self.transport.send(message.clone()).await {
-                Ok(_) => return Ok(()),
-                Err(error) => error,
+            let Failed { why, is_permanent } = match self.transport.send(&message, &name).await {
+                Ok(()) => return Ok(()),
+                Err(failed) => failed,
             };
-            if error.is_permanent() || began.elapsed() > GIVE_UP {
-                return Err(told(&error));
+            if is_permanent || began.elapsed() > GIVE_UP {
+                return Err(why);
             }
-            tracing::warn!(alert = alert.id, error = told(&error), "an email is tried again");
+            tracing::warn!(alert = alert.id, error = why, "an email is tried again");
             tokio::time::sleep(pause.mul_f64(0.75 + fastrand::f64() / 2.0)).await;
             pause = (pause * 2).min(PAUSES.1);
         }
     }
-}
-
-/// The error with its causes.
-fn told(error: &smtp::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(of) = cause {
-        let of_text = of.to_string();
-        if !text.contains(&of_text) {
-            text = format!("{text}: {of_text}");
-        }
-        cause = of.source();
-    }
-    text
 }
 
 /// Sends notices until it is told to stop. The topic is there.
@@ -206,7 +193,7 @@ fn tell(parts: &Parts, alert: &Alert, recipient: &str, sent: Result<(), String>)
     let mut event = parts.emitter.event(Kind::Alert, outcome);
     event.alert_id = Some(alert.id.clone().into());
     event.alert_state = Some("notified".into());
-    event.alert_channel = Some("email".into());
+    event.alert_channel = Some(parts.sender.transport.channel().into());
     event.alert_recipient = Some(recipient.to_owned().into());
     event.detection_name = Some(alert.detection.clone().into());
     event.detection_subject_kind = Some(alert.subject_kind.clone().into());

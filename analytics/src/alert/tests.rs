@@ -43,6 +43,7 @@ fn alert(subject: &str) -> Alert {
 fn mail(port: u16) -> Mail {
     Mail {
         host: "127.0.0.1".to_owned(),
+        directory: None,
         port: Some(port),
         security: Security::None,
         ca_file: None,
@@ -302,4 +303,31 @@ fn settings_that_cannot_be_are_told_of() {
         ["mail.from", "mail.recipients", "mail.security", "mail.username", "mail.ca_file"]
     );
     assert_eq!(mail(25).faults(), []);
+    let paths = |of: Mail| of.faults().into_iter().map(|of| of.path).collect::<Vec<_>>();
+    let directory = Some("/var/mail/weir".into());
+    assert_eq!(paths(Mail { directory: directory.clone(), ..mail(25) }), ["mail.host"]);
+    assert_eq!(paths(Mail { host: String::new(), ..mail(25) }), ["mail.host"]);
+    assert_eq!(paths(Mail { host: String::new(), directory, ..mail(25) }), [""; 0]);
+}
+
+#[tokio::test]
+async fn without_a_server_each_alert_is_a_file_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let directory = dir.path().join("mail");
+    let sender = Sender::new(&Mail::to_files(directory.clone())).unwrap();
+    for subject in ["192.0.2.1", "192.0.2.2", "192.0.2.1"] {
+        let sent = sender.send(&alert(subject), "../sec urity@example.org").await;
+        assert!(sent.is_err(), "it is no address: {sent:?}");
+        sender.send(&alert(subject), "security@example.org").await.unwrap();
+    }
+    let mut files: Vec<_> = std::fs::read_dir(&directory).unwrap().map(|of| of.unwrap()).collect();
+    files.sort_by_key(std::fs::DirEntry::path);
+    assert_eq!(files.len(), 2, "{files:?}");
+    for (file, subject) in files.iter().zip(["192.0.2.1", "192.0.2.2"]) {
+        let name = file.file_name().into_string().unwrap();
+        assert_eq!(name, format!("{}.security@example.org.eml", alert(subject).id));
+        let email = std::fs::read_to_string(file.path()).unwrap();
+        assert!(email.starts_with("From: Weir <weir@example.org>\r\n"), "{email}");
+        assert!(email.contains(subject) && email.contains("multipart/alternative"), "{email}");
+    }
 }

@@ -357,7 +357,7 @@ schema! {
         alert_id: Text since 1;
         /// State that it came into: fired, notified, escalated, acknowledged, suppressed or resolved.
         alert_state: Text since 1;
-        /// Channel of a notice: email or webhook.
+        /// Channel of a notice: email, file or webhook.
         alert_channel: Text since 1;
         /// Who the notice went to.
         alert_recipient: Text since 1 personal Identifier;

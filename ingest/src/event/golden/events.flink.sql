@@ -133,7 +133,7 @@ CREATE TABLE `weir_events` (
   `detection_evidence` STRING COMMENT 'SQL text that shows the events behind the finding.',
   `alert_id` STRING COMMENT 'Id of the alert, the same from its first finding to its end.',
   `alert_state` STRING COMMENT 'State that it came into: fired, notified, escalated, acknowledged, suppressed or resolved.',
-  `alert_channel` STRING COMMENT 'Channel of a notice: email or webhook.',
+  `alert_channel` STRING COMMENT 'Channel of a notice: email, file or webhook.',
   `alert_recipient` STRING COMMENT 'Who the notice went to.',
   `decision_id` STRING COMMENT 'Id of the decision.',
   `decision_action` STRING COMMENT 'What is enforced: block, slow, revoke or quota.',
