@@ -2,7 +2,7 @@
 -- owner: security
 -- lateness: 60 s
 -- horizon: 24 h
--- severity: high
+-- severity: medium
 -- subject: client_address
 -- quiet: 2 h
 -- message: >-
@@ -13,7 +13,7 @@
 -- hours is measured by itself, at 4 standard deviations above its mean; a newer one by
 -- all clients, at 8, since clients differ more than the hours of one client do. Under
 -- 30 requests or 5 failures in an hour nothing is found, nor before 200 hours of
--- clients are known.
+-- clients are known. From twice the usual on, a finding is of high severity.
 WITH hours AS (
     SELECT
         window_start,
@@ -85,8 +85,12 @@ SELECT
     errors,
     CAST(errors_range AS BIGINT) AS errors_limit,
     CASE
-        WHEN own_hours >= 12 THEN concat('its own ', own_hours, ' hours')
-        ELSE concat(all_hours, ' hours of all clients')
-    END AS learnt_from
+        WHEN own_hours >= 12 THEN concat(own_hours, ' hours of its own')
+        ELSE concat('the hours of all clients, ', all_hours, ' together')
+    END AS learnt_from,
+    CASE
+        WHEN requests >= 2 * requests_range OR errors >= 2 * errors_range THEN 'high'
+        ELSE 'medium'
+    END AS severity
 FROM ranges
 WHERE requests > requests_range OR errors > errors_range

@@ -43,11 +43,11 @@ pub(crate) fn run(settings: &Settings, options: &Options) -> Result<(), Failure>
     Ok(())
 }
 
-/// A refusal with the place of the entity that it is about.
+/// A refusal with the place of what it is about.
 pub(super) fn located(wanted: &files::Wanted, refusal: &ingest::registry::Refusal) -> String {
-    let place = refusal.entity.as_ref().and_then(|key| wanted.entities.get(key));
-    match place {
-        Some((_, place)) => format!("{place}: {refusal}"),
+    let entity = refusal.entity.as_ref();
+    match entity.and_then(|key| wanted.place(key, &refusal.fault.path)) {
+        Some(place) => format!("{place}: {refusal}"),
         None => refusal.to_string(),
     }
 }

@@ -103,11 +103,17 @@ fn a_directory_is_checked_with_file_line_and_mend() {
                     term at byte 4; see the manual of jq";
     assert_eq!((code, said.trim()), (2, expected));
 
-    let lonely = "kind: subscription\nname: s\nspec: {api: a, application: b, tier: c}\n";
+    let lonely = "kind: tier\nname: gold\nspec: {burst_requests_max: 5}\n---\nkind: subscription\n\
+                  name: s\nspec:\n  api: a\n  application: b\n  tier: glod\n";
     let dir = weir.write("lonely", &[("s.yaml", lonely)]);
     let (code, said) = weir.run(&["check", &dir]);
-    assert_eq!(code, 2);
-    assert!(said.contains("s.yaml:1:1: subscription/s: api: api/a does not exist"), "{said}");
+    let expected = "weir: s.yaml:8:3: subscription/s: api: api/a does not exist; create it first, \
+                    or in the same set\n\
+                    s.yaml:9:3: subscription/s: application: application/b does not exist; create \
+                    it first, or in the same set\n\
+                    s.yaml:10:3: subscription/s: tier: tier/glod does not exist; did you mean \
+                    `gold`? or create it in the same set";
+    assert_eq!((code, said.trim()), (2, expected));
 
     let dir =
         weir.write("good", &[("t.yaml", "kind: tier\nname: t\nspec: {burst_requests_max: 5}\n")]);

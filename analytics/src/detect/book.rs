@@ -7,6 +7,7 @@ use ingest::event::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use super::detection::SEVERITY;
 use super::{Alert, Column, Detection, State, evidence};
 use crate::query::{WINDOW_END, WINDOW_START};
 
@@ -96,7 +97,7 @@ impl Book {
         replay: Option<&str>,
         subject: &str,
         (start, end): (i64, i64),
-        found: Vec<Column>,
+        mut found: Vec<Column>,
     ) -> Change {
         let open = self.open.entry(replay.unwrap_or_default().to_owned()).or_default();
         let is_full = open.len() >= OPEN_MAX && !open.contains_key(subject);
@@ -106,6 +107,7 @@ impl Book {
             alert.revision += 1;
             alert.findings += 1;
             alert.until = alert.until.max(until);
+            alert.severity = alert.severity.max(detection.severity(&found));
             return Change { alert: alert.clone(), opens: false };
         }
         let message = if is_full {
@@ -118,13 +120,15 @@ impl Book {
             detection.message(&found)
         };
         let named = (!is_full).then_some(subject);
+        let severity = detection.severity(&found);
+        found.retain(|of| of.name != SEVERITY);
         let alert = Alert {
             id: id(&detection.name, replay, place, start),
             revision: 1,
             state: State::Open,
             detection: detection.name.clone(),
             title: detection.title.clone(),
-            severity: detection.severity,
+            severity,
             owner: detection.owner.clone(),
             recipients: detection.recipients.clone(),
             replay_id: replay.map(str::to_owned),

@@ -11,6 +11,8 @@ use crate::query::{Fault, QueryFile, Severity, WINDOW_END, WINDOW_START};
 
 /// How long nothing has to be found until an alert is over, if the file does not say.
 const QUIET: Duration = Duration::from_hours(1);
+/// The column by which a finding says how bad it is.
+pub(super) const SEVERITY: &str = "severity";
 /// How many steps the text of an alert may take.
 const FUEL: u64 = 20_000;
 /// The longest text of an alert, in bytes; what is longer is cut.
@@ -22,7 +24,7 @@ pub struct Detection {
     pub(super) name: String,
     pub(super) title: String,
     pub(super) owner: String,
-    pub(super) severity: Severity,
+    severity: Severity,
     pub(super) recipients: Vec<String>,
     pub(super) subject: String,
     pub(super) quiet_us: i64,
@@ -55,6 +57,12 @@ impl Detection {
                 let what = format!("subject: the query gives no column {subject}");
                 faults.push(file.fault("subject", what, "name one that it selects"));
             }
+        }
+        if let Ok(field) = columns.field_with_name(SEVERITY)
+            && *field.data_type() != DataType::Utf8
+        {
+            let what = format!("the column {SEVERITY} is no text");
+            faults.push(Fault::of_file(what, "give low, medium, high or critical"));
         }
         let mut environment = Environment::new();
         environment.set_fuel(Some(FUEL));
@@ -92,6 +100,13 @@ impl Detection {
             message,
             environment: Arc::new(environment),
         }))
+    }
+
+    /// How bad a finding is: as its column `severity` says, else as the file does.
+    pub(super) fn severity(&self, found: &[Column]) -> Severity {
+        let own = found.iter().find(|of| of.name == SEVERITY);
+        let own = own.and_then(|of| serde_json::from_value(of.value.clone()).ok());
+        own.unwrap_or(self.severity)
     }
 
     /// What happened, in a sentence. A text that cannot be made must not cost the alert.

@@ -5,7 +5,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use fastrand::Rng;
 
 use super::*;
-use crate::query::QueryFile;
+use crate::query::{QueryFile, Severity};
 
 const HOUR: i64 = 3_600_000_000;
 
@@ -24,10 +24,11 @@ fn file(header: &str) -> QueryFile {
     QueryFile::parse("many_errors", &text).unwrap()
 }
 
-fn detection() -> Detection {
-    let header = "-- severity: high\n-- subject: client_address\n-- quiet: 2 h
+const HEADER: &str = "-- severity: high\n-- subject: client_address\n-- quiet: 2 h
 -- message: \"{{ client_address }} had {{ errors | grouped }} errors.\"";
-    Detection::of(&file(header), &schema()).unwrap().unwrap()
+
+fn detection() -> Detection {
+    Detection::of(&file(HEADER), &schema()).unwrap().unwrap()
 }
 
 /// Findings of (hour, subject, errors).
@@ -79,6 +80,32 @@ fn an_alert_opens_counts_and_is_resolved_when_it_is_quiet() {
     let changes = book.take(&detection, None, &rows(&[(5, "a", 8)])).unwrap();
     assert_eq!(told(&changes), [("a", Resolved, 2, 3, false), ("a", Open, 1, 1, true)]);
     assert_ne!(changes[0].alert.id, changes[1].alert.id);
+}
+
+#[test]
+fn a_finding_may_say_how_bad_it_is_itself() {
+    let mut fields: Vec<_> = schema().fields().iter().cloned().collect();
+    fields.push(Arc::new(Field::new("severity", DataType::Utf8, true)));
+    let with_severity = Arc::new(Schema::new(fields));
+    let detection = Detection::of(&file(HEADER), &with_severity).unwrap().unwrap();
+    let mut book = Book::default();
+    let mut take = |hour: i64, severity: &str| {
+        let mut columns = rows(&[(hour, "a", 1)]).columns().to_vec();
+        columns.push(Arc::new(StringArray::from(vec![severity])));
+        let rows = arrow::array::RecordBatch::try_new(with_severity.clone(), columns).unwrap();
+        book.take(&detection, None, &rows).unwrap().remove(0).alert
+    };
+    let first = take(0, "low");
+    assert_eq!(first.severity, Severity::Low);
+    assert!(first.evidence.iter().all(|of| of.name != "severity"), "it has its own place");
+    // The worst counts; what is none is as the file says, which is high.
+    assert_eq!(take(1, "critical").severity, Severity::Critical);
+    assert_eq!(take(2, "medium").severity, Severity::Critical);
+    assert_eq!(take(9, "dreadful").state, State::Resolved);
+    let mut wrong: Vec<_> = schema().fields().iter().cloned().collect();
+    wrong.push(Arc::new(Field::new("severity", DataType::Int64, true)));
+    let faults = Detection::of(&file(HEADER), &Arc::new(Schema::new(wrong))).unwrap_err();
+    assert_eq!(faults[0].what, "the column severity is no text");
 }
 
 #[test]

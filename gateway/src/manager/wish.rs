@@ -54,7 +54,8 @@ impl Wish {
             let key = EntityKey::new(entity.kind, entity.name.clone());
             (key, (entity.spec.clone(), place.clone()))
         };
-        let wanted = Wanted { entities: self.entities.iter().map(wanted).collect() };
+        let wanted =
+            Wanted { entities: self.entities.iter().map(wanted).collect(), ..Wanted::default() };
         let missing = match self.missing {
             MissingWish::Keep => Missing::Keep,
             MissingWish::Remove => Missing::Remove,

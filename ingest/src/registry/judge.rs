@@ -1,7 +1,7 @@
 use std::collections::BTreeSet;
 
 use super::change::{SET_BYTES_MAX, SPEC_BYTES_MAX};
-use super::fault::FAULTS_MAX;
+use super::fault::{FAULTS_MAX, nearest};
 use super::snapshot::ENTITIES_MAX;
 use super::{
     Change, ChangeSet, DeepCheck, Entity, EntityKey, Fault, Faults, Json, Kind, Name, Refusal,
@@ -171,7 +171,12 @@ fn check_references(now: &Snapshot, next: &Snapshot, written: &[Written], refusa
                 let mend = format!("change or remove {} first, or in the same set", entity.key);
                 refusals.add(target, Fault::new("", what, mend));
             } else {
-                let mend = "create it first, or in the same set".to_owned();
+                let named = next.entities().filter(|of| of.key.kind == target.kind);
+                let near = nearest(target.name.as_str(), named.map(|of| of.key.name.as_str()));
+                let mend = match near {
+                    Some(near) => format!("did you mean `{near}`? or create it in the same set"),
+                    None => "create it first, or in the same set".to_owned(),
+                };
                 let what = format!("{target} does not exist");
                 refusals.add(&entity.key, Fault::new(reference.path.as_str(), what, mend));
             }

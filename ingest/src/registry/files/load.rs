@@ -22,6 +22,17 @@ const DEPTH_MAX: usize = 16;
 pub struct Wanted {
     /// Every entity, with the place where it stands.
     pub entities: BTreeMap<EntityKey, (Json, Place)>,
+    /// By entity and path in its spec, where another is referred to.
+    pub references: BTreeMap<(EntityKey, String), Place>,
+}
+
+impl Wanted {
+    /// Where a path of an entity's spec stands, if another entity is named there; else where
+    /// the entity does.
+    pub fn place(&self, key: &EntityKey, path: &str) -> Option<&Place> {
+        let reference = self.references.get(&(key.clone(), path.to_owned()));
+        reference.or_else(|| self.entities.get(key).map(|(_, place)| place))
+    }
 }
 
 /// A place in a file.
@@ -223,6 +234,11 @@ impl Loading {
                             if key.kind == Kind::Route {
                                 add_source(&mut json, file, |path| place(path).0);
                             }
+                            for path in references(&key, &json) {
+                                let (line, column) = place(&format!("spec.{path}"));
+                                let place = Place { file: file.to_owned(), line, column };
+                                self.wanted.references.insert((key.clone(), path), place);
+                            }
                             self.add(file, place(""), key, json);
                         }
                     }
@@ -297,6 +313,12 @@ fn read_text(path: &Path, bytes_max: u64) -> std::io::Result<String> {
         bytes if bytes <= bytes_max => std::fs::read_to_string(path),
         bytes => Err(std::io::Error::other(format!("{bytes} bytes, of at most {bytes_max}"))),
     }
+}
+
+/// The paths in an entity's spec at which others are named.
+fn references(key: &EntityKey, spec: &Json) -> Vec<String> {
+    let entity = Entity::new(key.clone(), 1, spec.clone());
+    entity.map_or(Vec::new(), |of| of.references.into_iter().map(|of| of.path).collect())
 }
 
 /// Whether a document is an API's description, which an entity may name.
