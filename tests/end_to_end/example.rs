@@ -57,9 +57,9 @@ async fn the_example_runs_from_nothing_and_tells_all_of_it() {
     let token = weir.token(&secret).await;
     // A caller is told what its own message lacks.
     for (lacking, detail) in [
-        (json!({"pieces": 3}), "the body has no article"),
-        (json!([]), "the body has no article"),
-        (json!({"article": "bolt"}), "the body has no pieces"),
+        (json!({"pieces": 3}), "the body is not as the route takes it: it has no article"),
+        (json!([]), "the body is not as the route takes it: it has no article"),
+        (json!({"article": "bolt"}), "the body is not as the route takes it: it has no pieces"),
     ] {
         let (status, problem) = weir.post("/shop/quotes", &token, &lacking).await.unwrap();
         assert_eq!((status, &problem["code"]), (400, &json!("body_invalid")), "{problem}");

@@ -192,13 +192,21 @@ impl Message {
 
     /// That a body lacks what a step needs of it, if it is still as its caller sent it.
     pub(crate) fn lacks(&self, what: &str) -> Option<BodyError> {
-        let by_caller = self.origin == Origin::Caller;
-        by_caller.then(|| match self.format() {
+        self.does_not_fit(&format!("it has no {what}"))
+    }
+
+    /// That a body is not as a step needs it, if it is still as its caller sent it.
+    pub(crate) fn does_not_fit(&self, why: &str) -> Option<BodyError> {
+        let as_sent = self.origin == Origin::Caller;
+        as_sent.then(|| match self.format() {
             Format::Other if !self.is_empty() => BodyError {
                 code: Code::ContentTypeUnsupported,
                 reason: "the body is neither JSON nor XML by its content type".to_owned(),
             },
-            _ => BodyError { code: Code::BodyInvalid, reason: format!("the body has no {what}") },
+            _ => BodyError {
+                code: Code::BodyInvalid,
+                reason: format!("the body is not as the route takes it: {why}"),
+            },
         })
     }
 

@@ -5,7 +5,7 @@ use ingest::registry::Faults;
 use serde::Deserialize;
 
 use super::jq::Jq;
-use super::{Context, Fault, Needs, Scope, read, read_jq};
+use super::{Context, Fault, Needs, read, read_jq};
 use crate::endpoint::http::is_hop_by_hop;
 use crate::message::{Message, Value, json};
 
@@ -56,10 +56,7 @@ impl SetHeader {
     ) -> Result<(), Fault> {
         let value = match &self.value {
             Source::Fixed(value) => value.clone(),
-            Source::Made(jq) => {
-                let scope = Scope::of(message, context, Needs::ValueIfAny)?;
-                to_header(&jq.run(scope, context.evaluator).await?)?
-            }
+            Source::Made(jq) => to_header(&jq.run(message, Needs::ValueIfAny, context).await?)?,
         };
         message.set_header(self.name.clone(), value);
         Ok(())

@@ -18,8 +18,8 @@ use jaq_core::load::{Arena, Error, File, Loader};
 use jaq_core::{Compiler, Ctx, Native, Vars};
 
 use super::mask::mask;
-use super::{Evaluator, Fault, Scope};
-use crate::message::Value;
+use super::{Context, Fault, Needs, Scope};
+use crate::message::{Message, Value};
 
 /// The longest expression, in bytes.
 pub const SOURCE_BYTES_MAX: usize = 64 * 1024;
@@ -85,28 +85,50 @@ impl Jq {
     }
 
     /// The one result. Blocks for as long as it takes.
-    pub(crate) fn evaluate(&self, scope: Scope) -> Result<Value, String> {
+    pub(crate) fn evaluate(&self, scope: Scope) -> Result<Value, Failed> {
         let vars = [scope.headers, scope.properties, scope.path, scope.query];
         let context = Ctx::<JustLut<Value>>::new(&self.filter.lut, Vars::new(vars));
         let mut results = self.filter.id.run((context, scope.body)).map(|result| {
             result.map_err(|exception| match exception.get_err() {
-                Ok(error) => {
-                    format!("the expression failed: {}", mask(&error.to_string(), &self.source))
-                }
-                Err(_) => "the expression failed".to_owned(),
+                Ok(error) => Failed::Raised(mask(&error.to_string(), &self.source)),
+                Err(_) => Failed::Raised("it broke off".to_owned()),
             })
         });
-        let first = results.next().ok_or("the expression gave no result")??;
+        let first = results.next().ok_or(Failed::Results("no result"))??;
         match results.next() {
             None => Ok(first),
-            Some(_) => Err("the expression gave more than one result".to_owned()),
+            Some(_) => Err(Failed::Results("more than one result")),
         }
     }
 
-    pub(crate) async fn run(&self, scope: Scope, evaluator: &Evaluator) -> Result<Value, Fault> {
-        let this = self.clone();
-        evaluator.run(move || this.evaluate(scope)).await
+    /// The one result, of a message.
+    pub(crate) async fn run(
+        &self,
+        message: &mut Message,
+        needs: Needs,
+        context: &Context<'_>,
+    ) -> Result<Value, Fault> {
+        let (this, scope) = (self.clone(), Scope::of(message, context, needs)?);
+        let evaluated = context.evaluator.run(move || Ok(this.evaluate(scope))).await?;
+        evaluated.map_err(|failed| match &failed {
+            Failed::Raised(why) => match message.does_not_fit(why) {
+                Some(error) => error.into(),
+                None => Fault::failed(failed.to_string()),
+            },
+            Failed::Results(_) => Fault::failed(failed.to_string()),
+        })
     }
+}
+
+/// Why an expression gave no value.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Failed {
+    /// It raised an error, by the values that it was given; those are masked.
+    #[error("the expression failed: {0}")]
+    Raised(String),
+    /// It has not one result.
+    #[error("the expression gave {0}")]
+    Results(&'static str),
 }
 
 fn unreadable(source: &str, error: &Error<&str>) -> String {
@@ -153,7 +175,7 @@ mod tests {
             path: object("id"),
             query: object("q"),
         };
-        let value = Jq::compile(source)?.evaluate(scope)?;
+        let value = Jq::compile(source)?.evaluate(scope).map_err(|failed| failed.to_string())?;
         json::write(&value).map(|bytes| String::from_utf8(bytes).unwrap())
     }
 

@@ -13,7 +13,7 @@ use ingest::registry::{Faults, Name};
 use serde::Deserialize;
 
 use super::jq::Jq;
-use super::{Answer, Context, Fault, Needs, Scope, Seen, read, read_jq};
+use super::{Answer, Context, Fault, Needs, Seen, read, read_jq};
 use crate::deliver::{MessageId, NewMessage};
 use crate::message::{Message, Value, json};
 use ingest::http::Code;
@@ -103,8 +103,7 @@ impl Store {
         context: &Context<'_>,
     ) -> Result<Option<Duration>, Fault> {
         let Some(jq) = &self.expires_after_ms else { return Ok(None) };
-        let scope = Scope::of(message, context, Needs::ValueIfAny)?;
-        let value = jq.run(scope, context.evaluator).await?;
+        let value = jq.run(message, Needs::ValueIfAny, context).await?;
         if matches!(value, Value::Null) {
             return Ok(None);
         }
@@ -112,9 +111,15 @@ impl Store {
         let ms = std::str::from_utf8(&digits).ok().and_then(|digits| digits.parse().ok());
         match ms.filter(|ms| (1..=EXPIRES_AFTER_MS_MAX).contains(ms)) {
             Some(ms) => Ok(Some(Duration::from_millis(ms))),
-            None => Err(Fault::failed(format!(
-                "expires_after_ms gave no whole number from 1 to {EXPIRES_AFTER_MS_MAX}"
-            ))),
+            None => {
+                let why = format!(
+                    "expires_after_ms gave no whole number from 1 to {EXPIRES_AFTER_MS_MAX}"
+                );
+                Err(match message.does_not_fit(&why) {
+                    Some(error) => error.into(),
+                    None => Fault::failed(why),
+                })
+            }
         }
     }
 }
@@ -131,8 +136,7 @@ async fn evaluate(
     context: &Context<'_>,
 ) -> Result<Option<String>, Fault> {
     let Some(jq) = jq else { return Ok(None) };
-    let scope = Scope::of(message, context, Needs::ValueIfAny)?;
-    match jq.run(scope, context.evaluator).await? {
+    match jq.run(message, Needs::ValueIfAny, context).await? {
         Value::TStr(text) => Ok(Some(String::from_utf8_lossy(&text).into_owned())),
         number @ Value::Num(_) => {
             let digits = json::write(&number).map_err(Fault::failed)?;

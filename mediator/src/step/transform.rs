@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::jq::Jq;
 use super::template::{Escape, Template};
-use super::{Context, Fault, Needs, Scope, read, read_jq, read_template};
+use super::{Context, Fault, Needs, read, read_jq, read_template};
 use crate::message::{Format, Message};
 
 /// Makes the one result of an expression the body.
@@ -24,8 +24,7 @@ impl Transform {
         message: &mut Message,
         context: &Context<'_>,
     ) -> Result<(), Fault> {
-        let scope = Scope::of(message, context, Needs::Value)?;
-        let value = self.0.run(scope, context.evaluator).await?;
+        let value = self.0.run(message, Needs::Value, context).await?;
         message.set_json(value);
         Ok(())
     }

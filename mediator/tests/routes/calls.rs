@@ -255,6 +255,35 @@ async fn a_route_fails_on_purpose_with_its_own_words() {
     assert_eq!(run.fault_message.as_deref(), Some("order … is closed"));
 }
 
+/// What an expression makes of the body as it was sent is the caller's to mend; of what the
+/// route has made itself it is the route's.
+#[tokio::test]
+async fn a_body_that_an_expression_cannot_take_is_the_callers_fault() {
+    let check = async |steps: &str, content_type: &str, expected: (u16, &str, Value)| {
+        let world = World::new(&yaml("http://127.0.0.1:1", "POST", "/in", 60_000, steps)).await;
+        let headers = [("content-type", content_type)];
+        let answer = send(&world, Method::POST, "/in", &headers, r#"{"n":"seven"}"#).await;
+        let problem = answer.json();
+        let found = (answer.status, problem["code"].as_str().unwrap(), problem["detail"].clone());
+        assert_eq!(found, expected, "{steps}");
+        let events = world.events(Kind::Route, 1).await;
+        let outcome = of_kind(&events, Kind::Route)[0].outcome;
+        let told_as_callers = matches!(outcome, Outcome::Refused | Outcome::ClientError);
+        assert_eq!(told_as_callers, expected.0 < 500, "{steps}: {outcome:?}");
+    };
+    let json = "application/json";
+    let detail: Value = "the body is not as the route takes it: cannot index … with …".into();
+    check("    - transform: .n.a\n", json, (400, "body_invalid", detail.clone())).await;
+    let header = "    - set_header: {name: x-n, expression: .n.a}\n";
+    check(header, json, (400, "body_invalid", detail)).await;
+    let why = "the body is neither JSON nor XML by its content type".into();
+    let fails = "    - set_header: {name: x-n, expression: 'if . == null then error else . end'}\n";
+    check(fails, "text/plain", (415, "content_type_unsupported", why)).await;
+    let made = "    - transform: '{n: [1]}'\n    - transform: .n.a\n";
+    check(made, json, (500, "step_failed", Value::Null)).await;
+    check("    - transform: empty\n", json, (500, "step_failed", Value::Null)).await;
+}
+
 #[tokio::test]
 async fn bombs_are_the_callers_fault_and_end_in_time() {
     let steps = "    - transform: .\n";
@@ -323,7 +352,7 @@ async fn a_stored_message_is_answered_202_with_its_id() {
     let told = "the message cannot be stored: it has no text where its key is taken from";
     assert_eq!(no_key.json()["detail"], told, "what the caller can mend, it is told");
     assert!(records.iter().all(|record| record.headers.get("weir_expires_time").is_none()));
-    for (ttl, status) in [("60000", 202), ("0", 500), ("\"soon\"", 500), ("1.5", 500)] {
+    for (ttl, status) in [("60000", 202), ("0", 400), ("\"soon\"", 400), ("1.5", 400)] {
         let body = format!(r#"{{"customer": 7, "ttl": {ttl}}}"#);
         let answer = send(&world, Method::POST, "/in", &[json_type], &body).await;
         assert_eq!(answer.status, status, "{ttl}: {}", answer.body);
