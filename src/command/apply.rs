@@ -16,7 +16,8 @@ pub(crate) struct Options {
     /// Only show what would change
     #[arg(long)]
     plan: bool,
-    /// Remove what no file speaks of, applications with their secrets too; never a signing key
+    /// Remove what no file speaks of, applications with their secrets too; a signing key only
+    /// if it is retired
     #[arg(long)]
     remove: bool,
     /// Why, for those who read the history

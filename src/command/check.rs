@@ -28,6 +28,7 @@ pub(crate) fn run(settings: &Settings, options: &Options) -> Result<(), Failure>
         .map_err(|errors| Failure::Usage(anyhow::Error::new(errors)))?;
     // Against nothing: whatever is referred to has to be in the directory too.
     let nothing = ingest::registry::Snapshot::default();
+    let wanted = wanted.without_secrets();
     let plan = files::plan(&wanted, &nothing, files::Missing::Keep);
     let refusals: Vec<String> =
         plan.refusals(&nothing).iter().map(|refusal| located(&wanted, refusal)).collect();

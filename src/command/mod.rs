@@ -45,9 +45,11 @@ fn client() -> Result<reqwest::Client, Failure> {
 fn start_logging() -> Result<()> {
     // The kernel of the lake's table looks for a table before it is made, and calls that
     // an error; one that matters comes back to Weir, which tells it.
+    // Of two nodes that commit to it at once one is refused, and goes on.
     // The client of Kafka tells of everything twice, and of an end of a partition as an error.
     const USUAL: &str = "warn,weir=info,gateway=info,mediator=info,ingest=info,analytics=info,\
-                         dashboards=info,buoyant_kernel=off,rdkafka::client=off";
+                         dashboards=info,buoyant_kernel=off,\
+                         deltalake_core::kernel::transaction=off,rdkafka::client=off";
     let filter = match std::env::var("WEIR_LOG") {
         Ok(text) => EnvFilter::try_new(&text).map_err(|error| {
             anyhow!("environment WEIR_LOG: {error}; give it as info or gateway=debug")

@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use crate::cli::{Failure, Settings};
 use crate::config::{self, Config};
 use crate::example::{self, Origin, Places};
-use crate::node::{Ground, Role, Roles, Token, analysis, open_files, stop_asked};
+use crate::node::{Ground, Role, Roles, Token, analysis, open_files, passphrase, stop_asked};
 
 /// How long a stop waits for what is still running aside.
 const LEFT_OVER_WITHIN: Duration = Duration::from_secs(1);
@@ -139,14 +139,12 @@ fn check_log(config: &Config, wanted: &[Role]) -> Result<(), FileErrors> {
 fn check_tokens(config: &Config) -> Result<()> {
     let own = [config::TOKEN_FILE, config::CONSOLE_TOKEN_FILE];
     let own = own.map(|file| config.data_dir.join(file));
-    let set = config.keys.passphrase_file.clone();
-    let shared = [config.replay_token_file(), config.passphrase_file()];
-    for file in own.into_iter().chain(shared) {
-        if file.exists() || set.as_ref() == Some(&file) {
+    for file in own.into_iter().chain([config.replay_token_file()]) {
+        if file.exists() {
             Token::read(&file)?;
         }
     }
-    Ok(())
+    passphrase::check(config)
 }
 
 /// Refuses ports that cannot be had before anything is opened or written: what the

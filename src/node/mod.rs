@@ -14,6 +14,7 @@
 pub(crate) mod analysis;
 mod ground;
 pub(crate) mod open_files;
+pub(crate) mod passphrase;
 mod roles;
 mod signal;
 mod token;

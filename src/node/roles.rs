@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use gateway::Gateway;
-use gateway::keys::{KeyManager, Passphrase};
+use gateway::keys::KeyManager;
 use gateway::manager::{self, Manager};
 use ingest::event::SystemClock;
 use ingest::http::TokenHash;
@@ -13,6 +13,7 @@ use mediator::endpoint::http::Caller;
 use tokio::task::JoinHandle;
 
 use super::analysis::Analysis;
+use super::passphrase;
 use super::{Ground, Token};
 use crate::config::Config;
 
@@ -73,15 +74,11 @@ impl Roles {
             let applier =
                 run_applier(ground.log.clone(), ground.topics.clone(), mediator::deep_check);
             self.applier = Some(tokio::spawn(applier));
-            let passphrase = match &config.keys.passphrase_file {
-                Some(file) => Token::read(file)?,
-                None => Token::of(config.passphrase_file())?,
-            };
-            let passphrase = Passphrase::new(passphrase.text);
+            let passphrase = passphrase::of(config, &ground.view.snapshot())?;
             let parts = gateway::keys::Parts {
                 view: ground.view.clone(),
                 proposer: ground.proposer.clone(),
-                passphrase,
+                passphrase: passphrase.clone(),
                 emitter: ground.emitter.clone(),
                 clock: clock.clone(),
             };
@@ -96,6 +93,7 @@ impl Roles {
                     ground.emitter.clone(),
                     clock.clone(),
                 ),
+                passphrase,
                 control: Control::new(
                     ground.log.clone(),
                     ground.view.clone(),

@@ -38,7 +38,7 @@ impl Token {
 }
 
 /// Whole or not at all: a token that was half written would lock everybody out.
-fn make(file: &Path) -> Result<String> {
+pub(super) fn make(file: &Path) -> Result<String> {
     let token = gateway::keys::new_token();
     let draft = file.with_extension("draft");
     let write = || -> std::io::Result<()> {

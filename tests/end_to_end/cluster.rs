@@ -2,6 +2,8 @@
 //! one of each and a broker are killed while it runs.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant, SystemTime};
@@ -104,6 +106,7 @@ impl Cluster {
         std::fs::write(&replay_token, CREDENTIAL).unwrap();
         let passphrase = dir.path().join("keys-passphrase");
         std::fs::write(&passphrase, PASSPHRASE).unwrap();
+        std::fs::set_permissions(&passphrase, Permissions::from_mode(0o600)).unwrap();
         let issuers = format!(
             "[{{issuer: 'http://keys.example', jwks_url: '{}/oauth2/jwks', audience: weir, \
              algorithms: [ES256, RS256]}}]",

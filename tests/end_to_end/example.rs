@@ -1,6 +1,8 @@
 //! The bundled example, as the first start leaves it.
 
+use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use ingest::emit;
@@ -126,17 +128,95 @@ async fn the_example_runs_from_nothing_and_tells_all_of_it() {
     let journals = std::fs::read_dir(weir.data_dir().join("log")).unwrap();
     let log: Vec<u8> =
         journals.flat_map(|file| std::fs::read(file.unwrap().path()).unwrap()).collect();
-    let holds = |text: &str| log.windows(text.len()).any(|of| of == text.as_bytes());
+    let log = String::from_utf8_lossy(&log);
+    let holds = |text: &str| log.contains(text);
     assert!(holds("BEGIN ENCRYPTED PRIVATE KEY") && !holds("BEGIN PRIVATE KEY"));
     assert!(!holds(&secret));
+}
+
+#[tokio::test]
+async fn a_signing_key_is_rotated_by_files_and_its_passphrase_is_not_made_anew() {
+    let mut weir = Weir::new();
+    weir.start(&[]);
+    let secret = weir.secret();
+    let old = weir.token(&secret).await;
     let passphrase = weir.data_dir().join("keys-passphrase");
     let mode = std::fs::metadata(&passphrase).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
-    // Another passphrase, such as that of a node whose file was forgotten, opens nothing.
-    std::fs::write(passphrase, "another passphrase, of another node").unwrap();
-    let (code, said) = weir.run(&["run"]);
-    assert_eq!(code, 2, "{said}");
-    assert!(said.contains("give it the keys.passphrase_file of the node that made them"), "{said}");
+    // As docs/gateway.md has it.
+    let make = |curve: &str, pass: &str| {
+        let script = format!(
+            "openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:{curve} |
+             openssl pkcs8 -topk8 -v2 aes-256-cbc -passout '{pass}'"
+        );
+        let made = Command::new("sh").args(["-c", &script]).output().unwrap();
+        assert!(made.status.success(), "{made:?}");
+        String::from_utf8(made.stdout).unwrap()
+    };
+    let key = |name: &str, state: &str, pem: Option<&str>| {
+        let pem = pem.map(|pem| format!(", private_key_pem: {pem:?}")).unwrap_or_default();
+        format!("kind: key\nname: {name}\nspec: {{algorithm: es256, state: {state}{pem}}}\n")
+    };
+    let apply = |files: &[(&str, &str)], options: &[&str]| {
+        let dir = weir.write("keys", files);
+        weir.run(&[&["apply", &dir], options].concat())
+    };
+    let own = format!("file:{}", passphrase.display());
+    for (pem, expected) in [
+        (make("P-384", &own), "k.yaml:3:8: key/key-000002: algorithm: is not that of the private"),
+        (
+            make("P-256", "pass:of-somebody-else"),
+            "private_key_pem: does not open by the passphrase",
+        ),
+    ] {
+        let (code, said) = apply(&[("k.yaml", &key("key-000002", "active", Some(&pem)))], &[]);
+        assert!(code != 0 && said.contains(expected), "{code} {said}");
+    }
+    // A file need not repeat a private key, of one that is there.
+    let (code, said) = apply(&[("k.yaml", &key("key-000003", "active", None))], &[]);
+    assert!(code != 0 && said.contains("the key `private_key_pem` is missing"), "{said}");
+    std::fs::remove_file(weir.dir().join("keys/k.yaml")).unwrap();
+
+    let next = key("key-000002", "active", Some(&make("P-256", &own)));
+    let retired = key("key-000001", "retired", None);
+    let (code, said) = apply(&[("a.yaml", &next), ("b.yaml", &retired)], &[]);
+    assert_eq!(code, 0, "{said}");
+    let new = weir.token(&secret).await;
+    let quote = json!({"article": "nut", "pieces": 1});
+    let began = Instant::now();
+    for token in [&old, &new] {
+        // Gateways read the new key, which was not published before, within a moment.
+        loop {
+            let (status, answer) = weir.post("/shop/quotes", token, &quote).await.unwrap();
+            if status == 200 {
+                break;
+            }
+            assert!(began.elapsed() < PATIENCE, "{answer}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+    let jwks: Value =
+        weir.client.get(weir.keys("/oauth2/jwks")).send().await.unwrap().json().await.unwrap();
+    assert_eq!(jwks["keys"].as_array().unwrap().len(), 2);
+    weir.stop();
+
+    // What opens the keys is told of, and not made anew over its loss.
+    let kept = std::fs::read_to_string(&passphrase).unwrap();
+    let check = |expected: &str| {
+        let (code, said) = weir.run(&["run"]);
+        assert!(code == 2 && said.contains(expected), "{code} {said}");
+    };
+    std::fs::remove_file(&passphrase).unwrap();
+    check("keys-passphrase is not there, and the registry has signing keys, which it opens");
+    assert!(!passphrase.exists());
+    std::fs::write(&passphrase, &kept).unwrap();
+    std::fs::set_permissions(&passphrase, Permissions::from_mode(0o640)).unwrap();
+    check("keys-passphrase can be read by others (mode 640); take that right from them");
+    std::fs::set_permissions(&passphrase, Permissions::from_mode(0o600)).unwrap();
+    std::fs::write(&passphrase, "short").unwrap();
+    check("keys-passphrase holds fewer than 16 characters");
+    std::fs::write(&passphrase, "another passphrase, of another node").unwrap();
+    check("give it the keys.passphrase_file of the node that made them");
 }
 
 #[tokio::test]

@@ -194,6 +194,10 @@ impl Weir {
         format!("http://127.0.0.1:{}{path}", self.ports.origin)
     }
 
+    pub(crate) fn keys(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}{path}", self.ports.keys)
+    }
+
     pub(crate) fn console(&self, path: &str) -> String {
         format!("http://127.0.0.1:{}{path}", self.ports.console)
     }

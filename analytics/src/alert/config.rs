@@ -108,6 +108,11 @@ impl Mail {
             let mend = "give host, a mail server, or directory, to which emails are written";
             add("host", what.to_owned(), mend);
         }
+        if let Some(directory) = &self.directory
+            && let Some(why) = not_to_be_had(directory)
+        {
+            add("directory", why, "name one in which this user may write");
+        }
         let local = !sends || matches!(self.host.as_str(), "localhost" | "127.0.0.1" | "::1");
         if self.security == Security::None && !local {
             let what = "emails would cross the network in clear".to_owned();
@@ -166,6 +171,19 @@ impl Mail {
         let read = Certificate::from_pem(&pem);
         read.map(Some).map_err(|error| format!("{}: {error}", file.display()))
     }
+}
+
+/// Why a directory cannot be had; nothing is made by asking.
+fn not_to_be_had(directory: &Path) -> Option<String> {
+    let there = directory.ancestors().find(|of| of.exists()).unwrap_or(Path::new("."));
+    let there = if there.as_os_str().is_empty() { Path::new(".") } else { there };
+    if !there.is_dir() {
+        return Some(format!("{} is no directory", there.display()));
+    }
+    // Whether this user may write there the system says alone.
+    let probe = there.join(format!(".weir-probe-{}", std::process::id()));
+    let made = std::fs::File::create_new(&probe).and_then(|_| std::fs::remove_file(&probe));
+    made.err().map(|error| format!("nothing can be written in {}: {error}", there.display()))
 }
 
 fn password(file: &Path) -> Result<String, String> {

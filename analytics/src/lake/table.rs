@@ -171,7 +171,7 @@ impl Table {
             Ok(table) => {
                 let before = std::mem::replace(&mut self.number, number);
                 (self.table, self.stamps) = (table, stamps);
-                self.drop_stamps(before).await;
+                self.drop_stamps(before - STAMPS_KEPT).await;
                 Ok(())
             }
             // Only the table knows whether it was committed.
@@ -182,6 +182,7 @@ impl Table {
                 if self.number == number {
                     return Ok(());
                 }
+                self.drop_stamps(number).await;
                 Err(Error::Overtaken { place: self.place.clone() })
             }
         }
@@ -206,10 +207,9 @@ impl Table {
         unreachable!("there are more numbers than files")
     }
 
-    /// Removes files of stamps that no reader can still be at. What stays is a file too
+    /// Removes a file of stamps that no reader can still be at. What stays is a file too
     /// many, never one too few.
-    async fn drop_stamps(&self, before: i64) {
-        let old = before - STAMPS_KEPT;
+    async fn drop_stamps(&self, old: i64) {
         if old > 0 {
             let removed = self.table.object_store().delete(&stamps_path(old)).await;
             if let Err(error) = removed {

@@ -56,3 +56,4 @@ pub use error::Error;
 pub use manager::{KeyManager, Parts};
 pub use sealed::Passphrase;
 pub use secret::{new_secret, new_token};
+pub(crate) use signing::unusable;

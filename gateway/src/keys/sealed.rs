@@ -7,13 +7,17 @@ use std::fmt;
 
 use pkcs8::der::SecretDocument;
 use pkcs8::der::pem::PemLabel as _;
-use pkcs8::pkcs5::pbes2::Parameters;
+use pkcs8::pkcs5::EncryptionScheme;
+use pkcs8::pkcs5::pbes2::{Kdf, Parameters};
 use pkcs8::{EncryptedPrivateKeyInfoRef, LineEnding, PrivateKeyInfoRef};
 
 use super::secret::random;
 
 /// Rounds of PBKDF2. A passphrase that Weir makes cannot be guessed in any case.
 const ROUNDS: u32 = 10_000;
+/// The most rounds, and the most memory of scrypt, by which a key is opened.
+const ROUNDS_MAX: u32 = 1_000_000;
+const SCRYPT_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 /// What opens the signing keys in the registry: who has it and reads the log can sign.
 #[derive(Clone)]
@@ -35,13 +39,32 @@ impl Passphrase {
         Some(pem.to_string())
     }
 
-    /// The private key, in PEM, wiped when it is let go. `None` if this does not open it.
+    /// The private key, in PEM, wiped when it is let go; also of one that is not encrypted, as
+    /// a program of before may have written it. `None` if this does not open it, or only by
+    /// more work than [`is_cheap`] allows.
     pub(super) fn open(&self, pem: &str) -> Option<impl AsRef<str> + use<>> {
-        let (label, sealed) = SecretDocument::from_pem(pem.trim()).ok()?;
-        EncryptedPrivateKeyInfoRef::validate_pem_label(label).ok()?;
-        let key = EncryptedPrivateKeyInfoRef::try_from(sealed.as_bytes()).ok()?;
-        let key = key.decrypt(&self.0).ok()?;
+        let (label, document) = SecretDocument::from_pem(pem.trim()).ok()?;
+        let key = if PrivateKeyInfoRef::validate_pem_label(label).is_ok() {
+            document
+        } else {
+            EncryptedPrivateKeyInfoRef::validate_pem_label(label).ok()?;
+            let sealed = EncryptedPrivateKeyInfoRef::try_from(document.as_bytes()).ok()?;
+            is_cheap(&sealed.encryption_algorithm).then(|| sealed.decrypt(&self.0).ok())??
+        };
         key.to_pem(PrivateKeyInfoRef::PEM_LABEL, LineEnding::LF).ok()
+    }
+}
+
+/// Whether a key is opened by no more than a million rounds of PBKDF2, or 64 MiB of scrypt:
+/// whoever writes a key must not be able to hold up the key managers.
+fn is_cheap(scheme: &EncryptionScheme) -> bool {
+    match scheme.pbes2().map(|parameters| &parameters.kdf) {
+        Some(Kdf::Pbkdf2(of)) => of.iteration_count <= ROUNDS_MAX,
+        Some(Kdf::Scrypt(of)) => {
+            let bytes = of.cost_parameter.saturating_mul(u64::from(of.block_size) * 128);
+            bytes <= SCRYPT_BYTES_MAX && of.parallelization <= 4
+        }
+        _ => false,
     }
 }
 
@@ -75,10 +98,14 @@ mod tests {
             assert!(wrong.open(&sealed).is_none());
         }
         assert!(right.seal(b"no key").is_none());
-        let plain = "-----BEGIN PRIVATE KEY-----\naHVzaA==\n-----END PRIVATE KEY-----";
-        for pem in ["", "hush", plain] {
+        for pem in ["", "hush", "-----BEGIN CERTIFICATE-----\naHVzaA==\n-----END CERTIFICATE-----"]
+        {
             assert!(right.open(pem).is_none(), "{pem}");
         }
+        // One that takes hours is not tried.
+        let parameters =
+            Parameters::generate_pbkdf2_sha256_aes256cbc(ROUNDS_MAX + 1, &[0; 16], [0; 16]);
+        assert!(!is_cheap(&parameters.unwrap().into()));
     }
 
     /// One that `openssl pkcs8 -topk8 -v2 aes-256-cbc -passout pass:…` has written (3.0.19).

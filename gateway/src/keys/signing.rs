@@ -4,9 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use ingest::registry::Snapshot;
-use ingest::registry::kind::{Algorithm, Key, KeyState};
-use jsonwebtoken::jwk::{Jwk, PublicKeyUse};
+use ingest::registry::kind::{Algorithm, Key, KeyState, OfKind as _};
+use ingest::registry::{Change, ChangeSet, EntityKey, Fault, Kind, Refusal, Snapshot};
+use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, PublicKeyUse};
 use jsonwebtoken::{EncodingKey, Header};
 use parking_lot::Mutex;
 use serde::Serialize;
@@ -18,9 +18,11 @@ use super::Passphrase;
 #[derive(Debug)]
 pub(super) struct Signing {
     passphrase: Passphrase,
-    /// Those of a revision.
-    held: Mutex<Option<(u64, Arc<Keys>)>>,
+    /// With the versions of the keys that they are made of: each is opened once.
+    held: Mutex<Option<(Versions, Arc<Keys>)>>,
 }
+
+type Versions = Vec<(EntityKey, u64)>;
 
 /// The keys of one revision.
 #[derive(Debug)]
@@ -28,6 +30,37 @@ pub(super) struct Keys {
     pub(super) active: Option<Signer>,
     /// The JWKS of every key (RFC 7517, section 5).
     pub(super) jwks: Bytes,
+}
+
+/// The signing keys of a change set with which nobody here could sign. A retired one need not
+/// open: its passphrase may be what was lost.
+pub(crate) fn unusable(set: &ChangeSet, passphrase: &Passphrase) -> Vec<Refusal> {
+    let put = set.changes.iter().filter_map(|change| match change {
+        Change::Put { kind: Kind::Key, name, spec, .. } => Some((name, spec)),
+        _ => None,
+    });
+    let fault = put.filter_map(|(name, spec)| {
+        // What is wrong with its form, the applier says.
+        let (spec, _) = Kind::Key.read(spec).ok()?;
+        let key = Key::of(&spec).filter(|key| key.state != KeyState::Retired)?;
+        let fault = Signer::read(name.as_str(), key, passphrase).err()?;
+        Some(Refusal { entity: Some(EntityKey::new(Kind::Key, name.clone())), fault })
+    });
+    fault.collect()
+}
+
+/// Whether a key is of the kind, and of the curve, that an algorithm signs with.
+fn is_of(jwk: &Jwk, algorithm: Algorithm) -> bool {
+    match (&jwk.algorithm, algorithm) {
+        (AlgorithmParameters::EllipticCurve(of), Algorithm::Es256) => {
+            of.curve == EllipticCurve::P256
+        }
+        (AlgorithmParameters::RSA(_), Algorithm::Rs256) => true,
+        (AlgorithmParameters::OctetKeyPair(of), Algorithm::Eddsa) => {
+            of.curve == EllipticCurve::Ed25519
+        }
+        _ => false,
+    }
 }
 
 /// The key that signs.
@@ -42,12 +75,14 @@ impl Signing {
     }
 
     pub(super) fn of(&self, snapshot: &Snapshot) -> Arc<Keys> {
+        let own = snapshot.entities().filter(|entity| entity.key.kind == Kind::Key);
+        let versions: Versions = own.map(|entity| (entity.key.clone(), entity.version)).collect();
         let mut held = self.held.lock();
         match &*held {
-            Some((revision, keys)) if *revision == snapshot.revision() => keys.clone(),
+            Some((of, keys)) if *of == versions => keys.clone(),
             _ => {
                 let keys = Arc::new(Keys::of(snapshot, &self.passphrase));
-                *held = Some((snapshot.revision(), keys.clone()));
+                *held = Some((versions, keys.clone()));
                 keys
             }
         }
@@ -60,10 +95,16 @@ impl Keys {
         let mut jwks = Vec::new();
         // By name: the last one that is active signs.
         for (name, key) in snapshot.all::<Key>() {
-            let Some((signer, jwk)) = Signer::read(name.as_str(), key, passphrase) else {
-                tracing::error!(%name, "this signing key does not open by keys.passphrase_file, and is passed over");
-                continue;
+            let (signer, jwk) = match Signer::read(name.as_str(), key, passphrase) {
+                Ok(read) => read,
+                Err(fault) => {
+                    tracing::error!(%name, %fault, "a signing key is passed over");
+                    continue;
+                }
             };
+            if !key.is_encrypted() {
+                tracing::warn!(%name, "a signing key is in the log unencrypted; rotate it");
+            }
             jwks.push(jwk);
             if key.state == KeyState::Active {
                 active = Some(signer);
@@ -74,22 +115,34 @@ impl Keys {
 }
 
 impl Signer {
-    fn read(kid: &str, key: &Key, passphrase: &Passphrase) -> Option<(Self, Jwk)> {
-        let opened = passphrase.open(key.private_key_pem.expose())?;
+    fn read(kid: &str, key: &Key, passphrase: &Passphrase) -> Result<(Self, Jwk), Fault> {
+        let mend = "encrypt it by the passphrase in keys.passphrase_file, by PBES2 (RFC 8018) of \
+                    at most 1,000,000 rounds";
+        let sealed = || Fault::new("private_key_pem", "does not open by the passphrase", mend);
+        let opened = passphrase.open(key.private_key_pem.expose()).ok_or_else(sealed)?;
         let pem = opened.as_ref().as_bytes();
         let (algorithm, encoding) = match key.algorithm {
             Algorithm::Es256 => (jsonwebtoken::Algorithm::ES256, EncodingKey::from_ec_pem(pem)),
             Algorithm::Rs256 => (jsonwebtoken::Algorithm::RS256, EncodingKey::from_rsa_pem(pem)),
             Algorithm::Eddsa => (jsonwebtoken::Algorithm::EdDSA, EncodingKey::from_ed_pem(pem)),
         };
-        let encoding = encoding.ok()?;
-        let mut jwk = Jwk::from_encoding_key(&encoding, algorithm).ok()?;
+        let other = || {
+            let mend =
+                "give the algorithm of the key: es256 for P-256, rs256, or eddsa for Ed25519";
+            Fault::new("algorithm", "is not that of the private key", mend)
+        };
+        let encoding = encoding.map_err(|_| other())?;
+        let jwk = Jwk::from_encoding_key(&encoding, algorithm).map_err(|_| other())?;
+        let (mut jwk, encoding) = match is_of(&jwk, key.algorithm) {
+            true => (jwk, encoding),
+            false => return Err(other()),
+        };
         jwk.common.key_id = Some(kid.to_owned());
         jwk.common.public_key_use = Some(PublicKeyUse::Signature);
         let mut header = Header::new(algorithm);
         header.typ = Some("at+jwt".to_owned());
         header.kid = Some(kid.to_owned());
-        Some((Self { header, key: encoding }, jwk))
+        Ok((Self { header, key: encoding }, jwk))
     }
 
     /// A token of these claims; `None` if the key cannot sign.

@@ -15,6 +15,7 @@ use super::dead;
 use super::queues;
 use super::server::Shared;
 use super::wish::Wish;
+use crate::keys;
 
 const BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub(super) fn router(shared: Arc<Shared>) -> Router {
@@ -105,7 +106,9 @@ async fn plan(
     let wish = Wish::read(&body)?;
     let snapshot = shared.parts.view.snapshot();
     let plan = wish.plan(&snapshot);
-    let refusals = plan.refusals(&snapshot);
+    let mut refusals = plan.refusals(&snapshot);
+    let set = plan.change_set("plan".parse().expect("a name"), String::new(), String::new());
+    refusals.extend(keys::unusable(&set, &shared.parts.passphrase));
     let revision = snapshot.revision();
     Ok(axum::Json(Planned { revision, text: plan.to_string(), plan, refusals }))
 }

@@ -11,9 +11,10 @@ use ingest::registry::{ChangeSet, Error, Name, Snapshot, Verdict, Written};
 use serde::Serialize;
 use tokio::sync::oneshot;
 
-use super::failure::{accepted, failure_of};
+use super::failure::{accepted, failure_of, refused};
 use super::server::Shared;
 use super::wish::Wish;
+use crate::keys;
 
 /// How long a caller waits until its accepted change is what is shown.
 const SHOWN_WITHIN: Duration = Duration::from_secs(5);
@@ -53,6 +54,12 @@ pub(super) async fn apply(
     let id = wish.id.unwrap_or_else(new_id);
     let message = wish.message.unwrap_or_else(|| "apply".to_owned());
     let set = plan.change_set(id.clone(), super::ADMIN.to_owned(), message);
+    let unusable = keys::unusable(&set, &shared.parts.passphrase);
+    if !unusable.is_empty() {
+        let failure = refused(&unusable);
+        Teller { id: Some(id), ..teller }.refused(failure.problem.code);
+        return Err(failure);
+    }
     let (answer, answered) = oneshot::channel();
     let proposing = Proposing { teller: Teller { id: Some(id.clone()), ..teller }, before, set };
     shared.applies.spawn(proposing.run(answer));

@@ -23,7 +23,7 @@ pub(super) fn accepted(verdict: &Verdict) -> Result<(u64, Vec<Written>), Failure
     }
 }
 
-fn refused(reasons: &[Refusal]) -> Failure {
+pub(super) fn refused(reasons: &[Refusal]) -> Failure {
     let reasons: Vec<String> = reasons.iter().map(Refusal::to_string).collect();
     Problem::new(Code::ChangeRefused, reasons.join("\n")).into()
 }

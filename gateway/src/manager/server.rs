@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::{Config, api};
+use crate::keys::Passphrase;
 
 const SERVER: Server = Server {
     name: "admin API",
@@ -39,6 +40,8 @@ pub struct Parts {
     pub dead_letters: DeadLetters,
     /// What is decided of the queues while they run.
     pub control: Control,
+    /// What opens the signing keys: one that it does not open is refused.
+    pub passphrase: Passphrase,
     /// What callers prove themselves by.
     pub token: TokenHash,
 }

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
 use super::*;
+use crate::keys::Passphrase;
 use ingest::http::TokenHash;
 
 const TOKEN: &str = "let-me-in";
@@ -67,7 +68,8 @@ impl World {
             DeadLetters::new(of.0.clone(), of.1.clone(), of.2.clone(), clock.clone());
         let control = Control::new(of.0, of.1, of.2, clock);
         let token = TokenHash::of(TOKEN);
-        let parts = Parts { view, proposer, emitter, dead_letters, control, token };
+        let passphrase = Passphrase::new("of the test");
+        let parts = Parts { view, proposer, emitter, dead_letters, control, passphrase, token };
         let config = Config { address: ([127, 0, 0, 1], 0).into() };
         let manager = Manager::start(&config, parts.clone()).await.unwrap();
         let client = reqwest::Client::new();
@@ -314,8 +316,10 @@ async fn what_the_api_cannot_read_is_a_problem() {
 #[tokio::test]
 async fn nobody_is_let_in_without_the_token_and_no_secret_leaves() {
     let world = World::start().await;
-    let pem = "-----BEGIN ENCRYPTED PRIVATE KEY-----\nhush\n-----END ENCRYPTED PRIVATE KEY-----";
-    let spec = json!({"algorithm": "es256", "state": "active", "private_key_pem": pem});
+    let random = aws_lc_rs::rand::SystemRandom::new();
+    let der = aws_lc_rs::signature::Ed25519KeyPair::generate_pkcs8v1(&random).unwrap();
+    let pem = Passphrase::new("of the test").seal(der.as_ref()).unwrap();
+    let spec = json!({"algorithm": "eddsa", "state": "active", "private_key_pem": pem});
     let wish = json!({"entities": [{"kind": "key", "name": "k1", "spec": spec}]});
     assert_eq!(world.post("/admin/v1/apply", &wish).await.0, 200);
     let (_, key) = world.get("/admin/v1/registry/key/k1").await;

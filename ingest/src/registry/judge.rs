@@ -2,6 +2,7 @@ use std::collections::BTreeSet;
 
 use super::change::{SET_BYTES_MAX, SPEC_BYTES_MAX};
 use super::fault::{FAULTS_MAX, nearest};
+use super::kind::check_new;
 use super::snapshot::ENTITIES_MAX;
 use super::{
     Change, ChangeSet, DeepCheck, Entity, EntityKey, Fault, Faults, Json, Kind, Name, Refusal,
@@ -133,6 +134,7 @@ fn read(
         return Err(vec![Fault::new("", format!("has {bytes} bytes"), mend)]);
     }
     let entity = Entity::new(key.clone(), version, spec.clone())?;
+    check_new(&entity.spec)?;
     check(&entity.spec)?;
     Ok(entity)
 }

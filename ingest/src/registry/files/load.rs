@@ -8,7 +8,7 @@ use super::locate::locate;
 use super::openapi::{self, Described};
 use super::parse::{Located, parse};
 use crate::registry::fault::nearest;
-use crate::registry::kind::Source;
+use crate::registry::kind::{Source, check_new};
 use crate::registry::{BadName, DeepCheck, Entity, EntityKey, Fault, Json, Kind, Name};
 
 const FILES_MAX: usize = 10_000;
@@ -22,16 +22,25 @@ const DEPTH_MAX: usize = 16;
 pub struct Wanted {
     /// Every entity, with the place where it stands.
     pub entities: BTreeMap<EntityKey, (Json, Place)>,
-    /// By entity and path in its spec, where another is referred to.
-    pub references: BTreeMap<(EntityKey, String), Place>,
+    /// By entity and path in its spec, where its keys stand and where others are named.
+    pub places: BTreeMap<(EntityKey, String), Place>,
 }
 
 impl Wanted {
-    /// Where a path of an entity's spec stands, if another entity is named there; else where
-    /// the entity does.
+    /// As if each secret that the files leave out were there already.
+    #[must_use]
+    pub fn without_secrets(mut self) -> Self {
+        for (key, (json, _)) in &mut self.entities {
+            *json = key.kind.without_its_secrets(json);
+        }
+        self
+    }
+
+    /// Where a key of an entity's spec stands, or a place in it at which another entity is
+    /// named; else where the entity does.
     pub fn place(&self, key: &EntityKey, path: &str) -> Option<&Place> {
-        let reference = self.references.get(&(key.clone(), path.to_owned()));
-        reference.or_else(|| self.entities.get(key).map(|(_, place)| place))
+        let own = self.places.get(&(key.clone(), path.to_owned()));
+        own.or_else(|| self.entities.get(key).map(|(_, place)| place))
     }
 }
 
@@ -234,10 +243,10 @@ impl Loading {
                             if key.kind == Kind::Route {
                                 add_source(&mut json, file, |path| place(path).0);
                             }
-                            for path in references(&key, &json) {
+                            for path in paths(&key, &json) {
                                 let (line, column) = place(&format!("spec.{path}"));
                                 let place = Place { file: file.to_owned(), line, column };
-                                self.wanted.references.insert((key.clone(), path), place);
+                                self.wanted.places.insert((key.clone(), path), place);
                             }
                             self.add(file, place(""), key, json);
                         }
@@ -315,10 +324,13 @@ fn read_text(path: &Path, bytes_max: u64) -> std::io::Result<String> {
     }
 }
 
-/// The paths in an entity's spec at which others are named.
-fn references(key: &EntityKey, spec: &Json) -> Vec<String> {
-    let entity = Entity::new(key.clone(), 1, spec.clone());
-    entity.map_or(Vec::new(), |of| of.references.into_iter().map(|of| of.path).collect())
+/// The keys of an entity's spec, and the paths in it at which others are named.
+fn paths(key: &EntityKey, spec: &Json) -> BTreeSet<String> {
+    let mut paths: BTreeSet<String> = spec.0.keys().cloned().collect();
+    if let Ok(entity) = Entity::new(key.clone(), 1, spec.clone()) {
+        paths.extend(entity.references.into_iter().map(|of| of.path));
+    }
+    paths
 }
 
 /// Whether a document is an API's description, which an entity may name.
@@ -402,7 +414,10 @@ fn read(document: serde_norway::Value, check: DeepCheck) -> Result<(EntityKey, J
         }
     });
     if let (Some(kind), Some(spec)) = (kind, &spec)
-        && let Err(found) = kind.read(spec).and_then(|(spec, _)| check(&spec))
+        && let Err(found) = kind.read(&kind.without_its_secrets(spec)).and_then(|(spec, _)| {
+            check_new(&spec)?;
+            check(&spec)
+        })
     {
         faults.extend(found.into_iter().map(|fault| {
             let dot = if fault.path.is_empty() { "" } else { "." };
@@ -412,7 +427,6 @@ fn read(document: serde_norway::Value, check: DeepCheck) -> Result<(EntityKey, J
     match (kind, name, spec) {
         (Some(kind), Some(name), Some(spec)) if faults.is_empty() => {
             let key = EntityKey::new(kind, name);
-            debug_assert!(Entity::new(key.clone(), 1, spec.clone()).is_ok());
             Ok((key, spec))
         }
         _ => Err(faults),

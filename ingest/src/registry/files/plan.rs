@@ -6,8 +6,9 @@ use serde_json::Value;
 
 use super::Wanted;
 use crate::registry::judge::judge;
+use crate::registry::kind::{Key, KeyState, OfKind as _};
 use crate::registry::{
-    Change, ChangeSet, EntityKey, Json, Kind, Name, Refusal, Snapshot, no_deep_check,
+    Change, ChangeSet, Entity, EntityKey, Json, Kind, Name, Refusal, Snapshot, no_deep_check,
 };
 
 /// What becomes of an entity that no file speaks of.
@@ -15,7 +16,7 @@ use crate::registry::{
 pub enum Missing {
     /// It stays.
     Keep,
-    /// It is removed, unless its kind has secrets: those do not live in files.
+    /// It is removed, but a signing key only if it is retired: keys do not live in files.
     Remove,
 }
 
@@ -81,26 +82,44 @@ pub fn plan(wanted: &Wanted, snapshot: &Snapshot, missing: Missing) -> Plan {
     let present = snapshot.entities().map(|entity| &entity.key);
     let keys: BTreeSet<&EntityKey> = wanted.entities.keys().chain(present).collect();
     for key in keys {
-        let entity = key.clone();
-        let step = match (wanted.entities.get(key), snapshot.entity(key)) {
+        let (entity, now) = (key.clone(), snapshot.entity(key));
+        let wanted = wanted.entities.get(key).map(|(json, _)| with_secrets(key.kind, json, now));
+        let step = match (&wanted, now) {
             (Some(_), None) => Step::Create { entity },
-            (Some((json, _)), Some(now)) if *json != now.json => {
+            (Some(json), Some(now)) if *json != now.json => {
                 let fields = differences(key.kind, &now.json, json);
                 Step::Change { entity, version: now.version, fields }
             }
-            (None, Some(now)) if missing == Missing::Remove && key.kind.secrets().is_empty() => {
+            (None, Some(now)) if missing == Missing::Remove && may_go(now) => {
                 Step::Remove { entity, version: now.version }
             }
             _ => Step::Unchanged { entity },
         };
-        if let (Step::Create { .. } | Step::Change { .. }, Some((json, _))) =
-            (&step, wanted.entities.get(key))
-        {
-            specs.insert(key.clone(), json.clone());
+        if let (Step::Create { .. } | Step::Change { .. }, Some(json)) = (&step, wanted) {
+            specs.insert(key.clone(), json);
         }
         steps.push(step);
     }
     Plan { steps, specs }
+}
+
+/// A spec with the secrets that it leaves out, as they are now.
+fn with_secrets(kind: Kind, json: &Json, now: Option<&Entity>) -> Json {
+    let mut json = json.clone();
+    for name in kind.secrets() {
+        if let Some(secret) = now.and_then(|now| now.json.0.get(*name)) {
+            json.0.entry(*name).or_insert_with(|| secret.clone());
+        }
+    }
+    json
+}
+
+/// Whether an entity that no file speaks of may be removed.
+fn may_go(now: &Entity) -> bool {
+    match Key::of(&now.spec) {
+        Some(key) => key.state == KeyState::Retired,
+        None => now.key.kind.secrets().is_empty(),
+    }
 }
 
 impl Plan {

@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use super::*;
+use crate::registry::kind::Key;
 use crate::registry::{Change, ChangeSet, Snapshot, judge, no_deep_check};
 
 fn bad_dir() -> PathBuf {
@@ -86,14 +87,14 @@ fn a_directory_is_planned_applied_and_then_as_wanted() {
         "apis/orders.yaml",
         &upstream.replace("'}]", "', weight: 2}, {url: 'http://b'}]"),
     );
-    write(dir.path(), "key.yaml", &key.replace("active", "retired").replace("hush", "hush2"));
+    write(dir.path(), "key.yaml", &key.replace("active", "next").replace("hush", "hush2"));
     let wanted = load(dir.path(), no_deep_check).unwrap();
     let second = plan(&wanted, &now, Missing::Remove);
     assert_eq!(
         second.to_string(),
         "~ key/k1 (version 1)\n    \
              private_key_pem: \"[hidden]\" -> \"[hidden]\"\n    \
-             state: \"active\" -> \"retired\"\n\
+             state: \"active\" -> \"next\"\n\
          - tier/gold (version 1)\n\
          ~ upstream/orders (version 1)\n    \
              targets[0].weight: (none) -> 2\n    \
@@ -114,6 +115,18 @@ fn a_directory_is_planned_applied_and_then_as_wanted() {
     assert!(nothing.to_string().ends_with("0 to create, 0 to change, 1 to remove, 1 unchanged"));
     assert!(matches!(change_set(&nothing).changes[..], [Change::Remove { .. }]));
     assert!(plan(&Wanted::default(), &now, Missing::Keep).is_empty());
+
+    // Without its secret in the file it is as it was but for what the file says; retired, it
+    // may go.
+    let retired = "kind: key\nname: k1\nspec: {algorithm: es256, state: retired}\n";
+    write(dir.path(), "key.yaml", retired);
+    let rotated = plan(&load(dir.path(), no_deep_check).unwrap(), &now, Missing::Keep);
+    let expected = "~ key/k1 (version 2)\n    state: \"next\" -> \"retired\"\n";
+    assert!(rotated.to_string().contains(expected), "{rotated}");
+    let now = apply(&rotated, &now);
+    assert!(now.get::<Key>(&"k1".parse().unwrap()).unwrap().is_encrypted());
+    let nothing = plan(&Wanted::default(), &now, Missing::Remove);
+    assert!(nothing.to_string().ends_with("0 to create, 0 to change, 2 to remove, 0 unchanged"));
 }
 
 #[test]

@@ -2,8 +2,12 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::KindSpec;
-use crate::registry::Faults;
+use super::{KindSpec, OfKind as _, Spec};
+use crate::registry::{Fault, Faults};
+
+/// What stands for a private key that a file does not repeat.
+pub(super) const STAND_IN: &str =
+    "-----BEGIN ENCRYPTED PRIVATE KEY-----\n-----END ENCRYPTED PRIVATE KEY-----";
 
 /// A key that signs tokens.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,6 +65,25 @@ impl fmt::Debug for Secret {
     }
 }
 
+impl Key {
+    /// Whether its private key is encrypted.
+    pub fn is_encrypted(&self) -> bool {
+        !self.private_key_pem.expose().trim_start().starts_with("-----BEGIN PRIVATE KEY-----")
+    }
+}
+
+/// Refuses what is read where it stands already, and may not be written anew.
+pub(in crate::registry) fn check_new(spec: &Spec) -> Result<(), Vec<Fault>> {
+    match Key::of(spec) {
+        Some(key) if !key.is_encrypted() => {
+            let mend = "encrypt it by the passphrase of the key managers: openssl pkcs8 -topk8 \
+                        -v2 aes-256-cbc -passout file:keys-passphrase";
+            Err(vec![Fault::new("private_key_pem", "is not encrypted", mend)])
+        }
+        _ => Ok(()),
+    }
+}
+
 impl KindSpec for Key {
     const SECRETS: &'static [&'static str] = &["private_key_pem"];
 
@@ -68,11 +91,9 @@ impl KindSpec for Key {
         let pem = self.private_key_pem.expose().trim();
         let framed = pem.starts_with("-----BEGIN ENCRYPTED PRIVATE KEY-----")
             && pem.ends_with("-----END ENCRYPTED PRIVATE KEY-----");
-        if pem.starts_with("-----BEGIN PRIVATE KEY-----") {
-            let mend = "encrypt it by the passphrase of the key managers: openssl pkcs8 -topk8 \
-                -v2 aes-256-cbc -passout file:keys-passphrase";
-            faults.add("private_key_pem", "is not encrypted", mend);
-        } else if !framed || pem.len() > 16 * 1024 {
+        // Programs of before have written such keys, and they are read.
+        let framed = framed || !self.is_encrypted();
+        if !framed || pem.len() > 16 * 1024 {
             let mend = "give PKCS #8 in PEM, from -----BEGIN ENCRYPTED PRIVATE KEY----- to its \
                 end, up to 16 KiB";
             faults.add("private_key_pem", "is not a private key", mend);

@@ -23,6 +23,7 @@ use serde::{Deserialize, Serialize};
 pub use self::api::{Api, Authentication, Lifecycle, Method, Resource};
 pub use self::application::{Application, ClientSecret, Environment};
 pub use self::deny_rule::{DenyRule, Match};
+pub(in crate::registry) use self::key::check_new;
 pub use self::key::{Algorithm, Key, KeyState, Secret};
 pub use self::parse::explain;
 pub(in crate::registry) use self::parse::read_typed;
@@ -71,6 +72,16 @@ macro_rules! kinds {
                 match self {
                     $(Self::$kind => <$kind as KindSpec>::SECRETS,)+
                 }
+            }
+
+            /// A spec with something in the place of each secret that it leaves out, by which
+            /// the rest can be checked: a file need not repeat a secret that is there.
+            pub fn without_its_secrets(self, json: &Json) -> Json {
+                let mut json = json.clone();
+                for name in self.secrets() {
+                    json.0.entry(*name).or_insert_with(|| key::STAND_IN.into());
+                }
+                json
             }
 
             /// Reads a spec of this kind and says everything that is wrong with it.
