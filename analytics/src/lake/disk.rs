@@ -86,6 +86,15 @@ impl ObjectStore for Disk {
         self.0.list(prefix)
     }
 
+    // What comes before is not even looked at: a table's log is asked for its end.
+    fn list_with_offset(
+        &self,
+        prefix: Option<&Path>,
+        offset: &Path,
+    ) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.0.list_with_offset(prefix, offset)
+    }
+
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
         self.0.list_with_delimiter(prefix).await
     }

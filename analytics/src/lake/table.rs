@@ -29,11 +29,14 @@ const STAMPS_ID: &str = "weir.stamps";
 
 /// How many files of stamps are left behind the present one, for a reader that has
 /// just read its number.
-const STAMPS_KEPT: i64 = 8;
+pub(super) const STAMPS_KEPT: i64 = 8;
 
 /// How long a file stays that was merged into another, for those who read by an earlier
 /// snapshot: longer than any query may run.
 const REMOVED_KEPT: &str = "interval 6 hours";
+
+/// How long commits stay that a checkpoint of the table's log has taken up.
+const COMMITS_KEPT: &str = "interval 1 day";
 
 /// The table of events at a snapshot, and the stamps to go on from.
 #[derive(Debug, Clone)]
@@ -43,7 +46,7 @@ pub struct Table {
     /// Per partition.
     stamps: Vec<Stamps>,
     /// The file that they were read from; 0 before the first commit.
-    number: i64,
+    pub(super) number: i64,
 }
 
 impl Table {
@@ -79,6 +82,10 @@ impl Table {
                 .with_configuration_property(
                     TableProperty::DeletedFileRetentionDuration,
                     Some(REMOVED_KEPT),
+                )
+                .with_configuration_property(
+                    TableProperty::LogRetentionDuration,
+                    Some(COMMITS_KEPT),
                 )
                 .with_comment("Every event of the log, once.");
             table = create.await.map_err(failed("the making"))?;

@@ -14,7 +14,9 @@ mod answer;
 mod api;
 mod config;
 
+use std::fs::DirBuilder;
 use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -121,8 +123,9 @@ impl Analytics {
         let library = Arc::new(Library::load(config.queries_dir.as_deref()).await?);
         run::make_topics(&*parts.log, &library).await?;
         let state_dir = follow.lake_dir.join("state");
-        std::fs::create_dir_all(&state_dir)
-            .map_err(|source| Error::StateDir { dir: state_dir.clone(), source })?;
+        // Whom the lake is for besides is for the operator to say.
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(&state_dir);
+        made.map_err(|source| Error::StateDir { dir: state_dir.clone(), source })?;
         let (service, history, status) = follow::open(follow, parts.log.clone()).await?;
         let (stop, stopped) = watch::channel(false);
         let following = {
