@@ -13,7 +13,8 @@
 -- hours is measured by itself, at 4 standard deviations above its mean; a newer one by
 -- all clients, at 8, since clients differ more than the hours of one client do. Under
 -- 30 requests or 5 failures in an hour nothing is found, nor before 200 hours of
--- clients are known. From twice the usual on, a finding is of high severity.
+-- clients are known. A finding is of high severity from twice the limit on, or if the
+-- failures are out of range and more than half of the requests.
 WITH hours AS (
     SELECT
         window_start,
@@ -86,10 +87,11 @@ SELECT
     CAST(errors_range AS BIGINT) AS errors_limit,
     CASE
         WHEN own_hours >= 12 THEN concat(own_hours, ' hours of its own')
-        ELSE concat('the hours of all clients, ', all_hours, ' together')
+        ELSE concat(all_hours, ' hours of clients of all kinds')
     END AS learnt_from,
     CASE
         WHEN requests >= 2 * requests_range OR errors >= 2 * errors_range THEN 'high'
+        WHEN errors > errors_range AND 2 * errors > requests THEN 'high'
         ELSE 'medium'
     END AS severity
 FROM ranges

@@ -34,7 +34,7 @@ fn alert(subject: &str) -> Alert {
             column("client_address", subject.into()),
             column("requests", 1208.into()),
             column("requests_limit", 39.into()),
-            column("learnt_from", "860 hours of all clients".into()),
+            column("learnt_from", "860 hours of clients of all kinds".into()),
         ],
         query: format!("SELECT event_time\nFROM events\nWHERE client_address = '{subject}'"),
     }

@@ -95,6 +95,8 @@ pub struct Service {
     has_news: bool,
     /// At most one commit is under way.
     committing: Option<JoinHandle<Result<usize, lake::Error>>>,
+    /// At most one merge of files is, beside commits.
+    merging: Option<JoinHandle<()>>,
     /// Whether the last commit failed.
     is_uncommitted: bool,
 }
@@ -126,6 +128,7 @@ pub async fn open(
         counters,
         has_news: false,
         committing: None,
+        merging: None,
         is_uncommitted: false,
     };
     Ok((service, history, status))
@@ -210,15 +213,7 @@ impl Service {
     /// Begins to commit what was read. Queries and reading go on.
     fn commit(&mut self) {
         let (history, position) = (self.history.clone(), self.position.clone());
-        let commit = async move {
-            let rows = history.commit(position).await?;
-            match history.merge().await {
-                Ok(_) | Err(lake::Error::Overtaken { .. }) => {}
-                // What is committed is so; the files are merged after a later commit.
-                Err(error) => tracing::warn!(%error, "small files of the lake stay"),
-            }
-            Ok(rows)
-        };
+        let commit = async move { history.commit(position).await };
         self.committing = Some(tokio::spawn(commit));
         self.has_news = false;
     }
@@ -228,7 +223,10 @@ impl Service {
         let Some(committing) = self.committing.take() else { return Ok(()) };
         self.is_uncommitted = true;
         match committing.await.map_err(|error| Error::Commit(error.to_string()))? {
-            Ok(rows) => self.counters.committed(rows),
+            Ok(rows) => {
+                self.counters.committed(rows);
+                self.merge();
+            }
             // Its rows are there, and what it did not have is still in memory.
             Err(lake::Error::Overtaken { .. }) => {}
             Err(error) => return Err(error.into()),
@@ -237,10 +235,29 @@ impl Service {
         Ok(())
     }
 
+    /// Begins to merge small files, if they are many. Reading and commits go on.
+    fn merge(&mut self) {
+        if self.merging.as_ref().is_some_and(|merging| !merging.is_finished()) {
+            return;
+        }
+        let history = self.history.clone();
+        self.merging = Some(tokio::spawn(async move {
+            match history.merge().await {
+                Ok(_) | Err(lake::Error::Overtaken { .. }) => {}
+                // The next commit brings the next attempt.
+                Err(error) => tracing::warn!(%error, "small files of the lake stay"),
+            }
+        }));
+    }
+
     async fn finish(mut self) -> Result<(), Error> {
         self.committed().await?;
         self.commit();
-        self.committed().await
+        let committed = self.committed().await;
+        if let Some(merging) = self.merging.take() {
+            merging.await.map_err(|error| Error::Commit(error.to_string()))?;
+        }
+        committed
     }
 }
 

@@ -35,8 +35,6 @@ const MERGED_BYTES_MAX: usize = 64 * 1024 * 1024;
 const SMALL_FILES_MAX: usize = 32;
 /// How old the draft of a file is that nobody writes any more.
 const DRAFTS_KEPT: Duration = Duration::from_hours(24);
-/// How many files one merge makes at most; the rest is for the next.
-const MERGED_FILES_MAX: usize = 8;
 
 /// A file of the table that is to be merged.
 #[derive(Debug)]
@@ -49,23 +47,16 @@ struct Small {
 }
 
 impl Table {
-    /// Merges the small files of each day, if there are more than 32 beyond one a day, in
-    /// one commit, and removes those that were merged longer ago than their retention (6
-    /// hours). The rows stay the same. Answers whether it did.
+    /// Merges small files of a day to one, if there are more than 32 beyond one a day, and
+    /// removes those that were merged longer ago than their retention (6 hours). The rows
+    /// stay the same; up to 200,000 are in memory meanwhile, twice. Answers whether it did.
     ///
     /// # Errors
     /// [`Error::Overtaken`] if another process has merged meanwhile; [`Error::Table`]; then
     /// nothing was merged.
     pub async fn merge(&mut self) -> Result<bool, Error> {
-        let due = self.due()?;
-        if due.is_empty() {
-            return Ok(false);
-        }
-        let mut actions = Vec::new();
-        for files in &due {
-            actions.extend(self.merged(files).await?);
-        }
-        let (before, after) = (due.iter().map(Vec::len).sum::<usize>(), due.len());
+        let Some(files) = self.due()? else { return Ok(false) };
+        let actions = self.merged(&files).await?;
         let number = self.transaction(MERGE_ID.to_owned()).await?.unwrap_or(0) + 1;
         let transactions = vec![Transaction::new(MERGE_ID, number)];
         let properties = CommitProperties::default().with_application_transactions(transactions);
@@ -78,7 +69,7 @@ impl Table {
         // say up to where the table's rows are.
         self.refresh().await?;
         match commit {
-            Ok(_) => tracing::debug!(before, after, "small files of the lake are merged"),
+            Ok(_) => tracing::debug!(files = files.len(), "small files of the lake are merged"),
             Err(error) if is_overtaken(&error) => {
                 return Err(Error::Overtaken { place: self.place.clone() });
             }
@@ -95,8 +86,8 @@ impl Table {
         Ok(true)
     }
 
-    /// The files that are to be merged, each list to one.
-    fn due(&self) -> Result<Vec<Vec<Small>>, Error> {
+    /// The files that are to be one, if any are: of the day that has most.
+    fn due(&self) -> Result<Option<Vec<Small>>, Error> {
         let mut days: BTreeMap<String, Vec<Small>> = BTreeMap::new();
         let snapshot = self.table.snapshot().map_err(self.fail("the reading"))?;
         for file in snapshot.log_data().iter() {
@@ -112,15 +103,13 @@ impl Table {
             }
         }
         if days.values().map(|files| files.len() - 1).sum::<usize>() <= SMALL_FILES_MAX {
-            return Ok(Vec::new());
+            return Ok(None);
         }
-        let mut due = Vec::new();
-        for mut files in days.into_values() {
+        let most = days.into_values().max_by_key(Vec::len);
+        Ok(most.map(|mut files| {
             files.sort_by(|a, b| (a.made, &a.path).cmp(&(b.made, &b.path)));
-            due.extend(together(files));
-        }
-        due.truncate(MERGED_FILES_MAX);
-        Ok(due)
+            together(files)
+        }))
     }
 
     /// Writes the rows of some files to one, and says what the table is to be told.
@@ -162,22 +151,14 @@ impl Table {
     }
 }
 
-/// Divides a day's small files by what one file may hold; one that would be alone stays.
-fn together(files: Vec<Small>) -> Vec<Vec<Small>> {
-    let mut all: Vec<Vec<Small>> = Vec::new();
+/// The first of some files, as many as one may hold. Each is small, so they are two at least.
+fn together(files: Vec<Small>) -> Vec<Small> {
     let (mut rows, mut bytes) = (0, 0);
-    for file in files {
+    let fits = |file: &Small| {
         (rows, bytes) = (rows + file.rows, bytes + file.bytes);
-        match all.last_mut() {
-            Some(last) if rows <= MERGED_ROWS_MAX && bytes <= MERGED_BYTES_MAX => last.push(file),
-            _ => {
-                (rows, bytes) = (file.rows, file.bytes);
-                all.push(vec![file]);
-            }
-        }
-    }
-    all.retain(|files| files.len() > 1);
-    all
+        rows <= MERGED_ROWS_MAX && bytes <= MERGED_BYTES_MAX
+    };
+    files.into_iter().take_while(fits).collect()
 }
 
 /// Removes what commits have left that were broken off or overtaken, and what no reader of
@@ -252,18 +233,15 @@ mod tests {
 
     #[test]
     fn files_are_put_together_up_to_what_one_may_hold() {
-        let lengths = |rows: &[usize]| -> Vec<Vec<usize>> {
+        let lengths = |rows: &[usize]| -> Vec<usize> {
             let files = rows.iter().map(|rows| {
                 let path = rows.to_string();
                 Small { path, rows: *rows, bytes: 1, made: 0 }
             });
-            let all = together(files.collect());
-            all.iter().map(|files| files.iter().map(|file| file.rows).collect()).collect()
+            together(files.collect()).iter().map(|file| file.rows).collect()
         };
-        assert_eq!(lengths(&[]), Vec::<Vec<usize>>::new());
-        assert_eq!(lengths(&[7]), Vec::<Vec<usize>>::new());
-        assert_eq!(lengths(&[1, 2, 3]), [vec![1, 2, 3]]);
-        assert_eq!(lengths(&[99_999, 99_999, 2, 1, 5]), [vec![99_999, 99_999, 2], vec![1, 5]]);
-        assert_eq!(lengths(&[99_999, 99_999, 90_000]), [vec![99_999, 99_999]]);
+        assert_eq!(lengths(&[1, 2, 3]), [1, 2, 3]);
+        assert_eq!(lengths(&[99_999, 99_999, 2, 1, 5]), [99_999, 99_999, 2]);
+        assert_eq!(lengths(&[99_999, 99_999, 90_000, 1]), [99_999, 99_999]);
     }
 }
