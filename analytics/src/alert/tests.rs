@@ -45,12 +45,7 @@ fn mail(port: u16) -> Mail {
         host: "127.0.0.1".to_owned(),
         directory: None,
         port: Some(port),
-        security: Security::None,
-        ca_file: None,
-        username: None,
-        password_file: None,
-        from: "Weir <weir@example.org>".to_owned(),
-        recipients: vec!["security@example.org".to_owned()],
+        ..Mail::to_files(std::path::PathBuf::new())
     }
 }
 

@@ -18,8 +18,16 @@ use super::Passphrase;
 #[derive(Debug)]
 pub(super) struct Signing {
     passphrase: Passphrase,
-    /// With the versions of the keys that they are made of: each is opened once.
-    held: Mutex<Option<(Versions, Arc<Keys>)>>,
+    held: Mutex<Option<Held>>,
+}
+
+/// The keys as they were read last. Opening one takes its time, so they are read anew only
+/// when one of them has another version; and a revision is looked through once.
+#[derive(Debug)]
+struct Held {
+    revision: u64,
+    versions: Versions,
+    keys: Arc<Keys>,
 }
 
 type Versions = Vec<(EntityKey, u64)>;
@@ -75,17 +83,17 @@ impl Signing {
     }
 
     pub(super) fn of(&self, snapshot: &Snapshot) -> Arc<Keys> {
+        let mut held = self.held.lock();
+        if let Some(held) = held.as_ref().filter(|held| held.revision == snapshot.revision()) {
+            return held.keys.clone();
+        }
         let own = snapshot.entities().filter(|entity| entity.key.kind == Kind::Key);
         let versions: Versions = own.map(|entity| (entity.key.clone(), entity.version)).collect();
-        let mut held = self.held.lock();
-        match &*held {
-            Some((of, keys)) if *of == versions => keys.clone(),
-            _ => {
-                let keys = Arc::new(Keys::of(snapshot, &self.passphrase));
-                *held = Some((versions, keys.clone()));
-                keys
-            }
-        }
+        let same = held.take().filter(|held| held.versions == versions);
+        let keys =
+            same.map_or_else(|| Arc::new(Keys::of(snapshot, &self.passphrase)), |held| held.keys);
+        *held = Some(Held { revision: snapshot.revision(), versions, keys: keys.clone() });
+        keys
     }
 }
 
