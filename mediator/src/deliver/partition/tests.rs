@@ -419,7 +419,7 @@ fn a_window_does_what_the_model_does_through_restarts() {
     let seed = fastrand::u64(..);
     let parked: usize =
         (0..cases).map(|round| run_beside_the_model(seed.wrapping_add(round))).sum();
-    assert!(parked > 100, "seed {seed}: {parked} messages were parked");
+    assert!(parked > cases as usize, "seed {seed}: {parked} messages were parked");
 }
 
 /// Answers how many messages were parked.
@@ -433,6 +433,8 @@ fn run_beside_the_model(seed: u64) -> usize {
     let mut parked: Vec<Message> = Vec::new();
     let mut read = 0u64;
     let mut restarts = 0;
+    // In every other case much is held, so that much is parked.
+    let holds = if seed.is_multiple_of(2) { 2 } else { 6 };
     for step in 0.. {
         assert!(step < 20_000, "seed {seed}: it never ends");
         let case = format!("seed {seed}, step {step}");
@@ -478,7 +480,7 @@ fn run_beside_the_model(seed: u64) -> usize {
                         window.retry(offset, at(due));
                         model.due.insert(offset, due);
                     }
-                    2 if model.held.len() < 4 => {
+                    n if n <= holds && model.held.len() < 4 => {
                         window.hold(offset);
                         model.held.insert(offset);
                     }
