@@ -14,8 +14,8 @@ use hdrhistogram::Histogram;
 use ingest::emit;
 use ingest::event::{Producer, SystemClock};
 use ingest::http::Correlation;
-use ingest::log::EventLog;
 use ingest::log::embedded::{Config, EmbeddedLog};
+use ingest::log::{EventLog, TopicSpec};
 use ingest::registry::{
     Change, ChangeSet, EntityKey, Json, Name, Proposer, Topics, View, no_deep_check, run_applier,
 };
@@ -53,6 +53,8 @@ impl Node {
         let topics = Topics::default();
         let view = View::open(log.clone(), topics.clone()).await?;
         tokio::spawn(run_applier(log.clone(), topics.clone(), no_deep_check));
+        // Without it the events stay in the spool, and deliveries stop when that is full.
+        log.create_topic(&TopicSpec::kept(emit::TOPIC, 1)).await?;
         let config = emit::Config::new(Producer::new("bench")?, dir.join("spool"), NonZeroU32::MIN);
         let clock = Arc::new(SystemClock);
         let (emitter, service) = emit::open(config, log.clone(), clock.clone())?;
