@@ -52,6 +52,10 @@ async fn every_door_answers_what_is_no_request_and_tells_of_it() {
                     assert_eq!((status, code.as_str()), expected, "{name}: {answer}");
                 };
                 check(b"GET / HT\r\n\r\n", (400, "request_malformed"));
+                // RFC 9112, section 3.2: one Host, whoever else would decide by it.
+                check(b"GET / HTTP/1.1\r\n\r\n", (400, "request_malformed"));
+                let two = b"GET / HTTP/1.1\r\nhost: localhost\r\nhost: other\r\n\r\n";
+                check(two, (400, "request_malformed"));
                 let large = "x".repeat(200 * 1024);
                 let large = format!("GET / HTTP/1.1\r\nhost: localhost\r\nlarge: {large}\r\n\r\n");
                 check(large.as_bytes(), (431, "header_too_large"));

@@ -11,7 +11,9 @@ use http::header::{
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode, Version};
 use hyper::body::{Body as _, Incoming};
-use ingest::http::{CORRELATION_HEADER, Code, Correlation, Problem, TRACE_HEADER};
+use ingest::http::{
+    CORRELATION_HEADER, Code, Correlation, ONE_HOST, Problem, TRACE_HEADER, has_one_host,
+};
 use mediator::endpoint::http::remove_hop_by_hop;
 use tokio::time::Instant;
 
@@ -225,10 +227,8 @@ fn check_form(parts: &Parts, url_bytes_max: usize) -> Result<(), Stop> {
         let detail = format!("at most {url_bytes_max} bytes are taken");
         return Err(Stop::from(Problem::new(Code::UrlTooLong, detail)).closing());
     }
-    // RFC 9112, section 3.2.
-    let hosts = parts.headers.get_all(HOST).iter().count();
-    if hosts > 1 || (hosts == 0 && parts.version == Version::HTTP_11) {
-        let problem = Problem::new(Code::RequestMalformed, "one Host header is needed");
+    if !has_one_host(parts.version, &parts.headers) {
+        let problem = Problem::new(Code::RequestMalformed, ONE_HOST);
         return Err(Stop::from(problem).closing());
     }
     // A name and a password before the host are for nobody here, and would be passed on

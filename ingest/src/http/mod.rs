@@ -18,6 +18,6 @@ pub use door::Door;
 pub use failure::Failure;
 pub use guesses::Guesses;
 pub use problem::{Code, PROBLEM_CONTENT_TYPE, Problem};
-pub use server::{Peer, Server, Teller};
+pub use server::{ONE_HOST, Peer, Server, Teller, has_one_host};
 pub use token::TokenHash;
 pub use write_timeout::WriteTimeout;

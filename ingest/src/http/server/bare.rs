@@ -6,11 +6,11 @@ use axum::body::Body;
 use axum::extract::{Extension, Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
 use http::{HeaderMap, StatusCode};
 
 use super::slow::Timed;
-use super::{Peer, Teller};
+use super::{ONE_HOST, Peer, Teller, has_one_host};
 use crate::http::{CORRELATION_HEADER, Code, Correlation, PROBLEM_CONTENT_TYPE, Problem};
 
 /// How long the body of a request may take.
@@ -27,7 +27,16 @@ pub(super) async fn complete(
     let correlation = Correlation::of(request.headers(), || fastrand::u64(..));
     let is_late = Arc::new(AtomicBool::new(false));
     let timed = |body| Body::new(Timed::new(body, BODY_TIMEOUT, is_late.clone()));
-    let mut response = next.run(request.map(timed)).await;
+    let has_one_host = has_one_host(request.version(), request.headers());
+    let mut response = match has_one_host {
+        true => next.run(request.map(timed)).await,
+        false => {
+            let mut refused = Response::new(Body::empty());
+            *refused.status_mut() = StatusCode::BAD_REQUEST;
+            refused.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            refused
+        }
+    };
     let status = response.status();
     let is_late = is_late.load(Ordering::Relaxed);
     if !(status.is_client_error() || status.is_server_error()) {
@@ -36,7 +45,10 @@ pub(super) async fn complete(
     if says_what(response.headers()) && !is_late {
         return response;
     }
-    let problem = Problem::from(if is_late { Code::RequestTimeout } else { code_of(status) });
+    let problem = match has_one_host {
+        true => Problem::from(if is_late { Code::RequestTimeout } else { code_of(status) }),
+        false => Problem::new(Code::RequestMalformed, ONE_HOST),
+    };
     // Whoever answered may have named the journey already.
     let named = response.headers().contains_key(CORRELATION_HEADER);
     let correlation = match named {

@@ -28,7 +28,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::{Extension, Router, middleware};
-use http::{Request, Response};
+use http::header::HOST;
+use http::{HeaderMap, Request, Response, Version};
 use hyper::body::{Body, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
@@ -51,6 +52,18 @@ use super::{Code, WriteTimeout};
 const HEAD_BYTES_MAX: usize = 64 * 1024;
 /// The pause when no connection can be taken, as when no file can be opened.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What a request is told that [`has_one_host`] is not true of.
+pub const ONE_HOST: &str = "one Host header is needed";
+
+/// Whether a request names its host once, as it has to (RFC 9112, section 3.2): who looks at
+/// another Host than the next in line may be led astray.
+pub fn has_one_host(version: Version, headers: &HeaderMap) -> bool {
+    match headers.get_all(HOST).iter().count() {
+        0 => version == Version::HTTP_10,
+        hosts => hosts == 1,
+    }
+}
 
 /// The other end of a connection, as an extension of a router's requests.
 #[derive(Debug, Clone, Copy)]

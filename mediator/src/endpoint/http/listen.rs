@@ -25,7 +25,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::StatusCode;
-use http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
+use http::header::{ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -47,7 +47,8 @@ use crate::message::{Message, Value, json};
 use crate::route::{Found, Plan, Request, Runner};
 use crate::step::Evaluator;
 use ingest::http::{
-    CORRELATION_HEADER, Code, Correlation, PROBLEM_CONTENT_TYPE, Peer, Problem, Server, Teller,
+    CORRELATION_HEADER, Code, Correlation, ONE_HOST, PROBLEM_CONTENT_TYPE, Peer, Problem, Server,
+    Teller, has_one_host,
 };
 
 /// How long the head of a request may take.
@@ -253,6 +254,9 @@ impl Shared {
         let Ok(place) = self.in_flight.clone().try_acquire_owned() else {
             return Err(Code::Overloaded.into());
         };
+        if !has_one_host(request.version(), request.headers()) {
+            return Err(Problem::new(Code::RequestMalformed, ONE_HOST).into());
+        }
         let snapshot = self.view.snapshot();
         let (mut head, body) = request.into_parts();
         correlation.drop_stray_state(&mut head.headers);
@@ -368,6 +372,10 @@ impl From<Code> for Refused {
 fn problem_response(problem: &Problem, correlation: &Correlation) -> Response {
     let mut response = http::Response::new(Full::new(problem.body(&correlation.id)));
     *response.status_mut() = problem.code.status();
+    if problem.code == Code::RequestMalformed {
+        // Who else reads the connection may see other requests in it.
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
     let content_type = HeaderValue::from_static(PROBLEM_CONTENT_TYPE);
     response.headers_mut().insert(CONTENT_TYPE, content_type);
     response
