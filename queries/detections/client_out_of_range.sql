@@ -21,7 +21,9 @@ WITH hours AS (
         window_end,
         client_address,
         count(*) AS requests,
-        count(*) FILTER (WHERE http_response_status_code >= 400) AS errors
+        count(*) FILTER (WHERE http_response_status_code >= 400) AS errors,
+        min(url_path) FILTER (WHERE http_response_status_code >= 400) AS failed_path,
+        min(user_agent_original) AS user_agent
     FROM TUMBLE(events, event_time, INTERVAL '1 hour')
     WHERE kind = 'request' AND client_address IS NOT NULL
     GROUP BY window_start, window_end, client_address
@@ -57,6 +59,8 @@ learnt AS (
         client_address,
         requests,
         errors,
+        failed_path,
+        user_agent,
         own_hours,
         all_hours,
         CASE WHEN own_hours >= 12 THEN 4 ELSE 8 END AS deviations,
@@ -85,6 +89,8 @@ SELECT
     CAST(requests_range AS BIGINT) AS requests_limit,
     errors,
     CAST(errors_range AS BIGINT) AS errors_limit,
+    failed_path AS a_failed_path,
+    user_agent AS a_user_agent,
     CASE
         WHEN own_hours >= 12 THEN concat(own_hours, ' hours of its own')
         ELSE concat(all_hours, ' hours of clients of all kinds')
