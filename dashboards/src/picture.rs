@@ -1,5 +1,7 @@
 //! A board as one picture: SVG for the whole, and PNG from it.
 
+mod table;
+
 use std::fmt::Write as _;
 use std::sync::{Arc, LazyLock};
 
@@ -8,18 +10,17 @@ use resvg::usvg::{self, fontdb};
 
 use crate::board::{Board, Panel};
 use crate::chart::{WIDE, escaped, text_width};
-use crate::content::{Content, Table};
+use crate::content::Content;
 use crate::page::{Filled, where_of};
 use crate::theme::{self, Theme};
+
+use self::table::Laid;
 
 /// The page's width and the room around and between panels, in CSS pixels.
 const WIDTH: f64 = 1240.0;
 const MARGIN: f64 = 24.0;
 const GAP: f64 = 16.0;
 const PAD: f64 = 16.0;
-/// How high a row of a table is, and the most of them.
-const ROW: f64 = 28.0;
-const ROWS_MAX: usize = 12;
 /// Pixels of the picture for each of CSS, so that it is sharp when printed.
 const SCALE: f32 = 2.0;
 
@@ -28,7 +29,6 @@ const TITLE: (f64, &str) = (22.0, "text");
 const HEADING: (f64, &str) = (13.0, "text");
 const STAT: (f64, &str) = (28.0, "text");
 const SMALL: (f64, &str) = (12.0, "mute");
-const CELL: (f64, &str) = (12.0, "text");
 
 static FONTS: LazyLock<Arc<fontdb::Database>> = LazyLock::new(|| {
     let mut fonts = fontdb::Database::new();
@@ -80,13 +80,12 @@ fn svg(board: &Board, filled: &Filled, theme: Theme) -> String {
     let range = format!("{}, {}", where_of(&filled.view), filled.view.words());
     text(&mut drawn, (MARGIN, y), HEADING, &range);
     y += 20.0;
-    let column = (WIDTH - 2.0 * MARGIN + GAP) / 12.0;
     let panels: Vec<(&Panel, &Content)> = board.panels.iter().zip(&filled.contents).collect();
     for row in rows(&panels) {
         let height = row.iter().map(|(of, content)| height(of, content)).fold(0.0, f64::max);
         let mut x = MARGIN;
         for (of, content) in row {
-            let width = column * f64::from(of.width) - GAP;
+            let width = width(of);
             panel(&mut drawn, of, content, (x, y), (width, height));
             x += width + GAP;
         }
@@ -124,14 +123,16 @@ fn head(panel: &Panel) -> f64 {
     if panel.about.is_empty() { PAD + 24.0 } else { PAD + 42.0 }
 }
 
+fn width(panel: &Panel) -> f64 {
+    let column = (WIDTH - 2.0 * MARGIN + GAP) / 12.0;
+    column * f64::from(panel.width) - GAP
+}
+
 fn height(panel: &Panel, content: &Content) -> f64 {
     let body = match content {
         Content::Stat { .. } => 56.0,
         Content::Chart(_) => WIDE.1,
-        Content::Table(table) => {
-            let more = usize::from(table.rows.len() > ROWS_MAX);
-            ROW * (table.rows.len().min(ROWS_MAX) + 1 + more) as f64
-        }
+        Content::Table(table) => Laid::out(table, width(panel) - 2.0 * PAD).height(),
         Content::Empty(_) | Content::Failed(_) => 64.0,
     };
     head(panel) + body + PAD
@@ -168,66 +169,10 @@ fn panel(
             let placed = format!(r#"<svg x="{left}" y="{top}" width="{width}" height="{height}""#);
             drawn.svg.push_str(&svg.replacen("<svg", &placed, 1));
         }
-        Content::Table(of) => table(drawn, of, (left, top), room),
+        Content::Table(table) => Laid::out(table, room).draw(drawn, (left, top)),
         Content::Empty(why) | Content::Failed(why) => {
             text(drawn, (left, top + 32.0), SMALL, &fitted(why, room, 12.0));
         }
-    }
-}
-
-fn table(drawn: &mut Drawing, table: &Table, (left, top): (f64, f64), room: f64) {
-    let shown = &table.rows[..table.rows.len().min(ROWS_MAX)];
-    let wanted = |at: usize| {
-        let cells = shown.iter().map(|row| row[at].as_str());
-        let titles = std::iter::once(table.columns[at].0.as_str());
-        cells.chain(titles).map(|cell| text_width(cell) * 12.0 / 11.0).fold(0.0, f64::max) + 16.0
-    };
-    let mut widths: Vec<f64> = (0..table.columns.len()).map(wanted).collect();
-    // The widest gives way, until all have room.
-    while widths.iter().sum::<f64>() > room {
-        let most = widths.iter_mut().max_by(|a, b| a.total_cmp(b));
-        match most {
-            Some(width) if *width > 40.0 => *width -= 8.0,
-            _ => break,
-        }
-    }
-    // What is left over is between the columns.
-    let spare = (room - widths.iter().sum::<f64>()).max(0.0) / widths.len().max(1) as f64;
-    let edge = drawn.theme.colour("grid");
-    let titles: Vec<&str> = table.columns.iter().map(|(title, _)| title.as_str()).collect();
-    let rows = std::iter::once(titles)
-        .chain(shown.iter().map(|row| row.iter().map(String::as_str).collect()));
-    for (at, row) in rows.enumerate() {
-        let (y, mut x) = (top + ROW * at as f64, left);
-        let style = if at == 0 { SMALL } else { CELL };
-        for ((cell, width), (_, is_number)) in row.iter().zip(&widths).zip(&table.columns) {
-            let width = width + spare;
-            let style = match *cell {
-                "holds" => (style.0, "extra2"),
-                cell if cell.starts_with("off by") => (style.0, "bad"),
-                _ => style,
-            };
-            let cell = fitted(cell, width - 14.0, 12.0);
-            match is_number {
-                true => {
-                    let end = (x + width - 16.0).min(left + room);
-                    let end = if x + width > left + room - 1.0 { left + room } else { end };
-                    ended(drawn, (end, y + 18.0), style, &cell);
-                }
-                false => text(drawn, (x, y + 18.0), style, &cell),
-            }
-            x += width;
-        }
-        let below = y + ROW - 0.5;
-        let _ = write!(
-            drawn.svg,
-            r#"<line x1="{left}" y1="{below}" x2="{:.1}" y2="{below}" stroke="{edge}"/>"#,
-            left + room
-        );
-    }
-    if table.rows.len() > ROWS_MAX {
-        let more = format!("and {} more", table.rows.len() - ROWS_MAX);
-        text(drawn, (left, top + ROW * (ROWS_MAX + 1) as f64 + 18.0), SMALL, &more);
     }
 }
 
