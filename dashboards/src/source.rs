@@ -8,12 +8,15 @@ use arrow::array::{AsArray, RecordBatch};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int64Type, TimeUnit, TimestampMicrosecondType};
 use arrow::ipc::reader::StreamReader;
-use http::header::ACCEPT;
+use http::HeaderValue;
+use http::header::{ACCEPT, HeaderName};
 use serde_json::Value;
 use tokio::sync::Mutex;
 
 use crate::view::{Known, Timeline};
 
+/// Which events an answer is of, and a query is to be.
+const POSITION_HEADER: HeaderName = HeaderName::from_static("weir-position");
 const CONNECT_WITHIN: Duration = Duration::from_secs(3);
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 /// For how long it is remembered which timelines there are: finding them reads all events.
@@ -49,14 +52,36 @@ impl Source {
         Ok(Self { url, token, client, timelines: Arc::default() })
     }
 
-    /// The rows of a query, or why there are none, for who looks at the board.
-    pub(crate) async fn rows(&self, sql: String) -> Result<Vec<RecordBatch>, String> {
-        let asked = self
+    /// The place in the log that the node has come to.
+    pub(crate) async fn position(&self) -> Result<HeaderValue, String> {
+        let (_, position) = self.ask("SELECT 1".to_owned(), None).await?;
+        position.ok_or_else(|| "The analytics node does not say of which events it is.".to_owned())
+    }
+
+    /// The rows of a query over the events up to a position, or why there are none, for who
+    /// looks at the board.
+    pub(crate) async fn rows(
+        &self,
+        sql: String,
+        position: HeaderValue,
+    ) -> Result<Vec<RecordBatch>, String> {
+        self.ask(sql, Some(position)).await.map(|(rows, _)| rows)
+    }
+
+    async fn ask(
+        &self,
+        sql: String,
+        position: Option<HeaderValue>,
+    ) -> Result<(Vec<RecordBatch>, Option<HeaderValue>), String> {
+        let mut asked = self
             .client
             .post(&self.url)
             .bearer_auth(&self.token)
             .header(ACCEPT, "application/vnd.apache.arrow.stream")
             .body(sql);
+        if let Some(position) = position {
+            asked = asked.header(POSITION_HEADER, position);
+        }
         let unreachable = |error: reqwest::Error| {
             tracing::debug!(%error, "the analytics node did not answer");
             match error.is_timeout() {
@@ -66,6 +91,7 @@ impl Source {
         };
         let answer = asked.send().await.map_err(unreachable)?;
         let status = answer.status();
+        let position = answer.headers().get(POSITION_HEADER).cloned();
         let body = answer.bytes().await.map_err(unreachable)?;
         if !status.is_success() {
             let problem: Value = serde_json::from_slice(&body).unwrap_or_default();
@@ -75,7 +101,8 @@ impl Source {
         let unread =
             |error: arrow::error::ArrowError| format!("The answer cannot be read: {error}");
         let reader = StreamReader::try_new(Cursor::new(body), None).map_err(unread)?;
-        reader.collect::<Result<_, _>>().map_err(unread)
+        let rows = reader.collect::<Result<_, _>>().map_err(unread)?;
+        Ok((rows, position))
     }
 
     /// As [`Self::timelines`], or as they were a few seconds ago.
@@ -102,7 +129,7 @@ impl Source {
              ORDER BY max(log_time) DESC LIMIT {TIMELINES_MAX}"
         );
         let mut known = Vec::new();
-        for batch in self.rows(sql).await? {
+        for batch in self.ask(sql, None).await?.0 {
             let read = |name: &str, to: &DataType| {
                 let column = batch.column_by_name(name).ok_or("a column is missing")?;
                 cast(column, to).map_err(|error| error.to_string())

@@ -116,6 +116,44 @@ async fn a_board_is_taken_away_as_page_picture_and_numbers() {
     weir.stop();
 }
 
+/// The numbers of a column of one table of an exported board.
+fn column(csv: &str, title: &str, column: &str) -> Vec<u64> {
+    let table = csv.split("\r\n\r\n").find(|table| table.starts_with(title)).unwrap();
+    let mut lines = table.lines().skip(1);
+    let names: Vec<&str> = lines.next().unwrap().split(',').collect();
+    let at = names.iter().position(|name| *name == column).unwrap_or_else(|| panic!("{table}"));
+    lines.map(|line| line.split(',').nth(at).unwrap().parse().unwrap()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_panels_of_a_board_are_of_the_same_events() {
+    let mut weir = Weir::new();
+    weir.start(&[]);
+    let (client, url) = (weir.client.clone(), weir.gateway("/site/"));
+    let asking = tokio::spawn(async move {
+        loop {
+            assert_eq!(client.get(&url).send().await.unwrap().status(), 200);
+        }
+    });
+    let mut before = 0;
+    for _ in 0..5 {
+        let arguments = ["export", "board", "traffic", "--format", "csv", "--timeline", "live"];
+        let (code, csv) = weir.run(&arguments);
+        assert_eq!(code, 0, "{csv}");
+        let requests = column(&csv, "Requests\r\n", "value")[0];
+        let of_status = ["ok", "moved", "client", "server"]
+            .map(|of| column(&csv, "Requests by status\r\n", of).into_iter().sum::<u64>());
+        let of_clients = column(&csv, "Busiest clients\r\n", "requests").into_iter().sum::<u64>();
+        let of_apis = column(&csv, "APIs\r\n", "requests").into_iter().sum::<u64>();
+        let all = [of_status.iter().sum(), of_clients, of_apis];
+        assert_eq!(all, [requests; 3], "{csv}");
+        assert!(requests > before, "there is traffic meanwhile: {requests}");
+        before = requests;
+    }
+    asking.abort();
+    weir.stop();
+}
+
 /// What a page has of it: its width and what is wider, the texts of its panels, and what
 /// its console said.
 async fn seen(client: &Client) -> Value {

@@ -38,6 +38,9 @@ pub enum Error {
         /// What happened.
         source: std::io::Error,
     },
+    /// A place in the log was asked for that was not read yet.
+    #[error("this node has not read the log as far as that; ask again")]
+    Ahead,
     /// Rows that do not fit together.
     #[error("rows for the lake: {0}")]
     Rows(#[from] ArrowError),

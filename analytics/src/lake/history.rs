@@ -41,6 +41,15 @@ impl fmt::Debug for Since {
     }
 }
 
+/// All events up to a place in the log.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    /// As a table of queries.
+    pub table: Arc<dyn TableProvider>,
+    /// Per partition, the offset after the last of them.
+    pub offsets: Vec<u64>,
+}
+
 /// All events: those of the table, and in memory those that the log has beyond it.
 #[derive(Debug)]
 pub struct History {
@@ -216,21 +225,53 @@ impl History {
     ///
     /// # Errors
     /// [`Error::Plan`].
-    pub async fn snapshot(&self) -> Result<Arc<dyn TableProvider>, Error> {
-        let (table, tail) = {
+    pub async fn snapshot(&self) -> Result<Snapshot, Error> {
+        self.snapshot_to(None).await
+    }
+
+    /// As [`Self::snapshot`] was when it came to these offsets, one for each partition.
+    ///
+    /// # Errors
+    /// [`Error::Plan`], and [`Error::Ahead`] if nobody has read as far.
+    pub async fn snapshot_before(&self, offsets: &[u64]) -> Result<Snapshot, Error> {
+        self.snapshot_to(Some(offsets)).await
+    }
+
+    async fn snapshot_to(&self, before: Option<&[u64]>) -> Result<Snapshot, Error> {
+        let (table, tail, offsets) = {
             let state = self.state.lock().await;
-            (state.table.clone(), state.tail.concat())
+            let reached: Vec<u64> = state.furthest().iter().map(|stamps| stamps.next()).collect();
+            let is_ahead = |before: &[u64]| {
+                before.len() != reached.len() || iter::zip(before, &reached).any(|(b, r)| b > r)
+            };
+            if before.is_some_and(is_ahead) {
+                return Err(Error::Ahead);
+            }
+            let offsets = before.map_or(reached, <[u64]>::to_vec);
+            let tail = iter::zip(&state.tail, &offsets)
+                .flat_map(|(rows, to)| rows.iter().map(|rows| before_offset(rows, *to)));
+            (state.table.clone(), tail.collect::<Vec<_>>(), offsets)
         };
         let session = SessionContext::new();
         let columns =
             || table_schema().fields().iter().map(|of| col(of.name())).collect::<Vec<_>>();
-        let at_rest = session.read_table(table.provider().await?)?.select(columns())?;
+        let mut at_rest = session.read_table(table.provider().await?)?;
+        let is_cut = |(of, to): (&Stamps, &u64)| *to < of.next();
+        if iter::zip(table.stamps(), &offsets).any(is_cut) {
+            let of_partitions = offsets.iter().zip(0_i32..).map(|(offset, partition)| {
+                let to = i64::try_from(*offset).unwrap_or(i64::MAX);
+                col("log_partition").eq(lit(partition)).and(col("log_offset").lt(lit(to)))
+            });
+            let asked = of_partitions.reduce(datafusion::logical_expr::Expr::or);
+            at_rest = at_rest.filter(asked.unwrap_or(lit(true)))?;
+        }
+        let at_rest = at_rest.select(columns())?;
         let tail = MemTable::try_new(table_schema(), vec![tail])?;
         let tail = session.read_table(Arc::new(tail))?.select(columns())?;
         let plan = LogicalPlanBuilder::from(at_rest.into_unoptimized_plan())
             .union(tail.into_unoptimized_plan())?
             .build()?;
-        Ok(Arc::new(ViewTable::new(plan, None)))
+        Ok(Snapshot { table: Arc::new(ViewTable::new(plan, None)), offsets })
     }
 }
 

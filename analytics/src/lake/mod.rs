@@ -33,7 +33,7 @@ mod rows;
 mod table;
 
 pub use error::Error;
-pub use history::{History, Position, Since};
+pub use history::{History, Position, Since, Snapshot};
 pub use rows::table_schema;
 pub use table::Table;
 

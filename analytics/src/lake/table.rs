@@ -13,7 +13,6 @@ use deltalake::logstore::object_store::{
     self, ObjectStore as _, ObjectStoreExt as _, PutMode, PutOptions, path::Path as ObjectPath,
 };
 use deltalake::protocol::SaveMode;
-use deltalake::table::config::TableProperty;
 use deltalake::{DeltaTable, DeltaTableBuilder, DeltaTableError};
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
@@ -31,12 +30,13 @@ const STAMPS_ID: &str = "weir.stamps";
 /// just read its number.
 pub(super) const STAMPS_KEPT: i64 = 8;
 
-/// How long a file stays that was merged into another, for those who read by an earlier
-/// snapshot: longer than any query may run.
-const REMOVED_KEPT: &str = "interval 6 hours";
-
-/// How long commits stay that a checkpoint of the table's log has taken up.
-const COMMITS_KEPT: &str = "interval 1 day";
+/// Properties of the table: for how long files stay that were merged into another, for those
+/// who read by an earlier snapshot, which is longer than any query may run; and commits that
+/// a checkpoint of the table's log has taken up.
+const KEPT: [(&str, &str); 2] = [
+    ("delta.deletedFileRetentionDuration", "interval 6 hours"),
+    ("delta.logRetentionDuration", "interval 1 day"),
+];
 
 /// The table of events at a snapshot, and the stamps to go on from.
 #[derive(Debug, Clone)]
@@ -79,16 +79,19 @@ impl Table {
             let create = create
                 .with_columns(schema.fields().cloned())
                 .with_partition_columns([EVENT_DATE])
-                .with_configuration_property(
-                    TableProperty::DeletedFileRetentionDuration,
-                    Some(REMOVED_KEPT),
-                )
-                .with_configuration_property(
-                    TableProperty::LogRetentionDuration,
-                    Some(COMMITS_KEPT),
-                )
+                .with_configuration(KEPT.map(|(name, value)| (name, Some(value))))
                 .with_comment("Every event of the log, once.");
             table = create.await.map_err(failed("the making"))?;
+        } else {
+            // One that an earlier Weir made keeps everything for longer.
+            let snapshot = table.snapshot().map_err(failed("the reading"))?;
+            let has = snapshot.metadata().configuration();
+            let is_so = |(name, value): &(&str, &str)| has.get(*name).is_some_and(|is| is == value);
+            if !KEPT.iter().all(|kept| is_so(kept)) {
+                let kept = KEPT.map(|(name, value)| (name.to_owned(), value.to_owned()));
+                let set = table.set_tbl_properties().with_properties(kept.into());
+                table = set.await.map_err(failed("the making"))?;
+            }
         }
         let stamps = firsts.iter().map(|first| Stamps::new(*first)).collect();
         let mut table = Self { table, place, stamps, number: 0 };

@@ -73,7 +73,7 @@ impl Follower {
 
 async fn count(history: &History, what: &str) -> (i64, i64) {
     let session = SessionContext::new();
-    session.register_table("events", history.snapshot().await.unwrap()).unwrap();
+    session.register_table("events", history.snapshot().await.unwrap().table).unwrap();
     let sql = format!("SELECT {what} FROM events");
     let rows = session.sql(&sql).await.unwrap().collect().await.unwrap();
     let number = |at| rows[0].column(at).as_primitive::<Int64Type>().value(0);
@@ -96,7 +96,7 @@ async fn small_files_become_one_and_rows_stay_as_they_are() {
     for commit in 0..90 {
         follower.read(&log, commit % PARTITIONS, 1).await;
         if commit == 60 {
-            before = Some(follower.history.snapshot().await.unwrap());
+            before = Some(follower.history.snapshot().await.unwrap().table);
             assert!(files(dir.path()).await > 40, "each commit is a file");
         }
         follower.commit().await.unwrap();
@@ -196,6 +196,22 @@ async fn each_event_is_in_the_lake_once_over_restarts() {
 }
 
 #[tokio::test]
+async fn a_table_that_keeps_everything_for_longer_is_set_right() {
+    let dir = tempfile::tempdir().unwrap();
+    let name = "delta.deletedFileRetentionDuration";
+    let table = Table::open(dir.path(), &FIRSTS).await.unwrap();
+    let week = [(name.to_owned(), "interval 1 weeks".to_owned())];
+    table.table.set_tbl_properties().with_properties(week.into()).await.unwrap();
+    let kept = async || {
+        let table = Table::open(dir.path(), &FIRSTS).await.unwrap();
+        let metadata = table.table.snapshot().unwrap().metadata().clone();
+        (table.version(), metadata.configuration()[name].clone())
+    };
+    assert_eq!(kept().await, (2, "interval 6 hours".to_owned()));
+    assert_eq!(kept().await.0, 2, "once");
+}
+
+#[tokio::test]
 async fn a_row_is_seen_before_it_is_committed_and_a_snapshot_stays() {
     let (dir, log) = (tempfile::tempdir().unwrap(), log(10));
     let mut follower = Follower::open(dir.path()).await;
@@ -203,7 +219,8 @@ async fn a_row_is_seen_before_it_is_committed_and_a_snapshot_stays() {
     assert_eq!(follower.count().await.0, 3);
     let position = follower.position.clone();
     let session = SessionContext::new();
-    session.register_table("events", follower.history.snapshot().await.unwrap()).unwrap();
+    let Snapshot { table, offsets } = follower.history.snapshot().await.unwrap();
+    session.register_table("events", table).unwrap();
     follower.read(&log, 0, 100).await;
     // Rows after the position stay in memory.
     assert_eq!(follower.history.commit(position).await.unwrap(), 3);
@@ -211,6 +228,17 @@ async fn a_row_is_seen_before_it_is_committed_and_a_snapshot_stays() {
     assert_eq!(follower.count().await, (10, 10));
     let before = session.sql("SELECT * FROM events").await.unwrap().count().await.unwrap();
     assert_eq!(before, 3);
+    // Asked for by its place it is the same, from memory and from the table.
+    let again = follower.history.snapshot_before(&offsets).await.unwrap();
+    let session = SessionContext::new();
+    session.register_table("events", again.table).unwrap();
+    let again = session.sql("SELECT * FROM events").await.unwrap().count().await.unwrap();
+    assert_eq!(again, 3);
+    let ahead: Vec<u64> = offsets.iter().map(|offset| offset + 100).collect();
+    for wrong in [&ahead[..], &[], &offsets[1..]] {
+        let refused = follower.history.snapshot_before(wrong).await;
+        assert!(matches!(refused, Err(Error::Ahead)), "{refused:?}");
+    }
 }
 
 #[tokio::test]

@@ -188,7 +188,7 @@ impl Node {
     /// What a query gives over all that was read, at once.
     async fn at_once(&self, file: &QueryFile, span: &Span) -> (Plan, RecordBatch) {
         let plan = Plan::new(file.clone()).await.unwrap();
-        let history = self.history.snapshot().await.unwrap();
+        let history = self.history.snapshot().await.unwrap().table;
         let answer = backtest(&plan, history, span, Arc::default()).await.unwrap();
         (plan, answer)
     }
@@ -367,7 +367,7 @@ async fn a_query_that_is_changed_and_changed_back_answers_once() {
         let plan = Plan::new(QueryFile::parse("own", text).unwrap()).await.unwrap();
         let span = Span { before_us: Some(traffic.now - 120 * S), ..Span::default() };
         node.has_read(80 + 12).await;
-        let history = node.history.snapshot().await.unwrap();
+        let history = node.history.snapshot().await.unwrap().table;
         let at_once = backtest(&plan, history, &span, Arc::default()).await.unwrap();
         let expected: i64 =
             at_once.column_by_name("n").unwrap().as_primitive::<Int64Type>().values().iter().sum();

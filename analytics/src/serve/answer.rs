@@ -15,6 +15,10 @@ use crate::sql::Answer;
 /// There on answers that have fewer rows than the query: the limit was reached.
 const CUT_HEADER: HeaderName = HeaderName::from_static("weir-rows-cut");
 
+/// Which events an answer is of: per partition of the log, the offset after the last. A
+/// query that is asked with it is of the same.
+pub(super) const POSITION_HEADER: HeaderName = HeaderName::from_static("weir-position");
+
 /// How rows are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Format {
@@ -84,6 +88,10 @@ pub(super) fn encode(answer: &Answer, format: Format) -> Result<Response, ArrowE
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(format.media_type()));
     if answer.cut {
         headers.insert(CUT_HEADER, HeaderValue::from_static("true"));
+    }
+    let offsets: Vec<String> = answer.offsets.iter().map(u64::to_string).collect();
+    if let Ok(position) = HeaderValue::try_from(offsets.join(",")) {
+        headers.insert(POSITION_HEADER, position);
     }
     Ok(response)
 }

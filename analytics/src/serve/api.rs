@@ -12,7 +12,7 @@ use ingest::http::{Code, Failure};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::answer::{Format, encode};
+use super::answer::{Format, POSITION_HEADER, encode};
 use crate::follow::Status;
 use crate::query::{QueryFile, Span};
 use crate::run;
@@ -48,7 +48,11 @@ async fn query(
 ) -> Result<Response, Failure> {
     let text = body(text)?;
     let format = format(&headers)?;
-    let answer = shared.sql.query(&text).await.map_err(|error| failure(&error))?;
+    let answer = match position_of(&headers)? {
+        Some(offsets) => shared.sql.query_before(&text, &offsets).await,
+        None => shared.sql.query(&text).await,
+    };
+    let answer = answer.map_err(|error| failure(&error))?;
     encoded(&answer, format)
 }
 
@@ -100,6 +104,16 @@ fn body(text: Result<String, StringRejection>) -> Result<String, Failure> {
         };
         Failure::new(code, refused.body_text())
     })
+}
+
+/// The events that an earlier answer was of, if a caller asks for the same.
+fn position_of(headers: &HeaderMap) -> Result<Option<Vec<u64>>, Failure> {
+    let Some(position) = headers.get(POSITION_HEADER) else { return Ok(None) };
+    let offsets = position.to_str().ok().and_then(|text| {
+        text.split(',').map(|offset| offset.trim().parse().ok()).collect::<Option<Vec<u64>>>()
+    });
+    let why = "weir-position: give what an earlier answer had there, as 17,4,0,25";
+    offsets.map(Some).ok_or_else(|| Failure::new(Code::QueryInvalid, why))
 }
 
 fn format(headers: &HeaderMap) -> Result<Format, Failure> {

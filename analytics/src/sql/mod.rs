@@ -21,12 +21,14 @@ use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::physical_plan::SendableRecordBatchStream;
 use datafusion::prelude::{SessionConfig, SessionContext, col, lit};
+use datafusion::sql::parser::DFParser;
 use futures_util::StreamExt as _;
+use ingest::registry::nearest;
 use serde::Deserialize;
 use tokio::sync::Semaphore;
 
 use crate::alert::AlertTable;
-use crate::lake::{self, History};
+use crate::lake::{self, History, Snapshot};
 use crate::query::{self, Plan, QueryFile, Span};
 use crate::run::Tables;
 
@@ -93,6 +95,8 @@ pub struct Answer {
     pub batches: Vec<RecordBatch>,
     /// Whether there are more rows than these.
     pub cut: bool,
+    /// Per partition of the log, the offset after the last event that it is of.
+    pub offsets: Vec<u64>,
 }
 
 /// Answers queries.
@@ -134,7 +138,16 @@ impl Sql {
     /// # Errors
     /// See [`Error`].
     pub async fn query(&self, text: &str) -> Result<Answer, Error> {
-        self.within_limits(self.run(text)).await
+        self.within_limits(self.run(text, None)).await
+    }
+
+    /// Runs one query over the events before some offsets, one for each partition of the
+    /// log: over those that an earlier [`Answer`] was of, its `offsets`.
+    ///
+    /// # Errors
+    /// See [`Error`]; [`lake::Error::Ahead`] if they were not read yet.
+    pub async fn query_before(&self, text: &str, offsets: &[u64]) -> Result<Answer, Error> {
+        self.within_limits(self.run(text, Some(offsets))).await
     }
 
     /// Runs a query file over a part of the history, as [`query::backtest`] does: of
@@ -162,7 +175,7 @@ impl Sql {
             let closed = self.history.floor().await.map_or(i64::MIN, |floor| plan.closes(floor));
             span.before_us = Some(span.before_us.map_or(closed, |before| before.min(closed)));
         }
-        let history = self.history.snapshot().await?;
+        let Snapshot { table: history, offsets } = self.history.snapshot().await?;
         if let Some(replay) = &span.replay {
             self.refuse_unknown(replay).await?;
         }
@@ -174,12 +187,12 @@ impl Sql {
         })?;
         let cut = rows.num_rows() > self.limits.rows_max;
         let rows = rows.slice(0, rows.num_rows().min(self.limits.rows_max));
-        Ok(Answer { schema: rows.schema(), batches: vec![rows], cut })
+        Ok(Answer { schema: rows.schema(), batches: vec![rows], cut, offsets })
     }
 
     /// Refuses a replay of which there is no event.
     async fn refuse_unknown(&self, replay: &str) -> Result<(), Error> {
-        let events = self.history.snapshot().await?;
+        let events = self.history.snapshot().await?.table;
         let session = SessionContext::new_with_config_rt(
             SessionConfig::new().with_target_partitions(2),
             self.runtime.clone(),
@@ -198,11 +211,14 @@ impl Sql {
         }
     }
 
-    async fn run(&self, text: &str) -> Result<Answer, Error> {
+    async fn run(&self, text: &str, before: Option<&[u64]>) -> Result<Answer, Error> {
         let config = SessionConfig::new().with_information_schema(true).with_target_partitions(2);
         let session = SessionContext::new_with_config_rt(config, self.runtime.clone());
         query::register(&session).map_err(|error| self.planned(&error))?;
-        let events = self.history.snapshot().await?;
+        let Snapshot { table: events, offsets } = match before {
+            Some(offsets) => self.history.snapshot_before(offsets).await?,
+            None => self.history.snapshot().await?,
+        };
         session.register_table("events", events).map_err(|error| self.planned(&error))?;
         let alerts = self.alerts.iter().map(|of| (ALERTS.to_owned(), of.provider()));
         for (name, table) in self.tables.iter().flat_map(Tables::providers).chain(alerts) {
@@ -213,24 +229,28 @@ impl Sql {
             .with_allow_dml(false)
             .with_allow_statements(false);
         let planned = session.sql_with_options(text, queries_only).await;
-        let planned = planned.map_err(|error| self.planned(&error))?;
+        let planned = planned.map_err(|error| not_planned(&session, text, &error))?;
         let stream = planned.execute_stream().await.map_err(|error| self.failed(&error))?;
-        self.collect(stream).await
+        self.collect(stream, offsets).await
     }
 
-    async fn collect(&self, mut stream: SendableRecordBatchStream) -> Result<Answer, Error> {
+    async fn collect(
+        &self,
+        mut stream: SendableRecordBatchStream,
+        offsets: Vec<u64>,
+    ) -> Result<Answer, Error> {
         let (mut batches, mut left) = (Vec::new(), self.limits.rows_max);
         let schema = stream.schema();
         while let Some(batch) = stream.next().await {
             let batch = batch.map_err(|error| self.failed(&error))?;
             if batch.num_rows() > left {
                 batches.push(batch.slice(0, left));
-                return Ok(Answer { schema, batches, cut: true });
+                return Ok(Answer { schema, batches, cut: true, offsets });
             }
             left -= batch.num_rows();
             batches.push(batch);
         }
-        Ok(Answer { schema, batches, cut: false })
+        Ok(Answer { schema, batches, cut: false, offsets })
     }
 
     fn planned(&self, error: &DataFusionError) -> Error {
@@ -243,6 +263,40 @@ impl Sql {
             _ => Error::Failed(plain(error)),
         }
     }
+}
+
+/// Words that a query begins with.
+const QUERIES: [&str; 8] =
+    ["select", "with", "explain", "show", "describe", "desc", "values", "table"];
+
+/// Why a text is no query that can be run.
+fn not_planned(session: &SessionContext, text: &str, error: &DataFusionError) -> Error {
+    let statements = DFParser::parse_sql(text).map_or(1, |of| of.len());
+    if statements > 1 {
+        return Error::Query(format!("these are {statements} statements; ask one query at a time"));
+    }
+    let lines = text.lines().map(str::trim).filter(|line| !line.starts_with("--"));
+    let first = lines.flat_map(str::split_whitespace).next().unwrap_or_default();
+    let is_word = !first.is_empty() && first.chars().all(|c| c.is_ascii_alphabetic());
+    if is_word && !QUERIES.contains(&first.to_ascii_lowercase().as_str()) {
+        return Error::Query(format!(
+            "{} is not run here: only queries are, which begin with SELECT, WITH, EXPLAIN, SHOW \
+             or DESCRIBE, and change nothing",
+            first.to_ascii_uppercase()
+        ));
+    }
+    let told = plain(error);
+    let missing = told
+        .split_once("table 'datafusion.public.")
+        .and_then(|(_, rest)| rest.split_once("' not found").map(|(name, _)| name.to_owned()));
+    let Some(missing) = missing else { return Error::Query(told) };
+    let schema = session.catalog("datafusion").and_then(|catalog| catalog.schema("public"));
+    let tables = schema.map_or_else(Vec::new, |schema| schema.table_names());
+    let mend = match nearest(&missing, tables.iter().map(String::as_str)) {
+        Some(near) => format!("did you mean {near}? "),
+        None => String::new(),
+    };
+    Error::Query(format!("there is no table {missing}; {mend}there are {}", tables.join(", ")))
 }
 
 /// What an analyst needs of an error: neither where in the program it was made, nor

@@ -38,7 +38,11 @@ async fn an_error_names_what_is_wrong() {
     for (text, expected) in [
         ("SELECT", "Expected"),
         ("SELECT nothing FROM events", "nothing"),
-        ("SELECT * FROM requests", "requests"),
+        ("SELECT * FROM requests", "there is no table requests; there are events"),
+        ("SELECT * FROM evnts", "there is no table evnts; did you mean events? there are events"),
+        ("-- all\nCOPY (SELECT 1) TO '/tmp/x'", "COPY is not run here: only queries are"),
+        ("drop table events", "DROP is not run here"),
+        ("SELECT 1; SELECT 2", "these are 2 statements; ask one query at a time"),
         ("SELECT event_time + 'x' FROM events", "Timestamp"),
     ] {
         let told = sql.query(text).await.unwrap_err().to_string();

@@ -55,19 +55,20 @@ fn found(asked: &Asked, known: Vec<Known>) -> Found {
     Found { view: View::of(asked, &known, now), known, made }
 }
 
-/// The rows of each panel.
+/// The rows of each panel: all of them of the same events, those up to now.
 pub(super) async fn rows(
     source: &Source,
     board: &Board,
     view: &View,
 ) -> Vec<Result<Vec<RecordBatch>, String>> {
+    let position = source.position().await;
     let bound = board.panels.iter().map(|panel| {
         bind(&panel.sql, |name| view.parameter(name)).map_err(|error| error.to_string())
     });
     let bound: Vec<Result<String, String>> = bound.collect();
     let asked = bound.into_iter().map(|sql| {
-        let source = source.clone();
-        async move { source.rows(sql?).await }
+        let (source, position) = (source.clone(), position.clone());
+        async move { source.rows(sql?, position?).await }
     });
     stream::iter(asked).buffered(AT_ONCE).collect().await
 }
