@@ -187,10 +187,11 @@ impl Default for Events {
 pub(crate) fn load(settings: &Settings) -> Result<Config, FileErrors> {
     let named = settings.config.as_deref();
     let file = named.unwrap_or(Path::new(FILE));
-    let name = file.display().to_string();
+    let mut name = file.display().to_string();
     let text = match std::fs::read_to_string(file) {
         Ok(text) => text,
         Err(error) if named.is_none() && error.kind() == std::io::ErrorKind::NotFound => {
+            name = format!("the defaults (there is no {name})");
             String::new()
         }
         Err(error) => return Err(files::unreadable(&name, &error)),

@@ -61,7 +61,9 @@ pub fn placed(file: &str, text: &str, overrides: &[Override], faults: Vec<Fault>
             rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
         };
         let (file, (line, column)) = match overrides.iter().find(is_of) {
-            Some(over) => (format!("environment {}", over.variable), (1, 1)),
+            Some(over) => (format!("environment {}", over.variable), (0, 0)),
+            // There is no file, or nothing in it.
+            None if text.is_empty() => (file.to_owned(), (0, 0)),
             None => {
                 let document = serde_norway::Deserializer::from_str(text);
                 (file.to_owned(), locate(document, &fault.path))
@@ -169,7 +171,7 @@ mod tests {
         check(
             "",
             &[("gateway.threads", "many")],
-            "environment WEIR_GATEWAY__THREADS:1:1: gateway.threads: is a text; give a whole number from 0",
+            "environment WEIR_GATEWAY__THREADS: gateway.threads: is a text; give a whole number from 0",
         );
     }
 }
