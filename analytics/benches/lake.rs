@@ -42,6 +42,10 @@ const PANEL: &str = "SELECT date_trunc('minute', event_time), count(*), max(late
     FROM events WHERE kind = 'request' GROUP BY 1";
 const VIEW: &str = include_str!("../../queries/views/traffic_by_api_minute.sql");
 
+/// As in the program.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> Result<()> {
     let base = std::env::var_os("WEIR_BENCH_DIR").unwrap_or_else(|| std::env::temp_dir().into());
     let runtime = tokio::runtime::Runtime::new()?;

@@ -19,6 +19,10 @@ const BATCH: u64 = 16;
 const ROUNDS: usize = 3;
 const PARTITIONS: NonZeroU32 = NonZeroU32::new(8).unwrap();
 
+/// As in the program.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> Result<()> {
     let base = std::env::var_os("WEIR_BENCH_DIR").unwrap_or_else(|| std::env::temp_dir().into());
     let runtime = tokio::runtime::Runtime::new()?;

@@ -214,12 +214,18 @@ impl Journal {
     /// the buffer. Nothing is changed if it is refused.
     fn stage(&mut self, request: Request) -> Result<Answer> {
         match request {
-            Request::Append(records) => self.stage_records(&records, &[]).map(Answer::Appended),
+            Request::Append(records) => {
+                let staged = self.stage_records(&records, &[]);
+                records.recycle(&self.shared.spares);
+                staged.map(Answer::Appended)
+            }
             Request::Transact { writer, epoch, records, offsets } => {
                 if self.state.epoch(&writer) != Some(epoch) {
                     return Err(Error::Fenced(format!("writer {writer:?}")));
                 }
-                self.stage_records(&records, &offsets).map(Answer::Appended)
+                let staged = self.stage_records(&records, &offsets);
+                records.recycle(&self.shared.spares);
+                staged.map(Answer::Appended)
             }
             Request::Commit(commit) => {
                 self.stage_records(&Records::default(), &[commit])?;

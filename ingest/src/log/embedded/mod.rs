@@ -54,6 +54,7 @@ mod recover;
 mod request;
 mod section;
 mod segment;
+mod spare;
 mod state;
 mod view;
 mod writer;
@@ -253,7 +254,9 @@ impl EventLog for EmbeddedLog {
     }
 
     async fn append(&self, records: Vec<(Partition, NewRecord)>) -> Result<Vec<Appended>> {
-        self.0.submit_records(Request::Append(Records::encode(&records)?)).await
+        self.0
+            .submit_records(Request::Append(Records::encode(&records, &self.0.shared.spares)?))
+            .await
     }
 
     async fn reader(&self, from: Vec<(Partition, u64)>) -> Result<Box<dyn Reader>> {

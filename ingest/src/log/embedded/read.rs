@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 
 use super::disk::DiskFile;
@@ -20,6 +20,8 @@ const GAP_BYTES_MAX: u64 = 4 * 1024;
 const KEPT_FRAME_BYTES_MIN: u32 = 32 * 1024;
 /// So much is kept.
 const KEPT_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// So much memory is kept to read into.
+const SPARE_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// As much is read at once.
 const CHUNK_BYTES_MAX: u64 = 1024 * 1024;
 
@@ -100,7 +102,14 @@ impl Shared {
             let is_verified = kept.is_some();
             let buffer = match kept {
                 Some(frame) => frame,
-                None => read_chunk(segment, &*loaded.file, chunk)?,
+                None => {
+                    let bytes = bytes_of(chunk);
+                    let spare = match large {
+                        true => self.frames.spare(bytes),
+                        false => BytesMut::zeroed(bytes),
+                    };
+                    read_chunk(segment, &*loaded.file, chunk, spare)?
+                }
             };
             for run in chunk {
                 let start = (run.position - chunk[0].position) as usize;
@@ -195,25 +204,51 @@ fn take_records(
     Ok(())
 }
 
-/// The large frames that were read last, their checksums known to hold.
+/// The large frames that were read last, their checksums known to hold, and the memory of
+/// those that nobody holds any more.
 #[derive(Debug, Default)]
-pub(super) struct FrameCache(Mutex<VecDeque<(u64, u32, Bytes)>>);
+pub(super) struct FrameCache(Mutex<Frames>);
+
+#[derive(Debug, Default)]
+struct Frames {
+    kept: VecDeque<(u64, u32, Bytes)>,
+    kept_bytes: usize,
+    /// To read into: fresh memory has to be cleared by the kernel first, which takes longer
+    /// than to read the frame.
+    spare: Vec<BytesMut>,
+}
 
 impl FrameCache {
     fn get(&self, segment: u64, position: u32) -> Option<Bytes> {
         let frames = self.0.lock();
-        let found = frames.iter().rev().find(|(s, p, _)| (*s, *p) == (segment, position));
+        let found = frames.kept.iter().rev().find(|(s, p, _)| (*s, *p) == (segment, position));
         found.map(|(.., frame)| frame.clone())
     }
 
     fn keep(&self, segment: u64, position: u32, frame: Bytes) {
         let mut frames = self.0.lock();
-        let mut bytes: usize = frame.len() + frames.iter().map(|(.., f)| f.len()).sum::<usize>();
-        while bytes > KEPT_BYTES_MAX {
-            let Some((.., oldest)) = frames.pop_front() else { break };
-            bytes -= oldest.len();
+        frames.kept_bytes += frame.len();
+        frames.kept.push_back((segment, position, frame));
+        while frames.kept_bytes > KEPT_BYTES_MAX {
+            let Some((.., oldest)) = frames.kept.pop_front() else { break };
+            frames.kept_bytes -= oldest.len();
+            let spare_bytes: usize = frames.spare.iter().map(BytesMut::capacity).sum();
+            if spare_bytes + oldest.len() <= SPARE_BYTES_MAX
+                && let Ok(spare) = oldest.try_into_mut()
+            {
+                frames.spare.push(spare);
+            }
         }
-        frames.push_back((segment, position, frame));
+    }
+
+    /// Memory for so many bytes; what is in it is nobody's any more.
+    fn spare(&self, bytes: usize) -> BytesMut {
+        let mut frames = self.0.lock();
+        let fits = frames.spare.iter().position(|spare| spare.capacity() >= bytes);
+        let mut buffer = fits.map(|at| frames.spare.swap_remove(at)).unwrap_or_default();
+        drop(frames);
+        buffer.resize(bytes, 0);
+        buffer
     }
 }
 
@@ -251,14 +286,50 @@ fn end_of(run: &Run) -> u64 {
     u64::from(run.position) + u64::from(run.frame_bytes)
 }
 
-fn read_chunk(segment: &Segment, file: &dyn DiskFile, chunk: &[Run]) -> Result<Bytes> {
+fn bytes_of(chunk: &[Run]) -> usize {
     let start = u64::from(chunk[0].position);
     let end = chunk.iter().map(end_of).max().unwrap_or(start);
-    let mut buffer = vec![0; usize::try_from(end - start).expect("a chunk is small")];
+    usize::try_from(end - start).expect("a chunk is small")
+}
+
+fn read_chunk(
+    segment: &Segment,
+    file: &dyn DiskFile,
+    chunk: &[Run],
+    mut buffer: BytesMut,
+) -> Result<Bytes> {
+    let start = u64::from(chunk[0].position);
     file.read_exact_at(&mut buffer, start).map_err(|source| Error::Io {
         action: "read",
         file: file_name(segment.number),
         source,
     })?;
-    Ok(Bytes::from(buffer))
+    Ok(buffer.freeze())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_memory_of_frames_that_nobody_holds_is_used_again() {
+        let cache = FrameCache::default();
+        let frame = || BytesMut::zeroed(KEPT_BYTES_MAX / 4).freeze();
+        let first = frame();
+        let place = first.as_ptr();
+        cache.keep(1, 0, first);
+        let held = frame();
+        cache.keep(1, 1, held.clone());
+        for position in 2..6 {
+            cache.keep(1, position, frame());
+        }
+        assert!(cache.get(1, 0).is_none() && cache.get(1, 1).is_none());
+        assert!(cache.get(1, 2).is_some() && cache.get(1, 5).is_some());
+        // The first, and not the one that is held.
+        let spares: Vec<BytesMut> = (0..2).map(|_| cache.spare(KEPT_BYTES_MAX / 8)).collect();
+        assert_eq!(spares[0].as_ptr(), place);
+        assert!(spares[1].as_ptr() != held.as_ptr());
+        assert!(spares.iter().all(|spare| spare.len() == KEPT_BYTES_MAX / 8));
+        assert!(held.iter().all(|byte| *byte == 0));
+    }
 }

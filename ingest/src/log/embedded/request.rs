@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::section::{PartitionKey, RECORD_OVERHEAD_BYTES, SECTION_OVERHEAD_BYTES, put_record};
+use super::spare::Spares;
 use crate::log::record::check_sizes;
 use crate::log::{Appended, GroupOffsets, NewRecord, Partition, Result, TopicSpec};
 
@@ -68,24 +69,36 @@ pub(super) struct EncodedRun {
 impl Records {
     /// # Errors
     /// [`crate::log::Error::TooLarge`].
-    pub(super) fn encode(records: &[(Partition, NewRecord)]) -> Result<Self> {
+    pub(super) fn encode(records: &[(Partition, NewRecord)], spares: &Spares) -> Result<Self> {
         check_sizes(records)?;
         let mut encoded = Self::default();
-        let mut run_of = HashMap::new();
+        let (mut run_of, mut bytes_of) = (HashMap::new(), Vec::new());
+        encoded.places.reserve_exact(records.len());
         for (partition, record) in records {
             let number = *run_of.entry(partition).or_insert_with(|| {
-                let partition = partition.clone();
-                let body = Vec::with_capacity(record.bytes() + RECORD_OVERHEAD_BYTES);
+                let (partition, body) = (partition.clone(), Vec::new());
                 encoded.runs.push(EncodedRun { partition, count: 0, all_keyed: true, body });
+                bytes_of.push(0);
                 encoded.runs.len() - 1
             });
             let run = &mut encoded.runs[number];
             encoded.places.push((number as u32, run.count));
             run.count += 1;
             run.all_keyed &= record.key.is_some();
-            put_record(&mut run.body, record);
+            bytes_of[number] += record.bytes() + RECORD_OVERHEAD_BYTES;
+        }
+        for (run, bytes) in encoded.runs.iter_mut().zip(bytes_of) {
+            run.body = spares.take(bytes);
+        }
+        for ((number, _), (_, record)) in encoded.places.iter().zip(records) {
+            put_record(&mut encoded.runs[*number as usize].body, record);
         }
         Ok(encoded)
+    }
+
+    /// Gives back what was written.
+    pub(super) fn recycle(self, spares: &Spares) {
+        self.runs.into_iter().for_each(|run| spares.give(run.body));
     }
 
     fn bytes(&self) -> usize {

@@ -15,6 +15,7 @@ use super::read::FrameCache;
 use super::recover::index_of;
 use super::section::{PartitionKey, Section, sections};
 use super::segment::{Loaded, Segment, index_name};
+use super::spare::Spares;
 use super::state::{Contradiction, State};
 use crate::log::{Error, LogTime, Result};
 
@@ -35,6 +36,8 @@ pub(super) struct Shared {
     /// A segment whose space is already there.
     pub(super) spare: Mutex<Option<(u64, Arc<dyn DiskFile>)>>,
     pub(super) frames: FrameCache,
+    /// For what is to be written.
+    pub(super) spares: Spares,
     tick: AtomicU64,
 }
 
@@ -69,6 +72,7 @@ impl Shared {
             sealed: Mutex::new(sealed),
             spare: Mutex::new(None),
             frames: FrameCache::default(),
+            spares: Spares::default(),
             tick: AtomicU64::new(1),
         }
     }

@@ -28,7 +28,7 @@ impl EmbeddedWriter {
 #[async_trait]
 impl Writer for EmbeddedWriter {
     async fn commit(&mut self, transaction: Transaction) -> Result<Vec<Appended>> {
-        let records = Records::encode(&transaction.records)?;
+        let records = Records::encode(&transaction.records, &self.log.shared.spares)?;
         let (writer, epoch, offsets) = (self.id.clone(), self.epoch, transaction.offsets);
         self.log.submit_records(Request::Transact { writer, epoch, records, offsets }).await
     }

@@ -58,6 +58,9 @@ pub fn explain(path: &str, message: &str, secret: bool) -> Fault {
         };
         return Fault::new(path, what, "see what the documentation says of it");
     };
+    if expected == "map with a single key" {
+        return Fault::new(path, "is of more than one kind, or of none", "keep one of them");
+    }
     let known = quoted(expected);
     let known_text =
         if known.is_empty() { type_name(expected).to_owned() } else { known.join(", ") };

@@ -23,6 +23,7 @@ use super::maintain::{Maintenance, Thresholds};
 use super::membership::Coordinator;
 use super::recover::recover;
 use super::request::{Answer, Records, Request};
+use super::spare::Spares;
 use super::view::Shared;
 use crate::log::{Cleanup, Error, GroupOffsets, LogTime, NewRecord, Partition, Record, TopicSpec};
 
@@ -130,11 +131,13 @@ const WRITER: &str = "writer";
 impl Step {
     fn request(&self) -> Request {
         match self.clone() {
-            Self::Append(records) => Request::Append(Records::encode(&records).unwrap()),
+            Self::Append(records) => {
+                Request::Append(Records::encode(&records, &Spares::default()).unwrap())
+            }
             Self::Transact { epoch, records, commit } => Request::Transact {
                 writer: WRITER.to_owned(),
                 epoch,
-                records: Records::encode(&records).unwrap(),
+                records: Records::encode(&records, &Spares::default()).unwrap(),
                 offsets: vec![commit],
             },
             Self::Commit(commit) => Request::Commit(commit),
