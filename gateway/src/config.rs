@@ -202,6 +202,7 @@ impl Config {
             let mend = "give letters, digits, dots, hyphens and underscores";
             let what = error.to_string();
             let what = what.strip_prefix("producer: ").unwrap_or(&what);
+            let what = what.split("; allowed are").next().unwrap_or(what);
             faults.push(Fault::new("node", what, mend));
         }
         faults
@@ -214,8 +215,8 @@ impl Config {
             faults.push(Fault::new(path, what, "give PEM files that can be read"));
         };
         for (i, listener) in self.listeners.iter().enumerate() {
-            if let Some(Err(what)) = listener.tls.as_ref().map(Acceptor::new) {
-                fail(format!("listeners[{i}].tls"), what);
+            if let Some(Err((setting, what))) = listener.tls.as_ref().map(Acceptor::new) {
+                fail(format!("listeners[{i}].tls.{setting}"), what);
             }
         }
         if let Err(what) = Connector::new(self.upstream_ca_file.as_deref()) {
@@ -304,8 +305,7 @@ mod tests {
         check(|c| c.auth.leeway_s = 301, &["auth.leeway_s: 301 is out of range; use 0 to 300"]);
         check(
             |c| c.node = "a b".to_owned(),
-            &["node: the name holds ' '; allowed are letters, digits, '.', '_', '-'; \
-               give letters, digits, dots, hyphens and underscores"],
+            &["node: the name holds ' '; give letters, digits, dots, hyphens and underscores"],
         );
     }
 

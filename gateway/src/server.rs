@@ -229,7 +229,7 @@ fn bind(config: &Config, count: usize) -> Result<(Vec<SocketAddr>, Vec<Vec<Bound
     let acceptors = config.listeners.iter().map(|listener| {
         let address = listener.address;
         let acceptor = listener.tls.as_ref().map(Acceptor::new).transpose();
-        acceptor.map_err(|reason| StartError::Tls { address, reason })
+        acceptor.map_err(|(_, reason)| StartError::Tls { address, reason })
     });
     let acceptors = acceptors.collect::<Result<Vec<_>, _>>()?;
     let mut addresses = Vec::new();

@@ -46,8 +46,8 @@ fn values_out_of_range_are_told_by_their_setting() {
     check(
         "gateway:\n  listeners:\n  - address: 127.0.0.1:0\n    tls: {certificate_file: no.pem, \
          key_file: no.key}\n",
-        "weir: weir.yaml:4:5: gateway.listeners[0].tls: no.pem: No such file or directory (os \
-         error 2); give PEM files that can be read",
+        "weir: weir.yaml:4:11: gateway.listeners[0].tls.certificate_file: no.pem: No such file or \
+         directory (os error 2); give PEM files that can be read",
     );
     check(
         "events:\n  spool_bytes_max: 1000\n",

@@ -24,19 +24,20 @@ pub(crate) struct Acceptor(TlsAcceptor);
 
 impl Acceptor {
     /// # Errors
-    /// Which file is wrong, and how.
-    pub(crate) fn new(tls: &Tls) -> Result<Self, String> {
-        let certificates = certificates(&tls.certificate_file)?;
-        let key = private_key(&tls.key_file)?;
+    /// Which setting is wrong, within `tls`, and how.
+    pub(crate) fn new(tls: &Tls) -> Result<Self, (&'static str, String)> {
+        let of = |setting: &'static str| move |why: String| (setting, why);
+        let certificates = certificates(&tls.certificate_file).map_err(of("certificate_file"))?;
+        let key = private_key(&tls.key_file).map_err(of("key_file"))?;
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
-            .map_err(|error| error.to_string())?
+            .map_err(|error| ("key_file", error.to_string()))?
             .with_no_client_auth()
             .with_single_cert(certificates, key)
             .map_err(|error| {
                 let (certificate, key) = (tls.certificate_file.display(), tls.key_file.display());
-                format!("{certificate} and {key} do not go together: {error}")
+                ("key_file", format!("{certificate} and {key} do not go together: {error}"))
             })?;
         config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).to_vec();
         Ok(Self(TlsAcceptor::from(Arc::new(config))))
