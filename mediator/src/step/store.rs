@@ -87,7 +87,10 @@ impl Store {
             correlation: context.correlation.clone(),
         };
         let accepted = context.queues.accept(&self.queue, new).await;
-        let accepted = accepted.map_err(|error| Fault::new(error.code, error.to_string()))?;
+        let accepted = accepted.map_err(|error| match error.code {
+            Code::MessageTooLarge => Fault { code: error.code, ..callers(error.reason) },
+            code => Fault::new(code, error.to_string()),
+        })?;
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         let body = serde_json::json!({ "id": accepted.id.as_str() }).to_string();

@@ -26,6 +26,7 @@ pub(crate) fn cases() -> Vec<(&'static str, Case)> {
         a_refused_message_is_dead_at_once,
         a_held_message_stays_and_is_shown,
         a_target_that_hangs_or_breaks_off_is_tried_again,
+        a_target_that_misbehaves_holds_back_only_its_key,
         an_attempt_carries_what_a_target_needs,
         every_attempt_is_an_event,
         what_waits_is_told_by_the_log,
@@ -199,7 +200,7 @@ async fn a_held_message_stays_and_is_shown(world: World) -> Result<()> {
 async fn a_target_that_hangs_or_breaks_off_is_tried_again(world: World) -> Result<()> {
     let receiver = Receiver::start(|attempt| match (attempt.id.as_str(), attempt.seen) {
         ("hangs", 1) => Reply::Hang,
-        ("breaks", 1) => Reply::Break,
+        ("breaks", 1) => Reply::Break(500),
         _ => Reply::Status(200),
     })
     .await?;
@@ -221,6 +222,54 @@ async fn a_target_that_hangs_or_breaks_off_is_tried_again(world: World) -> Resul
     };
     ensure!(failed("hangs").as_deref() == Some("upstream_timeout"), "{:?}", failed("hangs"));
     ensure!(failed("breaks").as_deref() == Some("upstream_broken"), "{:?}", failed("breaks"));
+    node.stop().await
+}
+
+async fn a_target_that_misbehaves_holds_back_only_its_key(world: World) -> Result<()> {
+    let receiver = Receiver::start(|attempt| match (attempt.id.as_str(), attempt.seen) {
+        ("trickles", 1) => Reply::Trickle(200),
+        ("breaks", 1) => Reply::Break(200),
+        ("redirects", _) => Reply::ToItself(307),
+        _ => Reply::Close(200),
+    })
+    .await?;
+    let node = world.delivering("one").await?;
+    node.put("upstream/shop", &format!(r#"{{"targets": [{{"url": "{}"}}]}}"#, receiver.url))
+        .await?;
+    let deliver = r#"{"upstream": "shop", "path": "/orders", "timeout_ms": 500}"#;
+    let spec = format!(r#"{{"deliver": {deliver}, {QUICK}}}"#);
+    node.put(&format!("queue/{}", world.queue), &spec).await?;
+    for id in ["trickles", "breaks", "redirects"] {
+        node.accept(&world.queue, id, Some(id)).await?;
+        node.accept(&world.queue, &format!("behind-{id}"), Some(id)).await?;
+        node.accept(&world.queue, &format!("beside-{id}"), None).await?;
+    }
+    receiver.wait_for(8).await?;
+    node.is_drained(&world, 4).await?;
+    // An answer counts when it is whole; a redirect is an answer, and no success.
+    let attempts = ["trickles", "breaks", "redirects"].map(|id| receiver.of(id).len());
+    ensure!(attempts == [2, 2, 1], "{attempts:?}");
+    for id in ["behind", "beside"]
+        .iter()
+        .flat_map(|of| ["trickles", "breaks", "redirects"].map(|id| format!("{of}-{id}")))
+    {
+        ensure!(receiver.of(&id).len() == 1, "{id}: {:?}", receiver.of(&id));
+    }
+    check_order(&receiver)?;
+    let dead = node.dead(&world).await?;
+    ensure!(dead.len() == 1, "{dead:?}");
+    let events = node.events(&world, Kind::Delivery).await?;
+    let first = |id: &str| {
+        let of_id = events.iter().find(|e| e.messaging_message_id.as_deref() == Some(id));
+        of_id.map(|e| (e.delivery_outcome.clone(), e.error_type.clone(), e.upstream_status_code))
+    };
+    let is = |id: &str, outcome: &str, error: &str, status: Option<i64>| {
+        let expected = (Some(outcome.to_owned().into()), Some(error.to_owned().into()), status);
+        first(id) == Some(expected)
+    };
+    ensure!(is("trickles", "retry", "upstream_timeout", None), "{:?}", first("trickles"));
+    ensure!(is("breaks", "retry", "upstream_broken", None), "{:?}", first("breaks"));
+    ensure!(is("redirects", "dead", "upstream_error", Some(307)), "{:?}", first("redirects"));
     node.stop().await
 }
 

@@ -75,7 +75,7 @@ async fn listed(world: &World, node: &Node, count: usize) -> Result<Vec<String>>
 async fn last_attempt(world: World) -> Result<()> {
     let receiver = Receiver::start(|attempt| match attempt.id.as_str() {
         "answers" => Reply::Status(503),
-        _ => Reply::Break,
+        _ => Reply::Break(500),
     })
     .await?;
     let node = world.delivering("one").await?;

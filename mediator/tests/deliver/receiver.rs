@@ -48,7 +48,13 @@ pub(crate) enum Reply {
     /// Never answers.
     Hang,
     /// Breaks off within the body.
-    Break,
+    Break(u16),
+    /// One byte of the body, and the next after a minute.
+    Trickle(u16),
+    /// Closes the connection behind the answer.
+    Close(u16),
+    /// To where it was asked.
+    ToItself(u16),
 }
 
 type Script = Box<dyn Fn(&Attempt) -> Reply + Send + Sync>;
@@ -174,7 +180,11 @@ async fn take(
             status: 0,
         };
         let reply = shared.script.lock()(&attempt);
-        if let Reply::Status(status) | Reply::RetryAfter(status, _) = reply {
+        if let Reply::Status(status)
+        | Reply::RetryAfter(status, _)
+        | Reply::Close(status)
+        | Reply::ToItself(status) = reply
+        {
             attempt.status = status;
         }
         book.attempts.push(attempt);
@@ -195,12 +205,24 @@ async fn take(
             answer(status).header("retry-after", after).body(Body::empty())
         }
         Reply::Hang => std::future::pending().await,
-        Reply::Break => {
+        Reply::Break(status) => {
             let broken = std::io::Error::other("broken off");
             let parts = [Ok(Bytes::from_static(b"some")), Err(broken)];
             let body = Body::from_stream(futures_util::stream::iter(parts));
-            answer(500).header("content-length", 100).body(body)
+            answer(status).header("content-length", 100).body(body)
         }
+        Reply::Trickle(status) => {
+            let bytes = futures_util::stream::unfold((), |()| async {
+                tokio::time::sleep(Duration::from_secs(60)).await;
+                Some((Bytes::from_static(b"x"), ()))
+            });
+            let first = futures_util::stream::iter([Bytes::from_static(b"x")]);
+            let bytes = futures_util::StreamExt::chain(first, bytes);
+            let bytes = futures_util::StreamExt::map(bytes, Ok::<_, std::io::Error>);
+            answer(status).header("content-length", 100).body(Body::from_stream(bytes))
+        }
+        Reply::Close(status) => answer(status).header("connection", "close").body(Body::empty()),
+        Reply::ToItself(status) => answer(status).header("location", "/orders").body(Body::empty()),
     };
     built.expect("the answer is HTTP")
 }

@@ -351,6 +351,11 @@ async fn a_stored_message_is_answered_202_with_its_id() {
     assert_eq!((no_key.status, world.records("weir.queue.orders").await.len()), (400, 2));
     let told = "the message cannot be stored: it has no text where its key is taken from";
     assert_eq!(no_key.json()["detail"], told, "what the caller can mend, it is told");
+    let long = format!(r#"{{"customer": "{}"}}"#, "k".repeat(1_025));
+    let long = send(&world, Method::POST, "/in", &[json_type], &long).await;
+    assert_eq!((long.status, world.records("weir.queue.orders").await.len()), (413, 2));
+    let told = long.json()["detail"].as_str().unwrap_or_default().to_owned();
+    assert!(told.ends_with("a key of 1025 bytes is larger than the limit of 1024"), "{told}");
     assert!(records.iter().all(|record| record.headers.get("weir_expires_time").is_none()));
     for (ttl, status) in [("60000", 202), ("0", 400), ("\"soon\"", 400), ("1.5", 400)] {
         let body = format!(r#"{{"customer": 7, "ttl": {ttl}}}"#);
