@@ -86,8 +86,7 @@ impl Table {
             // One that an earlier Weir made keeps everything for longer.
             let snapshot = table.snapshot().map_err(failed("the reading"))?;
             let has = snapshot.metadata().configuration();
-            let is_so = |(name, value): &(&str, &str)| has.get(*name).is_some_and(|is| is == value);
-            if !KEPT.iter().all(|kept| is_so(kept)) {
+            if !KEPT.iter().all(|(name, value)| has.get(*name).is_some_and(|is| is == value)) {
                 let kept = KEPT.map(|(name, value)| (name.to_owned(), value.to_owned()));
                 let set = table.set_tbl_properties().with_properties(kept.into());
                 table = set.await.map_err(failed("the making"))?;
