@@ -21,7 +21,7 @@ const KEPT_FRAME_BYTES_MIN: u32 = 32 * 1024;
 /// So much is kept.
 const KEPT_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// So much memory is kept to read into.
-const SPARE_BYTES_MAX: usize = 8 * 1024 * 1024;
+const SPARE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// As much is read at once.
 const CHUNK_BYTES_MAX: u64 = 1024 * 1024;
 
@@ -205,7 +205,7 @@ fn take_records(
 }
 
 /// The large frames that were read last, their checksums known to hold, and the memory of
-/// those that nobody holds any more.
+/// those before them.
 #[derive(Debug, Default)]
 pub(super) struct FrameCache(Mutex<Frames>);
 
@@ -213,9 +213,11 @@ pub(super) struct FrameCache(Mutex<Frames>);
 struct Frames {
     kept: VecDeque<(u64, u32, Bytes)>,
     kept_bytes: usize,
-    /// To read into: fresh memory has to be cleared by the kernel first, which takes longer
-    /// than to read the frame.
-    spare: Vec<BytesMut>,
+    /// Those that are not kept any more. What nobody else holds of them is to read into:
+    /// fresh memory has to be cleared by the kernel first, which takes longer than to read
+    /// the frame.
+    spare: VecDeque<Bytes>,
+    spare_bytes: usize,
 }
 
 impl FrameCache {
@@ -232,21 +234,24 @@ impl FrameCache {
         while frames.kept_bytes > KEPT_BYTES_MAX {
             let Some((.., oldest)) = frames.kept.pop_front() else { break };
             frames.kept_bytes -= oldest.len();
-            let spare_bytes: usize = frames.spare.iter().map(BytesMut::capacity).sum();
-            if spare_bytes + oldest.len() <= SPARE_BYTES_MAX
-                && let Ok(spare) = oldest.try_into_mut()
-            {
-                frames.spare.push(spare);
-            }
+            frames.spare_bytes += oldest.len();
+            frames.spare.push_back(oldest);
+        }
+        while frames.spare_bytes > SPARE_BYTES_MAX {
+            let Some(oldest) = frames.spare.pop_front() else { break };
+            frames.spare_bytes -= oldest.len();
         }
     }
 
     /// Memory for so many bytes; what is in it is nobody's any more.
     fn spare(&self, bytes: usize) -> BytesMut {
         let mut frames = self.0.lock();
-        let fits = frames.spare.iter().position(|spare| spare.capacity() >= bytes);
-        let mut buffer = fits.map(|at| frames.spare.swap_remove(at)).unwrap_or_default();
+        let fits = |spare: &Bytes| spare.len() >= bytes && spare.is_unique();
+        let at = frames.spare.iter().position(fits);
+        let spare = at.and_then(|at| frames.spare.remove(at));
+        frames.spare_bytes -= spare.as_ref().map_or(0, Bytes::len);
         drop(frames);
+        let mut buffer = spare.and_then(|spare| spare.try_into_mut().ok()).unwrap_or_default();
         buffer.resize(bytes, 0);
         buffer
     }
@@ -325,11 +330,14 @@ mod tests {
         }
         assert!(cache.get(1, 0).is_none() && cache.get(1, 1).is_none());
         assert!(cache.get(1, 2).is_some() && cache.get(1, 5).is_some());
-        // The first, and not the one that is held.
-        let spares: Vec<BytesMut> = (0..2).map(|_| cache.spare(KEPT_BYTES_MAX / 8)).collect();
-        assert_eq!(spares[0].as_ptr(), place);
-        assert!(spares[1].as_ptr() != held.as_ptr());
-        assert!(spares.iter().all(|spare| spare.len() == KEPT_BYTES_MAX / 8));
-        assert!(held.iter().all(|byte| *byte == 0));
+        // The first, and the one that was held once it is not any more.
+        let spare = cache.spare(KEPT_BYTES_MAX / 8);
+        assert_eq!((spare.as_ptr(), spare.len()), (place, KEPT_BYTES_MAX / 8));
+        let held_at = held.as_ptr();
+        let other = cache.spare(KEPT_BYTES_MAX / 8);
+        assert!(other.as_ptr() != held_at && held.iter().all(|byte| *byte == 0));
+        drop(held);
+        let again = cache.spare(KEPT_BYTES_MAX / 8);
+        assert_eq!(again.as_ptr(), held_at);
     }
 }
