@@ -123,16 +123,20 @@ fn wrapped(text: &str, room: f64) -> Vec<String> {
     let mut lines = Vec::new();
     let mut rest = text.trim();
     while width_of(rest) > room && lines.len() + 1 < LINES_MAX {
-        let fits = |end: usize| width_of(&rest[..end]) <= room;
-        let ends = rest.char_indices().map(|(at, _)| at).skip(1);
-        let end = ends.take_while(|end| fits(*end)).last().unwrap_or(rest.len());
+        let fits = |end: &usize| width_of(&rest[..*end]) <= room;
+        let mut ends = rest.char_indices().map(|(at, _)| at).skip(1).chain([rest.len()]);
+        // One character at least, however little room there is.
+        let first = ends.next().unwrap_or(rest.len());
+        let end = ends.take_while(fits).last().unwrap_or(first);
         // Within a word only if it has no line of its own.
         let end = rest[..end].rfind(' ').filter(|at| *at > 0).unwrap_or(end);
         let (line, behind) = rest.split_at(end);
         lines.push(line.trim_end().to_owned());
         rest = behind.trim_start();
     }
-    lines.push(fitted(rest, room, SIZE));
+    if !rest.is_empty() || lines.is_empty() {
+        lines.push(fitted(rest, room, SIZE));
+    }
     lines
 }
 
@@ -149,7 +153,7 @@ mod tests {
         assert_eq!(lines.len(), LINES_MAX);
         assert!(lines.iter().all(|line| width_of(line) <= 120.0), "{lines:?}");
         assert!(lines[2].ends_with('…') && !lines[0].ends_with(' '), "{lines:?}");
-        let whole = wrapped(words, 180.0).join(" ");
+        let whole = wrapped(words, 220.0).join(" ");
         assert_eq!(whole, words);
         // One word that is too long for a line.
         let lines = wrapped(&"ä".repeat(30), 100.0);

@@ -98,8 +98,12 @@ impl Faults {
 
 /// The one of `known` that `word` was probably meant to be.
 pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    // What is further away than a third of the word is another word.
-    let reach = 1 + (word.chars().count().min(64).saturating_sub(1)) / 3;
+    // What is further away than a third of the word is another word, and of a short word
+    // what differs by more than a letter.
+    let reach = match word.chars().count().min(64) {
+        0..=3 => 1,
+        chars => 1 + chars / 3,
+    };
     known
         .into_iter()
         .map(|candidate| (distance(word, candidate), candidate))
