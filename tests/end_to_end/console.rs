@@ -7,6 +7,7 @@ use fantoccini::{Client, ClientBuilder, Locator};
 use rig::Driver;
 use serde_json::{Value, json};
 
+use crate::replay::until;
 use crate::weir::{PATIENCE, Weir};
 
 fn token(weir: &Weir) -> String {
@@ -23,6 +24,10 @@ async fn replayed() -> Weir {
         assert!(began.elapsed() < PATIENCE, "{}", weir.said());
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+    // Sent is not yet seen: its events are on their way through the log.
+    let seen =
+        "SELECT count(*) AS events FROM events WHERE kind = 'request' AND replay_id IS NOT NULL";
+    until(&weir, seen, |seen| seen["events"] == 10_000).await;
     weir
 }
 
