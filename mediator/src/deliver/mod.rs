@@ -66,6 +66,7 @@ mod retry;
 mod slots;
 mod status;
 mod stored;
+mod take_over;
 mod tell;
 #[cfg(test)]
 mod tests;

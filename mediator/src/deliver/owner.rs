@@ -19,8 +19,7 @@ use std::time::Duration;
 
 use ingest::event::Timestamp;
 use ingest::log::{
-    Appended, Error, GroupOffsets, Membership, NewRecord, Partition, ReadLimit, Record,
-    Transaction, Writer,
+    Appended, Error, GroupOffsets, Membership, NewRecord, Partition, Record, Transaction, Writer,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
@@ -30,20 +29,13 @@ use super::attempt::{Attempt, Done};
 use super::control::{self, Controls, Orders};
 use super::dead::{self, Death};
 use super::parking::Parking;
-use super::partition::{Progress, Start, Window};
+use super::partition::{Start, Window};
 use super::retry::Verdict;
 use super::slots::Slot;
 use super::status::PartitionStatus;
+use super::take_over::{PARKED_KEY, PROGRESS_KEY, TakenOver, take_over};
 use super::worker::Shared;
 
-/// The key of the record that says who owns the partition. Its offset is the epoch.
-const OWNER_KEY: &[u8] = b"owner";
-/// The key of the record that says how far it is.
-pub(super) const PROGRESS_KEY: &[u8] = b"progress";
-/// The key of the record that says which keys are parked.
-pub(super) const PARKED_KEY: &[u8] = b"parked";
-/// How long the record that an owner has just written may take to be read.
-const PROGRESS_PATIENCE: Duration = Duration::from_secs(10);
 /// Commits that are refused for so long end the owner. A rebalance of Kafka takes
 /// a second or two between its new generation and the member's learning of it.
 const REFUSED_PATIENCE: Duration = Duration::from_secs(5);
@@ -123,7 +115,7 @@ struct Owner {
 
 /// Owns a partition until it is released; returns before only with an error.
 pub(super) async fn own(with: Owning) -> Result<(), Error> {
-    let (writer, epoch, progress, parked_end) = take_over(&with).await?;
+    let TakenOver { writer, epoch, progress, parked_end } = take_over(&with).await?;
     let parked = with.shared.topics.parked(with.partition);
     let parking = Parking::new(parked, &progress, parked_end);
     // After that nobody else forgets what it has obeyed.
@@ -160,57 +152,6 @@ pub(super) async fn own(with: Owning) -> Result<(), Error> {
     let Owning { shared, partition, .. } = &owner.with;
     shared.status.lock().partitions.remove(partition);
     ended
-}
-
-/// Fences the former owner, then finds out how far it came.
-async fn take_over(with: &Owning) -> Result<(Box<dyn Writer>, u64, Progress, u64), Error> {
-    let Shared { parts, topics, queue, .. } = &*with.shared;
-    let log = &parts.log;
-    let mut writer = log.writer(&topics.writer(with.partition)).await?;
-    let partition = topics.progress(with.partition);
-    let opened = NewRecord::keyed(OWNER_KEY, Vec::new());
-    // What a former owner has parked is there to be read once this is.
-    let parked = topics.parked(with.partition);
-    let records = vec![(partition.clone(), opened.clone()), (parked, opened)];
-    let appended = writer.commit(Transaction { records, offsets: Vec::new() }).await?;
-    let [own, parked] = appended[..] else { return Err(Error::Closed) };
-    let (own, parked_end) = (own.offset, parked.offset + 1);
-
-    // What this owner wrote comes after everything that a former one did.
-    let first = log.bounds(&partition).await?.first;
-    let mut reader = log.reader(vec![(partition.clone(), first)]).await?;
-    let deadline = Instant::now() + PROGRESS_PATIENCE;
-    let (mut last, mut last_parked) = (None, None);
-    let mut next = first;
-    while next <= own {
-        let batch = reader.next(ReadLimit::default()).await?;
-        for record in batch.iter().flat_map(|batch| &batch.records) {
-            match record.key.as_deref() {
-                Some(PROGRESS_KEY) => last = Some(record.clone()),
-                Some(PARKED_KEY) => last_parked = Some(record.clone()),
-                _ => {}
-            }
-        }
-        next = batch.map_or(next, |batch| batch.next);
-        if next <= own && Instant::now() > deadline {
-            return Err(Error::TimedOut(PROGRESS_PATIENCE));
-        }
-    }
-    let mut progress = Progress::default();
-    if let Some(value) = last.and_then(|record| record.value) {
-        let parked = last_parked.and_then(|record| record.value);
-        progress = Progress::decode(&value, parked.as_deref()).map_err(|error| Error::Damaged {
-            file: partition.to_string(),
-            position: own,
-            detail: error.to_string(),
-        })?;
-    }
-    let messages = topics.messages(with.partition);
-    let committed = log.committed(topics.group(), &messages).await?.unwrap_or(0);
-    progress.committed = progress.committed.max(committed).max(with.from);
-    let (queue, epoch) = (queue.as_str(), own + 1);
-    tracing::info!(queue, partition = with.partition, epoch, from = progress.committed, "owns");
-    Ok((writer, epoch, progress, parked_end))
 }
 
 impl Owner {

@@ -7,10 +7,10 @@ use ingest::log::{Error, EventLog, Partition, Record, Scan};
 use ingest::registry::Name;
 
 use super::{Overview, Pause};
-use crate::deliver::owner::{PARKED_KEY, PROGRESS_KEY};
 use crate::deliver::parking;
 use crate::deliver::partition::{Head, Progress};
 use crate::deliver::stored::Message;
+use crate::deliver::take_over::{PARKED_KEY, PROGRESS_KEY};
 use crate::deliver::topics::Topics;
 
 /// A message that had an attempt and waits.
