@@ -128,3 +128,28 @@ async fn a_wrong_token_for_sql_is_a_problem_and_an_event() {
     }
     weir.stop();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_is_of_the_events_up_to_a_position_or_says_why_not() {
+    let mut weir = Weir::new();
+    tokio::task::block_in_place(|| weir.start(&[]));
+    let token = std::fs::read_to_string(weir.data_dir().join("admin-token")).unwrap();
+    let asked = |position: &str| {
+        let asked = weir.client.post(weir.analytics("/v1/sql")).bearer_auth(token.trim());
+        asked.header("weir-position", position).body("SELECT count(*) AS n FROM events").send()
+    };
+    for (position, status, why) in [
+        ("some", 400, "give what an earlier answer had there"),
+        ("0,0", 400, "2 offsets are given, the log of events has 4 partitions"),
+        ("9000000000,0,0,0", 503, "has not read the log as far"),
+    ] {
+        let answer = asked(position).await.unwrap();
+        assert_eq!(answer.status(), status);
+        let problem: Value = answer.json().await.unwrap();
+        assert!(problem["detail"].as_str().unwrap().contains(why), "{problem}");
+    }
+    let answer = asked("0,0,0,0").await.unwrap();
+    assert_eq!(answer.headers()["weir-position"], "0,0,0,0");
+    assert_eq!(answer.json::<Value>().await.unwrap()[0]["n"], 0);
+    weir.stop();
+}

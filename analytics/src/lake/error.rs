@@ -41,6 +41,14 @@ pub enum Error {
     /// A place in the log was asked for that was not read yet.
     #[error("this node has not read the log as far as that; ask again")]
     Ahead,
+    /// A place in the log was asked for that has another number of partitions.
+    #[error("{given} offsets are given, the log of events has {partitions} partitions")]
+    NoPlace {
+        /// The offsets that were given.
+        given: usize,
+        /// The partitions of the log.
+        partitions: usize,
+    },
     /// Rows that do not fit together.
     #[error("rows for the lake: {0}")]
     Rows(#[from] ArrowError),

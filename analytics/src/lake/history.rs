@@ -232,7 +232,8 @@ impl History {
     /// As [`Self::snapshot`] was when it came to these offsets, one for each partition.
     ///
     /// # Errors
-    /// [`Error::Plan`], and [`Error::Ahead`] if nobody has read as far.
+    /// [`Error::Plan`]; [`Error::Ahead`] if nobody has read as far, [`Error::NoPlace`] if they
+    /// are not one for each partition.
     pub async fn snapshot_before(&self, offsets: &[u64]) -> Result<Snapshot, Error> {
         self.snapshot_to(Some(offsets)).await
     }
@@ -241,11 +242,14 @@ impl History {
         let (table, tail, offsets) = {
             let state = self.state.lock().await;
             let reached: Vec<u64> = state.furthest().iter().map(|stamps| stamps.next()).collect();
-            let is_ahead = |before: &[u64]| {
-                before.len() != reached.len() || iter::zip(before, &reached).any(|(b, r)| b > r)
-            };
-            if before.is_some_and(is_ahead) {
-                return Err(Error::Ahead);
+            if let Some(before) = before {
+                if before.len() != reached.len() {
+                    let (given, partitions) = (before.len(), reached.len());
+                    return Err(Error::NoPlace { given, partitions });
+                }
+                if iter::zip(before, &reached).any(|(asked, reached)| asked > reached) {
+                    return Err(Error::Ahead);
+                }
             }
             let offsets = before.map_or(reached, <[u64]>::to_vec);
             let tail = iter::zip(&state.tail, &offsets)

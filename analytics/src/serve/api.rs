@@ -14,6 +14,7 @@ use serde_json::json;
 
 use super::answer::{Format, POSITION_HEADER, encode};
 use crate::follow::Status;
+use crate::lake;
 use crate::query::{QueryFile, Span};
 use crate::run;
 use crate::sql::{self, Sql};
@@ -146,7 +147,7 @@ async fn status(State(shared): State<Arc<Shared>>) -> Response {
 
 fn failure(error: &sql::Error) -> Failure {
     let code = match error {
-        sql::Error::Query(_) => Code::QueryInvalid,
+        sql::Error::Query(_) | sql::Error::Lake(lake::Error::NoPlace { .. }) => Code::QueryInvalid,
         sql::Error::Time(_) => Code::QueryTime,
         sql::Error::Memory(_) => Code::QueryMemory,
         sql::Error::Busy => Code::Overloaded,
