@@ -11,8 +11,10 @@
 
 mod decode;
 mod lag;
+mod nulls;
 mod stamp;
 
 pub use decode::{Decoded, Decoder};
 pub use lag::{CLOCK_AHEAD_MAX_US, LATE};
+pub(crate) use nulls::Nulls;
 pub use stamp::{Stamped, Stamps, stamped_schema, watermark};

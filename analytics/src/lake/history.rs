@@ -10,7 +10,7 @@ use datafusion::logical_expr::LogicalPlanBuilder;
 use datafusion::prelude::{SessionContext, col, lit};
 use tokio::sync::Mutex;
 
-use super::rows::{before_offset, from_offset, table_schema, with_date};
+use super::rows::{before_offset, bytes_of, from_offset, table_schema, with_date};
 use super::{Error, Table};
 use crate::intake::{Stamped, Stamps, watermark};
 
@@ -98,7 +98,7 @@ impl History {
         let boundary = state.table.stamps()[partition as usize].next();
         let rows = from_offset(&rows, boundary);
         if rows.num_rows() > 0 {
-            state.tail_bytes += rows.get_array_memory_size();
+            state.tail_bytes += bytes_of(&rows);
             state.tail[partition as usize].push(rows);
         }
         state.read[partition as usize].clone_from(stamps);
@@ -304,7 +304,7 @@ impl State {
             *rows = left.filter(|rows| rows.num_rows() > 0).collect();
         }
         let batches = self.tail.iter().flatten();
-        self.tail_bytes = batches.map(RecordBatch::get_array_memory_size).sum();
+        self.tail_bytes = batches.map(bytes_of).sum();
         self.table = table;
     }
 }

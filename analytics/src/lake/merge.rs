@@ -11,14 +11,14 @@ use deltalake::DeltaTableError;
 use deltalake::kernel::transaction::{
     CommitBuilder, CommitConflictError, CommitProperties, TransactionError,
 };
-use deltalake::kernel::{Action, Transaction};
+use deltalake::kernel::{Action, Add, Transaction};
 use deltalake::operations::vacuum::VacuumMode;
 use deltalake::protocol::DeltaOperation;
-use deltalake::writer::{DeltaWriter as _, RecordBatchWriter};
 
 use super::Error;
-use super::rows::{sorted_apart, table_schema};
-use super::table::{STAMPS_KEPT, Table, writer_properties};
+use super::files::written;
+use super::rows::table_schema;
+use super::table::{STAMPS_KEPT, Table};
 
 /// The application transaction of a merge: Delta refuses one of two that were made at once.
 /// By their files alone it takes both, since neither changes rows, and each row is twice.
@@ -121,33 +121,21 @@ impl Table {
         let column = |of: &FieldRef| cast(col(of.name()), of.data_type().clone()).alias(of.name());
         let columns: Vec<_> = table_schema().fields().iter().map(column).collect();
         let read = SessionContext::new().read_table(provider)?.select(columns)?;
-        let rows = sorted_apart(read.collect().await?).await?;
+        let rows = read.collect().await?;
         let expected: usize = files.iter().map(|file| file.rows).sum();
-        if rows.num_rows() != expected {
-            let detail = format!("{} rows where {expected} were written", rows.num_rows());
+        let found: usize = rows.iter().map(RecordBatch::num_rows).sum();
+        if found != expected {
+            let detail = format!("{found} rows where {expected} were written");
             return Err(Error::Damaged { place: self.place.clone(), detail });
         }
-        let added = self.written(rows).await.map_err(self.fail("the writing"))?;
-        let mut actions: Vec<Action> = added.into_iter().map(Action::Add).collect();
+        let added = written(&self.table, rows).await.map_err(self.fail("the writing"))?;
+        let added = added.into_iter().map(|file| Add { data_change: false, ..file });
+        let mut actions: Vec<Action> = added.map(Action::Add).collect();
         let snapshot = self.table.snapshot().map_err(self.fail("the reading"))?;
         let log_data = snapshot.log_data();
         let gone = log_data.iter().filter(|of| files.iter().any(|file| file.path == of.path()));
         actions.extend(gone.map(|of| Action::Remove(of.remove_action(false))));
         Ok(actions)
-    }
-
-    async fn written(
-        &self,
-        rows: RecordBatch,
-    ) -> Result<Vec<deltalake::kernel::Add>, DeltaTableError> {
-        let writer = RecordBatchWriter::for_table(&self.table)?;
-        let mut writer = writer.with_writer_properties(writer_properties());
-        writer.write(rows).await?;
-        let mut added = writer.flush().await?;
-        for file in &mut added {
-            file.data_change = false;
-        }
-        Ok(added)
     }
 }
 

@@ -27,6 +27,7 @@
 
 mod disk;
 mod error;
+mod files;
 mod history;
 mod merge;
 mod rows;

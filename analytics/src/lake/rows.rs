@@ -2,8 +2,7 @@
 
 use std::sync::{Arc, LazyLock};
 
-use arrow::array::{AsArray as _, Date32Array, RecordBatch};
-use arrow::compute::{SortColumn, concat_batches, lexsort_to_indices, take_record_batch};
+use arrow::array::{Array as _, AsArray as _, Date32Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimestampMicrosecondType};
 use arrow::error::ArrowError;
 
@@ -38,22 +37,6 @@ pub(super) fn with_date(rows: &RecordBatch) -> Result<RecordBatch, ArrowError> {
     RecordBatch::try_new(table_schema(), columns)
 }
 
-/// All rows as one batch, by API and time: readers of one API then skip the rest.
-fn sorted(batches: &[RecordBatch]) -> Result<RecordBatch, ArrowError> {
-    let rows = concat_batches(&table_schema(), batches)?;
-    let by = ["api_name", "event_time"].map(|name| SortColumn {
-        values: rows.column_by_name(name).expect("the table has it").clone(),
-        options: None,
-    });
-    take_record_batch(&rows, &lexsort_to_indices(&by, None)?)
-}
-
-/// The same, off the runtime's threads: there may be 256 MB of them.
-pub(super) async fn sorted_apart(batches: Vec<RecordBatch>) -> Result<RecordBatch, ArrowError> {
-    let sorting = tokio::task::spawn_blocking(move || sorted(&batches));
-    sorting.await.map_err(|error| ArrowError::ExternalError(error.into()))?
-}
-
 /// The rows at `offset` and after it. Rows are in the order of their offsets.
 pub(super) fn from_offset(rows: &RecordBatch, offset: u64) -> RecordBatch {
     let at = place_of(rows, offset);
@@ -63,6 +46,12 @@ pub(super) fn from_offset(rows: &RecordBatch, offset: u64) -> RecordBatch {
 /// The rows before `offset`.
 pub(super) fn before_offset(rows: &RecordBatch, offset: u64) -> RecordBatch {
     rows.slice(0, place_of(rows, offset))
+}
+
+/// How much memory rows take, in bytes. Columns without a value share theirs with others.
+pub(super) fn bytes_of(rows: &RecordBatch) -> usize {
+    let has_values = rows.columns().iter().filter(|of| of.null_count() < of.len());
+    has_values.map(|of| of.get_array_memory_size()).sum()
 }
 
 fn place_of(rows: &RecordBatch, offset: u64) -> usize {

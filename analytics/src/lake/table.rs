@@ -5,22 +5,20 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use datafusion::catalog::TableProvider;
-use deltalake::kernel::StructType;
-use deltalake::kernel::Transaction;
 use deltalake::kernel::engine::arrow_conversion::TryIntoKernel as _;
-use deltalake::kernel::transaction::CommitProperties;
+use deltalake::kernel::transaction::{CommitBuilder, CommitProperties};
+use deltalake::kernel::{Action, StructType, Transaction};
 use deltalake::logstore::object_store::{
     self, ObjectStore as _, ObjectStoreExt as _, PutMode, PutOptions, path::Path as ObjectPath,
 };
-use deltalake::protocol::SaveMode;
+use deltalake::protocol::{DeltaOperation, SaveMode};
 use deltalake::{DeltaTable, DeltaTableBuilder, DeltaTableError};
-use parquet::basic::{Compression, ZstdLevel};
-use parquet::file::properties::WriterProperties;
 use url::Url;
 
 use super::Error;
 use super::disk::Disk;
-use super::rows::{EVENT_DATE, sorted_apart, table_schema};
+use super::files::written;
+use super::rows::{EVENT_DATE, table_schema};
 use crate::intake::Stamps;
 
 /// The application transaction that names the file of stamps.
@@ -162,7 +160,7 @@ impl Table {
         if is_new || stamps.iter().zip(&self.stamps).any(goes_back) {
             return Err(Error::Overtaken { place: self.place.clone() });
         }
-        let rows = sorted_apart(rows.to_vec()).await?;
+        let added = written(&self.table, rows.to_vec()).await.map_err(self.fail("the writing"))?;
         let number = self.keep(&stamps).await?;
         let offsets = stamps.iter().enumerate().map(|(partition, of)| {
             let next = i64::try_from(of.next()).unwrap_or(i64::MAX);
@@ -171,15 +169,17 @@ impl Table {
         let mut transactions: Vec<Transaction> = offsets.collect();
         transactions.push(Transaction::new(STAMPS_ID, number));
         let properties = CommitProperties::default().with_application_transactions(transactions);
-        let write = self.table.clone().write([rows]);
-        let write = write
-            .with_save_mode(SaveMode::Append)
-            .with_writer_properties(writer_properties())
-            .with_commit_properties(properties);
-        match write.await {
-            Ok(table) => {
-                let before = std::mem::replace(&mut self.number, number);
-                (self.table, self.stamps) = (table, stamps);
+        let partition_by = Some(vec![EVENT_DATE.to_owned()]);
+        let mode = SaveMode::Append;
+        let operation = DeltaOperation::Write { mode, partition_by, predicate: None };
+        let actions = added.into_iter().map(Action::Add).collect();
+        let commit = CommitBuilder::from(properties).with_actions(actions);
+        let snapshot = self.table.snapshot().map_err(self.fail("the reading"))?;
+        let commit = commit.build(Some(snapshot), self.table.log_store(), operation).await;
+        match commit {
+            Ok(_) => {
+                let before = self.number;
+                self.refresh().await?;
                 self.drop_stamps(before - STAMPS_KEPT).await;
                 Ok(())
             }
@@ -250,14 +250,4 @@ fn partition_id(partition: usize) -> String {
 
 fn stamps_path(number: i64) -> ObjectPath {
     ObjectPath::from(format!("_weir/stamps-{number}.json"))
-}
-
-/// Small files that are read often: compressed well, with what lets readers skip.
-pub(super) fn writer_properties() -> WriterProperties {
-    let mut properties = WriterProperties::builder()
-        .set_compression(Compression::ZSTD(ZstdLevel::try_new(3).expect("3 is a level")));
-    for column in ["correlation_id", "client_address", "trace_id"] {
-        properties = properties.set_column_bloom_filter_enabled(column.into(), true);
-    }
-    properties.build()
 }
