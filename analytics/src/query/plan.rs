@@ -21,6 +21,8 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode};
 use datafusion::physical_plan::execution_plan::reset_plan_states;
 use datafusion::prelude::{SessionConfig, SessionContext};
+use datafusion::sql::sqlparser::dialect::GenericDialect;
+use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 use sha2::{Digest as _, Sha256};
 
 use super::dialect::{self, WINDOW_START};
@@ -328,14 +330,15 @@ fn micros(duration: std::time::Duration) -> i64 {
     i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
 }
 
+/// Of the text what it means: not how it is laid out, nor its comments.
 fn hash(file: &QueryFile) -> String {
     let mut hash = Sha256::new();
     hash.update(STATE_VERSION.to_be_bytes());
     hash.update(micros(file.header.lateness).to_be_bytes());
-    let sql = file.text.lines().filter(|line| !line.trim_start().starts_with("--"));
-    for word in sql.flat_map(str::split_whitespace) {
-        hash.update(word.as_bytes());
-        hash.update(b" ");
+    let tokens = Tokenizer::new(&GenericDialect, &file.text).tokenize().unwrap_or_default();
+    for token in tokens.iter().filter(|token| !matches!(token, Token::Whitespace(_))) {
+        hash.update(token.to_string().as_bytes());
+        hash.update([0]);
     }
     hash.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
 }

@@ -184,6 +184,16 @@ async fn what_another_version_kept_is_not_gone_on_from() {
     let (head, query) = ("-- title: a test\n-- owner: tests\n", TEXTS[0]);
     let commented = plan(&format!("{head}\n-- as it was\n{query}")).await;
     assert_eq!(commented.hash(), plan(query).await.hash());
+    let spread = plan(&query.replace('\n', "\n\n\t")).await;
+    assert_eq!(spread.hash(), plan(query).await.hash(), "nor is how it is laid out");
+    let named = |name: &str| {
+        format!(
+            "{head}{}",
+            query.replace("count(*)", &format!("count(*) FILTER (WHERE zone <> '{name}')"))
+        )
+    };
+    assert_ne!(plan(&named("a  b")).await.hash(), plan(&named("a b")).await.hash());
+    assert_ne!(plan(&named("a\n--b")).await.hash(), plan(&named("a\n--c")).await.hash());
     let later = plan(&format!("{head}-- lateness: 61 s\n{query}")).await;
     assert_ne!(later.hash(), plan(query).await.hash());
 }
