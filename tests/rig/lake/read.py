@@ -16,10 +16,12 @@ for look in range(looks):
     told = {"version": snapshot.version(), "files": len(files), "rows": 0}
     if files:
         rows = duckdb.read_parquet(files, hive_partitioning=True)
-        count, different, requests, places = duckdb.sql(
+        count, different, requests, replayed, places = duckdb.sql(
             """
             SELECT count(*), count(DISTINCT (producer, boot, sequence)),
                    count(*) FILTER (WHERE kind = 'request'),
+                   count(DISTINCT correlation_id)
+                       FILTER (WHERE kind = 'request' AND replay_id IS NOT NULL),
                    count(DISTINCT (log_partition, log_offset))
             FROM rows
             """
@@ -33,7 +35,7 @@ for look in range(looks):
             if offset >= snapshot.transaction_version(f"weir.events/{partition}")
         ]
         told |= {"rows": count, "different": different, "requests": requests}
-        told |= {"places": places, "beyond": beyond}
+        told |= {"replayed": replayed, "places": places, "beyond": beyond}
     print(json.dumps(told), flush=True)
     if look + 1 < looks:
         time.sleep(0.2)

@@ -11,8 +11,8 @@ use crate::smtp::PYTHON;
 
 /// Looks at a table of events so many times, with 0.2 s between. Answers a line of JSON
 /// for each look: `version`, `files`, `rows`, and if there are rows `different` ones by
-/// their identity, `places` in the log, `requests`, and the partitions that have rows
-/// `beyond` the offset that the commit names.
+/// their identity, `places` in the log, `requests`, those of them that were `replayed` by
+/// their ids, and the partitions that have rows `beyond` the offset that the commit names.
 ///
 /// # Errors
 /// When it is not installed, or cannot read the table.
