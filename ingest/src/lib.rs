@@ -1,6 +1,7 @@
 //! Weir's heart: the event schema, the log that events live in, the registry of what
 //! Weir is configured to do, and the HTTP that every role answers by.
 
+pub mod directory;
 pub mod emit;
 pub mod event;
 pub mod http;

@@ -5,7 +5,7 @@ use ingest::registry::files;
 
 use crate::cli::{Failure, Settings};
 use crate::config;
-use crate::node::analysis;
+use crate::node::surroundings;
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
@@ -19,7 +19,7 @@ pub(crate) struct Options {
 /// Checks settings and configuration without touching anything.
 pub(crate) fn run(settings: &Settings, options: &Options) -> Result<(), Failure> {
     let config = config::load(settings).map_err(|error| Failure::Usage(error.into()))?;
-    analysis::check_files(&config, None)?;
+    surroundings::check(&config, None)?;
     let Some(dir) = &options.dir else {
         say(options, "the settings are right", 0);
         return Ok(());

@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use crate::cli::{Failure, Settings};
 use crate::config::{self, Config};
 use crate::example::{self, Origin, Places};
-use crate::node::{Ground, Role, Roles, Token, analysis, open_files, passphrase, stop_asked};
+use crate::node::{Ground, Role, Roles, Token, analysis, open_files, stop_asked, surroundings};
 
 /// How long a stop waits for what is still running aside.
 const LEFT_OVER_WITHIN: Duration = Duration::from_secs(1);
@@ -54,7 +54,7 @@ pub(crate) fn role(settings: &Settings, role: Role) -> Result<(), Failure> {
 /// anything is opened or written.
 fn ready(settings: &Settings, wanted: &[Role]) -> Result<Config, Failure> {
     let config = config::load(settings).map_err(|error| Failure::Usage(error.into()))?;
-    analysis::check_files(&config, Some(wanted))?;
+    surroundings::check(&config, Some(wanted))?;
     Ok(config)
 }
 
@@ -86,7 +86,6 @@ async fn node(mut config: Config, wanted: &[Role], with_example: bool) -> Result
     let began = Instant::now();
     check_log(&config, wanted).map_err(|errors| Failure::Usage(errors.into()))?;
     check_ports(&config, wanted, with_example).map_err(Failure::Usage)?;
-    check_tokens(&config).map_err(Failure::Usage)?;
     let ground = Ground::open(&config, wanted).await.map_err(not_started)?;
     let token = Token::of(config.data_dir.join(config::TOKEN_FILE))?;
     let replay_token = match is_whole(wanted) {
@@ -133,18 +132,6 @@ fn check_log(config: &Config, wanted: &[Role]) -> Result<(), FileErrors> {
     let mend = "set log.kafka.bootstrap to the Kafka of all nodes, or use weir run";
     let what = "is embedded, and this role works with other processes by the log";
     Err(config.placed(vec![Fault::new("log", what, mend)]))
-}
-
-/// Looks at the tokens that are there, before anything is written.
-fn check_tokens(config: &Config) -> Result<()> {
-    let own = [config::TOKEN_FILE, config::CONSOLE_TOKEN_FILE];
-    let own = own.map(|file| config.data_dir.join(file));
-    for file in own.into_iter().chain([config.replay_token_file()]) {
-        if file.exists() {
-            Token::read(&file)?;
-        }
-    }
-    passphrase::check(config)
 }
 
 /// Refuses ports that cannot be had before anything is opened or written: what the
@@ -201,8 +188,11 @@ async fn begin(
         Some(origin) => first_start(config, ground, origin).await?,
         None => None,
     };
-    roles.add(config, ground, token, &then).await?;
-    Ok(secret)
+    let added = roles.add(config, ground, token, &then).await;
+    if let (Err(_), Some(secret)) = (&added, &secret) {
+        println!("{}", of_the_example(config, secret));
+    }
+    added.map(|()| secret)
 }
 
 /// Applies the example if the registry is empty. Answers the secret of its
@@ -271,6 +261,19 @@ fn program() -> String {
     }
 }
 
+/// What the first start says of the example; it is said also if that start then fails, since
+/// no other one knows the secret.
+fn of_the_example(config: &Config, secret: &str) -> String {
+    format!(
+        "
+The example's configuration is in {dir}. Its application is called
+{application}, and its secret, which is shown only now, is
+  {secret}",
+        dir = config.data_dir.join("example").display(),
+        application = example::APPLICATION,
+    )
+}
+
 /// Tells where everything is, and what to try.
 fn greet(config: &Config, roles: &Roles, token: &Token, secret: Option<&str>) {
     println!("Weir runs.\n");
@@ -299,14 +302,7 @@ fn greet(config: &Config, roles: &Roles, token: &Token, secret: Option<&str>) {
     }
     let (gateway, keys) = (url("gateway"), url("key manager"));
     if let Some(secret) = secret {
-        println!(
-            "
-The example's configuration is in {dir}. Its application is called
-{application}, and its secret, which is shown only now, is
-  {secret}",
-            dir = config.data_dir.join("example").display(),
-            application = example::APPLICATION,
-        );
+        println!("{}", of_the_example(config, secret));
     }
     let here = std::env::current_dir().unwrap_or_default();
     if url("analytics").is_some() || url("admin API").is_some() {

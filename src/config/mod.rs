@@ -115,6 +115,23 @@ pub(crate) struct Kafka {
     pub(crate) properties: BTreeMap<String, String>,
 }
 
+impl Log {
+    fn validate(&self) -> Vec<Fault> {
+        let Self::Kafka(kafka) = self else { return Vec::new() };
+        let is_broker = |text: &str| {
+            text.rsplit_once(':').is_some_and(|(host, port)| {
+                !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0)
+            })
+        };
+        let wrong = kafka.bootstrap.split(',').find(|text| !is_broker(text.trim()));
+        let fault = |text: &str| {
+            let mend = "give host:port of one broker, or of several with commas between";
+            Fault::new("kafka.bootstrap", format!("`{text}` is no broker"), mend)
+        };
+        wrong.map(fault).into_iter().collect()
+    }
+}
+
 /// The events.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -287,6 +304,7 @@ impl Config {
     fn validate(&self) -> Result<(), Vec<Fault>> {
         let gateway = self.gateway.validate().into_iter().chain(self.gateway.check_files());
         let parts = [
+            ("log", self.log.validate()),
             ("events", self.events.validate()),
             ("gateway", gateway.collect()),
             ("keys", self.keys.validate().err().unwrap_or_default()),

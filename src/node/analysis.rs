@@ -2,6 +2,7 @@
 //! built without the feature `analytics` has none of it (`no_analysis.rs`).
 
 use std::net::SocketAddr;
+use std::path::Path;
 
 use analytics::run::Library;
 use analytics::serve::{self, Analytics};
@@ -10,6 +11,7 @@ use dashboards::board::Library as Boards;
 use dashboards::serve::{self as console, Console};
 use ingest::registry::Fault;
 
+use super::surroundings::{directory, own_token};
 use super::{Ground, Role, Token};
 use crate::cli::Failure;
 use crate::config::{CONSOLE_TOKEN_FILE, Config};
@@ -102,9 +104,41 @@ pub(crate) fn faults(config: &Config) -> Vec<(&'static str, Vec<Fault>)> {
     vec![("analytics", lake), ("console", config.console.validate())]
 }
 
-/// Looks at the queries and boards that the settings name, for some roles or for all.
-pub(crate) fn check_files(config: &Config, wanted: Option<&[Role]>) -> Result<(), Failure> {
-    let is_wanted = |role| wanted.is_none_or(|wanted| wanted.contains(&role));
+/// What is wrong with files and directories of settings.
+pub(crate) fn faults_around(config: &Config, is_wanted: impl Fn(Role) -> bool) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    if is_wanted(Role::Analytics) {
+        let lake_dir = config.analytics.lake_dir.as_deref();
+        faults.extend(lake_dir.and_then(|dir| directory("analytics.lake_dir", dir)));
+        let queries_dir = config.analytics.queries_dir.as_deref();
+        faults.extend(readable("analytics.queries_dir", queries_dir, ".sql"));
+    }
+    if is_wanted(Role::Console) {
+        let boards_dir = config.console.boards_dir.as_deref();
+        faults.extend(readable("console.boards_dir", boards_dir, ".yaml"));
+        if let Some(file) = &config.console.analytics_token_file
+            && let Err(wrong) = Token::read(file)
+        {
+            let mend = "name a file with the admin token of the analytics node";
+            faults.push(Fault::new("console.analytics_token_file", format!("{wrong:#}"), mend));
+        }
+        faults.extend(own_token(&config.data_dir.join(CONSOLE_TOKEN_FILE)));
+    }
+    faults
+}
+
+fn readable(setting: &str, dir: Option<&Path>, extension: &str) -> Option<Fault> {
+    let dir = dir?;
+    let error = std::fs::read_dir(dir).err()?;
+    let mend = format!("give a directory of {extension} files");
+    Some(Fault::new(setting, format!("{}: {error}", dir.display()), mend))
+}
+
+/// Looks at the queries and boards themselves.
+pub(crate) fn check_library(
+    config: &Config,
+    is_wanted: impl Fn(Role) -> bool,
+) -> Result<(), Failure> {
     if is_wanted(Role::Analytics) {
         let runtime = tokio::runtime::Builder::new_current_thread().build();
         let loading = Library::load(config.analytics.queries_dir.as_deref());

@@ -14,9 +14,10 @@
 pub(crate) mod analysis;
 mod ground;
 pub(crate) mod open_files;
-pub(crate) mod passphrase;
+mod passphrase;
 mod roles;
 mod signal;
+pub(crate) mod surroundings;
 mod token;
 
 pub(crate) use ground::Ground;

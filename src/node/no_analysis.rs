@@ -51,7 +51,11 @@ pub(crate) fn faults(_: &Config) -> Vec<(&'static str, Vec<Fault>)> {
     Vec::new()
 }
 
-pub(crate) fn check_files(_: &Config, _: Option<&[Role]>) -> Result<(), Failure> {
+pub(crate) fn faults_around(_: &Config, _: impl Fn(Role) -> bool) -> Vec<Fault> {
+    Vec::new()
+}
+
+pub(crate) fn check_library(_: &Config, _: impl Fn(Role) -> bool) -> Result<(), Failure> {
     Ok(())
 }
 

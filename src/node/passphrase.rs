@@ -22,7 +22,9 @@ pub(super) fn of(config: &Config, snapshot: &Snapshot) -> Result<Passphrase> {
     if !file.exists() && !has_keys && config.keys.passphrase_file.is_none() {
         return Ok(Passphrase::new(token::make(&file)?));
     }
-    check(config)?;
+    if let Some(fault) = fault(config) {
+        return Err(config.placed(vec![fault]).into());
+    }
     if !file.exists() {
         let what = format!(
             "{} is not there, and the registry has signing keys, which it opens",
@@ -36,20 +38,14 @@ pub(super) fn of(config: &Config, snapshot: &Snapshot) -> Result<Passphrase> {
     Ok(Passphrase::new(text.trim()))
 }
 
-/// Looks at a file that is there, or that is named.
-pub(crate) fn check(config: &Config) -> Result<()> {
+/// What is wrong with a file that is there, or that is named.
+pub(super) fn fault(config: &Config) -> Option<Fault> {
     let file = config.passphrase_file();
-    let fault = match wrong_with(&file) {
-        _ if !file.exists() && config.keys.passphrase_file.is_none() => None,
-        wrong => wrong,
-    };
-    match fault {
-        None => Ok(()),
-        Some((what, mend)) => {
-            let what = format!("{} {what}", file.display());
-            Err(config.placed(vec![Fault::new("keys.passphrase_file", what, mend)]).into())
-        }
+    if !file.exists() && config.keys.passphrase_file.is_none() {
+        return None;
     }
+    let (what, mend) = wrong_with(&file)?;
+    Some(Fault::new("keys.passphrase_file", format!("{} {what}", file.display()), mend))
 }
 
 fn wrong_with(file: &Path) -> Option<(String, &'static str)> {

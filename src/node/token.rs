@@ -4,6 +4,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
+/// The shortest, in characters.
+const LENGTH_MIN: usize = 32;
+
 /// What opens the APIs of a node, or what its replays are believed by: made at the first
 /// start, in a file that only its owner can read.
 pub(crate) struct Token {
@@ -30,8 +33,8 @@ impl Token {
     }
 
     fn checked(text: String, file: PathBuf) -> Result<Self> {
-        if text.len() < 32 {
-            bail!("{} holds no token of 32 characters or more; remove it", file.display());
+        if text.len() < LENGTH_MIN {
+            bail!("{} holds no token of {LENGTH_MIN} characters or more", file.display());
         }
         Ok(Self { text, file, is_new: false })
     }

@@ -50,6 +50,34 @@ fn values_out_of_range_are_told_by_their_setting() {
          directory (os error 2); give PEM files that can be read",
     );
     check(
+        "node: a\nanalytics: {queries_dir: nowhere}\n",
+        "weir: weir.yaml:2:13: analytics.queries_dir: nowhere: No such file or directory (os error \
+         2); give a directory of .sql files",
+    );
+    check(
+        "console: {boards_dir: nowhere}\n",
+        "weir: weir.yaml:1:11: console.boards_dir: nowhere: No such file or directory (os error 2); \
+         give a directory of .yaml files",
+    );
+    check(
+        "analytics: {lake_dir: weir.yaml/lake}\nconsole: {analytics_token_file: nowhere}\n",
+        "weir: weir.yaml:1:13: analytics.lake_dir: weir.yaml/lake: weir.yaml is no directory; name \
+         one in which this user may write\n\
+         weir.yaml:2:11: console.analytics_token_file: read nowhere: No such file or directory (os \
+         error 2); name a file with the admin token of the analytics node",
+    );
+    check(
+        "log: {kafka: {bootstrap: 'a:9092, b'}}\nkeys: {passphrase_file: nowhere}\n",
+        "weir: weir.yaml:1:15: log.kafka.bootstrap: ` b` is no broker; give host:port of one \
+         broker, or of several with commas between",
+    );
+    check(
+        "keys: {passphrase_file: nowhere}\n",
+        "weir: weir.yaml:1:8: keys.passphrase_file: nowhere cannot be read: No such file or \
+         directory (os error 2); name the file of the node that made the keys; for a first node: \
+         openssl rand -base64 32, with mode 0600",
+    );
+    check(
         "events:\n  spool_bytes_max: 1000\n",
         "weir: weir.yaml:2:3: events.spool_bytes_max: 1000 is out of range; use 67108864 to \
          1099511627776",
@@ -63,6 +91,29 @@ fn values_out_of_range_are_told_by_their_setting() {
         "keys: {token_ttl_s: 1}\n",
         "weir: weir.yaml:1:8: keys.token_ttl_s: 1 is out of range; use 60 to 86400",
     );
+}
+
+#[test]
+fn a_data_directory_and_what_is_in_it_are_looked_at_before_anything_is_made() {
+    let weir = Weir::new();
+    let (file, there) = (weir.data_dir().join("admin-token"), weir.data_dir());
+    std::fs::create_dir_all(&there).unwrap();
+    std::fs::write(&file, "short\n").unwrap();
+    for arguments in [&["check"][..], &["run"]] {
+        let (code, said) = weir.run(arguments);
+        let expected = format!(
+            "weir: environment WEIR_DATA_DIR: data_dir: {} holds no token of 32 characters or more; bring back \
+             what it held, or remove it, and a new one is made",
+            file.display()
+        );
+        assert_eq!((code, said.trim()), (2, expected.as_str()));
+    }
+    std::fs::remove_file(&file).unwrap();
+    std::fs::remove_dir(&there).unwrap();
+    std::fs::write(&there, "").unwrap();
+    let (code, said) = weir.run(&["run"]);
+    assert_eq!(code, 2);
+    assert!(said.contains("is no directory; name one in which this user may write"), "{said}");
 }
 
 #[test]

@@ -3,6 +3,7 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ingest::directory::not_to_be_had;
 use ingest::registry::Fault;
 use lettre::message::Mailbox;
 use lettre::transport::smtp::authentication::Credentials;
@@ -171,19 +172,6 @@ impl Mail {
         let read = Certificate::from_pem(&pem);
         read.map(Some).map_err(|error| format!("{}: {error}", file.display()))
     }
-}
-
-/// Why a directory cannot be had; nothing is made by asking.
-fn not_to_be_had(directory: &Path) -> Option<String> {
-    let there = directory.ancestors().find(|of| of.exists()).unwrap_or(Path::new("."));
-    let there = if there.as_os_str().is_empty() { Path::new(".") } else { there };
-    if !there.is_dir() {
-        return Some(format!("{} is no directory", there.display()));
-    }
-    // Whether this user may write there the system says alone.
-    let probe = there.join(format!(".weir-probe-{}", std::process::id()));
-    let made = std::fs::File::create_new(&probe).and_then(|_| std::fs::remove_file(&probe));
-    made.err().map(|error| format!("nothing can be written in {}: {error}", there.display()))
 }
 
 fn password(file: &Path) -> Result<String, String> {
