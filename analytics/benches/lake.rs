@@ -12,6 +12,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use analytics::compute::Threads;
 use analytics::follow::{self, Config};
 use analytics::intake::{Decoder, Stamps};
 use analytics::lake::History;
@@ -179,7 +180,7 @@ async fn sql(dir: &Path, log: Arc<EmbeddedLog>, emitter: &Emitter) -> Result<()>
     let (service, history, _) = follow::open(Config::new(dir.join("lake")), log).await?;
     let (stop, stopped) = watch::channel(false);
     let following = tokio::spawn(service.run(stopped));
-    let sql = Sql::new(history, Limits::default());
+    let sql = Sql::new(history, Limits::default(), Threads::new()?);
     let mut took = Vec::new();
     for number in 0..LOOKED_FOR {
         let mut event = request(emitter, number);
@@ -227,7 +228,7 @@ async fn day(dir: &Path, log: &EmbeddedLog, merges: bool) -> Result<()> {
         }
     }
     let a_commit = began.elapsed().as_secs_f64() * 1e3 / COMMITS as f64;
-    let sql = Sql::new(Arc::new(history), Limits::default());
+    let sql = Sql::new(Arc::new(history), Limits::default(), Threads::new()?);
     let mut took = Vec::new();
     for _ in 0..5 {
         let began = Instant::now();

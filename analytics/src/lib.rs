@@ -1,6 +1,7 @@
 //! The lake, continuous SQL over the log, detections and alerts.
 
 pub mod alert;
+pub mod compute;
 pub mod detect;
 pub mod follow;
 pub mod intake;

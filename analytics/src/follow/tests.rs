@@ -7,6 +7,7 @@ use ingest::log::embedded::EmbeddedLog;
 use ingest::log::{Headers, NewRecord, TopicSpec};
 
 use super::*;
+use crate::compute::Threads;
 use crate::sql::{Limits, Sql};
 
 const PARTITIONS: NonZeroU32 = NonZeroU32::new(3).unwrap();
@@ -46,7 +47,12 @@ impl Node {
         let (service, history, status) = open(config, log.clone()).await.unwrap();
         let (stop, stopped) = watch::channel(false);
         let running = tokio::spawn(service.run(stopped));
-        Self { sql: Sql::new(history, Limits::default()), status, stop, running }
+        Self {
+            sql: Sql::new(history, Limits::default(), Threads::new().unwrap()),
+            status,
+            stop,
+            running,
+        }
     }
 
     async fn count(&self) -> i64 {

@@ -23,12 +23,14 @@ use datafusion::physical_plan::execution_plan::reset_plan_states;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
+use futures_util::TryStreamExt as _;
 use sha2::{Digest as _, Sha256};
 
 use super::dialect::{self, WINDOW_START};
 use super::shape::{self, Refusal, Shape};
 use super::slot::Slot;
 use super::{Error, Fault, QueryFile};
+use crate::compute;
 use crate::intake::stamped_schema;
 
 /// Goes up when state that an older program kept is no longer understood.
@@ -301,7 +303,8 @@ fn read_by(optimized: &LogicalPlan) -> SchemaRef {
 pub(super) async fn over(plan: &Plan, session: &SessionContext) -> Result<RecordBatch, Error> {
     let file = &plan.file;
     let failed = |error| Error::Failed { name: file.name.clone(), source: Box::new(error) };
-    let rows = session.sql(&file.text).await.map_err(failed)?.collect().await.map_err(failed)?;
+    let stream = compute::stream(session.sql(&file.text).await.map_err(failed)?).await;
+    let rows: Vec<RecordBatch> = stream.map_err(failed)?.try_collect().await.map_err(failed)?;
     let schema = plan.schema();
     // A table at rest may give its texts by another type.
     let conform = |rows: &RecordBatch| {

@@ -49,6 +49,7 @@ use ingest::log::{Error, EventLog, Partition, Polled, ReadLimit, TopicSpec};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::compute::Threads;
 use crate::lake::History;
 
 pub use findings::{ALERTS_TOPIC, NOTICES_TOPIC};
@@ -82,6 +83,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 pub struct Parts {
     /// Where answers and checkpoints go.
     pub log: Arc<dyn EventLog>,
+    /// Where the queries compute.
+    pub threads: Threads,
     /// Where rows come from.
     pub history: Arc<History>,
     /// What runs.
@@ -164,7 +167,7 @@ async fn take_part(
                 member.pause(&[Partition::new(STATE_TOPIC, 0)])?;
                 let (stop, stopped) = watch::channel(false);
                 let owner = owner::own(parts.clone(), stopped);
-                *owning = Some(Owning { stop, running: tokio::spawn(owner) });
+                *owning = Some(Owning { stop, running: parts.threads.spawn(owner) });
             }
             Polled::Revoked(_) => give_up(owning).await,
             Polled::Lost(_) => {

@@ -145,6 +145,7 @@ impl Node {
         tokio::spawn(tables.clone().follow(log.clone(), stopped.clone()));
         let parts = Parts {
             log: log.clone(),
+            threads: Threads::new().unwrap(),
             history: history.clone(),
             library,
             state_dir,
@@ -176,8 +177,8 @@ impl Node {
 
     /// The rows of the view, each column as text, in order.
     async fn view(&self, replay: &str) -> Vec<String> {
-        let sql =
-            Sql::new(self.history.clone(), Limits::default()).with_tables(self.tables.clone());
+        let sql = Sql::new(self.history.clone(), Limits::default(), Threads::new().unwrap())
+            .with_tables(self.tables.clone());
         let text = format!(
             "SELECT * EXCLUDE (replay_id) FROM {VIEW} WHERE replay_id {replay} \
              ORDER BY window_start, api_name, api_version"
@@ -194,7 +195,7 @@ impl Node {
     }
 
     async fn has_read(&self, rows: i64) {
-        let sql = Sql::new(self.history.clone(), Limits::default());
+        let sql = Sql::new(self.history.clone(), Limits::default(), Threads::new().unwrap());
         loop {
             let answer = sql.query("SELECT count(*) FROM events").await.unwrap();
             let count = answer.batches[0].column(0).as_primitive::<Int64Type>().value(0);
@@ -329,8 +330,8 @@ FROM TUMBLE(events, event_time, INTERVAL '1 minute') WHERE kind = 'request' GROU
 
 /// Waits until a query's first row is as it is waited for.
 async fn until(node: &Node, sql: &str, is_there: impl Fn(i64) -> bool) -> i64 {
-    let queries =
-        Sql::new(node.history.clone(), Limits::default()).with_tables(node.tables.clone());
+    let queries = Sql::new(node.history.clone(), Limits::default(), Threads::new().unwrap())
+        .with_tables(node.tables.clone());
     let began = std::time::Instant::now();
     loop {
         let answer = queries.query(sql).await.unwrap();

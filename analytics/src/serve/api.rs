@@ -54,7 +54,7 @@ async fn query(
         None => shared.sql.query(&text).await,
     };
     let answer = answer.map_err(|error| failure(&error))?;
-    encoded(&answer, format)
+    encoded(answer, format).await
 }
 
 /// Which part of the history a query file is run over.
@@ -94,7 +94,7 @@ async fn backtest(
         invalid(&faults.join("\n"))
     })?;
     let answer = shared.sql.backtest(file, span).await.map_err(|error| failure(&error))?;
-    encoded(&answer, format)
+    encoded(answer, format).await
 }
 
 fn body(text: Result<String, StringRejection>) -> Result<String, Failure> {
@@ -124,10 +124,14 @@ fn format(headers: &HeaderMap) -> Result<Format, Failure> {
     })
 }
 
-fn encoded(answer: &sql::Answer, format: Format) -> Result<Response, Failure> {
-    encode(answer, format).map_err(|error| {
-        Failure::new(Code::QueryFailed, format!("the rows could not be written: {error}"))
-    })
+/// Writes the rows on a thread that may be busy for so long.
+async fn encoded(answer: sql::Answer, format: Format) -> Result<Response, Failure> {
+    let unwritten = |why: String| {
+        Failure::new(Code::QueryFailed, format!("the rows could not be written: {why}"))
+    };
+    let written = tokio::task::spawn_blocking(move || encode(&answer, format)).await;
+    let written = written.map_err(|error| unwritten(error.to_string()))?;
+    written.map_err(|error| unwritten(error.to_string()))
 }
 
 async fn status(State(shared): State<Arc<Shared>>) -> Response {

@@ -30,6 +30,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::alert::{self, AlertTable, Sender};
+use crate::compute::Threads;
 use crate::follow;
 use crate::run::{self, FileFaults, Library, Tables};
 use crate::sql::Sql;
@@ -80,6 +81,9 @@ pub enum Error {
         /// What happened.
         source: std::io::Error,
     },
+    /// The threads of queries.
+    #[error("the threads of queries cannot be started: {0}")]
+    Threads(std::io::Error),
     /// The settings of emails.
     #[error("analytics.{0}")]
     Mail(String),
@@ -126,6 +130,7 @@ impl Analytics {
         // Whom the lake is for besides is for the operator to say.
         let made = DirBuilder::new().recursive(true).mode(0o700).create(&state_dir);
         made.map_err(|source| Error::StateDir { dir: state_dir.clone(), source })?;
+        let threads = Threads::new().map_err(Error::Threads)?;
         let (service, history, status) = follow::open(follow, parts.log.clone()).await?;
         let (stop, stopped) = watch::channel(false);
         let following = {
@@ -154,6 +159,7 @@ impl Analytics {
         let running = tokio::spawn(run::run(
             run::Parts {
                 log: parts.log,
+                threads: threads.clone(),
                 history: history.clone(),
                 library,
                 state_dir,
@@ -165,7 +171,8 @@ impl Analytics {
             },
             stopped.clone(),
         ));
-        let sql = Sql::new(history, config.queries.clone()).with_tables(tables).with_alerts(alerts);
+        let sql = Sql::new(history, config.queries.clone(), threads);
+        let sql = sql.with_tables(tables).with_alerts(alerts);
         let door = Door::new(TokenHash::of(&parts.token), emitter.clone(), SERVICE);
         let router = door.guard(api::router(api::Shared { sql, status, queries }));
         let teller = Teller { emitter, service: SERVICE };

@@ -7,7 +7,8 @@
 //!
 //! Limits: only queries, no statement that makes, changes or copies anything; time,
 //! memory, rows, and how many run at once ([`Limits`]). A query that passes one ends
-//! with an error that says which; others go on.
+//! with an error that says which; others go on, and so does everything else: queries have
+//! threads of their own ([`crate::compute`]).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,8 +27,10 @@ use futures_util::StreamExt as _;
 use ingest::registry::nearest;
 use serde::Deserialize;
 use tokio::sync::Semaphore;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::alert::AlertTable;
+use crate::compute::{self, Threads};
 use crate::lake::{self, History, Snapshot};
 use crate::query::{self, Plan, QueryFile, Span};
 use crate::run::Tables;
@@ -99,28 +102,29 @@ pub struct Answer {
     pub offsets: Vec<u64>,
 }
 
-/// Answers queries.
-#[derive(Debug)]
+/// Answers queries. Cheap to clone; clones share the limits.
+#[derive(Debug, Clone)]
 pub struct Sql {
     history: Arc<History>,
     limits: Limits,
+    threads: Threads,
     runtime: Arc<RuntimeEnv>,
-    places: Semaphore,
+    places: Arc<Semaphore>,
     tables: Option<Tables>,
     alerts: Option<AlertTable>,
 }
 
 impl Sql {
-    /// Queries over a history.
-    pub fn new(history: Arc<History>, limits: Limits) -> Self {
+    /// Queries over a history, which compute on threads of their own.
+    pub fn new(history: Arc<History>, limits: Limits, threads: Threads) -> Self {
         let disk = DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled);
         let runtime = RuntimeEnvBuilder::new()
             .with_memory_pool(Arc::new(FairSpillPool::new(limits.memory_bytes_max)))
             .with_disk_manager_builder(disk)
             .build_arc()
             .expect("an environment without a disk is made of memory alone");
-        let places = Semaphore::new(limits.at_once_max);
-        Self { history, limits, runtime, places, tables: None, alerts: None }
+        let places = Arc::new(Semaphore::new(limits.at_once_max));
+        Self { history, limits, threads, runtime, places, tables: None, alerts: None }
     }
 
     /// And over the answers of views.
@@ -138,7 +142,8 @@ impl Sql {
     /// # Errors
     /// See [`Error`].
     pub async fn query(&self, text: &str) -> Result<Answer, Error> {
-        self.within_limits(self.run(text, None)).await
+        let (sql, text) = (self.clone(), text.to_owned());
+        self.within_limits(async move { sql.run(&text, None).await }).await
     }
 
     /// Runs one query over the events before some offsets, one for each partition of the
@@ -147,7 +152,8 @@ impl Sql {
     /// # Errors
     /// See [`Error`]; [`lake::Error::Ahead`] if they were not read yet.
     pub async fn query_before(&self, text: &str, offsets: &[u64]) -> Result<Answer, Error> {
-        self.within_limits(self.run(text, Some(offsets))).await
+        let (sql, text, offsets) = (self.clone(), text.to_owned(), offsets.to_vec());
+        self.within_limits(async move { sql.run(&text, Some(&offsets)).await }).await
     }
 
     /// Runs a query file over a part of the history, as [`query::backtest`] does: of
@@ -156,18 +162,32 @@ impl Sql {
     /// # Errors
     /// See [`Error`].
     pub async fn backtest(&self, file: QueryFile, span: Span) -> Result<Answer, Error> {
-        let plan = Plan::new(file).await.map_err(|fault| Error::Query(fault.to_string()))?;
-        self.within_limits(self.run_backtest(&plan, span)).await
+        let sql = self.clone();
+        let run = async move {
+            let plan = Plan::new(file).await.map_err(|fault| Error::Query(fault.to_string()))?;
+            sql.run_backtest(&plan, span).await
+        };
+        self.within_limits(run).await
     }
 
+    /// Whoever drops it, as a caller who hangs up does, breaks the query off.
     async fn within_limits(
         &self,
-        run: impl Future<Output = Result<Answer, Error>>,
+        run: impl Future<Output = Result<Answer, Error>> + Send + 'static,
     ) -> Result<Answer, Error> {
         let limit = Duration::from_millis(self.limits.time_ms);
-        let place = tokio::time::timeout(limit, self.places.acquire()).await;
-        let _place = place.map_err(|_| Error::Busy)?.expect("nobody closes it");
-        tokio::time::timeout(limit, run).await.unwrap_or(Err(Error::Time(limit)))
+        let place = tokio::time::timeout(limit, self.places.clone().acquire_owned()).await;
+        let place = place.map_err(|_| Error::Busy)?.expect("nobody closes it");
+        // The place is taken until the query has ended, however long that takes.
+        let running = self.threads.spawn(async move {
+            let _place = place;
+            run.await
+        });
+        match tokio::time::timeout(limit, AbortOnDropHandle::new(running)).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => Err(Error::Failed("it broke off; the node's log says where".to_owned())),
+            Err(_) => Err(Error::Time(limit)),
+        }
     }
 
     async fn run_backtest(&self, plan: &Plan, mut span: Span) -> Result<Answer, Error> {
@@ -230,7 +250,7 @@ impl Sql {
             .with_allow_statements(false);
         let planned = session.sql_with_options(text, queries_only).await;
         let planned = planned.map_err(|error| not_planned(&session, text, &error))?;
-        let stream = planned.execute_stream().await.map_err(|error| self.failed(&error))?;
+        let stream = compute::stream(planned).await.map_err(|error| self.failed(&error))?;
         self.collect(stream, offsets).await
     }
 

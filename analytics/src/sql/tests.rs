@@ -3,7 +3,7 @@ use super::*;
 async fn sql(limits: Limits) -> (Sql, tempfile::TempDir) {
     let dir = tempfile::tempdir().unwrap();
     let (history, _) = History::open(dir.path(), &[0]).await.unwrap();
-    (Sql::new(Arc::new(history), limits), dir)
+    (Sql::new(Arc::new(history), limits, Threads::new().unwrap()), dir)
 }
 
 #[tokio::test]
@@ -87,6 +87,24 @@ async fn a_query_ends_at_its_limits_and_leaves_others_alone() {
     let ended = small.query("SELECT value, count(*) FROM range(1000000) GROUP BY value").await;
     assert!(matches!(ended, Err(Error::Memory(100_000))), "{ended:?}");
     assert!(small.query("SELECT 1").await.is_ok());
+}
+
+/// What makes very much out of a few batches never waits for anything by itself.
+#[tokio::test]
+async fn a_query_that_would_never_give_way_ends_at_its_limit() {
+    let limits = Limits { time_ms: 500, at_once_max: 1, ..Limits::default() };
+    let (sql, _dir) = sql(limits).await;
+    for endless in [
+        "SELECT array_agg(a.value + b.value) FROM range(100000) a, range(1000000) b",
+        "SELECT count(DISTINCT a.value * b.value % 7) FROM range(10000000) a, range(10000000) b",
+        "WITH RECURSIVE n AS (SELECT 1 AS i UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n",
+        "SELECT count(*) FROM range(1000000) a JOIN range(1000000) b ON a.value % 2 = b.value % 2",
+    ] {
+        let ended = sql.query(endless).await;
+        assert!(matches!(ended, Err(Error::Time(_) | Error::Memory(_))), "{endless}: {ended:?}");
+        // The one place is free again: it did end.
+        assert!(sql.query("SELECT 1").await.is_ok(), "{endless}");
+    }
 }
 
 /// The account that the board of traffic shows: by its own SQL, over events as given.

@@ -1,0 +1,94 @@
+//! Where and how the SQL of people computes, so that it takes nothing from anybody else.
+//!
+//! Queries have threads of their own, which the system gives less time than others while it is
+//! short. A step of a plan may make very many batches out of a few, as a join does, without ever
+//! waiting for anything; so each gives way after some batches, and a query that is to end does.
+//! What no batch ends is one call of a function over up to 8,192 rows.
+
+use std::fmt;
+use std::sync::Arc;
+
+use datafusion::common::tree_node::{Transformed, TreeNode as _};
+use datafusion::dataframe::DataFrame;
+use datafusion::error::Result;
+use datafusion::physical_plan::coop::CooperativeExec;
+use datafusion::physical_plan::execution_plan::replace_children_if_necessary;
+use datafusion::physical_plan::{ExecutionPlan, SendableRecordBatchStream, execute_stream};
+use tokio::runtime::Runtime;
+use tokio::task::JoinHandle;
+
+/// How much less the threads of queries count than others: the system's nice value.
+const NICE: i32 = 10;
+
+/// Threads that queries compute on, as many as there are processors. Cheap to clone; they end
+/// when the last clone is dropped, at their next step.
+#[derive(Clone)]
+pub struct Threads(Arc<Owned>);
+
+struct Owned(Option<Runtime>);
+
+impl Threads {
+    /// Starts them.
+    ///
+    /// # Errors
+    /// Those of the system.
+    pub fn new() -> std::io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .thread_name("weir-query")
+            .on_thread_start(|| {
+                // On Linux of this thread alone; without it queries compute all the same.
+                if let Err(error) = rustix::process::setpriority_process(None, NICE) {
+                    tracing::debug!(%error, "queries count as much as everything else");
+                }
+            })
+            .build()?;
+        Ok(Self(Arc::new(Owned(Some(runtime)))))
+    }
+
+    /// Runs a task there.
+    pub fn spawn<T: Send + 'static>(
+        &self,
+        task: impl Future<Output = T> + Send + 'static,
+    ) -> JoinHandle<T> {
+        self.0.0.as_ref().expect("it is there until the last clone is dropped").spawn(task)
+    }
+}
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        // Without waiting for what does not end.
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl fmt::Debug for Threads {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Threads")
+    }
+}
+
+/// Runs a query, each step of which gives way.
+///
+/// # Errors
+/// If it cannot be planned.
+pub(crate) async fn stream(query: DataFrame) -> Result<SendableRecordBatchStream> {
+    let context = Arc::new(query.task_ctx());
+    execute_stream(giving_way(query.create_physical_plan().await?)?, context)
+}
+
+fn giving_way(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+    let yielding = |step: &Arc<dyn ExecutionPlan>| -> Arc<dyn ExecutionPlan> {
+        Arc::new(CooperativeExec::new(step.clone()))
+    };
+    let plan = plan.transform_up(|step| {
+        let inputs: Vec<_> = step.children().into_iter().map(yielding).collect();
+        if inputs.is_empty() {
+            return Ok(Transformed::no(step));
+        }
+        replace_children_if_necessary(step, inputs).map(Transformed::yes)
+    })?;
+    Ok(yielding(&plan.data))
+}
