@@ -11,7 +11,7 @@ use crate::board::{Board, Kind, Panel, Unit};
 const FORMULA: [char; 6] = ['=', '+', '-', '@', '\t', '\r'];
 
 /// The rows of all panels (RFC 4180), one table after another: the panel's title, its
-/// columns, its rows, an empty line. Numbers as they are, times in RFC 3339, and rows
+/// columns, its rows, an empty line. Numbers to six decimals, times in RFC 3339, and rows
 /// that begin with a time in its order.
 pub(crate) fn csv(board: &Board, about: &str, rows: &[Result<Vec<RecordBatch>, String>]) -> String {
     let mut csv = String::new();
@@ -45,7 +45,11 @@ fn table(csv: &mut String, panel: &Panel, rows: &[RecordBatch]) {
         });
         let columns: Vec<_> = columns.filter_map(Result::ok).collect();
         for at in 0..batch.num_rows() {
-            all.push(columns.iter().map(|(of, is)| (of.value(at).to_string(), *is)).collect());
+            let cell = |(of, is): &(ArrayFormatter<'_>, bool)| (of.value(at).to_string(), *is);
+            let cells = columns.iter().map(cell);
+            all.push(
+                cells.map(|(text, is)| if is { (rounded(text), is) } else { (text, is) }).collect(),
+            );
         }
     }
     if matches!(schema.field(0).data_type(), DataType::Timestamp(..)) {
@@ -54,6 +58,17 @@ fn table(csv: &mut String, panel: &Panel, rows: &[RecordBatch]) {
     }
     for cells in &all {
         line(csv, cells.iter().map(|(text, is_number)| (text.as_str(), *is_number)));
+    }
+}
+
+/// A number to six decimals: what is beyond them is how it was computed.
+fn rounded(text: String) -> String {
+    match (text.split_once('.'), text.parse::<f64>()) {
+        (Some((_, decimals)), Ok(number)) if decimals.len() > 6 => {
+            let rounded = format!("{number:.6}");
+            rounded.trim_end_matches('0').trim_end_matches('.').to_owned()
+        }
+        _ => text,
     }
 }
 
@@ -121,6 +136,17 @@ mod tests {
         let counts: Vec<&str> =
             csv.lines().skip(1).filter_map(|line| line.rsplit(',').next()).collect();
         assert_eq!(counts, ["1", "2", "3"], "{csv}");
+    }
+
+    #[test]
+    fn numbers_have_six_decimals_at_most() {
+        let check = |text: &str, expected: &str| assert_eq!(rounded(text.to_owned()), expected);
+        check("15861.949999999999", "15861.95");
+        check("2.9999999999", "3");
+        check("-0.0220000001", "-0.022");
+        check("10000", "10000");
+        check("7.5", "7.5");
+        check("1.5e300", "1.5e300");
     }
 
     #[test]
