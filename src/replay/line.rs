@@ -42,7 +42,7 @@ impl Line {
         let time = time.ok_or("its time is not as [17/May/2015:10:05:03 +0000]")?;
         rest = &rest[end + 1..];
         let request = quoted(&mut rest, false).ok_or("it has no \"request\"")?;
-        let (method, target) = request_of(request).ok_or("its request is none of HTTP")?;
+        let (method, target) = request_of(request)?;
         let status = StatusCode::from_bytes(word(&mut rest)).map_err(|_| "it has no status")?;
         let size = match word(&mut rest) {
             b"-" => None,
@@ -106,13 +106,28 @@ fn time_of(text: &str) -> Option<Timestamp> {
 }
 
 /// `GET /path HTTP/1.1`; the version may be missing, as in HTTP/0.9.
-fn request_of(request: &[u8]) -> Option<(Method, String)> {
+fn request_of(request: &[u8]) -> Result<(Method, String), &'static str> {
+    let (method, target) = line_of(request).ok_or("its request is none of HTTP")?;
+    if target.starts_with('/') {
+        return Ok((method, target.to_owned()));
+    }
+    // What is asked of a proxy, or of no resource (RFC 9112, 3.2.2 to 3.2.4).
+    let is_other = target == "*" || target.contains("://") || method == Method::CONNECT;
+    Err(if is_other {
+        "its request is for no path of the site"
+    } else {
+        "its request is none of HTTP"
+    })
+}
+
+/// The method and the target of a request's first line.
+fn line_of(request: &[u8]) -> Option<(Method, &str)> {
     let mut words = text(request)?.split(' ');
     let method = Method::from_bytes(words.next()?.as_bytes()).ok()?;
-    let target = words.next().filter(|target| target.starts_with('/'))?;
+    let target = words.next()?;
     let version = words.next().is_none_or(|version| version.starts_with("HTTP/"));
     let is_one = version && words.next().is_none() && target.parse::<http::Uri>().is_ok();
-    is_one.then(|| (method, target.to_owned()))
+    is_one.then_some((method, target))
 }
 
 /// A field as a header; a hyphen stands for none.
@@ -212,6 +227,12 @@ mod tests {
         check(&format!("{begin} \"GET / HTTP/1.1"), "it has no \"request\"");
         for request in ["-", r"\x16\x03\x01", "GET", "GET x HTTP/1.1", "GET / FTP", "GET /a b c"] {
             check(&format!("{begin} \"{request}\" 400 0"), "its request is none of HTTP");
+        }
+        for request in
+            ["GET http://a.example/ HTTP/1.1", "OPTIONS * HTTP/1.1", "CONNECT a:443 HTTP/1.1"]
+        {
+            let told = "its request is for no path of the site";
+            check(&format!("{begin} \"{request}\" 400 0"), told);
         }
         check(&format!("{begin} \"GET / HTTP/1.1\" - 0"), "it has no status");
         check(&format!("{begin} \"GET / HTTP/1.1\" 200 many"), "it has no size");
