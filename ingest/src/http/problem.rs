@@ -165,6 +165,8 @@ codes! {
     QueueUnavailable = "queue_unavailable" 503 Unavailable "the message could not be stored; send it again with the same id";
     /// The message is larger than a queue takes.
     MessageTooLarge = "message_too_large" 413 Refused "the message is too large to be stored";
+    /// The message's id is that of another one, of another ordering key.
+    MessageIdReused = "message_id_reused" 422 Refused "the message's id is that of another message";
 
     // Administration.
     /// No such entity, or no such kind.

@@ -13,6 +13,7 @@ use ingest::registry::{Name, View};
 use parking_lot::Mutex;
 
 use super::message::{HEADERS_MAX, KEY_BYTES_MAX, MESSAGE_BYTES_MAX, MessageId, NewMessage};
+use super::recent::Recent;
 use super::topics::Topics;
 use ingest::http::Code;
 
@@ -27,6 +28,7 @@ struct Inner {
     clock: Arc<dyn Clock>,
     /// The queues whose topics are there.
     prepared: Mutex<HashMap<Name, Topics>>,
+    recent: Mutex<Recent>,
 }
 
 /// A message that the log has.
@@ -61,8 +63,8 @@ impl Queues {
         emitter: Emitter,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        let prepared = Mutex::default();
-        Self(Arc::new(Inner { log, view, emitter, clock, prepared }))
+        let (prepared, recent) = (Mutex::default(), Mutex::default());
+        Self(Arc::new(Inner { log, view, emitter, clock, prepared, recent }))
     }
 
     /// Makes the topics of every queue that the registry has now, so that the
@@ -83,7 +85,8 @@ impl Queues {
     /// it will be delivered or be in the dead letters.
     ///
     /// # Errors
-    /// [`Code::MessageTooLarge`] before anything is written;
+    /// [`Code::MessageTooLarge`] before anything is written; [`Code::MessageIdReused`] if its
+    /// id is one of the last 10,000 that this node took, and had another key, also before;
     /// [`Code::EventsUnavailable`] if its event could not be kept, also before;
     /// [`Code::QueueUnavailable`] if there is no such queue, or the log did not
     /// confirm the message, which may be there all the same.
@@ -99,6 +102,10 @@ impl Queues {
         };
         self.0.emitter.admit().map_err(|e| fail(Code::EventsUnavailable, e.to_string()))?;
         let topics = self.topics(queue, partitions).await?;
+        if !self.0.recent.lock().take(queue, &message) {
+            let reason = format!("{} came with another ordering key before", message.id);
+            return Err(fail(Code::MessageIdReused, reason));
+        }
         // Without a key every message is its own; its id spreads it, and brings it
         // back to the same place when it is sent again.
         let key = message.key.as_deref().unwrap_or(message.id.as_str().as_bytes());

@@ -62,6 +62,7 @@ mod message;
 mod owner;
 mod parking;
 mod partition;
+mod recent;
 mod retry;
 mod slots;
 mod status;

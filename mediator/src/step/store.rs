@@ -88,7 +88,9 @@ impl Store {
         };
         let accepted = context.queues.accept(&self.queue, new).await;
         let accepted = accepted.map_err(|error| match error.code {
-            Code::MessageTooLarge => Fault { code: error.code, ..callers(error.reason) },
+            Code::MessageTooLarge | Code::MessageIdReused => {
+                Fault { code: error.code, ..callers(error.reason) }
+            }
             code => Fault::new(code, error.to_string()),
         })?;
         let mut headers = HeaderMap::new();

@@ -93,6 +93,32 @@ async fn what_is_too_large_is_refused_before_anything_is_written() {
 }
 
 #[tokio::test]
+async fn an_id_is_not_taken_for_a_message_of_another_key() {
+    let mut world = world().await;
+    world.put("queue/others", QUEUE).await;
+    let queues = world.queues();
+    let ada = || message("m", Some("ada"), "one");
+    let first = queues.accept(&orders(), ada()).await.unwrap();
+    for other in [message("m", Some("eve"), "one"), message("m", None, "one")] {
+        let refused = queues.accept(&orders(), other).await.unwrap_err();
+        assert_eq!(refused.code, Code::MessageIdReused, "{refused}");
+        let told = "queue orders: m came with another ordering key before";
+        assert_eq!(refused.to_string(), told);
+    }
+    // Sent again it is taken again, whatever a route has put into its body meanwhile.
+    let again = queues.accept(&orders(), message("m", Some("ada"), "two")).await.unwrap();
+    assert_eq!((again.partition, again.offset), (first.partition, first.offset + 1));
+    let other_queue = Name::new("others").unwrap();
+    assert!(queues.accept(&other_queue, message("m", Some("eve"), "")).await.is_ok());
+    // What is long ago is forgotten.
+    for number in 0..10_000 {
+        let id = format!("m{number}");
+        queues.accept(&orders(), message(&id, Some("k"), "")).await.unwrap();
+    }
+    assert!(queues.accept(&orders(), message("m", Some("eve"), "one")).await.is_ok());
+}
+
+#[tokio::test]
 async fn a_queue_that_is_not_there_takes_nothing() {
     let world = world().await;
     let nowhere = Name::new("nowhere").unwrap();
