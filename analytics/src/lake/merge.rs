@@ -49,7 +49,7 @@ struct Small {
 impl Table {
     /// Merges small files of a day to one, if there are more than 32 beyond one a day, and
     /// removes those that were merged longer ago than their retention (6 hours). The rows
-    /// stay the same; up to 200,000 are in memory meanwhile, twice. Answers whether it did.
+    /// stay the same; up to 200,000 are in memory meanwhile. Answers whether it did.
     ///
     /// # Errors
     /// [`Error::Overtaken`] if another process has merged meanwhile; [`Error::Table`]; then
