@@ -11,7 +11,7 @@ use crate::board::{Board, Kind, Panel, Unit};
 const FORMULA: [char; 6] = ['=', '+', '-', '@', '\t', '\r'];
 
 /// The rows of all panels (RFC 4180), one table after another: the panel's title, its
-/// columns, its rows, an empty line. Numbers to six decimals, times in RFC 3339, and rows
+/// columns, its rows, an empty line. Fractions to seven digits, times in RFC 3339, and rows
 /// that begin with a time in its order.
 pub(crate) fn csv(board: &Board, about: &str, rows: &[Result<Vec<RecordBatch>, String>]) -> String {
     let mut csv = String::new();
@@ -61,11 +61,12 @@ fn table(csv: &mut String, panel: &Panel, rows: &[RecordBatch]) {
     }
 }
 
-/// A number to six decimals: what is beyond them is how it was computed.
+/// A fraction to seven digits, whole ones all: what is beyond them is how it was computed.
 fn rounded(text: String) -> String {
     match (text.split_once('.'), text.parse::<f64>()) {
-        (Some((_, decimals)), Ok(number)) if decimals.len() > 6 => {
-            let rounded = format!("{number:.6}");
+        (Some((whole, decimals)), Ok(number)) if decimals.bytes().all(|of| of.is_ascii_digit()) => {
+            let digits = whole.trim_start_matches('-').len();
+            let rounded = format!("{number:.*}", 7_usize.saturating_sub(digits).max(1));
             rounded.trim_end_matches('0').trim_end_matches('.').to_owned()
         }
         _ => text,
@@ -139,13 +140,15 @@ mod tests {
     }
 
     #[test]
-    fn numbers_have_six_decimals_at_most() {
+    fn fractions_have_seven_digits() {
         let check = |text: &str, expected: &str| assert_eq!(rounded(text.to_owned()), expected);
         check("15861.949999999999", "15861.95");
+        check("2169.699937", "2169.7");
         check("2.9999999999", "3");
         check("-0.0220000001", "-0.022");
+        check("123456789.25", "123456789.2");
         check("10000", "10000");
-        check("7.5", "7.5");
+        check("0.0", "0");
         check("1.5e300", "1.5e300");
     }
 
