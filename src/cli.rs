@@ -114,7 +114,34 @@ pub(crate) fn run() -> ExitCode {
         Err(Failure::Usage(error)) => (2, error),
         Err(Failure::Other(error)) => (1, error),
     };
-    // The chain of causes in one line; each part names its thing.
-    eprintln!("weir: {error:#}");
+    eprintln!("weir: {}", told(&error));
     ExitCode::from(code)
+}
+
+/// The chain of causes in one line; each part names its thing, and none says again what the
+/// one before it has said.
+fn told(error: &anyhow::Error) -> String {
+    let mut told = String::new();
+    for cause in error.chain() {
+        let cause = cause.to_string();
+        if !told.contains(&cause) {
+            let between = if told.is_empty() { "" } else { ": " };
+            told.push_str(between);
+            told.push_str(&cause);
+        }
+    }
+    told
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::anyhow;
+
+    use super::*;
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let error = anyhow!("in use").context("cannot listen: in use; free it").context("gateway");
+        assert_eq!(told(&error), "gateway: cannot listen: in use; free it");
+    }
 }

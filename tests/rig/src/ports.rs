@@ -1,6 +1,8 @@
 //! Free loopback ports.
 
+use std::collections::HashSet;
 use std::net::TcpListener;
+use std::sync::{LazyLock, Mutex, PoisonError};
 
 use anyhow::{Result, bail};
 
@@ -10,24 +12,28 @@ use anyhow::{Result, bail};
 /// dialling a dead server's port can even be connected to itself.
 const RANGE: std::ops::Range<u16> = 15_000..32_000;
 
-const TRIES_MAX: usize = 1_000;
+const TRIES_MAX: usize = 10_000;
 
-/// `count` different ports that nobody listens on, for servers that a test starts.
-/// Another process may take one before its use, so a server's start tries again
-/// with others.
+/// Those that were given to somebody in this process, who may not listen yet, or be
+/// restarting.
+static GIVEN: LazyLock<Mutex<HashSet<u16>>> = LazyLock::new(Mutex::default);
+
+/// `count` different ports that nobody listens on, for servers that a test starts; none of
+/// them was given before. Another process may take one before its use.
 ///
 /// # Errors
 /// When there are none.
 pub fn free(count: usize) -> Result<Vec<u16>> {
-    let mut held = Vec::with_capacity(count);
+    let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut ports = Vec::with_capacity(count);
     for _ in 0..TRIES_MAX {
-        if held.len() == count {
-            return held
-                .iter()
-                .map(|listener: &TcpListener| Ok(listener.local_addr()?.port()))
-                .collect();
+        if ports.len() == count {
+            return Ok(ports);
         }
-        held.extend(TcpListener::bind(("127.0.0.1", fastrand::u16(RANGE))));
+        let port = fastrand::u16(RANGE);
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() && given.insert(port) {
+            ports.push(port);
+        }
     }
     bail!("cannot find {count} free loopback ports within {RANGE:?}");
 }
@@ -44,6 +50,9 @@ mod tests {
         }
         ports.sort_unstable();
         ports.dedup();
-        assert_eq!(ports.len(), 20);
+        ports.extend(free(2_000).unwrap());
+        ports.sort_unstable();
+        ports.dedup();
+        assert_eq!(ports.len(), 2_020);
     }
 }
