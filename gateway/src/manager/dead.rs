@@ -179,6 +179,7 @@ pub(super) fn invalid(detail: impl Into<String>) -> Failure {
 fn failure(error: DeadLetterError) -> Failure {
     let code = match &error {
         DeadLetterError::NoQueue(_) | DeadLetterError::Missing { .. } => Code::EntityNotFound,
+        DeadLetterError::Removed(_) => Code::ChangeRefused,
         DeadLetterError::NotOne(_) => Code::BodyInvalid,
         DeadLetterError::TooLarge { .. } => Code::MessageTooLarge,
         DeadLetterError::Log(log::Error::Fenced(_), settled) => {

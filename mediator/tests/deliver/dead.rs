@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
-use ingest::event::{Kind, SystemClock, Timestamp};
+use ingest::event::{Kind, Outcome, SystemClock, Timestamp};
 use ingest::http::{Code, Correlation};
 use ingest::log::{Headers, NewRecord, Partition};
 use mediator::deliver::{
@@ -24,6 +24,7 @@ pub(crate) fn cases() -> Vec<(&'static str, Case)> {
         ("a_letter_as_large_as_a_message_goes_back", |w| Box::pin(large(w))),
         ("what_others_write_settles_no_letter", |w| Box::pin(foreign(w))),
         ("letters_that_many_put_back_at_once_come_once", |w| Box::pin(at_once(w))),
+        ("a_removed_queue_keeps_what_it_has_until_it_is_back", |w| Box::pin(removed(w))),
     ]
 }
 
@@ -282,5 +283,46 @@ async fn foreign(world: World) -> Result<()> {
     ensure!(listed(&world, &node, 2).await? == ["bad-0", "bad-forged"], "both are there");
     let told = letters.show(&world.queue, "bad-forged").await?.remove(0).0;
     ensure!((told.reason.as_str(), told.attempts) == ("refused", 1), "{told:?}");
+    node.stop().await
+}
+
+async fn removed(world: World) -> Result<()> {
+    let (node, receiver) = dead_world(&world, 2).await?;
+    receiver.set(|_| Reply::Status(503));
+    node.accept(&world.queue, "later", Some("other")).await?;
+    receiver
+        .wait_until("an attempt of the later one", |of| {
+            of.attempts().iter().any(|attempt| attempt.id == "later")
+        })
+        .await?;
+    let key = format!("queue/{}", world.queue);
+    node.remove(&key).await?;
+
+    // It takes nothing, and what is there is shown and stays.
+    let refused = node.queues.accept(&world.queue, message("new", None)?).await;
+    ensure!(refused.is_err_and(|error| error.code == Code::QueueUnavailable), "it is gone");
+    listed(&world, &node, 2).await?;
+    let letters = letters(&node);
+    for decision in [Decision::Replay, Decision::ReplayWith("x".into(), None)] {
+        let refused = letters.settle(&world.queue, &ids(&["bad-0"]), &decision, &by()).await;
+        ensure!(matches!(refused, Err(DeadLetterError::Removed(_))), "{refused:?}");
+    }
+    listed(&world, &node, 2).await?;
+    node.eventually("both refusals are told", async || {
+        let told = node.events(&world, Kind::Admin).await?;
+        let refused = told.iter().filter(|of| of.outcome == Outcome::Refused);
+        Ok(refused.filter(|of| of.admin_action.as_deref() == Some("replay")).count() == 2)
+    })
+    .await?;
+
+    // Back again, it goes on where it was.
+    receiver.set(|_| Reply::Status(200));
+    world.queue(&node, &receiver.url, &format!(r#""partitions": 2, {QUICK}"#)).await?;
+    letters.settle(&world.queue, &Which::All, &Decision::Replay, &by()).await?;
+    node.is_drained(&world, 2).await?;
+    let attempts = receiver.attempts().into_iter().filter(|attempt| attempt.status == 200);
+    let delivered: BTreeSet<String> = attempts.map(|attempt| attempt.id).collect();
+    let expected = ["bad-0", "bad-1", "good-0", "good-1", "later"].map(str::to_owned);
+    ensure!(delivered == BTreeSet::from(expected), "{delivered:?}");
     node.stop().await
 }

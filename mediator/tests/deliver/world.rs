@@ -179,10 +179,22 @@ impl Node {
         let key = EntityKey::parse(key).context("a key")?;
         let expected = self.view.snapshot().entity(&key).map(|entity| entity.version);
         let EntityKey { kind, name } = key;
-        let changes =
-            vec![Change::Put { kind, name, expected, spec: Json(serde_json::from_str(spec)?) }];
+        self.change(Change::Put { kind, name, expected, spec: Json(serde_json::from_str(spec)?) })
+            .await
+    }
+
+    /// Removes an entity, and waits until it is gone.
+    pub(crate) async fn remove(&self, key: &str) -> Result<()> {
+        let key = EntityKey::parse(key).context("a key")?;
+        let expected = self.view.snapshot().entity(&key).context("it is there")?.version;
+        let EntityKey { kind, name } = key;
+        self.change(Change::Remove { kind, name, expected }).await
+    }
+
+    async fn change(&self, change: Change) -> Result<()> {
         let id = Name::new(&format!("s{:016x}", fastrand::u64(..)))?;
-        let set = ChangeSet { id, author: "a case".into(), message: "m".into(), changes };
+        let (author, message, changes) = ("a case".into(), "m".into(), vec![change]);
+        let set = ChangeSet { id, author, message, changes };
         let proposer = Proposer::new(self.log.clone(), self.topics.clone(), PATIENCE);
         let verdict = proposer.propose(&set).await?;
         let ingest::registry::Outcome::Accepted { revision, .. } = verdict.outcome else {

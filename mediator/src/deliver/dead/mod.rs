@@ -33,7 +33,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::HeaderValue;
 use ingest::emit::Emitter;
-use ingest::event::{Clock, Timestamp};
+use ingest::event::{Clock, Kind, Outcome, Timestamp};
 use ingest::log::{Error, EventLog, Headers, NewRecord, RECORD_BYTES_MAX};
 use ingest::registry::kind::Queue;
 use ingest::registry::{Name, View};
@@ -190,6 +190,12 @@ pub enum DeadLetterError {
     /// The registry has no such queue, and the log has no letters of one.
     #[error("there is no queue {0}")]
     NoQueue(Name),
+    /// It is no longer in the registry; its letters are still there. Nothing was done.
+    #[error(
+        "queue {0} is no longer in the configuration, so nobody would deliver what is put back; \
+         apply it again first"
+    )]
+    Removed(Name),
     /// Nothing was done.
     #[error("no dead letter of queue {queue} has the id {}", .ids.join(", "))]
     Missing {
@@ -291,6 +297,11 @@ impl DeadLetters {
     ) -> Result<u64, DeadLetterError> {
         let _turn = self.turn.lock().await;
         let topics = self.topics(queue).await?;
+        let puts_back = !matches!(decision, Decision::Drop);
+        if puts_back && self.view.snapshot().get::<Queue>(queue).is_none() {
+            self.tell_refused(queue, decision, by);
+            return Err(DeadLetterError::Removed(queue.clone()));
+        }
         // First fenced, then read: nobody settles what is read here meanwhile.
         let writer = self.log.writer(&format!("{}.dead", topics.messages)).await?;
         let settled = Settled::read(&*self.log, &topics).await?;
@@ -328,6 +339,20 @@ impl DeadLetters {
             return Err(DeadLetterError::NotOne(count));
         }
         Ok(())
+    }
+
+    fn tell_refused(&self, queue: &Name, decision: &Decision, by: &By) {
+        let mut event = self.emitter.event(Kind::Admin, Outcome::Refused);
+        by.correlation.note(&mut event);
+        event.service_name = Some(by.service.into());
+        event.admin_action = Some(decision.text().into());
+        event.admin_actor = Some(by.actor.clone().into());
+        event.admin_entity_kind = Some("queue".into());
+        event.admin_entity_id = Some(queue.to_string().into());
+        event.delivery_queue = Some(queue.to_string().into());
+        if let Err(error) = self.emitter.emit(event) {
+            tracing::error!(%queue, %error, "a refused decision is not told of");
+        }
     }
 
     async fn topics(&self, queue: &Name) -> Result<Topics, DeadLetterError> {
