@@ -1,7 +1,7 @@
 //! What people decide of a queue while it runs.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
 use ingest::event::Kind;
@@ -23,6 +23,7 @@ pub(crate) fn cases() -> Vec<(&'static str, Case)> {
         ("a_decision_waits_for_an_owner_and_counts_once", |w| Box::pin(later(w))),
         ("what_has_expired_is_attempted_no_more", |w| Box::pin(expired(w))),
         ("attempts_begin_as_often_as_the_rate_says", |w| Box::pin(rate(w))),
+        ("a_rate_is_one_rate_over_two_nodes", |w| Box::pin(rate_of_two(w))),
         ("first_attempts_go_before_retries", |w| Box::pin(first(w))),
     ]
 }
@@ -269,26 +270,49 @@ async fn expired(world: World) -> Result<()> {
     node.stop().await
 }
 
+const RATE: &str = r#""partitions": 4, "rate": {"max": 20, "window_ms": 1000},
+    "concurrency_max": 50"#;
+
+/// The most attempts that began within a second. What is under way takes its time too, so a
+/// little more than the rate may arrive together.
+fn most_in_a_second(receiver: &Receiver) -> usize {
+    let mut at: Vec<_> = receiver.attempts().iter().map(|attempt| attempt.at).collect();
+    at.sort();
+    let within = |from: &Instant| {
+        at.iter().filter(|of| *of >= from && **of < *from + Duration::from_secs(1)).count()
+    };
+    at.iter().map(within).max().unwrap_or(0)
+}
+
 async fn rate(world: World) -> Result<()> {
     const MESSAGES: usize = 60;
     let receiver = Receiver::start(|_| Reply::Status(200)).await?;
     let node = world.delivering("one").await?;
-    let spec = format!(
-        r#""partitions": 4, "rate": {{"max": 20, "window_ms": 1000}}, "concurrency_max": 50, {QUICK}"#
-    );
-    world.queue(&node, &receiver.url, &spec).await?;
+    world.queue(&node, &receiver.url, &format!("{RATE}, {QUICK}")).await?;
     for number in 0..MESSAGES {
         node.accept(&world.queue, &format!("m{number}"), None).await?;
     }
     receiver.wait_for(MESSAGES).await?;
-    let mut at: Vec<_> = receiver.attempts().iter().map(|attempt| attempt.at).collect();
-    at.sort();
-    // What is under way takes its time too, so a little more may arrive together.
-    let most = at.iter().map(|from| {
-        at.iter().filter(|of| **of >= *from && **of < *from + Duration::from_secs(1)).count()
-    });
-    let most = most.max().unwrap_or(0);
+    let most = most_in_a_second(&receiver);
     ensure!(most <= 25, "{most} in one second");
+    node.is_drained(&world, 4).await?;
+    node.stop().await
+}
+
+async fn rate_of_two(world: World) -> Result<()> {
+    const MESSAGES: usize = 100;
+    let receiver = Receiver::start(|_| Reply::Status(200)).await?;
+    let node = world.delivering("one").await?;
+    world.queue(&node, &receiver.url, &format!("{RATE}, {QUICK}")).await?;
+    let second = node.second(&world).await?;
+    // Of which each node has as many as it owns.
+    for number in 0..MESSAGES {
+        node.accept(&world.queue, &format!("m{number}"), None).await?;
+    }
+    receiver.wait_for(MESSAGES).await?;
+    let most = most_in_a_second(&receiver);
+    ensure!(most <= 25, "{most} in one second, of both");
+    second.shutdown().await;
     node.is_drained(&world, 4).await?;
     node.stop().await
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 
 use crate::cases::QUICK;
 use crate::receiver::{Receiver, Reply};
@@ -98,23 +98,7 @@ async fn a_partition_that_is_handed_over_goes_on_in_order(world: World) -> Resul
         anyhow::Ok(())
     });
     receiver.wait_for(100).await?;
-    // A second worker on the same log, as another node would be.
-    let parts = mediator::deliver::Parts {
-        log: crate::world::another_log(&world.place, &node).await?,
-        view: node.view.clone(),
-        caller: mediator::endpoint::http::Caller::new(),
-        emitter: node.emitter.clone(),
-        clock: std::sync::Arc::new(ingest::event::SystemClock),
-    };
-    let second = mediator::deliver::Delivery::start(crate::world::config(), parts);
-    let owned = async |delivery: &mediator::deliver::Delivery| {
-        delivery.status().await.first().map_or(0, |status| status.partitions.len())
-    };
-    let first = node.delivery.as_ref().context("it delivers")?;
-    node.eventually("each has two", async || {
-        Ok(owned(first).await == 2 && owned(&second).await == 2)
-    })
-    .await?;
+    let second = node.second(&world).await?;
     receiver.wait_for(500).await?;
     second.shutdown().await;
     accepting.await??;

@@ -209,6 +209,28 @@ impl Node {
         Ok(accepted.offset)
     }
 
+    /// A second worker on the same log, as another node would be, once each of the two owns
+    /// half of the queue's four partitions.
+    pub(crate) async fn second(&self, world: &World) -> Result<Delivery> {
+        let parts = mediator::deliver::Parts {
+            log: another_log(&world.place, self).await?,
+            view: self.view.clone(),
+            caller: mediator::endpoint::http::Caller::new(),
+            emitter: self.emitter.clone(),
+            clock: Arc::new(SystemClock),
+        };
+        let second = Delivery::start(config(), parts);
+        let owned = async |delivery: &Delivery| {
+            delivery.status().await.first().map_or(0, |status| status.partitions.len())
+        };
+        let first = self.delivery.as_ref().context("it delivers")?;
+        self.eventually("each has two", async || {
+            Ok(owned(first).await == 2 && owned(&second).await == 2)
+        })
+        .await?;
+        Ok(second)
+    }
+
     /// Everything that a topic holds.
     pub(crate) async fn records(&self, topic: &str) -> Result<Vec<Record>> {
         let mut records = Vec::new();
@@ -365,7 +387,7 @@ pub(crate) fn check_order(receiver: &crate::receiver::Receiver) -> Result<()> {
 }
 
 /// The log as another process would have it; the embedded one has no other.
-pub(crate) async fn another_log(place: &Place, node: &Node) -> Result<Arc<dyn EventLog>> {
+async fn another_log(place: &Place, node: &Node) -> Result<Arc<dyn EventLog>> {
     match place {
         Place::Dir(_) => Ok(node.log.clone()),
         Place::Kafka { .. } => open_log(place).await,
