@@ -1,10 +1,11 @@
-//! What a queue takes and delivers; what poisoned keys, and a million messages that wait,
-//! cost the others.
+//! What a queue takes and delivers, beside another broker; what poisoned keys, and a million
+//! messages that wait, cost the others.
 //!
 //! `./dev bench` prints tables in Markdown. One node on the embedded log, on this machine's
-//! disk; the target is an HTTP server in the same process. `-- poison` and `-- waiting`
-//! measure one of the two.
+//! disk; the target is an HTTP server in the same process. `-- brokers`, `-- poison` and
+//! `-- waiting` measure one of the three.
 
+mod brokers;
 mod node;
 mod poison;
 mod waiting;
@@ -24,6 +25,9 @@ fn main() -> Result<()> {
         let mut names = arguments[1..].iter().filter(|of| !of.starts_with('-')).peekable();
         names.peek().is_none() || names.any(|of| of == name)
     };
+    if is_asked("brokers") {
+        runtime.block_on(brokers::measure())?;
+    }
     if is_asked("poison") {
         runtime.block_on(poison::measure())?;
     }

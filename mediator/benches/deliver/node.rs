@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use axum::http::HeaderMap;
 use bytes::Bytes;
 use hdrhistogram::Histogram;
-use ingest::emit;
+use ingest::emit::{self, Emitter};
 use ingest::event::{Producer, SystemClock};
 use ingest::http::Correlation;
 use ingest::log::embedded::{Config, EmbeddedLog};
@@ -19,18 +19,20 @@ use ingest::log::{EventLog, TopicSpec};
 use ingest::registry::{
     Change, ChangeSet, EntityKey, Json, Name, Proposer, Topics, View, no_deep_check, run_applier,
 };
+use mediator::Mediator;
 use mediator::deliver::{self, Delivery, MessageId, NewMessage, Queues};
 use mediator::endpoint::http::Caller;
 
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 /// Each with one message under way.
 pub(crate) const CALLERS: usize = 64;
-const BODY_BYTES: usize = 1_024;
+pub(crate) const BODY_BYTES: usize = 1_024;
 
 pub(crate) struct Node {
     pub(crate) queues: Queues,
     pub(crate) delivery: Delivery,
     view: View,
+    emitter: Emitter,
     proposer: Proposer,
 }
 
@@ -61,10 +63,10 @@ impl Node {
         tokio::spawn(service.run(std::future::pending()));
         let queues = Queues::new(log.clone(), view.clone(), emitter.clone(), clock.clone());
         let proposer = Proposer::new(log.clone(), topics, PATIENCE);
-        let parts =
-            deliver::Parts { log, view: view.clone(), caller: Caller::new(), emitter, clock };
+        let (caller, of) = (Caller::new(), emitter.clone());
+        let parts = deliver::Parts { log, view: view.clone(), caller, emitter: of, clock };
         let delivery = Delivery::start(deliver::Config::default(), parts);
-        Ok(Self { queues, delivery, view, proposer })
+        Ok(Self { queues, delivery, view, emitter, proposer })
     }
 
     pub(crate) async fn upstream(&self, name: &str, at: SocketAddr) -> Result<()> {
@@ -84,11 +86,30 @@ impl Node {
         Ok(())
     }
 
+    /// A route that stores what is posted to `/NAME`, under the key of its header `key`, and
+    /// what answers by it.
+    pub(crate) async fn serve(&self, name: &Name) -> Result<Mediator> {
+        let spec = format!(
+            r#"{{"from": {{"http": {{"methods": ["POST"], "path": "/{name}"}}}},
+                "steps": [{{"id": "keep", "store": {{"queue": "{name}", "key": "$headers.key"}}}}]}}"#
+        );
+        self.put(&format!("route/{name}"), &spec).await?;
+        let parts = mediator::Parts {
+            view: self.view.clone(),
+            emitter: self.emitter.clone(),
+            caller: Caller::new(),
+            queues: self.queues.clone(),
+            clock: Arc::new(SystemClock),
+        };
+        let config = mediator::Config { address: ([127, 0, 0, 1], 0).into(), ..Default::default() };
+        Ok(Mediator::start(config, parts).await?)
+    }
+
     async fn put(&self, key: &str, spec: &str) -> Result<()> {
         let EntityKey { kind, name } = EntityKey::parse(key).context("a key")?;
         let spec = Json(serde_json::from_str(spec)?);
-        let changes = vec![Change::Put { kind, name: name.clone(), expected: None, spec }];
-        let id = Name::new(&format!("put-{}", name.as_str()))?;
+        let changes = vec![Change::Put { kind, name, expected: None, spec }];
+        let id = Name::new(&format!("put-{}", key.replace('/', "-")))?;
         let set = ChangeSet { id, author: "bench".into(), message: "m".into(), changes };
         let verdict = self.proposer.propose(&set).await?;
         let ingest::registry::Outcome::Accepted { revision, .. } = verdict.outcome else {

@@ -26,6 +26,7 @@ mod kafka;
 mod lake;
 mod ports;
 mod proxy;
+mod rabbitmq;
 mod smtp;
 pub mod victim;
 
@@ -35,4 +36,5 @@ pub use kafka::Kafka;
 pub use lake::read_lake;
 pub use ports::free as free_ports;
 pub use proxy::Proxy;
+pub use rabbitmq::RabbitMq;
 pub use smtp::{Kept, Smtp};
