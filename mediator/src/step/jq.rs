@@ -6,9 +6,9 @@
 //! objects. An expression gives exactly one result.
 //!
 //! There is no `env`, `$ENV`, `input`, `debug`, `stderr`, `halt` and no module: an
-//! expression reads the message and nothing else. It runs off the runtime; it has no
-//! bound of its own on time and memory ([`super`]), and one that recurses without
-//! end breaks the process, so routes are to be written by those who may configure.
+//! expression reads the message and nothing else. It runs off the runtime, but for a plain
+//! path; it has no bound of its own on time and memory ([`super`]), and one that recurses
+//! without end breaks the process, so routes are to be written by those who may configure.
 
 use std::fmt;
 use std::sync::Arc;
@@ -44,6 +44,8 @@ type Filter = jaq_core::compile::Filter<Native<JustLut<Value>>>;
 pub struct Jq {
     filter: Arc<Filter>,
     source: Arc<str>,
+    /// Whether it only looks a value up, which takes no longer than to write it down.
+    is_path: bool,
 }
 
 impl fmt::Debug for Jq {
@@ -81,7 +83,7 @@ impl Jq {
                     None => "is no expression of jq".to_owned(),
                 }
             })?;
-        Ok(Self { filter: Arc::new(filter), source: source.into() })
+        Ok(Self { filter: Arc::new(filter), source: source.into(), is_path: is_path(source) })
     }
 
     /// The one result. Blocks for as long as it takes.
@@ -108,8 +110,14 @@ impl Jq {
         needs: Needs,
         context: &Context<'_>,
     ) -> Result<Value, Fault> {
-        let (this, scope) = (self.clone(), Scope::of(message, context, needs)?);
-        let evaluated = context.evaluator.run(move || Ok(this.evaluate(scope))).await?;
+        let scope = Scope::of(message, context, needs)?;
+        let evaluated = match self.is_path {
+            true => self.evaluate(scope),
+            false => {
+                let this = self.clone();
+                context.evaluator.run(move || Ok(this.evaluate(scope))).await?
+            }
+        };
         evaluated.map_err(|failed| match &failed {
             Failed::Raised(why) => match message.does_not_fit(why) {
                 Some(error) => error.into(),
@@ -118,6 +126,48 @@ impl Jq {
             Failed::Results(_) => Fault::failed(failed.to_string()),
         })
     }
+}
+
+/// Whether an expression is a path and nothing else: `.`, `.a.b`, `.items[0]`,
+/// `$headers["x-a"]`.
+fn is_path(source: &str) -> bool {
+    let source = source.trim();
+    let variable = VARIABLES.iter().find_map(|name| source.strip_prefix(name));
+    let mut rest = match variable {
+        Some(rest) => rest,
+        None if source == "." => return true,
+        None if source.starts_with('.') => source,
+        None => return false,
+    };
+    while !rest.is_empty() {
+        let behind_dot = rest.strip_prefix('.');
+        let from = behind_dot.unwrap_or(rest);
+        let behind = match from.strip_prefix('[') {
+            Some(index) => behind_index(index),
+            None if behind_dot.is_some() => behind_name(from),
+            None => None,
+        };
+        let Some(behind) = behind else { return false };
+        rest = behind;
+    }
+    true
+}
+
+/// What comes behind a name.
+fn behind_name(text: &str) -> Option<&str> {
+    let begins = text.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_');
+    begins.then(|| text.trim_start_matches(|of: char| of.is_ascii_alphanumeric() || of == '_'))
+}
+
+/// What comes behind `"name"]` or `7]`; a text with `\` may have an expression in it.
+fn behind_index(text: &str) -> Option<&str> {
+    let (index, behind) = match text.strip_prefix('"') {
+        Some(name) => name.split_once("\"]")?,
+        None => text.split_once(']').filter(|(number, _)| {
+            !number.is_empty() && number.bytes().all(|of| of.is_ascii_digit())
+        })?,
+    };
+    (!index.contains(['"', '\\'])).then_some(behind)
 }
 
 /// Why an expression gave no value.
@@ -165,6 +215,43 @@ fn unreadable(source: &str, error: &Error<&str>) -> String {
 mod tests {
     use super::*;
     use crate::message::json;
+
+    #[test]
+    fn a_path_is_told_from_what_may_take_long() {
+        for path in [
+            ".",
+            " .a ",
+            ".a.b_2",
+            ".items[0].id",
+            r#".["a b"].c"#,
+            "$headers.key",
+            r#"$headers["x-a"]"#,
+            "$path.id",
+            "$query",
+        ] {
+            assert!(is_path(path) && Jq::compile(path).is_ok(), "{path}");
+        }
+        for other in [
+            "",
+            "..",
+            ".a | .b",
+            ".a, .b",
+            ".a + 1",
+            ".[]",
+            ".a[]",
+            ".a[1:2]",
+            ".a?",
+            "$other.a",
+            "$headersx",
+            "repeat(.)",
+            "1",
+            r#".["\(repeat(.))"]"#,
+            r#".["a"] | repeat(.) | .["b"]"#,
+            ".a-1",
+        ] {
+            assert!(!is_path(other), "{other}");
+        }
+    }
 
     fn evaluate(source: &str, body: &str) -> Result<String, String> {
         let object = |name: &str| json::object([(name, "v".to_owned())]);
