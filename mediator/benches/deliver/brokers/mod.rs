@@ -49,6 +49,7 @@ impl Taken {
     async fn wait(&self, count: usize) -> Result<()> {
         let began = Instant::now();
         while self.count.load(Ordering::Relaxed) < count {
+            // Told or not, it looks again: one may be taken between the look and the wait.
             let _ = tokio::time::timeout(Duration::from_millis(20), self.more.notified()).await;
             let taken = self.count.load(Ordering::Relaxed);
             ensure!(began.elapsed() < PATIENCE, "{taken} of {count} were delivered");

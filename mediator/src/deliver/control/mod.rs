@@ -36,7 +36,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use ingest::emit::Emitter;
-use ingest::event::{Clock, Kind, Outcome, Timestamp};
+use ingest::event::{Clock, Outcome, Timestamp};
 use ingest::log::{Error, EventLog};
 use ingest::registry::kind::Queue;
 use ingest::registry::{Name, View};
@@ -278,14 +278,7 @@ impl Control {
     }
 
     fn tell(&self, action: &'static str, kind: &'static str, queue: &Name, id: &str, by: &By) {
-        let mut event = self.emitter.event(Kind::Admin, Outcome::Success);
-        by.correlation.note(&mut event);
-        event.service_name = Some(by.service.into());
-        event.admin_action = Some(action.into());
-        event.admin_actor = Some(by.actor.clone().into());
-        event.admin_entity_kind = Some(kind.into());
-        event.admin_entity_id = Some(id.to_owned().into());
-        event.delivery_queue = Some(queue.to_string().into());
+        let event = by.decided(&self.emitter, Outcome::Success, action, (kind, id), queue);
         if let Err(error) = self.emitter.emit(event) {
             tracing::error!(%queue, id, action, %error, "a decision is not told of");
         }

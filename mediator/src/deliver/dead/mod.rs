@@ -33,7 +33,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::HeaderValue;
 use ingest::emit::Emitter;
-use ingest::event::{Clock, Kind, Outcome, Timestamp};
+use ingest::event::{Clock, Event, Kind, Outcome, Timestamp};
 use ingest::log::{Error, EventLog, Headers, NewRecord, RECORD_BYTES_MAX};
 use ingest::registry::kind::Queue;
 use ingest::registry::{Name, View};
@@ -182,6 +182,28 @@ pub struct By {
     pub service: &'static str,
     /// The journey of the decision.
     pub correlation: Correlation,
+}
+
+impl By {
+    /// The event of a decision about an entity of a queue: a message, or the queue itself.
+    pub(super) fn decided(
+        &self,
+        emitter: &Emitter,
+        outcome: Outcome,
+        action: &'static str,
+        (kind, id): (&'static str, &str),
+        queue: &Name,
+    ) -> Event {
+        let mut event = emitter.event(Kind::Admin, outcome);
+        self.correlation.note(&mut event);
+        event.service_name = Some(self.service.into());
+        event.admin_action = Some(action.into());
+        event.admin_actor = Some(self.actor.clone().into());
+        event.admin_entity_kind = Some(kind.into());
+        event.admin_entity_id = Some(id.to_owned().into());
+        event.delivery_queue = Some(queue.to_string().into());
+        event
+    }
 }
 
 /// Why letters could not be shown or settled.
@@ -342,14 +364,8 @@ impl DeadLetters {
     }
 
     fn tell_refused(&self, queue: &Name, decision: &Decision, by: &By) {
-        let mut event = self.emitter.event(Kind::Admin, Outcome::Refused);
-        by.correlation.note(&mut event);
-        event.service_name = Some(by.service.into());
-        event.admin_action = Some(decision.text().into());
-        event.admin_actor = Some(by.actor.clone().into());
-        event.admin_entity_kind = Some("queue".into());
-        event.admin_entity_id = Some(queue.to_string().into());
-        event.delivery_queue = Some(queue.to_string().into());
+        let about = ("queue", queue.as_str());
+        let event = by.decided(&self.emitter, Outcome::Refused, decision.text(), about, queue);
         if let Err(error) = self.emitter.emit(event) {
             tracing::error!(%queue, %error, "a refused decision is not told of");
         }

@@ -128,23 +128,17 @@ impl<'a> Settling<'a> {
     /// Writes the events of a letter, `place` being that of the message in the queue.
     fn tell(&self, index: u32, letter: &Message, place: Option<u64>) {
         let id = id_of(self.topics, index, letter);
-        let about = |kind: Kind| {
-            let mut event = self.with.emitter.event(kind, Outcome::Success);
-            event.messaging_message_id = Some(id.clone().into());
-            event.delivery_queue = Some(self.queue.to_string().into());
-            event.delivery_key = letter.key().map(key_text);
-            event
-        };
-        let mut decided = about(Kind::Admin);
-        self.by.correlation.note(&mut decided);
-        decided.service_name = Some(self.by.service.into());
-        decided.admin_action = Some(self.decision.text().into());
-        decided.admin_actor = Some(self.by.actor.clone().into());
-        decided.admin_entity_kind = Some("message".into());
-        decided.admin_entity_id = Some(id.clone().into());
+        let (emitter, key) = (&self.with.emitter, letter.key().map(key_text));
+        let (action, about) = (self.decision.text(), ("message", id.as_str()));
+        let mut decided = self.by.decided(emitter, Outcome::Success, action, about, self.queue);
+        decided.messaging_message_id = Some(id.clone().into());
+        decided.delivery_key.clone_from(&key);
         let mut events: Vec<Event> = vec![decided];
         if let Some(place) = place {
-            let mut accepted = about(Kind::Accept);
+            let mut accepted = emitter.event(Kind::Accept, Outcome::Success);
+            accepted.messaging_message_id = Some(id.clone().into());
+            accepted.delivery_queue = Some(self.queue.to_string().into());
+            accepted.delivery_key = key;
             accepted.correlation_id = letter.correlation_id().map(|id| id.to_owned().into());
             let trace = letter.trace_parent().and_then(|text| text.get(3..35));
             accepted.trace_id = trace.map(|trace| trace.to_owned().into());
