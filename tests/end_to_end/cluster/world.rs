@@ -12,6 +12,8 @@ use serde_json::Value;
 
 /// How long anything may take that has to happen, with a broker away.
 pub(super) const PATIENCE: Duration = Duration::from_secs(90);
+/// How much of what each node said is shown of a case that failed.
+const SAID_LINES: usize = 40;
 pub(super) const REPLAY: &str = "may-2015";
 const TOKEN: &str = "an-admin-token-that-all-of-the-nodes-share";
 const PASSPHRASE: &str = "a-passphrase-that-key-managers-share";
@@ -81,6 +83,22 @@ pub(super) struct Cluster {
     managers: [u16; 2],
     pub(super) origin: u16,
     pub(super) dir: tempfile::TempDir,
+}
+
+impl Drop for Cluster {
+    /// A case that failed shows what the nodes said last.
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
+        for node in self.nodes.values() {
+            let said = node.said();
+            let lines: Vec<&str> =
+                said.lines().filter(|line| !line.contains("librdkafka")).collect();
+            let last = &lines[lines.len().saturating_sub(SAID_LINES)..];
+            eprintln!("--- {} said last:\n{}", node.name, last.join("\n"));
+        }
+    }
 }
 
 impl Cluster {
