@@ -116,7 +116,7 @@ impl Roles {
                 view: ground.view.clone(),
                 emitter: ground.emitter.clone(),
                 caller: caller.clone(),
-                queues,
+                queues: queues.clone(),
                 clock: clock.clone(),
             };
             self.mediator = Some(Mediator::start(config.mediator.clone(), parts).await?);
@@ -126,6 +126,7 @@ impl Roles {
                 caller,
                 emitter: ground.emitter.clone(),
                 clock: clock.clone(),
+                queues,
             };
             self.delivery = Some(Delivery::start(deliver::Config::default(), parts));
         }

@@ -29,6 +29,7 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .route("/admin/v1/queues/{queue}/pause", post(queues::pause))
         .route("/admin/v1/queues/{queue}/resume", post(queues::resume))
         .route("/admin/v1/queues/{queue}/waiting", get(queues::waiting))
+        .route("/admin/v1/queues/{queue}/scheduled", get(queues::scheduled))
         .route("/admin/v1/queues/{queue}/waiting/retry", post(queues::retry))
         .route("/admin/v1/queues/{queue}/waiting/give-up", post(queues::give_up))
         .route("/admin/v1/queues/{queue}/dead", get(dead::list))

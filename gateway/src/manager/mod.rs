@@ -9,6 +9,7 @@
 //!                  ├─► POST /admin/v1/queues/NAME/pause | resume
 //!                  ├─► GET  /admin/v1/queues/NAME/waiting         ──► what had an attempt
 //!                  │   POST …/waiting/retry | give-up
+//!                  ├─► GET  /admin/v1/queues/NAME/scheduled       ──► what waits for its time
 //!                  └─► GET  /admin/v1/queues/NAME/dead            ──► the dead letters
 //!                      POST …/dead/replay | drop
 //! ```

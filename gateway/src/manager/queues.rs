@@ -5,7 +5,7 @@ use axum::body::Bytes;
 use axum::extract::{Extension, Path, Query, State};
 use ingest::http::{Code, Correlation, Failure, Problem};
 use mediator::deliver::{
-    By, ControlError, Overview, WAITING_MAX, Waiting, WaitingState, WhichWaiting,
+    By, ControlError, Overview, Scheduled, WAITING_MAX, Waiting, WaitingState, WhichWaiting,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -72,18 +72,47 @@ pub(super) struct Asked {
     limit: Option<usize>,
 }
 
+impl Asked {
+    fn limit(&self) -> Result<usize, Failure> {
+        let limit = self.limit.unwrap_or(LISTED);
+        if !(1..=WAITING_MAX).contains(&limit) {
+            return Err(invalid(format!("limit: {limit} is out of range; use 1 to {WAITING_MAX}")));
+        }
+        Ok(limit)
+    }
+}
+
 /// Messages that had an attempt and wait.
 pub(super) async fn waiting(
     State(shared): State<Arc<Shared>>,
     Path(queue): Path<String>,
     Query(asked): Query<Asked>,
 ) -> Answer {
-    let queue = name(&queue)?;
-    let limit = asked.limit.unwrap_or(LISTED);
-    if !(1..=WAITING_MAX).contains(&limit) {
-        return Err(invalid(format!("limit: {limit} is out of range; use 1 to {WAITING_MAX}")));
-    }
+    let (queue, limit) = (name(&queue)?, asked.limit()?);
     let (found, total) = shared.parts.control.waiting(&queue, limit).await.map_err(failure)?;
+    let messages: Vec<Value> = found.iter().map(message).collect();
+    Ok(axum::Json(json!({"total": total, "messages": messages})))
+}
+
+/// Messages that wait for the time when they go into the queue.
+pub(super) async fn scheduled(
+    State(shared): State<Arc<Shared>>,
+    Path(queue): Path<String>,
+    Query(asked): Query<Asked>,
+) -> Answer {
+    let (queue, limit) = (name(&queue)?, asked.limit()?);
+    let (found, total) = shared.parts.control.scheduled(&queue, limit).await.map_err(failure)?;
+    let message = |of: &Scheduled| {
+        json!({
+            "id": of.id,
+            "partition": of.partition,
+            "offset": of.offset,
+            "key": of.key,
+            "due": of.due.to_string(),
+            "accepted": of.accepted.to_string(),
+            "body_bytes": of.body_bytes,
+        })
+    };
     let messages: Vec<Value> = found.iter().map(message).collect();
     Ok(axum::Json(json!({"total": total, "messages": messages})))
 }
@@ -148,6 +177,7 @@ fn overview(of: &Overview) -> Value {
         "queue": of.queue.as_str(),
         "paused": of.pause,
         "waiting": of.waiting,
+        "scheduled": of.scheduled,
         "parked": of.parked,
         "retrying": of.retrying,
         "held": of.held,

@@ -279,15 +279,15 @@ schema! {
         delivery_target: Text since 1;
         /// Number of the attempt, from 1.
         delivery_attempt: i64 since 1;
-        /// What became of the message: delivered, retry, parked, held or dead.
+        /// What became of the message: scheduled, due, replayed, delivered, retry, held or dead.
         delivery_outcome: Text since 1;
-        /// Number of the message among those of its key.
+        /// Number of the message among those of its key; -1 if it was given up before it was due.
         delivery_sequence: i64 since 1;
         /// Epoch of the owner that made the attempt; a later owner has a higher one.
         delivery_owner_epoch: i64 since 1;
         /// When the message was accepted.
         delivery_accepted_time: Timestamp since 1;
-        /// When the next attempt is due; absent if there will be none.
+        /// When the next attempt is due, or a scheduled message; absent if there will be none.
         delivery_next_attempt_time: Timestamp since 1;
         /// Message id of the dead letter or old message that this one replays.
         delivery_replay_of: Text since 1;

@@ -11,7 +11,7 @@ use super::{
 use crate::log::NewRecord;
 
 /// What is behind a queue's name in the names of its further topics.
-const QUEUE_ENDS: [&str; 3] = [".dead", ".parked", ".progress"];
+const QUEUE_ENDS: [&str; 4] = [".dead", ".parked", ".progress", ".scheduled"];
 
 /// What a change set comes to: the configuration after it.
 pub(super) struct Judged {

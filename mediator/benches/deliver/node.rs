@@ -64,7 +64,9 @@ impl Node {
         let queues = Queues::new(log.clone(), view.clone(), emitter.clone(), clock.clone());
         let proposer = Proposer::new(log.clone(), topics, PATIENCE);
         let (caller, of) = (Caller::new(), emitter.clone());
-        let parts = deliver::Parts { log, view: view.clone(), caller, emitter: of, clock };
+        let (view_of, taking) = (view.clone(), queues.clone());
+        let parts =
+            deliver::Parts { log, view: view_of, caller, emitter: of, clock, queues: taking };
         let delivery = Delivery::start(deliver::Config::default(), parts);
         Ok(Self { queues, delivery, view, emitter, proposer })
     }
@@ -143,6 +145,7 @@ impl Node {
                         id: MessageId::new(&format!("{queue}-{number}"))?,
                         key: Some(format!("k{}", number % keys).into()),
                         expires_after: None,
+                        due: None,
                         content_type: None,
                         headers: HeaderMap::new(),
                         body: body.clone(),

@@ -2,18 +2,20 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use ingest::emit::Emitter;
-use ingest::event::{Clock, Kind, Outcome, Text};
+use ingest::event::{Clock, Kind, Outcome, Text, Timestamp};
 use ingest::log::{Error, EventLog, partition_for};
 use ingest::registry::kind::Queue;
 use ingest::registry::{Name, View};
 use parking_lot::Mutex;
 
+use super::control::{self, Controls};
 use super::message::{HEADERS_MAX, KEY_BYTES_MAX, MESSAGE_BYTES_MAX, MessageId, NewMessage};
 use super::recent::Recent;
+use super::schedule;
 use super::topics::Topics;
 use ingest::http::Code;
 
@@ -29,6 +31,8 @@ struct Inner {
     /// The queues whose topics are there.
     prepared: Mutex<HashMap<Name, Topics>>,
     recent: Mutex<Recent>,
+    /// What is decided of queues, once this node delivers.
+    controls: OnceLock<Controls>,
 }
 
 /// A message that the log has.
@@ -40,6 +44,16 @@ pub struct Accepted {
     pub offset: u64,
     /// The partition of the queue.
     pub partition: u32,
+    /// When it goes into the queue, if not at once; its offset is another one then.
+    pub due: Option<Timestamp>,
+}
+
+/// Where a message is that was taken.
+enum Place {
+    /// In its queue, at this offset.
+    Queue(u64),
+    /// In the schedule, until then.
+    Schedule(Timestamp),
 }
 
 /// Why a message was not taken, or may not have been.
@@ -63,8 +77,14 @@ impl Queues {
         emitter: Emitter,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        let (prepared, recent) = (Mutex::default(), Mutex::default());
-        Self(Arc::new(Inner { log, view, emitter, clock, prepared, recent }))
+        let (prepared, recent, controls) = <_>::default();
+        Self(Arc::new(Inner { log, view, emitter, clock, prepared, recent, controls }))
+    }
+
+    /// Takes no message for a schedule of which is decided that it is full.
+    pub(super) fn heed(&self, controls: Controls) {
+        // The first delivery of a node tells the same as a later one.
+        let _ = self.0.controls.set(controls);
     }
 
     /// Makes the topics of every queue that the registry has now, so that the
@@ -81,6 +101,11 @@ impl Queues {
         first
     }
 
+    /// The time that messages are accepted at.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.0.clock.now()
+    }
+
     /// Takes a message: when this answers, it is durable, its event is written, and
     /// it will be delivered or be in the dead letters.
     ///
@@ -94,7 +119,11 @@ impl Queues {
         let fail = |code, reason: String| AcceptError { code, queue: queue.clone(), reason };
         let unavailable = |reason: String| fail(Code::QueueUnavailable, reason);
         let accepted_time = self.0.clock.now();
-        let record = message.encode(accepted_time);
+        let due = message.due.filter(|due| *due > accepted_time);
+        let mut record = message.encode(accepted_time);
+        if let Some(due) = due {
+            record = schedule::record_of(&message.id, record, due);
+        }
         check_size(&message, record.bytes()).map_err(|r| fail(Code::MessageTooLarge, r))?;
         let Some(partitions) = self.0.view.snapshot().get::<Queue>(queue).map(|q| q.partitions)
         else {
@@ -110,7 +139,15 @@ impl Queues {
         // back to the same place when it is sent again.
         let key = message.key.as_deref().unwrap_or(message.id.as_str().as_bytes());
         let partition = partition_for(key, topics.partitions);
-        let appended = self.0.log.append(vec![(topics.messages(partition), record)]).await;
+        let to = match due {
+            Some(_) if self.schedule_is_full(queue, partition) => {
+                let reason = format!("the schedule of partition {partition} is full");
+                return Err(unavailable(reason));
+            }
+            Some(_) => topics.scheduled(partition),
+            None => topics.messages(partition),
+        };
+        let appended = self.0.log.append(vec![(to, record)]).await;
         let offset = match appended.map(|appended| appended[0].offset) {
             Ok(offset) => offset,
             Err(error @ Error::TooLarge { .. }) => {
@@ -118,8 +155,14 @@ impl Queues {
             }
             Err(error) => return Err(unavailable(error.to_string())),
         };
-        self.tell(queue, &message, offset, accepted_time).map_err(unavailable)?;
-        Ok(Accepted { id: message.id, offset, partition })
+        let place = due.map_or(Place::Queue(offset), Place::Schedule);
+        self.tell(queue, &message, place, accepted_time).map_err(unavailable)?;
+        Ok(Accepted { id: message.id, offset, partition, due })
+    }
+
+    fn schedule_is_full(&self, queue: &Name, partition: u32) -> bool {
+        let known = self.0.controls.get().and_then(|controls| controls.borrow().clone());
+        known.is_some_and(|all| control::is_full(&all, queue, partition))
     }
 
     /// Writes the event that the log has the message.
@@ -127,8 +170,8 @@ impl Queues {
         &self,
         queue: &Name,
         message: &NewMessage,
-        offset: u64,
-        accepted: ingest::event::Timestamp,
+        place: Place,
+        accepted: Timestamp,
     ) -> Result<(), String> {
         let mut event = self.0.emitter.event(Kind::Accept, Outcome::Success);
         event.correlation_id = Some(message.correlation.id.to_string().into());
@@ -137,7 +180,13 @@ impl Queues {
         event.messaging_message_id = Some(message.id.to_string().into());
         event.delivery_queue = Some(queue.to_string().into());
         event.delivery_key = message.key.as_ref().map(key_text);
-        event.delivery_sequence = Some(offset as i64);
+        match place {
+            Place::Queue(offset) => event.delivery_sequence = Some(offset as i64),
+            Place::Schedule(due) => {
+                event.delivery_outcome = Some("scheduled".into());
+                event.delivery_next_attempt_time = Some(due);
+            }
+        }
         event.delivery_accepted_time = Some(accepted);
         event.http_request_body_size = Some(message.body.len() as i64);
         // Only a defect of the disk leads here; the caller repeats, and the target

@@ -15,6 +15,8 @@ pub struct Config {
     /// Keys, and messages without a key, that a partition has parked at a time; up to
     /// 1,000.
     pub parked_keys_max: usize,
+    /// How many messages of a partition wait for their time; no more are taken then.
+    pub scheduled_max: usize,
     /// How much one read takes, in bytes. A window overruns its bounds by at most
     /// three reads.
     pub read_bytes: usize,
@@ -43,6 +45,7 @@ impl Default for Config {
             window_records_max: 10_000,
             window_bytes_max: 32 * 1024 * 1024,
             parked_keys_max: 1_000,
+            scheduled_max: 250_000,
             read_bytes: 256 * 1024,
             poll_wait: Duration::from_millis(50),
             commit_interval: Duration::from_millis(20),

@@ -51,6 +51,7 @@ impl Delivery {
         let (stop, stopping) = watch::channel(false);
         let telling = tokio::spawn(tell(parts.clone(), workers.clone(), stopping.clone()));
         let (decided, controls) = watch::channel(None);
+        parts.queues.heed(controls.clone());
         let controlling = tokio::spawn(control::follow(parts.log.clone(), decided));
         let with = (config, parts.clone(), controls);
         let task = tokio::spawn(follow(with, workers.clone(), stopping));
@@ -136,7 +137,8 @@ fn adjust(with: &With, workers: &Workers, snapshot: &Snapshot) -> Vec<Worker> {
         }
         let slots = Slots::new(max);
         slots.set_rate(queue.rate);
-        let status = QueueStatus { queue: name.clone(), partitions: BTreeMap::new(), fault: None };
+        let (partitions, scheduled) = (BTreeMap::new(), BTreeMap::new());
+        let status = QueueStatus { queue: name.clone(), partitions, scheduled, fault: None };
         let status = Arc::new(Mutex::new(status));
         let (stop, stopping) = watch::channel(false);
         let (with, shown) = ((parts.clone(), config.clone()), (slots.clone(), status.clone()));

@@ -26,6 +26,7 @@ pub const MESSAGE_BYTES_MAX: usize = RECORD_BYTES_MAX - 2_048;
 
 pub(super) const ID: &str = "weir_message_id";
 pub(super) const ACCEPTED_TIME: &str = "weir_accepted_time";
+pub(super) const DUE_TIME: &str = "weir_due_time";
 pub(super) const EXPIRES_TIME: &str = "weir_expires_time";
 pub(super) const CONTENT_TYPE: &str = "content_type";
 pub(super) const CORRELATION_ID: &str = "correlation_id";
@@ -94,6 +95,8 @@ pub struct NewMessage {
     /// After how long nobody wants it any more; an attempt that began before may still
     /// arrive.
     pub expires_after: Option<Duration>,
+    /// When it goes into the queue, if not at once.
+    pub due: Option<Timestamp>,
     /// The media type of the body.
     pub content_type: Option<HeaderValue>,
     /// What goes to the target with it, besides Weir's own headers; up to 50.

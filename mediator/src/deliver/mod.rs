@@ -34,6 +34,8 @@
 //! 6. The events of an attempt are written before its end is committed. A kill
 //!    between repeats them, dead letters' too: readers count distinct message ids.
 //! 7. Nothing of a message but its id, key and place is in an event or a log line.
+//! 8. A message that is scheduled is in the log from its 202 on, and goes into its queue when
+//!    it is due (module `schedule`).
 //!
 //! Limits, and what happens at them: a message [`MESSAGE_BYTES_MAX`] with a key of
 //! [`KEY_BYTES_MAX`] and [`HEADERS_MAX`] headers, refused beyond. Per partition
@@ -64,6 +66,7 @@ mod parking;
 mod partition;
 mod recent;
 mod retry;
+mod schedule;
 mod slots;
 mod status;
 mod stored;
@@ -91,5 +94,6 @@ pub use delivery::Delivery;
 pub use message::{
     BadMessageId, HEADERS_MAX, KEY_BYTES_MAX, MESSAGE_BYTES_MAX, MessageId, NewMessage,
 };
+pub use schedule::{DAYS_MAX as SCHEDULE_DAYS_MAX, Scheduled};
 pub use status::{PartitionStatus, QueueStatus};
 pub use worker::Parts;

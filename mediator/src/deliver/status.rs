@@ -12,6 +12,9 @@ pub struct QueueStatus {
     pub queue: Name,
     /// The partitions that this node owns.
     pub partitions: BTreeMap<u32, PartitionStatus>,
+    /// How many messages wait for their time, by partition; without those of which that is
+    /// not read yet.
+    pub scheduled: BTreeMap<u32, u64>,
     /// Why the queue's worker does not work; none while it does.
     pub fault: Option<String>,
 }

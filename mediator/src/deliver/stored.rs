@@ -57,6 +57,11 @@ impl Message {
         std::str::from_utf8(self.0.headers.get(name)?).ok()
     }
 
+    /// A header of the record.
+    pub(crate) fn header(&self, name: &str) -> Option<&[u8]> {
+        self.0.headers.get(name)
+    }
+
     /// Its id; of a record that something else than Weir wrote, one that its
     /// place gives it, `partition` being the place's name.
     pub(crate) fn id(&self, partition: &dyn fmt::Display) -> Cow<'_, str> {
@@ -130,6 +135,7 @@ mod tests {
             id: MessageId::new("m-1").unwrap(),
             key: Some(Bytes::from_static(b"k\xff")),
             expires_after: Some(std::time::Duration::from_secs(60)),
+            due: None,
             content_type: Some(HeaderValue::from_static("text/plain")),
             headers: headers.clone(),
             body: Bytes::from_static(b"\0body"),

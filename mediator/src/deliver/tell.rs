@@ -19,8 +19,8 @@ use super::status::PartitionStatus;
 /// How often is looked; what has not changed is told once by each owner.
 const TELL_EVERY: Duration = Duration::from_secs(2);
 
-/// What was told of a partition: epoch, end, committed, completed ahead of it, parked.
-type Told = (u64, u64, u64, u64, u64);
+/// What was told of a partition: epoch, end, committed, completed ahead of it, parked, scheduled.
+type Told = (u64, u64, u64, u64, u64, u64);
 
 /// Tells until it is told to stop.
 pub(super) async fn tell(parts: Parts, workers: Workers, mut stop: watch::Receiver<bool>) {
@@ -32,13 +32,15 @@ pub(super) async fn tell(parts: Parts, workers: Workers, mut stop: watch::Receiv
         }
         for status in statuses(&parts.log, &workers).await {
             for (partition, of) in &status.partitions {
-                let now = (of.epoch, of.end, of.committed, of.completed_ahead, of.parked);
+                let Some(scheduled) = status.scheduled.get(partition).copied() else { continue };
+                let ahead = of.completed_ahead;
+                let now = (of.epoch, of.end, of.committed, ahead, of.parked, scheduled);
                 let key = (status.queue.clone(), *partition);
                 // The log did not say where it ends.
                 let is_known = of.end >= of.committed + of.completed_ahead;
                 if is_known
                     && told.get(&key) != Some(&now)
-                    && tell_of(&parts, &status.queue, *partition, of)
+                    && tell_of(&parts, &status.queue, *partition, (of, scheduled))
                 {
                     told.insert(key, now);
                 }
@@ -48,7 +50,12 @@ pub(super) async fn tell(parts: Parts, workers: Workers, mut stop: watch::Receiv
 }
 
 /// Answers whether the event is kept.
-fn tell_of(parts: &Parts, queue: &Name, partition: u32, status: &PartitionStatus) -> bool {
+fn tell_of(
+    parts: &Parts,
+    queue: &Name,
+    partition: u32,
+    (status, scheduled): (&PartitionStatus, u64),
+) -> bool {
     let number = |number: u64| i64::try_from(number).ok();
     let mut event = parts.emitter.event(Kind::Queue, Outcome::Success);
     event.service_name = Some("weir-mediator".into());
@@ -56,7 +63,8 @@ fn tell_of(parts: &Parts, queue: &Name, partition: u32, status: &PartitionStatus
     event.delivery_partition = Some(i64::from(partition));
     event.delivery_owner_epoch = number(status.epoch);
     event.delivery_logged = number(status.end);
-    let waiting = status.end - status.committed - status.completed_ahead + status.parked;
+    let in_queue = status.end - status.committed - status.completed_ahead;
+    let waiting = in_queue + status.parked + scheduled;
     event.delivery_waiting = number(waiting);
     let kept = parts.emitter.emit(event);
     if let Err(error) = &kept {

@@ -8,7 +8,7 @@ use ingest::registry::Name;
 
 /// What stands behind a queue's name in the names of its other topics; so no
 /// queue's name ends so.
-const SUFFIXES: [&str; 3] = [".dead", ".parked", ".progress"];
+const SUFFIXES: [&str; 4] = [".dead", ".parked", ".progress", ".scheduled"];
 
 /// How often topics that another node is making are looked for, and how long after
 /// each other.
@@ -70,6 +70,7 @@ impl Topics {
             TopicSpec::kept(format!("{messages}.dead"), partitions),
             TopicSpec::kept(format!("{messages}.parked"), partitions),
             TopicSpec::compacted(format!("{messages}.progress"), partitions),
+            TopicSpec::compacted(format!("{messages}.scheduled"), partitions),
             TopicSpec::kept(messages.as_str(), partitions),
         ] {
             log.create_topic(&spec).await?;
@@ -100,6 +101,10 @@ impl Topics {
         Partition::new(format!("{}.parked", self.messages), index)
     }
 
+    pub(crate) fn scheduled(&self, index: u32) -> Partition {
+        Partition::new(format!("{}.scheduled", self.messages), index)
+    }
+
     pub(crate) fn progress(&self, index: u32) -> Partition {
         Partition::new(format!("{}.progress", self.messages), index)
     }
@@ -122,9 +127,12 @@ mod tests {
         let made = Topics::prepare(&log, &name, 3).await.unwrap();
         assert_eq!(Topics::prepare(&log, &name, 5).await.unwrap(), made);
         assert_eq!(made.partitions.get(), 3);
-        for topic in ["", ".dead", ".parked", ".progress"] {
+        for topic in ["", ".dead", ".parked", ".progress", ".scheduled"] {
             let spec = log.topic(&format!("weir.queue.orders{topic}")).await.unwrap();
-            assert_eq!((spec.partitions, spec.needs_keys()), (3, topic == ".progress"));
+            assert_eq!(
+                (spec.partitions, spec.needs_keys()),
+                (3, topic == ".progress" || topic == ".scheduled")
+            );
         }
     }
 
@@ -132,7 +140,7 @@ mod tests {
     async fn no_queue_takes_the_topic_of_another() {
         let log = EmbeddedLog::in_memory();
         Topics::prepare(&log, &Name::new("orders").unwrap(), 1).await.unwrap();
-        for name in ["orders.dead", "orders.progress", "orders.parked"] {
+        for name in ["orders.dead", "orders.progress", "orders.parked", "orders.scheduled"] {
             let refused = Topics::prepare(&log, &Name::new(name).unwrap(), 1).await;
             assert!(matches!(refused, Err(Error::InvalidTopic { .. })), "{name}");
             let found = Topics::existing(&log, &Name::new(name).unwrap()).await;

@@ -16,12 +16,13 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
-use super::Config;
 use super::control::Controls;
 use super::owner::{Command, Owning, own};
+use super::schedule::Keeper;
 use super::slots::Slots;
 use super::status::QueueStatus;
 use super::topics::Topics;
+use super::{Config, Queues};
 use crate::endpoint::http::Caller;
 
 /// How many batches may wait for their owner. With the one that is loaded as the window
@@ -47,6 +48,8 @@ pub struct Parts {
     pub emitter: Emitter,
     /// What attempts are due by.
     pub clock: Arc<dyn Clock>,
+    /// Who takes messages on this node, and is told where no more are.
+    pub queues: Queues,
 }
 
 impl fmt::Debug for Parts {
@@ -132,7 +135,8 @@ async fn work(
     let topics = &shared.topics;
     let member = shared.parts.log.join(topics.group(), &[&topics.messages]).await?;
     let (membership, _) = watch::channel(member.membership());
-    let mut worker = Worker { shared: shared.clone(), member, membership, owned: HashMap::new() };
+    let (owned, keeper) = (HashMap::new(), Keeper::start(shared.clone()));
+    let mut worker = Worker { shared: shared.clone(), member, membership, owned, keeper };
     let worked = worker.poll_until(stop, pause).await;
     if worked.is_ok() {
         worker.release(None).await;
@@ -148,6 +152,8 @@ struct Worker {
     member: Box<dyn Member>,
     membership: watch::Sender<Membership>,
     owned: HashMap<u32, Owned>,
+    /// Of what is scheduled for the partitions that are owned.
+    keeper: Keeper,
 }
 
 impl Worker {
@@ -172,6 +178,8 @@ impl Worker {
                         self.owned.remove(&partition.index);
                         self.shared.status.lock().partitions.remove(&partition.index);
                     }
+                    // Nobody waits for it: the partitions are another's already.
+                    drop(self.keep());
                 }
                 Polled::Records(batch) => {
                     let (index, next) = (batch.partition.index, batch.next);
@@ -193,6 +201,9 @@ impl Worker {
 
     /// Finds out whether an owner has failed, and whose window has room.
     async fn look_after_owners(&mut self) -> Result<(), Error> {
+        if let Some(error) = self.keeper.failure().await {
+            return Err(error);
+        }
         for (index, owned) in &mut self.owned {
             if owned.task.is_finished() {
                 let ended = (&mut owned.task).await;
@@ -233,7 +244,13 @@ impl Worker {
             let owned = Owned { commands: sender, has_room, is_paused: true, task };
             self.owned.insert(partition.index, owned);
         }
+        drop(self.keep());
         Ok(())
+    }
+
+    /// What is scheduled is kept for what is owned now; ends when it is so.
+    fn keep(&self) -> oneshot::Receiver<()> {
+        self.keeper.keep(self.owned.keys().copied().collect())
     }
 
     /// Gives partitions up, all of them if none are named: attempts end, and what
@@ -245,6 +262,7 @@ impl Worker {
         };
         let going: Vec<Owned> =
             indexes.iter().filter_map(|index| self.owned.remove(index)).collect();
+        let kept = self.keep();
         let mut released = Vec::with_capacity(going.len());
         for owned in &going {
             let (sender, receiver) = oneshot::channel();
@@ -254,8 +272,9 @@ impl Worker {
         }
         let patience = self.shared.config.release_timeout + RELEASE_PATIENCE;
         let all = async {
+            // One that failed answers nothing.
+            let _ = kept.await;
             for receiver in released {
-                // One that failed answers nothing.
                 let _ = receiver.await;
             }
         };

@@ -13,7 +13,7 @@
 //! | `soap` `{upstream, path, version, action, body, timeout_ms}` | makes the answer's first element the body, as JSON | |
 //! | `respond` `{status, headers}` | answers with the message | yes |
 //! | `fault` `{code, message}` | fails | yes |
-//! | `store` `{queue, key, id, expires_after_ms}` | puts the message into a queue, answers 202 | yes |
+//! | `store` `{queue, key, id, expires_after_ms, deliver_at or deliver_after_ms}` | puts the message into a queue, answers 202 | yes |
 //!
 //! Expressions are jq ([`jq`]), templates minijinja ([`template`]). Both see the
 //! body, headers, properties, the path's parameters and the query.

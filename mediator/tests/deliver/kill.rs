@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use ingest::event::{Clock as _, SystemClock};
 use ingest::log::Partition;
 use mediator::deliver::Config;
 use rig::victim;
@@ -24,6 +25,9 @@ use crate::world::{Node, Place, Subject, World, config, message};
 
 const VICTIM: &str = "WEIR_DELIVER_VICTIM";
 const KEYS: u64 = 8;
+/// Of these, the last ones have messages that are scheduled, all for the same time ahead.
+const KEYS_SCHEDULED: u64 = 2;
+const SCHEDULED_AHEAD: Duration = Duration::from_millis(300);
 const PARTITIONS: u32 = 3;
 /// How often a message of each key is accepted.
 const ACCEPT_EVERY: Duration = Duration::from_millis(10);
@@ -98,11 +102,14 @@ async fn work_until_killed(told: &str) -> Result<()> {
     let node = Arc::new(node);
     let mut accepting = tokio::task::JoinSet::new();
     for key in 0..KEYS {
+        let is_scheduled = key >= KEYS - KEYS_SCHEDULED;
         let (node, queue, key) = (node.clone(), queue.clone(), format!("{accepts}{key}"));
         accepting.spawn(async move {
             for number in 0u64.. {
                 let id = format!("{key}-{boot:03}-{number:06}");
-                node.queues.accept(&queue, message(&id, Some(&format!("k{key}")))?).await?;
+                let mut message = message(&id, Some(&format!("k{key}")))?;
+                message.due = is_scheduled.then(|| SystemClock.now().after(SCHEDULED_AHEAD));
+                node.queues.accept(&queue, message).await?;
                 writeln!(std::io::stdout().lock(), "{id}")?;
                 // No faster than a key is delivered, so that the end does not wait for hours.
                 tokio::time::sleep(ACCEPT_EVERY).await;
@@ -130,7 +137,7 @@ fn survives(subject: &Subject) -> Result<()> {
         let is_blocked = matches!(attempt.key.as_deref(), Some("k0" | "k1")) && attempt.seen < 20;
         match (number % 40, number % 6, attempt.seen) {
             (20, ..) if is_blocked => Reply::Status(503),
-            (39, ..) => Reply::Status(400),
+            (9 | 39, ..) => Reply::Status(400),
             (_, 0, 1) => Reply::Status(503),
             (_, 1, 1) => Reply::Slow(200, Duration::from_millis(number % 30)),
             _ => Reply::Status(200),
@@ -204,6 +211,7 @@ async fn check(
         let body = keys.insert(&attempt.id, &attempt.body).unwrap_or(&attempt.body);
         ensure!(body == attempt.body, "key {} serves two ids", attempt.id);
     }
+    ensure!(node.records(&world.topic(".scheduled")).await?.len() > kills, "some were scheduled");
     let dead: BTreeSet<String> = node.dead(world).await?.into_iter().map(|(id, ..)| id).collect();
     let delivered = receiver.delivered();
     let taken: BTreeSet<&String> = delivered.iter().collect();

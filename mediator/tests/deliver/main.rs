@@ -10,6 +10,7 @@ mod kill;
 mod parked;
 mod receiver;
 mod restart;
+mod schedule;
 mod world;
 
 use std::process::ExitCode;
@@ -25,9 +26,15 @@ fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let mut trials = Vec::new();
     for subject in [Subject::Embedded, Subject::kafka()].map(Arc::new) {
-        let cases =
-            [cases::cases(), control::cases(), dead::cases(), parked::cases(), restart::cases()]
-                .concat();
+        let cases = [
+            cases::cases(),
+            control::cases(),
+            dead::cases(),
+            parked::cases(),
+            restart::cases(),
+            schedule::cases(),
+        ]
+        .concat();
         for (name, case) in cases {
             let subject = subject.clone();
             trials.push(Trial::test(format!("{}::{name}", subject.name()), move || {

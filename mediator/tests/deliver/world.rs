@@ -158,6 +158,7 @@ impl Node {
             caller: Caller::new(),
             emitter: self.emitter.clone(),
             clock: Arc::new(SystemClock),
+            queues: self.queues.clone(),
         };
         self.delivery = Some(Delivery::start(config, parts));
     }
@@ -218,6 +219,7 @@ impl Node {
             caller: mediator::endpoint::http::Caller::new(),
             emitter: self.emitter.clone(),
             clock: Arc::new(SystemClock),
+            queues: self.queues.clone(),
         };
         let second = Delivery::start(config(), parts);
         let owned = async |delivery: &Delivery| {
@@ -329,6 +331,7 @@ pub(crate) fn message(id: &str, key: Option<&str>) -> Result<NewMessage> {
         id: MessageId::new(id)?,
         key: key.map(|key| Bytes::from(key.to_owned())),
         expires_after: None,
+        due: None,
         content_type: Some("text/plain".parse()?),
         headers: Default::default(),
         // The receiver holds the id in the header to the one in the body.

@@ -1,8 +1,9 @@
 //! Runs of routes: services, faults, events.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
-use ingest::event::{Event, Kind, Outcome, Timestamp};
+use ingest::event::{Clock as _, Event, Kind, Outcome, SystemClock, Timestamp};
 use mediator::endpoint::soap::Version;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -369,6 +370,61 @@ async fn a_stored_message_is_answered_202_with_its_id() {
     };
     let micros = time("weir_expires_time").micros_since(time("weir_accepted_time"));
     assert_eq!((records.len(), micros), (3, 60_000_000));
+}
+
+#[tokio::test]
+async fn a_message_is_stored_for_a_later_time() {
+    let route = |steps: &str| {
+        let queue = "\n---\nkind: queue\nname: orders\nspec: {partitions: 1, deliver: {upstream: orders, path: /in}}\n";
+        yaml("http://127.0.0.1:1", "POST", "/in", 60_000, steps) + queue
+    };
+    let steps =
+        "    - store: {queue: orders, key: .key, expires_after_ms: .ttl, deliver_at: .at}\n";
+    let world = World::new(&route(steps)).await;
+    let headers = [("content-type", "application/json"), ("idempotency-key", "m")];
+    let in_an_hour = SystemClock.now().after(Duration::from_secs(3_600)).to_string();
+    let in_a_year = SystemClock.now().after(Duration::from_secs(367 * 86_400)).to_string();
+    let late = "the message cannot be stored: its deliver_at is more than 366 days ahead";
+    let no_time = "the message cannot be stored: its deliver_at is not an RFC 3339 time, such as \
+                   2026-12-01T06:00:00Z";
+    let expires =
+        format!("the message cannot be stored: it would expire before it is due, {in_an_hour}");
+    for (at, ttl, told) in [
+        (in_a_year.as_str(), "null", late),
+        ("tomorrow", "null", no_time),
+        ("", "null", no_time),
+        (in_an_hour.as_str(), "3000000", expires.as_str()),
+    ] {
+        let body = format!(r#"{{"key": "k", "at": "{at}", "ttl": {ttl}}}"#);
+        let answer = send(&world, Method::POST, "/in", &headers, &body).await;
+        assert_eq!((answer.status, &answer.json()["detail"]), (400, &json!(told)), "{body}");
+    }
+    let body = format!(r#"{{"key": "k", "at": "{in_an_hour}", "ttl": 7200000}}"#);
+    let answer = send(&world, Method::POST, "/in", &headers, &body).await;
+    assert_eq!((answer.status, answer.json()), (202, json!({"id": "m", "due": in_an_hour})));
+    // What is past is due at once, and so is what says no time.
+    for at in ["\"2026-01-01T00:00:00+01:00\"", "null"] {
+        let body = format!(r#"{{"key": "k", "at": {at}}}"#);
+        let answer = send(&world, Method::POST, "/in", &headers, &body).await;
+        assert_eq!((answer.status, answer.json()), (202, json!({"id": "m"})), "{at}");
+    }
+    assert_eq!(world.records("weir.queue.orders").await.len(), 2);
+    let waits = world.records("weir.queue.orders.scheduled").await;
+    let header = |name| waits[0].headers.get(name).map(|text| String::from_utf8_lossy(text));
+    assert_eq!((waits.len(), waits[0].key.as_deref()), (1, Some(&b"m"[..])));
+    assert_eq!(waits[0].value.as_deref(), Some(body.as_bytes()));
+    assert_eq!(header("weir_ordering_key").as_deref(), Some("k"));
+    assert_eq!(header("weir_due_time").as_deref(), Some(in_an_hour.as_str()));
+
+    let world =
+        World::new(&route("    - store: {queue: orders, deliver_after_ms: .after}\n")).await;
+    for (after, status) in [("60000", 202), ("0", 202), ("-1", 400), ("31622400001", 400)] {
+        let body = format!(r#"{{"after": {after}}}"#);
+        let answer = send(&world, Method::POST, "/in", &headers, &body).await;
+        assert_eq!(answer.status, status, "{after}: {}", answer.body);
+        let is_later = answer.json()["due"].is_string();
+        assert_eq!(is_later, after == "60000", "{after}: {}", answer.body);
+    }
 }
 
 /// An evaluation that takes long holds up neither its caller nor anybody else.

@@ -50,7 +50,16 @@ enum Action {
         #[arg(long, default_value_t = 100)]
         limit: usize,
     },
-    /// Make the next attempt of messages that wait at once, and count attempts anew
+    /// List messages that wait for the time when they go into the queue, the soonest first
+    Scheduled {
+        /// The queue
+        queue: Name,
+        /// At most so many, 1 to 1,000
+        #[arg(long, default_value_t = 100)]
+        limit: usize,
+    },
+    /// Make the next attempt of messages that wait, or are scheduled, at once, and count
+    /// attempts anew
     #[command(override_usage = "weir deliveries retry [OPTIONS] <QUEUE> <IDS...|--held>")]
     Retry {
         /// The queue
@@ -58,7 +67,7 @@ enum Action {
         #[command(flatten)]
         which: WhichWaiting,
     },
-    /// Make no attempt more of messages that wait: they go to the dead letters
+    /// Make no attempt more of messages that wait, or are scheduled: they go to the dead letters
     #[command(override_usage = "weir deliveries give-up [OPTIONS] <QUEUE> <IDS...|--held>")]
     GiveUp {
         /// The queue
@@ -212,6 +221,9 @@ pub(crate) fn run(settings: &Settings, options: &Options) -> Result<(), Failure>
         }
         Action::Resume { queue } => api.post(&path(queue, "/resume"), &json!({}))?,
         Action::Waiting { queue, limit } => api.get(&path(queue, "/waiting"), &limited(limit))?,
+        Action::Scheduled { queue, limit } => {
+            api.get(&path(queue, "/scheduled"), &limited(limit))?
+        }
         Action::Retry { queue, which } => {
             api.post(&path(queue, "/waiting/retry"), &which.wish())?
         }
@@ -253,6 +265,7 @@ pub(crate) fn run(settings: &Settings, options: &Options) -> Result<(), Failure>
         }
         Action::Resume { queue } => println!("queue {queue} goes on"),
         Action::Waiting { queue, .. } => print::waiting(queue, &answer),
+        Action::Scheduled { queue, .. } => print::scheduled(queue, &answer),
         Action::Retry { queue, .. } => {
             println!("{} of queue {queue} will be tried again", messages())
         }

@@ -16,7 +16,7 @@ pub(super) fn queues(queues: &[Value]) {
         println!("there are no queues");
         return;
     }
-    let heads = ["queue", "waiting", "parked", "retrying", "held", "oldest"];
+    let heads = ["queue", "waiting", "scheduled", "parked", "retrying", "held", "oldest"];
     table(&heads, queues);
     for of in queues.iter().filter(|of| !of["paused"].is_null()) {
         let pause = &of["paused"];
@@ -35,6 +35,16 @@ pub(super) fn waiting(queue: &Name, answer: &Value) {
     }
     table(&["accepted", "state", "due", "attempts", "key", "id"], messages);
     total(queue, messages.len(), &answer["total"], "message");
+}
+
+pub(super) fn scheduled(queue: &Name, answer: &Value) {
+    let messages = answer["messages"].as_array().map_or(&[][..], Vec::as_slice);
+    if messages.is_empty() {
+        println!("no message of queue {queue} is scheduled");
+        return;
+    }
+    table(&["due", "accepted", "key", "id"], messages);
+    total(queue, messages.len(), &answer["total"], "scheduled message");
 }
 
 pub(super) fn dead(queue: &Name, answer: &Value) {

@@ -45,8 +45,10 @@ pub(super) use self::follow::{Controls, follow, read_through};
 pub(super) use self::orders::Orders;
 pub use self::state::Pause;
 use self::state::{CONTROL, Order, order_record, orders_for, pause_record, prepare};
+pub(super) use self::state::{full_record, is_full};
 pub use self::waiting::{Waiting, WaitingState};
 use super::By;
+use super::schedule::{self, Scheduled};
 use super::topics::Topics;
 
 /// The most messages of a listing, and the most ids of a request.
@@ -81,6 +83,8 @@ pub struct Overview {
     pub pause: Option<Pause>,
     /// Accepted and neither delivered nor dead.
     pub waiting: u64,
+    /// Of these, messages that wait for the time when they go into the queue.
+    pub scheduled: u64,
     /// Of these, messages of keys that were blocked for so long that they are parked.
     pub parked: u64,
     /// Of these, messages that had an attempt and wait for the next.
@@ -98,7 +102,10 @@ pub enum ControlError {
     #[error("there is no queue {0}")]
     NoQueue(Name),
     /// Nothing was decided.
-    #[error("of queue {queue} no message that had an attempt waits with the id {}", .ids.join(", "))]
+    #[error(
+        "of queue {queue} no message that had an attempt, or is scheduled, waits with the id {}",
+        .ids.join(", ")
+    )]
     Missing {
         /// Which queue.
         queue: Name,
@@ -174,8 +181,24 @@ impl Control {
         Ok((found.into_iter().take(max.min(WAITING_MAX)).collect(), total))
     }
 
-    /// Orders the next attempts of messages that wait, at once and counted anew; answers
-    /// how many.
+    /// Messages that wait for the time when they go into the queue, the soonest first, and how
+    /// many there are.
+    ///
+    /// # Errors
+    /// [`ControlError`].
+    pub async fn scheduled(
+        &self,
+        queue: &Name,
+        max: usize,
+    ) -> Result<(Vec<Scheduled>, u64), ControlError> {
+        let topics = self.topics(queue).await?;
+        let found = schedule::all(&*self.log, &topics).await?;
+        let total = found.len() as u64;
+        Ok((found.into_iter().take(max.min(WAITING_MAX)).collect(), total))
+    }
+
+    /// Orders the next attempts of messages that wait, at once and counted anew, and the
+    /// first ones of messages that are scheduled; answers how many.
     ///
     /// # Errors
     /// [`ControlError`].
@@ -188,7 +211,8 @@ impl Control {
         self.order(queue, which, Order::Retry, by).await
     }
 
-    /// Orders that messages that wait go to the dead letters; answers how many.
+    /// Orders that messages that wait, or are scheduled, go to the dead letters; answers how
+    /// many.
     ///
     /// # Errors
     /// [`ControlError`].
@@ -216,14 +240,14 @@ impl Control {
             }
             WhichWaiting::Ids(ids) => waiting.iter().filter(|of| ids.contains(&of.id)).collect(),
         };
-        if let WhichWaiting::Ids(ids) = which {
-            let found: BTreeSet<&str> = chosen.iter().map(|of| of.id.as_str()).collect();
-            let missing = ids.iter().filter(|id| !found.contains(id.as_str()));
-            let ids: Vec<String> = missing.take(10).cloned().collect();
-            if !ids.is_empty() {
-                return Err(ControlError::Missing { queue: queue.clone(), ids });
+        let scheduled = match which {
+            WhichWaiting::Held => Vec::new(),
+            WhichWaiting::Ids(ids) => {
+                let found: BTreeSet<&str> = chosen.iter().map(|of| of.id.as_str()).collect();
+                let others = ids.iter().filter(|id| !found.contains(id.as_str())).cloned();
+                self.scheduled_of(queue, &topics, others.collect()).await?
             }
-        }
+        };
         prepare(&*self.log).await?;
         // What is ordered already is not ordered again.
         let all = follow::read(&*self.log).await?;
@@ -234,7 +258,7 @@ impl Control {
             let last = orders.into_iter().map(|((offset, _), of)| ((partition, offset), of.order));
             ordered.extend(last);
         }
-        let count = chosen.len() as u64;
+        let count = (chosen.len() + scheduled.len()) as u64;
         let is_new = |of: &&Waiting| ordered.get(&(of.partition, of.offset)) != Some(&order);
         let chosen: Vec<&Waiting> = chosen.into_iter().filter(is_new).collect();
         for some in chosen.chunks(WAITING_MAX) {
@@ -247,7 +271,31 @@ impl Control {
                 self.tell(order.text(), "message", queue, &of.id, by);
             }
         }
+        let how = (by.actor.as_str(), order == Order::GiveUp);
+        schedule::decide(&*self.log, &topics, &scheduled, self.clock.now(), how).await?;
+        for of in &scheduled {
+            self.tell(order.text(), "message", queue, &of.id, by);
+        }
         Ok(count)
+    }
+
+    /// The messages of these ids that are scheduled; all have to be.
+    async fn scheduled_of(
+        &self,
+        queue: &Name,
+        topics: &Topics,
+        mut ids: BTreeSet<String>,
+    ) -> Result<Vec<Scheduled>, ControlError> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut found = schedule::all(&*self.log, topics).await?;
+        found.retain(|of| ids.remove(&of.id));
+        if !ids.is_empty() {
+            let ids = ids.into_iter().take(10).collect();
+            return Err(ControlError::Missing { queue: queue.clone(), ids });
+        }
+        Ok(found)
     }
 
     /// How far every queue of the registry is, or one.

@@ -1,6 +1,6 @@
 //! The records of the topic, and what they come to.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::LazyLock;
 use std::time::Duration;
 
@@ -52,6 +52,8 @@ pub(super) struct OfQueue {
     /// Behind the record that said so last.
     pause_at: u64,
     orders: BTreeMap<(u32, OrderId), Ordered>,
+    /// The partitions whose schedule is full.
+    full: BTreeSet<u32>,
 }
 
 /// Which order: the offset of its message in the partition, and a number of its own.
@@ -89,6 +91,20 @@ pub(super) fn orders_for(all: &All, queue: &Name, partition: u32) -> BTreeMap<Or
     let Some(of) = all.queues.get(queue) else { return BTreeMap::new() };
     let range = of.orders.range((partition, (0, i64::MIN))..=(partition, (u64::MAX, i64::MAX)));
     range.map(|((_, id), ordered)| (*id, *ordered)).collect()
+}
+
+/// Whether no more is scheduled for a partition of a queue.
+pub(in crate::deliver) fn is_full(all: &All, queue: &Name, partition: u32) -> bool {
+    all.queues.get(queue).is_some_and(|of| of.full.contains(&partition))
+}
+
+/// What says whether more is scheduled for a partition of a queue.
+pub(in crate::deliver) fn full_record(
+    queue: &Name,
+    partition: u32,
+    is_full: bool,
+) -> (Partition, NewRecord) {
+    (CONTROL.clone(), record(format!("{queue}/full/{partition}"), is_full.then_some(&true)))
 }
 
 /// Makes the topic, unless it is there.
@@ -142,6 +158,16 @@ pub(super) fn take(all: &mut All, record: &Record) -> bool {
         }
         return true;
     }
+    if let Some(partition) = what.strip_prefix("full/") {
+        let (Ok(partition), Ok(is_full)) = (partition.parse(), read::<bool>(record)) else {
+            return false;
+        };
+        match is_full {
+            Some(_) => of.full.insert(partition),
+            None => of.full.remove(&partition),
+        };
+        return true;
+    }
     let (Some(which), Ok(order)) = (order_of(what), read(record)) else { return false };
     match order {
         Some(order) => of.orders.insert(which, Ordered { order, at: record.offset }),
@@ -185,6 +211,9 @@ mod tests {
         assert!(took(order_record(&queue, 1, (9, 3), Some(Order::GiveUp))));
         assert!(took(order_record(&queue, 2, (0, 4), Some(Order::GiveUp))));
         assert!(took(forget(&queue, 1, (7, 1)).1));
+        assert!(took(full_record(&queue, 1, true).1));
+        assert!(took(full_record(&queue, 2, true).1));
+        assert!(took(full_record(&queue, 1, false).1));
         for (key, value) in [
             ("orders", "{}"),
             ("orders/else", "1"),
@@ -192,10 +221,12 @@ mod tests {
             ("orders/paused", "1"),
             ("orders/waiting/1/8", "\"retry\""),
             ("orders/waiting/1/8/5", "\"forgive\""),
+            ("orders/full/x", "true"),
         ] {
             assert!(!took(NewRecord::keyed(key.as_bytes(), value.as_bytes())), "{key} {value}");
         }
         assert!(is_paused(&all, &All::default(), &queue));
+        assert_eq!([1, 2].map(|index| is_full(&all, &queue, index)), [false, true]);
         let mut later = All::default();
         let NewRecord { key, value, .. } = pause_record(&queue, None);
         let (time, headers) = (LogTime(0), Headers::default());

@@ -9,6 +9,7 @@ use ingest::registry::Name;
 use super::{Overview, Pause};
 use crate::deliver::parking;
 use crate::deliver::partition::{Head, Progress};
+use crate::deliver::schedule;
 use crate::deliver::stored::Message;
 use crate::deliver::take_over::{PARKED_KEY, PROGRESS_KEY};
 use crate::deliver::topics::Topics;
@@ -190,10 +191,12 @@ pub(super) async fn overview(
     let oldest: Vec<(u32, Head)> = progress.iter().filter_map(oldest).collect();
     let oldest = oldest.iter().map(|(index, head)| (*index, head)).collect();
     let oldest = find(log, topics, &progress, oldest).await?;
+    let scheduled = schedule::all(log, topics).await?.len() as u64;
     Ok(Overview {
         queue,
         pause,
-        waiting: waiting + parked,
+        waiting: waiting + parked + scheduled,
+        scheduled,
         parked,
         retrying: of_heads().filter(|head| head.due.is_some() && !head.is_held).count() as u64,
         held: of_heads().filter(|head| head.is_held).count() as u64,

@@ -67,7 +67,7 @@ const RESERVED: [&str; 8] =
 /// it was accepted first, and its next letter has to fit into a record again.
 const PUT_BACK_BYTES_MAX: usize = RECORD_BYTES_MAX - 1_024;
 /// When the message was accepted first, of one that was put back.
-const FIRST_ACCEPTED_TIME: &str = "weir_first_accepted_time";
+pub(super) const FIRST_ACCEPTED_TIME: &str = "weir_first_accepted_time";
 
 /// The dead letters of all queues. Cheap to clone.
 #[derive(Clone)]

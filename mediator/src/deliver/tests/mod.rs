@@ -88,6 +88,7 @@ pub(super) fn message(id: &str, key: Option<&str>, body: &str) -> NewMessage {
         id: MessageId::new(id).unwrap(),
         key: key.map(|key| Bytes::from(key.to_owned())),
         expires_after: None,
+        due: None,
         content_type: None,
         headers: HeaderMap::new(),
         body: Bytes::from(body.to_owned()),

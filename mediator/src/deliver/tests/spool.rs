@@ -60,7 +60,8 @@ async fn a_full_spool_holds_an_attempt_back_and_loses_nothing() {
 
     let (log, view, emitter) = (world.log.clone(), world.view.clone(), world.emitter.clone());
     let (caller, clock) = (Caller::new(), world.clock.clone());
-    let parts = Parts { log, view, caller, emitter, clock };
+    let queues = world.queues();
+    let parts = Parts { log, view, caller, emitter, clock, queues };
     let delivery = Delivery::start(Config::default(), parts);
     until("an attempt", async || taken.load(Ordering::SeqCst) == 1).await;
     let status = async || delivery.status().await[0].partitions.get(&0).copied();
