@@ -14,6 +14,7 @@ use ingest::event::Kind;
 use serde_json::{Value, json};
 
 use crate::example::events;
+use crate::replay::until;
 use crate::weir::{PATIENCE, Weir};
 
 const KILLS: usize = 3;
@@ -101,6 +102,11 @@ async fn every_202_is_delivered_in_order_whatever_is_killed() {
         let arrived: Vec<&String> = of_customer.map(|(id, _)| id).collect();
         assert_eq!(arrived, ids.iter().collect::<Vec<_>>(), "{customer}");
     }
+
+    let account = "SELECT max(identity) AS identity, max(delivered) AS delivered,
+        max(accepted) AS accepted FROM delivery_account";
+    let account = until(&weir, account, |of| of["identity"] == "holds" && of["delivered"] == count);
+    assert_eq!(account.await["accepted"], count);
 
     weir.stop();
     let events = events(&weir).await;

@@ -122,7 +122,7 @@ impl QueryFile {
             let mend = format!("use 1 to {NAME_BYTES_MAX} of a-z, 0-9 and _");
             return Err(vec![Fault::new(None, format!("`{name}` is no name of a query"), mend)]);
         }
-        if [super::EVENTS, crate::sql::ALERTS].contains(&name) {
+        if [super::EVENTS, crate::sql::ALERTS, crate::sql::ACCOUNT].contains(&name) {
             let what = format!("`{name}` is a table already");
             return Err(vec![Fault::new(None, what, "give the file another name".to_owned())]);
         }

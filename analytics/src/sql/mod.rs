@@ -2,8 +2,9 @@
 //!
 //! The dialect is DataFusion's, with the windows of continuous queries
 //! ([`crate::query`]). The tables are `events`, with the columns of `docs/events.md` and
-//! those that are stamped on them, `alerts`, and one for each view; `information_schema`
-//! tells of them. A query sees what was read from the log when it begins, and nothing later.
+//! those that are stamped on them, `alerts`, one for each view, and `delivery_account`, which
+//! says of each queue whether every message is accounted for; `information_schema` tells of
+//! them. A query sees what was read from the log when it begins, and nothing later.
 //!
 //! Limits: only queries, no statement that makes, changes or copies anything; time,
 //! memory, rows, and how many run at once ([`Limits`]). A query that passes one ends
@@ -37,6 +38,10 @@ use crate::run::Tables;
 
 /// The table of alerts; no query may be called so.
 pub const ALERTS: &str = "alerts";
+
+/// The account of each queue; no query may be called so.
+pub const ACCOUNT: &str = "delivery_account";
+const ACCOUNT_SQL: &str = include_str!("delivery_account.sql");
 
 /// What queries may take.
 #[derive(Debug, Clone, Deserialize)]
@@ -244,6 +249,9 @@ impl Sql {
         for (name, table) in self.tables.iter().flat_map(Tables::providers).chain(alerts) {
             session.register_table(name, table).map_err(|error| self.planned(&error))?;
         }
+        let account = session.sql(ACCOUNT_SQL).await.map_err(|error| self.planned(&error))?;
+        let account = session.register_table(ACCOUNT, account.into_view());
+        account.map_err(|error| self.planned(&error))?;
         let queries_only = SQLOptions::new()
             .with_allow_ddl(false)
             .with_allow_dml(false)
@@ -311,7 +319,8 @@ fn not_planned(session: &SessionContext, text: &str, error: &DataFusionError) ->
         .and_then(|(_, rest)| rest.split_once("' not found").map(|(name, _)| name.to_owned()));
     let Some(missing) = missing else { return Error::Query(told) };
     let schema = session.catalog("datafusion").and_then(|catalog| catalog.schema("public"));
-    let tables = schema.map_or_else(Vec::new, |schema| schema.table_names());
+    let mut tables = schema.map_or_else(Vec::new, |schema| schema.table_names());
+    tables.sort_unstable();
     let mend = match nearest(&missing, tables.iter().map(String::as_str)) {
         Some(near) => format!("did you mean {near}? "),
         None => String::new(),

@@ -38,8 +38,8 @@ async fn an_error_names_what_is_wrong() {
     for (text, expected) in [
         ("SELECT", "Expected"),
         ("SELECT nothing FROM events", "nothing"),
-        ("SELECT * FROM requests", "there is no table requests; there are events"),
-        ("SELECT * FROM evnts", "there is no table evnts; did you mean events? there are events"),
+        ("SELECT * FROM requests", "there is no table requests; there are delivery_account, events"),
+        ("SELECT * FROM evnts", "there is no table evnts; did you mean events? there are delivery_account, events"),
         ("-- all\nCOPY (SELECT 1) TO '/tmp/x'", "COPY is not run here: only queries are"),
         ("drop table events", "DROP is not run here"),
         ("SELECT 1; SELECT 2", "these are 2 statements; ask one query at a time"),
@@ -107,14 +107,10 @@ async fn a_query_that_would_never_give_way_ends_at_its_limit() {
     }
 }
 
-/// The account that the board of traffic shows: by its own SQL, over events as given.
+/// The shipped account, by its own SQL, over events as given.
 #[tokio::test]
 async fn an_account_that_does_not_hold_says_by_how_much() {
-    let board: serde_json::Value =
-        serde_norway::from_str(include_str!("../../../dashboards/boards/traffic.yaml")).unwrap();
-    let panels = board["panels"].as_array().unwrap();
-    let panel = panels.iter().find(|panel| panel["title"] == "Every message accounted for");
-    let account = panel.unwrap()["sql"].as_str().unwrap();
+    let account = super::ACCOUNT_SQL;
     let (sql, _dir) = sql(Limits::default()).await;
     // Messages' events, a second apart from an hour ago on, then what the log says: of a
     // partition, by an owner, how many wait.
@@ -170,4 +166,7 @@ async fn an_account_that_does_not_hold_says_by_how_much() {
     check(&[accepted], &none, "off by 1").await;
     check(&[accepted, delivered], &one, "off by -1").await;
     check(&[accepted], &[], "not told yet").await;
+    // It is there for everybody, over the events that there are.
+    let answer = sql.query("SELECT identity FROM delivery_account WHERE accepted > 0").await;
+    assert_eq!(answer.unwrap().batches.iter().map(RecordBatch::num_rows).sum::<usize>(), 0);
 }

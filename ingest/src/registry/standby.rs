@@ -12,10 +12,10 @@ const LOOK: Duration = Duration::from_millis(500);
 /// What the first failure doubles.
 const PAUSE_RESET: Duration = Duration::from_millis(250);
 /// The longest pause after failures, each of which doubles it.
-const PAUSE_MAX: Duration = Duration::from_secs(30);
-/// The pause when what is accepted cannot be read: only a person, or a newer
+const PAUSE_MAX: Duration = Duration::from_secs(5);
+/// The pause when what is accepted cannot be read: mostly a person, or a newer
 /// release on another node, mends that.
-const DAMAGED_PAUSE: Duration = Duration::from_secs(60);
+const DAMAGED_PAUSE: Duration = Duration::from_secs(15);
 
 /// Keeps an applier going on this node, until the future is dropped.
 ///
@@ -96,7 +96,7 @@ mod tests {
             pause = pause_after(&unread(), pause);
             pauses.push(pause.as_millis());
         }
-        assert_eq!(pauses, [500, 1000, 2000, 4000, 8000, 16_000, 30_000, 30_000]);
+        assert_eq!(pauses, [500, 1000, 2000, 4000, 5000, 5000, 5000, 5000]);
         let damaged = Error::Damaged { topic: "t".to_owned(), detail: "d".to_owned() };
         assert_eq!(pause_after(&damaged, LOOK), DAMAGED_PAUSE);
     }

@@ -51,14 +51,14 @@ async fn due(world: World) -> Result<()> {
     world.queue(&node, &receiver.url, &format!(r#""partitions": 1, {QUICK}"#)).await?;
     let (began, now) = (Instant::now(), SystemClock.now());
     let at = |ms| now.after(Duration::from_millis(ms));
-    for (id, ms) in [("last", 2_600), ("second", 900), ("third", 900), ("past", 0)] {
+    for (id, ms) in [("last", 6_000), ("second", 4_000), ("third", 4_000), ("past", 0)] {
         let accepted = node.queues.accept(&world.queue, scheduled(id, Some("k"), at(ms))?).await?;
         ensure!(accepted.due == (ms > 0).then(|| at(ms)), "{id}: {accepted:?}");
     }
     node.accept(&world.queue, "first", Some("k")).await?;
     let (listed, total) = node.control().scheduled(&world.queue, 2).await?;
     let told: Vec<_> = listed.iter().map(|of| (&*of.id, of.due, of.key.as_deref())).collect();
-    ensure!(told == [("second", at(900), Some("k")), ("third", at(900), Some("k"))], "{listed:?}");
+    ensure!(told == [("second", at(4_000), Some("k")), ("third", at(4_000), Some("k"))], "{listed:?}");
     ensure!(total == 3 && listed[0].body_bytes == 6, "{listed:?}");
     let overview = node.control().overview(Some(&world.queue)).await?;
     ensure!(overview[0].scheduled == 3 && overview[0].waiting >= 3, "{overview:?}");
@@ -67,7 +67,7 @@ async fn due(world: World) -> Result<()> {
     let order = ["past", "first", "second", "third", "last"];
     ensure!(receiver.delivered() == order, "{:?}", receiver.delivered());
     check_order(&receiver)?;
-    for (id, ms) in [("second", 900), ("third", 900), ("last", 2_600)] {
+    for (id, ms) in [("second", 4_000), ("third", 4_000), ("last", 6_000)] {
         let attempts = receiver.of(id);
         let came = attempts[0].at - began;
         ensure!(attempts.len() == 1 && came >= Duration::from_millis(ms), "{id} at {came:?}");
@@ -85,7 +85,7 @@ async fn due(world: World) -> Result<()> {
         .map(|e| (e.delivery_outcome.as_deref(), e.delivery_next_attempt_time, e.delivery_sequence))
         .collect();
     ensure!(
-        told == [(Some("scheduled"), Some(at(2_600)), None), (Some("due"), None, Some(4))],
+        told == [(Some("scheduled"), Some(at(6_000)), None), (Some("due"), None, Some(4))],
         "{told:?}"
     );
     let mut waited = false;

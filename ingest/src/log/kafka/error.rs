@@ -53,6 +53,8 @@ fn is_passing(code: Code) -> bool {
             code,
             Code::BrokerTransportFailure
                 | Code::AllBrokersDown
+                // The cluster's list of brokers no longer has the one that was asked.
+                | Code::DestroyBroker
                 | Code::OperationTimedOut
                 | Code::RequestTimedOut
                 | Code::MessageTimedOut

@@ -234,6 +234,19 @@ impl KafkaLog {
         Ok(client)
     }
 
+    /// A client that could not answer in all its time is not asked again: the next one finds
+    /// the group's coordinator anew.
+    async fn forget_offset_client(&self, group: &str, client: Arc<BaseConsumer>) {
+        {
+            let mut clients = self.offset_clients.lock();
+            if clients.get(group).is_some_and(|kept| Arc::ptr_eq(kept, &client)) {
+                clients.remove(group);
+            }
+        }
+        // Closing waits for its threads.
+        run_blocking(move || drop(client)).await;
+    }
+
     fn remembered(&self, topic: &str) -> Option<TopicSpec> {
         self.topics.lock().get(topic).cloned()
     }
@@ -441,7 +454,11 @@ impl EventLog for KafkaLog {
         let fetch = move |client: &BaseConsumer| {
             first_offset(&client.committed_offsets(list.clone(), timeout)?)
         };
-        self.ask(&client, "ask for committed offsets", &partition.topic, fetch).await
+        let asked = self.ask(&client, "ask for committed offsets", &partition.topic, fetch).await;
+        if asked.is_err() {
+            self.forget_offset_client(group, client).await;
+        }
+        asked
     }
 
     async fn commit(&self, group: &str, offsets: &[(Partition, u64)]) -> Result<()> {
