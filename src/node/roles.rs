@@ -8,7 +8,7 @@ use ingest::event::SystemClock;
 use ingest::http::TokenHash;
 use ingest::registry::run_applier;
 use mediator::Mediator;
-use mediator::deliver::{self, Control, DeadLetters, Delivery, Queues};
+use mediator::deliver::{self, Control, DeadLetters, Delivery, History, Queues};
 use mediator::endpoint::http::Caller;
 use tokio::task::JoinHandle;
 
@@ -88,6 +88,12 @@ impl Roles {
                 proposer: ground.proposer.clone(),
                 emitter: ground.emitter.clone(),
                 dead_letters: DeadLetters::new(
+                    ground.log.clone(),
+                    ground.view.clone(),
+                    ground.emitter.clone(),
+                    clock.clone(),
+                ),
+                history: History::new(
                     ground.log.clone(),
                     ground.view.clone(),
                     ground.emitter.clone(),

@@ -6,10 +6,13 @@
 -- A message is accepted by its event of that, or, if its mediator was killed before it could
 -- write that one, by its first attempt. One that was delivered by an owner that was killed
 -- before it could commit that, and then died, was delivered. One that was put back from the
--- dead letters is in the queue again, behind the place where it died.
+-- dead letters, or was sent again, is in the queue again, behind the place where it ended.
 WITH messages AS (
   SELECT delivery_queue, messaging_message_id,
-    count(*) FILTER (WHERE kind = 'delivery' AND delivery_outcome = 'delivered') > 0 AS delivered,
+    coalesce(
+      max(delivery_sequence) FILTER (WHERE kind = 'delivery' AND delivery_outcome = 'delivered')
+        = max(delivery_sequence), false
+    ) AS delivered,
     coalesce(
       max(delivery_sequence) FILTER (WHERE kind = 'dead_letter') = max(delivery_sequence), false
     ) AS dead,

@@ -38,8 +38,14 @@ async fn an_error_names_what_is_wrong() {
     for (text, expected) in [
         ("SELECT", "Expected"),
         ("SELECT nothing FROM events", "nothing"),
-        ("SELECT * FROM requests", "there is no table requests; there are delivery_account, events"),
-        ("SELECT * FROM evnts", "there is no table evnts; did you mean events? there are delivery_account, events"),
+        (
+            "SELECT * FROM requests",
+            "there is no table requests; there are delivery_account, events",
+        ),
+        (
+            "SELECT * FROM evnts",
+            "there is no table evnts; did you mean events? there are delivery_account, events",
+        ),
         ("-- all\nCOPY (SELECT 1) TO '/tmp/x'", "COPY is not run here: only queries are"),
         ("drop table events", "DROP is not run here"),
         ("SELECT 1; SELECT 2", "these are 2 statements; ask one query at a time"),
@@ -158,6 +164,14 @@ async fn an_account_that_does_not_hold_says_by_how_much() {
     check(&[accepted, dead, replayed, dead], &none, "| 0         | 0       | 1    | holds").await;
     check(&[accepted, dead, replayed, delivered], &none, "| 1         | 0       | 0    | holds")
         .await;
+    // Sent again it waits, and is delivered again.
+    check(&[accepted, delivered, replayed], &one, "| 0         | 1       | 0    | holds").await;
+    check(
+        &[accepted, delivered, replayed, delivered],
+        &none,
+        "| 1         | 0       | 0    | holds",
+    )
+    .await;
     // Its mediator was killed before it could tell of the acceptance.
     check(&[delivered], &none, "| 1        | 1         | 0       | 0    | holds").await;
     // What the log says of a partition last counts, whoever said it before.

@@ -5,7 +5,9 @@ use std::time::Duration;
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
 use ingest::registry::kind::{Key, KeyState};
-use ingest::registry::{Change, ChangeSet, Json, Kind, Name, Outcome, Proposer, Snapshot, View};
+use ingest::registry::{
+    self, Change, ChangeSet, Json, Kind, Name, Outcome, Proposer, Snapshot, View,
+};
 use serde_json::json;
 use tokio::time::timeout;
 
@@ -26,13 +28,20 @@ pub(super) async fn ensure_active(
     passphrase: &Passphrase,
 ) -> Result<(), Error> {
     let mut refused = String::new();
-    for _ in 0..ATTEMPTS_MAX {
+    for attempt in 1..=ATTEMPTS_MAX {
         let snapshot = view.snapshot();
         if is_there(&snapshot) {
             return Ok(());
         }
         let name = next_name(&snapshot);
-        let verdict = Box::pin(proposer.propose(&change_set(&name, passphrase)?)).await?;
+        let verdict = match Box::pin(proposer.propose(&change_set(&name, passphrase)?)).await {
+            // A log that has just been made may be slow; the name is free or taken by then.
+            Err(error @ registry::Error::NoVerdict { .. }) if attempt < ATTEMPTS_MAX => {
+                tracing::warn!(%error, attempt, "the first signing key is proposed again");
+                continue;
+            }
+            verdict => verdict?,
+        };
         let shown = match verdict.outcome {
             Outcome::Accepted { revision, .. } => {
                 tracing::info!(%name, "made the first signing key");

@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use super::apply::{self, Applied};
 use super::dead;
+use super::history;
 use super::queues;
 use super::server::Shared;
 use super::wish::Wish;
@@ -32,6 +33,8 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .route("/admin/v1/queues/{queue}/scheduled", get(queues::scheduled))
         .route("/admin/v1/queues/{queue}/waiting/retry", post(queues::retry))
         .route("/admin/v1/queues/{queue}/waiting/give-up", post(queues::give_up))
+        .route("/admin/v1/queues/{queue}/history", get(history::list))
+        .route("/admin/v1/queues/{queue}/history/resend", post(history::resend))
         .route("/admin/v1/queues/{queue}/dead", get(dead::list))
         .route("/admin/v1/queues/{queue}/dead/replay", post(dead::replay))
         .route("/admin/v1/queues/{queue}/dead/drop", post(dead::drop))

@@ -10,6 +10,8 @@
 //!                  ├─► GET  /admin/v1/queues/NAME/waiting         ──► what had an attempt
 //!                  │   POST …/waiting/retry | give-up
 //!                  ├─► GET  /admin/v1/queues/NAME/scheduled       ──► what waits for its time
+//!                  ├─► GET  /admin/v1/queues/NAME/history         ──► what has ended
+//!                  │   POST …/history/resend
 //!                  └─► GET  /admin/v1/queues/NAME/dead            ──► the dead letters
 //!                      POST …/dead/replay | drop
 //! ```
@@ -35,6 +37,7 @@ mod apply;
 mod config;
 mod dead;
 mod failure;
+mod history;
 mod queues;
 mod server;
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use ingest::emit::Emitter;
 use ingest::http::{Door, Server, Teller, TokenHash};
 use ingest::registry::{Proposer, View};
-use mediator::deliver::{Control, DeadLetters};
+use mediator::deliver::{Control, DeadLetters, History};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -38,6 +38,8 @@ pub struct Parts {
     pub emitter: Emitter,
     /// The dead letters of the queues.
     pub dead_letters: DeadLetters,
+    /// What has ended in the queues, and is kept.
+    pub history: History,
     /// What is decided of the queues while they run.
     pub control: Control,
     /// What opens the signing keys: one that it does not open is refused.

@@ -7,7 +7,7 @@ use ingest::event::{Event, Kind as EventKind, Producer, SystemClock, cloudevents
 use ingest::log::embedded::EmbeddedLog;
 use ingest::log::{EventLog, Partition, ReadLimit, TopicSpec};
 use ingest::registry::{Proposer, Topics, View, no_deep_check, run_applier};
-use mediator::deliver::{Control, DeadLetters};
+use mediator::deliver::{Control, DeadLetters, History};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
@@ -66,10 +66,12 @@ impl World {
         let (of, clock) = ((log.clone(), view.clone(), emitter.clone()), Arc::new(SystemClock));
         let dead_letters =
             DeadLetters::new(of.0.clone(), of.1.clone(), of.2.clone(), clock.clone());
+        let history = History::new(of.0.clone(), of.1.clone(), of.2.clone(), clock.clone());
         let control = Control::new(of.0, of.1, of.2, clock);
         let token = TokenHash::of(TOKEN);
         let passphrase = Passphrase::new("of the test");
-        let parts = Parts { view, proposer, emitter, dead_letters, control, passphrase, token };
+        let parts =
+            Parts { view, proposer, emitter, dead_letters, history, control, passphrase, token };
         let config = Config { address: ([127, 0, 0, 1], 0).into() };
         let manager = Manager::start(&config, parts.clone()).await.unwrap();
         let client = reqwest::Client::new();

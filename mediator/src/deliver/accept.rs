@@ -135,10 +135,7 @@ impl Queues {
             let reason = format!("{} came with another ordering key before", message.id);
             return Err(fail(Code::MessageIdReused, reason));
         }
-        // Without a key every message is its own; its id spreads it, and brings it
-        // back to the same place when it is sent again.
-        let key = message.key.as_deref().unwrap_or(message.id.as_str().as_bytes());
-        let partition = partition_for(key, topics.partitions);
+        let partition = partition_of(message.key.as_ref(), message.id.as_str(), &topics);
         let to = match due {
             Some(_) if self.schedule_is_full(queue, partition) => {
                 let reason = format!("the schedule of partition {partition} is full");
@@ -216,6 +213,12 @@ impl fmt::Debug for Queues {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Queues").field("log", &self.0.log).finish_non_exhaustive()
     }
+}
+
+/// Where in a queue a message belongs. Without a key every message is its own; its id spreads
+/// it, and brings it back to the same place when it is sent again.
+pub(super) fn partition_of(key: Option<&Bytes>, id: &str, topics: &Topics) -> u32 {
+    partition_for(key.map_or(id.as_bytes(), |key| key), topics.partitions)
 }
 
 /// An ordering key as events show it.

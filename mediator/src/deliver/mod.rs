@@ -60,6 +60,7 @@ mod config;
 mod control;
 mod dead;
 mod delivery;
+mod history;
 mod message;
 mod owner;
 mod parking;
@@ -91,6 +92,7 @@ pub use dead::{
     By, DeadLetter, DeadLetterError, DeadLetters, Decision, LETTERS_MAX, Listing, Which,
 };
 pub use delivery::Delivery;
+pub use history::{History, HistoryError, PAST_MAX, Past, RESENT_MAX, Resend, WhichPast};
 pub use message::{
     BadMessageId, HEADERS_MAX, KEY_BYTES_MAX, MESSAGE_BYTES_MAX, MessageId, NewMessage,
 };

@@ -19,8 +19,10 @@ use std::time::Duration;
 
 use ingest::event::Timestamp;
 use ingest::log::{
-    Appended, Error, GroupOffsets, Membership, NewRecord, Partition, Record, Transaction, Writer,
+    Appended, Error, GroupOffsets, LogTime, Membership, NewRecord, Partition, Record, Transaction,
+    Writer,
 };
+use ingest::registry::kind::Queue;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout};
@@ -34,7 +36,7 @@ use super::retry::Verdict;
 use super::slots::Slot;
 use super::status::PartitionStatus;
 use super::take_over::{PARKED_KEY, PROGRESS_KEY, TakenOver, take_over};
-use super::worker::Shared;
+use super::worker::{Parts, Shared};
 
 /// Commits that are refused for so long end the owner. A rebalance of Kafka takes
 /// a second or two between its new generation and the member's learning of it.
@@ -398,19 +400,35 @@ impl Owner {
     /// Removes what is completed from the topics, in steps.
     fn trim(&mut self, step: u64) {
         if let Some(before) = self.parking.trim(step) {
-            self.trim_one(self.parking.partition().clone(), before);
+            self.trim_one(self.parking.partition().clone(), before, Duration::ZERO);
         }
         if self.committing >= self.trimmed.saturating_add(step.max(1)) {
             self.trimmed = self.committing;
-            self.trim_one(self.messages.clone(), self.committing);
+            self.trim_one(self.messages.clone(), self.committing, self.history());
         }
     }
 
-    fn trim_one(&self, partition: Partition, before: u64) {
-        let log = self.with.shared.parts.log.clone();
+    /// How long the queue keeps what has ended.
+    fn history(&self) -> Duration {
+        let Shared { parts, queue, .. } = &*self.with.shared;
+        let snapshot = parts.view.snapshot();
+        Duration::from_millis(snapshot.get::<Queue>(queue).map_or(0, |queue| queue.history_ms))
+    }
+
+    /// Removes what is below an offset, and older than that.
+    fn trim_one(&self, partition: Partition, before: u64, history: Duration) {
+        let Parts { log, clock, .. } = self.with.shared.parts.clone();
         tokio::spawn(async move {
+            let trimmed = async {
+                let mut before = before;
+                if !history.is_zero() {
+                    let kept = clock.now().as_micros() / 1_000 - history.as_millis() as i64;
+                    before = before.min(log.offset_at(&partition, LogTime(kept)).await?);
+                }
+                log.trim(&partition, before).await
+            };
             // The next step removes what this one could not.
-            if let Err(error) = log.trim(&partition, before).await {
+            if let Err(error) = trimmed.await {
                 tracing::debug!(%partition, %error, "could not trim a queue");
             }
         });

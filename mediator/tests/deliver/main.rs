@@ -6,6 +6,7 @@
 mod cases;
 mod control;
 mod dead;
+mod history;
 mod kill;
 mod parked;
 mod receiver;
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
             cases::cases(),
             control::cases(),
             dead::cases(),
+            history::cases(),
             parked::cases(),
             restart::cases(),
             schedule::cases(),

@@ -58,7 +58,10 @@ async fn due(world: World) -> Result<()> {
     node.accept(&world.queue, "first", Some("k")).await?;
     let (listed, total) = node.control().scheduled(&world.queue, 2).await?;
     let told: Vec<_> = listed.iter().map(|of| (&*of.id, of.due, of.key.as_deref())).collect();
-    ensure!(told == [("second", at(4_000), Some("k")), ("third", at(4_000), Some("k"))], "{listed:?}");
+    ensure!(
+        told == [("second", at(4_000), Some("k")), ("third", at(4_000), Some("k"))],
+        "{listed:?}"
+    );
     ensure!(total == 3 && listed[0].body_bytes == 6, "{listed:?}");
     let overview = node.control().overview(Some(&world.queue)).await?;
     ensure!(overview[0].scheduled == 3 && overview[0].waiting >= 3, "{overview:?}");

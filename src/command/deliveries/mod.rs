@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use clap::{Args, Subcommand};
 use ingest::registry::Name;
-use mediator::deliver::LETTERS_MAX;
+use mediator::deliver::{LETTERS_MAX, PAST_MAX};
 use serde_json::{Value, json};
 
 use super::admin::{self, Api};
@@ -74,6 +74,32 @@ enum Action {
         queue: Name,
         #[command(flatten)]
         which: WhichWaiting,
+    },
+    /// List messages that have ended, the latest first; of a queue that has a history_ms
+    History {
+        /// The queue
+        queue: Name,
+        #[command(flatten)]
+        accepted: Accepted,
+        /// At most so many, 1 to 1,000
+        #[arg(long, default_value_t = 100)]
+        limit: usize,
+    },
+    /// Send messages that have ended again: into their queue, or another one
+    #[command(
+        override_usage = "weir deliveries resend [OPTIONS] <QUEUE> <IDS...|--since TIME|--until TIME|--sql QUERY>"
+    )]
+    Resend {
+        /// The queue
+        queue: Name,
+        #[command(flatten)]
+        which: WhichPast,
+        /// The queue that they go into; the same one, if it is left out
+        #[arg(long, value_name = "QUEUE")]
+        to: Option<Name>,
+        /// As new messages: a receiver that remembers the ids of the old ones takes them
+        #[arg(long)]
+        new_ids: bool,
     },
     /// List the dead letters of a queue that nobody has decided of, oldest first
     List {
@@ -142,6 +168,60 @@ struct Which {
 }
 
 #[derive(Debug, Args)]
+struct Accepted {
+    /// Those that were accepted from then on: an RFC 3339 time
+    #[arg(long, value_name = "TIME")]
+    since: Option<String>,
+    /// Those that were accepted before then
+    #[arg(long, value_name = "TIME")]
+    until: Option<String>,
+}
+
+impl Accepted {
+    fn given(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let times = [("since", &self.since), ("until", &self.until)];
+        times.into_iter().filter_map(|(name, time)| Some((name, time.as_deref()?)))
+    }
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = true)]
+struct WhichPast {
+    /// The ids of the messages
+    #[arg(conflicts_with_all = ["since", "until"])]
+    ids: Vec<String>,
+    #[command(flatten)]
+    accepted: Accepted,
+    /// Those whose ids a query answers, such as SELECT DISTINCT messaging_message_id FROM
+    /// events WHERE …; ids that are not in the history are passed over
+    #[arg(long, value_name = "QUERY", conflicts_with_all = ["ids", "since", "until"])]
+    sql: Option<String>,
+    /// The analytics node that answers it; as the settings say, if it is left out
+    #[arg(long, value_name = "URL", requires = "sql")]
+    query_server: Option<String>,
+}
+
+impl WhichPast {
+    /// What is asked of the admin API: more than once where a query answers many ids.
+    fn wishes(&self, settings: &Settings, options: &admin::Options) -> Result<Vec<Value>, Failure> {
+        if let Some(sql) = &self.sql {
+            let server = self.query_server.as_deref();
+            let ids = answer::texts(settings, server, options.token_file(), sql.clone())?;
+            let wish = |ids: &[String]| json!({"ids": ids, "skip_missing": true});
+            return Ok(ids.chunks(PAST_MAX).map(wish).collect());
+        }
+        let mut wish = json!({});
+        if !self.ids.is_empty() {
+            wish["ids"] = json!(self.ids);
+        }
+        for (name, time) in self.accepted.given() {
+            wish[name] = time.into();
+        }
+        Ok(vec![wish])
+    }
+}
+
+#[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 struct WhichWaiting {
     /// The ids of the messages
@@ -183,20 +263,31 @@ impl Which {
         path: &str,
         more: &Value,
     ) -> Result<Value, Failure> {
-        let mut settled = 0;
-        for mut wish in self.wishes(settings, &options.admin)? {
-            for (name, value) in more.as_object().into_iter().flatten() {
-                wish[name] = value.clone();
-            }
-            let answer = api.post(path, &wish);
-            let answer = answer.map_err(|failure| match settled {
-                0 => failure,
-                _ => failure.context(format!("{settled} were settled before this")),
-            })?;
-            settled += answer["settled"].as_u64().unwrap_or(0);
-        }
-        Ok(json!({"settled": settled}))
+        let wishes = self.wishes(settings, &options.admin)?;
+        each(api, path, (wishes, more), "settled")
     }
+}
+
+/// Asks for each of the wishes, with `more`; answers how many messages were `done` in all.
+fn each(
+    api: &Api,
+    path: &str,
+    (wishes, more): (Vec<Value>, &Value),
+    done: &str,
+) -> Result<Value, Failure> {
+    let mut count = 0;
+    for mut wish in wishes {
+        for (name, value) in more.as_object().into_iter().flatten() {
+            wish[name] = value.clone();
+        }
+        let answer = api.post(path, &wish);
+        let answer = answer.map_err(|failure| match count {
+            0 => failure,
+            _ => failure.context(format!("{count} were {done} before this")),
+        })?;
+        count += answer[done].as_u64().unwrap_or(0);
+    }
+    Ok(json!({ done: count }))
 }
 
 impl WhichWaiting {
@@ -229,6 +320,16 @@ pub(crate) fn run(settings: &Settings, options: &Options) -> Result<(), Failure>
         }
         Action::GiveUp { queue, which } => {
             api.post(&path(queue, "/waiting/give-up"), &which.wish())?
+        }
+        Action::History { queue, accepted, limit } => {
+            let times = accepted.given().map(|(name, time)| (name, time.to_owned()));
+            let asked: Vec<_> = limited(limit).into_iter().chain(times).collect();
+            api.get(&path(queue, "/history"), &asked)?
+        }
+        Action::Resend { queue, which, to, new_ids } => {
+            let more = json!({"to": to.as_ref().unwrap_or(queue).as_str(), "new_ids": new_ids});
+            let wishes = which.wishes(settings, &options.admin)?;
+            each(&api, &path(queue, "/history/resend"), (wishes, &more), "sent")?
         }
         Action::List { queue, limit } => api.get(&path(queue, "/dead"), &limited(limit))?,
         Action::Show { queue, id } => api.get(&path(queue, "/dead"), &[("id", id.clone())])?,
@@ -271,6 +372,11 @@ pub(crate) fn run(settings: &Settings, options: &Options) -> Result<(), Failure>
         }
         Action::GiveUp { queue, .. } => {
             println!("{} of queue {queue} will be given up, to the dead letters", messages());
+        }
+        Action::History { queue, .. } => print::history(queue, &answer),
+        Action::Resend { queue, to, .. } => {
+            let sent = print::counted(&answer["sent"], "message");
+            println!("{sent} sent again into queue {}", to.as_ref().unwrap_or(queue));
         }
         Action::List { queue, .. } => print::dead(queue, &answer),
         Action::Show { .. } => print::letters(&answer),

@@ -47,6 +47,16 @@ pub(super) fn scheduled(queue: &Name, answer: &Value) {
     total(queue, messages.len(), &answer["total"], "scheduled message");
 }
 
+pub(super) fn history(queue: &Name, answer: &Value) {
+    let messages = answer["messages"].as_array().map_or(&[][..], Vec::as_slice);
+    if messages.is_empty() {
+        println!("the history of queue {queue} has no such message");
+        return;
+    }
+    table(&["accepted", "body_bytes", "key", "id"], messages);
+    total(queue, messages.len(), &answer["total"], "message");
+}
+
 pub(super) fn dead(queue: &Name, answer: &Value) {
     let letters = answer["letters"].as_array().map_or(&[][..], Vec::as_slice);
     if letters.is_empty() {

@@ -23,6 +23,10 @@ pub struct Queue {
     /// 1,000,000 in 1,000 ms to 31 days.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate: Option<Quota>,
+    /// How long messages are kept after they have ended, so that they can be sent again: up
+    /// to 31 days in ms; 0 if not at all.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub history_ms: u64,
     /// What follows a delivery that failed.
     #[serde(default)]
     pub retry: Retry,
@@ -82,6 +86,11 @@ impl Default for Retry {
     }
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
 fn partitions() -> u32 {
     4
 }
@@ -106,6 +115,7 @@ impl KindSpec for Queue {
             faults.range("rate.max", rate.max, 1, 1_000_000);
             faults.range("rate.window_ms", rate.window_ms, 1_000, WINDOW_MS_MAX);
         }
+        faults.range("history_ms", self.history_ms, 0, 31 * 24 * 3_600 * 1_000);
         let Deliver { path, headers, timeout_ms, .. } = &self.deliver;
         faults.text("deliver.path", path, 1_024);
         if !path.starts_with('/') || path.contains(['#', ' ']) {

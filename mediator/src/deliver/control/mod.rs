@@ -46,6 +46,7 @@ pub(super) use self::orders::Orders;
 pub use self::state::Pause;
 use self::state::{CONTROL, Order, order_record, orders_for, pause_record, prepare};
 pub(super) use self::state::{full_record, is_full};
+pub(super) use self::waiting::written_down;
 pub use self::waiting::{Waiting, WaitingState};
 use super::By;
 use super::schedule::{self, Scheduled};

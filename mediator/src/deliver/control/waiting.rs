@@ -119,7 +119,7 @@ impl Wanted {
 }
 
 /// What the owners of the partitions wrote down last.
-async fn written_down(
+pub(in crate::deliver) async fn written_down(
     log: &dyn EventLog,
     topics: &Topics,
 ) -> Result<HashMap<u32, Progress>, Error> {

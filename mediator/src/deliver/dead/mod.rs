@@ -65,7 +65,7 @@ const RESERVED: [&str; 8] =
     [REASON, ATTEMPTS, DEAD_TIME, STATUS, ERROR, QUEUE_OFFSET, SETTLES, SETTLED_AS];
 /// The largest message that goes back as it was: besides what a queue takes it says when
 /// it was accepted first, and its next letter has to fit into a record again.
-const PUT_BACK_BYTES_MAX: usize = RECORD_BYTES_MAX - 1_024;
+pub(super) const PUT_BACK_BYTES_MAX: usize = RECORD_BYTES_MAX - 1_024;
 /// When the message was accepted first, of one that was put back.
 pub(super) const FIRST_ACCEPTED_TIME: &str = "weir_first_accepted_time";
 
