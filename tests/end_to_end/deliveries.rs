@@ -162,7 +162,7 @@ async fn what_waits_is_decided_of_from_the_command_line() {
     let (code, said) = weir.run(&["deliveries", "queues"]);
     let row = said.lines().find(|line| line.starts_with("returns")).expect(&said);
     let cells: Vec<&str> = row.split_whitespace().collect();
-    assert_eq!((code, &cells[1..5]), (0, &["3", "0", "0", "3"][..]), "{said}");
+    assert_eq!((code, &cells[1..6]), (0, &["3", "0", "0", "0", "3"][..]), "{said}");
 
     let (code, said) = weir.run(&["deliveries", "pause", "returns", "--reason", "it moves"]);
     assert_eq!(code, 0, "{said}");
@@ -189,5 +189,69 @@ async fn what_waits_is_decided_of_from_the_command_line() {
     let (code, said) = weir.run(&["deliveries", "retry", "returns", bob, "--held"]);
     assert!(code == 2 && said.contains("cannot be used with"), "{said}");
     until(&weir, &["deliveries", "queues", "--json"], "\"held\":2");
+    weir.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_scheduled_or_has_ended_is_sent_from_the_command_line() {
+    let mut weir = Weir::new();
+    weir.start(&[]);
+    let text = returns("POST")
+        .replace("  deliver:", "  history_ms: 3600000\n  deliver:")
+        .replace(".customer}", ".customer, deliver_at: .at}");
+    let dir = weir.write("returns", &[("returns.yaml", &text)]);
+    let (code, said) = weir.run(&["apply", &dir]);
+    assert_eq!(code, 0, "{said}");
+    let url = format!("http://{}/returns", weir.mediator_address());
+    for id in ["one", "two"] {
+        let order = json!({"customer": "ada", "article": id, "at": "2027-06-01T06:00:00+02:00"});
+        let began = Instant::now();
+        let answer = loop {
+            let request = weir.client.post(&url).header("idempotency-key", id).json(&order);
+            let answer = request.send().await.unwrap();
+            if answer.status() != 404 || began.elapsed() > PATIENCE {
+                break answer;
+            }
+        };
+        assert_eq!(answer.status(), 202);
+        let told: Value = answer.json().await.unwrap();
+        assert_eq!(told, json!({"id": id, "due": "2027-06-01T04:00:00.000000Z"}));
+    }
+    let run = |arguments: &[&str]| weir.run(&[&["deliveries"], arguments].concat());
+    let (code, said) = run(&["scheduled", "returns"]);
+    assert!(code == 0 && said.ends_with("2 scheduled messages in queue returns\n"), "{said}");
+    assert!(said.contains("2027-06-01T04:00:00.000000Z"), "{said}");
+    let (code, said) = run(&["queues", "returns"]);
+    assert!(code == 0 && said.contains("scheduled"), "{said}");
+    let (code, said) = run(&["retry", "returns", "one"]);
+    assert_eq!((code, said.as_str()), (0, "1 message of queue returns will be tried again\n"));
+    let (code, said) = run(&["give-up", "returns", "two"]);
+    assert_eq!(code, 0, "{said}");
+    until(&weir, &["deliveries", "list", "returns"], "given_up");
+    until(&weir, &["deliveries", "history", "returns"], "1 message in queue returns");
+    let (code, said) = run(&["scheduled", "returns"]);
+    assert_eq!((code, said.as_str()), (0, "no message of queue returns is scheduled\n"));
+
+    let (code, said) = run(&["resend", "returns", "one"]);
+    assert_eq!((code, said.as_str()), (0, "1 message sent again into queue returns\n"));
+    let delivered = "SELECT DISTINCT messaging_message_id FROM events \
+                     WHERE delivery_queue = 'returns' AND delivery_outcome = 'delivered'";
+    let again = ["deliveries", "resend", "returns", "--new-ids", "--sql", delivered];
+    until(&weir, &again, "1 message sent again into queue returns");
+    for (arguments, expected) in [
+        (&["resend", "returns"][..], "<IDS|--since <TIME>|"),
+        (&["resend", "returns", "one", "--since", "x"], "cannot be used with"),
+        (&["resend", "returns", "--since", "today"], "since: "),
+        (&["resend", "returns", "none"], "has no message with the id none"),
+        (&["resend", "returns", "one", "--to", "no"], "there is no queue no (entity_not_found"),
+        (&["history", "orders"], "queue orders keeps no history; give it a history_ms"),
+        (&["scheduled", "returns", "--limit", "0"], "0 is out of range; use 1 to 1000"),
+    ] {
+        let (code, said) = run(arguments);
+        assert!(code == 2 && said.contains(expected), "{arguments:?}: {code} {said}");
+    }
+    let account = "SELECT accepted, delivered, waiting, dead, identity FROM delivery_account";
+    let query = ["query", account, "--format", "csv"];
+    until(&weir, &query, "3,2,0,1,holds");
     weir.stop();
 }

@@ -79,8 +79,12 @@ enum Action {
     History {
         /// The queue
         queue: Name,
-        #[command(flatten)]
-        accepted: Accepted,
+        /// Those that were accepted from then on: an RFC 3339 time
+        #[arg(long, value_name = "TIME")]
+        since: Option<String>,
+        /// Those that were accepted before then
+        #[arg(long, value_name = "TIME")]
+        until: Option<String>,
         /// At most so many, 1 to 1,000
         #[arg(long, default_value_t = 100)]
         limit: usize,
@@ -168,30 +172,16 @@ struct Which {
 }
 
 #[derive(Debug, Args)]
-struct Accepted {
-    /// Those that were accepted from then on: an RFC 3339 time
-    #[arg(long, value_name = "TIME")]
-    since: Option<String>,
-    /// Those that were accepted before then
-    #[arg(long, value_name = "TIME")]
-    until: Option<String>,
-}
-
-impl Accepted {
-    fn given(&self) -> impl Iterator<Item = (&'static str, &str)> {
-        let times = [("since", &self.since), ("until", &self.until)];
-        times.into_iter().filter_map(|(name, time)| Some((name, time.as_deref()?)))
-    }
-}
-
-#[derive(Debug, Args)]
-#[group(required = true, multiple = true)]
+#[group(required = true)]
 struct WhichPast {
     /// The ids of the messages
-    #[arg(conflicts_with_all = ["since", "until"])]
     ids: Vec<String>,
-    #[command(flatten)]
-    accepted: Accepted,
+    /// Those that were accepted from then on: an RFC 3339 time
+    #[arg(long, value_name = "TIME", conflicts_with = "ids")]
+    since: Option<String>,
+    /// Those that were accepted before then
+    #[arg(long, value_name = "TIME", conflicts_with = "ids")]
+    until: Option<String>,
     /// Those whose ids a query answers, such as SELECT DISTINCT messaging_message_id FROM
     /// events WHERE …; ids that are not in the history are passed over
     #[arg(long, value_name = "QUERY", conflicts_with_all = ["ids", "since", "until"])]
@@ -214,7 +204,7 @@ impl WhichPast {
         if !self.ids.is_empty() {
             wish["ids"] = json!(self.ids);
         }
-        for (name, time) in self.accepted.given() {
+        for (name, time) in times(&self.since, &self.until) {
             wish[name] = time.into();
         }
         Ok(vec![wish])
@@ -266,6 +256,15 @@ impl Which {
         let wishes = self.wishes(settings, &options.admin)?;
         each(api, path, (wishes, more), "settled")
     }
+}
+
+/// Those of the two times that were given, by their names.
+fn times<'a>(
+    since: &'a Option<String>,
+    until: &'a Option<String>,
+) -> impl Iterator<Item = (&'static str, &'a str)> {
+    let times = [("since", since), ("until", until)];
+    times.into_iter().filter_map(|(name, time)| Some((name, time.as_deref()?)))
 }
 
 /// Asks for each of the wishes, with `more`; answers how many messages were `done` in all.
@@ -321,8 +320,8 @@ pub(crate) fn run(settings: &Settings, options: &Options) -> Result<(), Failure>
         Action::GiveUp { queue, which } => {
             api.post(&path(queue, "/waiting/give-up"), &which.wish())?
         }
-        Action::History { queue, accepted, limit } => {
-            let times = accepted.given().map(|(name, time)| (name, time.to_owned()));
+        Action::History { queue, since, until, limit } => {
+            let times = times(since, until).map(|(name, time)| (name, time.to_owned()));
             let asked: Vec<_> = limited(limit).into_iter().chain(times).collect();
             api.get(&path(queue, "/history"), &asked)?
         }
