@@ -3,12 +3,15 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use ingest::log::{Error, EventLog, Partition, Result, TopicSpec};
+use ingest::log::{Cleanup, Error, EventLog, Partition, Result, TopicSpec};
 use ingest::registry::Name;
 
 /// What stands behind a queue's name in the names of its other topics; so no
 /// queue's name ends so.
 const SUFFIXES: [&str; 4] = [".dead", ".parked", ".progress", ".scheduled"];
+
+/// How long it is told that a message is scheduled no more.
+const SCHEDULE_TOMBSTONES: Duration = Duration::from_secs(3_600);
 
 /// How often topics that another node is making are looked for, and how long after
 /// each other.
@@ -70,7 +73,11 @@ impl Topics {
             TopicSpec::kept(format!("{messages}.dead"), partitions),
             TopicSpec::kept(format!("{messages}.parked"), partitions),
             TopicSpec::compacted(format!("{messages}.progress"), partitions),
-            TopicSpec::compacted(format!("{messages}.scheduled"), partitions),
+            TopicSpec {
+                // No reader of the topic takes so long.
+                cleanup: Cleanup::Compact { tombstone_age: SCHEDULE_TOMBSTONES },
+                ..TopicSpec::compacted(format!("{messages}.scheduled"), partitions)
+            },
             TopicSpec::kept(messages.as_str(), partitions),
         ] {
             log.create_topic(&spec).await?;

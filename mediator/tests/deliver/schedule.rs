@@ -238,13 +238,19 @@ async fn handed_over(world: World) -> Result<()> {
     let node = world.delivering("one").await?;
     world.queue(&node, &receiver.url, &format!(r#""partitions": 4, {QUICK}"#)).await?;
     let began = SystemClock.now();
+    let mut accepting = tokio::task::JoinSet::new();
     for number in 0..400_u64 {
-        let due = began.after(Duration::from_millis(500 + 10 * number));
+        let due = began.after(Duration::from_millis(5_000 + 10 * number));
         let (id, key) = (format!("m{number:03}"), format!("k{}", number % 9));
-        node.queues.accept(&world.queue, scheduled(&id, Some(&key), due)?).await?;
+        let (queues, queue) = (node.queues.clone(), world.queue.clone());
+        let message = scheduled(&id, Some(&key), due)?;
+        accepting.spawn(async move { queues.accept(&queue, message).await });
+    }
+    while let Some(accepted) = accepting.join_next().await {
+        ensure!(accepted??.due.is_some(), "it is not due yet");
     }
     let second = node.second(&world).await?;
-    sleep(Duration::from_millis(500)).await;
+    receiver.wait_for(100).await?;
     second.shutdown().await;
     receiver.wait_for(400).await?;
     node.is_drained(&world, 4).await?;

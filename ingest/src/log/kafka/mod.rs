@@ -62,9 +62,9 @@ pub struct Config {
     pub bootstrap: String,
     /// How many copies a new topic has; the cluster's default if absent.
     pub replication_factor: Option<NonZeroU32>,
-    /// The size at which a new topic's partitions begin a new file; Kafka's
-    /// default if absent, 1 MiB at least. Retention and compaction work on whole
-    /// files.
+    /// The size at which a new topic's partitions begin a new file, 1 MiB at least; if
+    /// absent, Kafka's default, and 16 MiB where it is compacted. Retention and compaction
+    /// work on whole files.
     pub segment_bytes: Option<u64>,
     /// How long a call may take before its outcome is called unknown; also the
     /// longest time that a transaction stays open after its writer has died.

@@ -13,6 +13,9 @@ use crate::log::{Cleanup, Error, Result, TopicSpec};
 
 /// A topic with three copies takes an append only if two have it.
 const MIN_IN_SYNC_OF_THREE: &str = "2";
+/// Kafka compacts no file that is still written to, and who takes a partition over reads all
+/// of it: at Kafka's own 1 GiB that would be minutes.
+const COMPACTED_SEGMENT_BYTES: u64 = 16 * 1024 * 1024;
 /// The largest record with what Kafka puts around it.
 const MESSAGE_BYTES_MAX: &str = "1100000";
 /// How often to look whether a new topic is there for everybody.
@@ -83,7 +86,10 @@ fn settings(log: &KafkaLog, spec: &TopicSpec) -> Vec<(&'static str, String)> {
         settings.push(("min.insync.replicas", MIN_IN_SYNC_OF_THREE.to_owned()));
         settings.push(("unclean.leader.election.enable", "false".to_owned()));
     }
-    if let Some(bytes) = log.config.segment_bytes {
+    let is_compacted = matches!(spec.cleanup, Cleanup::Compact { .. });
+    let segment_bytes =
+        log.config.segment_bytes.or(is_compacted.then_some(COMPACTED_SEGMENT_BYTES));
+    if let Some(bytes) = segment_bytes {
         settings.push(("segment.bytes", bytes.to_string()));
     }
     match &spec.cleanup {

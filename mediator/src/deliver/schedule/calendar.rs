@@ -1,6 +1,7 @@
 //! Which messages of a partition wait for their time, in the order of it.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 
 use ingest::event::Timestamp;
@@ -28,8 +29,9 @@ pub(super) enum Said {
 pub(super) struct Calendar {
     by_id: HashMap<Arc<str>, Place>,
     by_due: BTreeMap<Place, (Arc<str>, usize)>,
-    /// What went while the topic was read; none once it is.
-    gone: Option<HashSet<Arc<str>>>,
+    /// What went while the topic was read, by the hashes of the ids; none once it is.
+    gone: Option<HashSet<u64>>,
+    hasher: RandomState,
 }
 
 impl Calendar {
@@ -45,10 +47,11 @@ impl Calendar {
 
     /// Takes in what the record at `offset`, of so many bytes, says.
     pub(super) fn take(&mut self, id: &str, (offset, bytes): (u64, usize), said: Said) -> Taken {
+        let hash = self.hasher.hash_one(id);
         let due = match said {
             Said::Waits(due) => due,
             Said::Decided(due) => {
-                let has_gone = || self.gone.as_ref().is_none_or(|gone| gone.contains(id));
+                let has_gone = || self.gone.as_ref().is_none_or(|gone| gone.contains(&hash));
                 if !self.by_id.contains_key(id) && has_gone() {
                     return Taken::Late;
                 }
@@ -57,14 +60,14 @@ impl Calendar {
             Said::Gone => {
                 self.remove(id);
                 if let Some(gone) = &mut self.gone {
-                    gone.insert(id.into());
+                    gone.insert(hash);
                 }
                 return Taken::Gone;
             }
         };
         self.remove(id);
         if let Some(gone) = &mut self.gone {
-            gone.remove(id);
+            gone.remove(&hash);
         }
         let id: Arc<str> = id.into();
         self.by_due.insert((due, offset), (id.clone(), bytes));
