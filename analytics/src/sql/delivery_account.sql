@@ -6,7 +6,8 @@
 -- A message is accepted by its event of that, or, if its mediator was killed before it could
 -- write that one, by its first attempt. One that was delivered by an owner that was killed
 -- before it could commit that, and then died, was delivered. One that was put back from the
--- dead letters, or was sent again, is in the queue again, behind the place where it ended.
+-- dead letters, or was sent again, is in the queue again, behind the place where it ended; one
+-- that was scheduled after that waits for its time.
 WITH messages AS (
   SELECT delivery_queue, messaging_message_id,
     coalesce(
@@ -16,6 +17,11 @@ WITH messages AS (
     coalesce(
       max(delivery_sequence) FILTER (WHERE kind = 'dead_letter') = max(delivery_sequence), false
     ) AS dead,
+    coalesce(
+      max(delivery_accepted_time) FILTER (WHERE delivery_outcome = 'scheduled')
+        > max(event_time) FILTER (WHERE delivery_outcome IS DISTINCT FROM 'scheduled'),
+      false
+    ) AS scheduled,
     max(event_time) AS last
   FROM events
   WHERE kind IN ('accept', 'delivery', 'dead_letter') AND delivery_queue IS NOT NULL
@@ -24,8 +30,8 @@ WITH messages AS (
 counts AS (
   SELECT delivery_queue AS queue,
     count(*) AS accepted,
-    count(*) FILTER (WHERE delivered) AS delivered,
-    count(*) FILTER (WHERE dead AND NOT delivered) AS dead,
+    count(*) FILTER (WHERE delivered AND NOT scheduled) AS delivered,
+    count(*) FILTER (WHERE dead AND NOT delivered AND NOT scheduled) AS dead,
     max(last) AS last
   FROM messages
   GROUP BY delivery_queue

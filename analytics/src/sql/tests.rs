@@ -125,6 +125,11 @@ async fn an_account_that_does_not_hold_says_by_how_much() {
             // Put back, it stands at another place of the queue.
             let before = events[..=at].iter().filter(|(_, outcome)| *outcome == "replayed");
             let sequence = 7 + before.count();
+            let sequence = match *outcome {
+                "scheduled" => "NULL".to_owned(),
+                "given_up" => "-1".to_owned(),
+                _ => sequence.to_string(),
+            };
             format!("('{kind}', 'm1', nullif('{outcome}', ''), {sequence}, {at}, NULL, NULL, NULL)")
         };
         let of_log = |(at, (partition, epoch, waiting)): (usize, &(i64, i64, i64))| {
@@ -132,10 +137,10 @@ async fn an_account_that_does_not_hold_says_by_how_much() {
         };
         let rows = events.iter().enumerate().map(message);
         let rows: Vec<String> = rows.chain(told.iter().enumerate().map(of_log)).collect();
+        let time = "now() - INTERVAL '1 hour' + CAST(concat(at, ' seconds') AS INTERVAL)";
         let events = format!(
-            "events AS (SELECT 'orders' AS delivery_queue, now() - INTERVAL '1 hour'
-                + CAST(concat(at, ' seconds') AS INTERVAL) AS event_time,
-                * EXCLUDE (waiting), CAST(waiting AS BIGINT) AS delivery_waiting
+            "events AS (SELECT 'orders' AS delivery_queue, {time} AS event_time,
+                {time} AS delivery_accepted_time, * EXCLUDE (waiting), CAST(waiting AS BIGINT) AS delivery_waiting
                 FROM (VALUES {}) AS given(kind,
                 messaging_message_id, delivery_outcome, delivery_sequence, at, delivery_partition,
                 delivery_owner_epoch, waiting))",
@@ -172,6 +177,14 @@ async fn an_account_that_does_not_hold_says_by_how_much() {
         "| 1         | 0       | 0    | holds",
     )
     .await;
+    // What is scheduled waits, also if its id was delivered before; given up it is dead.
+    let (scheduled, due) = (("accept", "scheduled"), ("accept", "due"));
+    check(&[scheduled], &one, "| 1        | 0         | 1       | 0    | holds").await;
+    check(&[scheduled, due, delivered], &none, "| 1         | 0       | 0    | holds").await;
+    check(&[accepted, delivered, scheduled], &one, "| 0         | 1       | 0    | holds").await;
+    let given_up = ("dead_letter", "given_up");
+    check(&[scheduled, given_up], &none, "| 0         | 0       | 1    | holds").await;
+    check(&[scheduled, given_up, replayed], &one, "| 0         | 1       | 0    | holds").await;
     // Its mediator was killed before it could tell of the acceptance.
     check(&[delivered], &none, "| 1        | 1         | 0       | 0    | holds").await;
     // What the log says of a partition last counts, whoever said it before.

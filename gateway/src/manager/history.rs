@@ -5,7 +5,7 @@ use axum::body::Bytes;
 use axum::extract::{Extension, Path, Query, State};
 use ingest::event::Timestamp;
 use ingest::http::{Code, Correlation, Failure, Problem};
-use mediator::deliver::{By, HistoryError, PAST_MAX, Past, Resend, WhichPast};
+use mediator::deliver::{By, HistoryError, PAST_MAX, Past, RESENT_IDS_MAX, Resend, WhichPast};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -96,11 +96,11 @@ impl Wish {
                 let until = time("until", until)?.unwrap_or(Timestamp::MAX);
                 Ok(WhichPast::Accepted(since, until))
             }
-            (1..=PAST_MAX, false) if skip_missing => Ok(WhichPast::AnyOf(ids)),
-            (1..=PAST_MAX, false) => Ok(WhichPast::Ids(ids)),
+            (1..=RESENT_IDS_MAX, false) if skip_missing => Ok(WhichPast::AnyOf(ids)),
+            (1..=RESENT_IDS_MAX, false) => Ok(WhichPast::Ids(ids)),
             (0, false) => Err(invalid("nothing says which messages; give ids, or a time")),
             (_, true) => Err(invalid("ids beside a time; give one of the two")),
-            (count, false) => Err(invalid(format!("{count} ids; give at most {PAST_MAX}"))),
+            (count, false) => Err(invalid(format!("{count} ids; give at most {RESENT_IDS_MAX}"))),
         }
     }
 }

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use futures_util::future::try_join_all;
 use ingest::log::kafka::{self, KafkaLog};
-use ingest::log::{Cleanup, EventLog, NewRecord, Partition, Scan, TopicSpec};
+use ingest::log::{Cleanup, EventLog, LogTime, NewRecord, Partition, Scan, TopicSpec};
 use rig::Kafka;
 
 const BROKERS: usize = 3;
@@ -19,6 +19,7 @@ pub(crate) fn run() -> Result<()> {
     let mut brokers = Kafka::start(BROKERS)?;
     runtime.block_on(async {
         new_topics_are_there_for_everybody(&brokers).await?;
+        questions_are_answered_though_a_leader_dies(&mut brokers).await?;
         a_scan_is_whole_or_fails(&mut brokers).await
     })
 }
@@ -55,6 +56,36 @@ async fn new_topics_are_there_for_everybody(brokers: &Kafka) -> Result<()> {
             node.append(partitions().map(record).collect()).await.context("append")
         });
         try_join_all(each).await.with_context(|| format!("round {round}"))?;
+    }
+    Ok(())
+}
+
+/// A client knows who led a partition, and asks it no longer once it is dead.
+async fn questions_are_answered_though_a_leader_dies(brokers: &mut Kafka) -> Result<()> {
+    let log = connect(brokers).await?;
+    let spec = spec("asked");
+    log.create_topic(&spec).await?;
+    let partitions = || (0..spec.partitions).map(|index| Partition::new(spec.name.as_str(), index));
+    let ask = async |after: &str| {
+        for partition in partitions() {
+            let within = || format!("after {after}, of {partition}");
+            let bounds = log.bounds(&partition).await.with_context(within)?;
+            ensure!((bounds.first, bounds.end) == (0, 1), "{}: {bounds:?}", within());
+            let at = log.offset_at(&partition, LogTime(0)).await.with_context(within)?;
+            let committed = log.committed(&spec.name, &partition).await.with_context(within)?;
+            ensure!((at, committed) == (0, Some(1)), "{}: {at} {committed:?}", within());
+        }
+        Ok(())
+    };
+    let record = |of| (of, NewRecord::unkeyed(Bytes::from_static(b"one")));
+    log.append(partitions().map(record).collect()).await?;
+    log.commit(&spec.name, &partitions().map(|of| (of, 1)).collect::<Vec<_>>()).await?;
+    ask("the start").await?;
+    for broker in [2, 3] {
+        brokers.kill(broker)?;
+        ask("a broker died").await?;
+        brokers.restart(broker)?;
+        ask("it came back").await?;
     }
     Ok(())
 }

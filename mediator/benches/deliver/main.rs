@@ -1,13 +1,14 @@
 //! What a queue takes and delivers, beside another broker; what poisoned keys, and a million
-//! messages that wait, cost the others.
+//! messages that wait, cost the others; and what a schedule costs.
 //!
 //! `./dev bench` prints tables in Markdown. One node on the embedded log, on this machine's
-//! disk; the target is an HTTP server in the same process. `-- brokers`, `-- poison` and
-//! `-- waiting` measure one of the three.
+//! disk; the target is an HTTP server in the same process. `-- brokers`, `-- poison`,
+//! `-- waiting` and `-- scheduled` measure one of the four.
 
 mod brokers;
 mod node;
 mod poison;
+mod scheduled;
 mod waiting;
 
 use anyhow::Result;
@@ -30,6 +31,9 @@ fn main() -> Result<()> {
     }
     if is_asked("poison") {
         runtime.block_on(poison::measure())?;
+    }
+    if is_asked("scheduled") {
+        runtime.block_on(scheduled::measure())?;
     }
     if is_asked("waiting") {
         runtime.block_on(waiting::measure())?;

@@ -12,7 +12,7 @@ use axum::http::HeaderMap;
 use bytes::Bytes;
 use hdrhistogram::Histogram;
 use ingest::emit::{self, Emitter};
-use ingest::event::{Producer, SystemClock};
+use ingest::event::{Producer, SystemClock, Timestamp};
 use ingest::http::Correlation;
 use ingest::log::embedded::{Config, EmbeddedLog};
 use ingest::log::{EventLog, TopicSpec};
@@ -128,6 +128,17 @@ impl Node {
         (first, count): (usize, usize),
         keys: usize,
     ) -> Result<Accepted> {
+        self.accept_for(queue, (first, count), keys, None).await
+    }
+
+    /// As [`Self::accept`], scheduled for a time if one is given.
+    pub(crate) async fn accept_for(
+        &self,
+        queue: &Name,
+        (first, count): (usize, usize),
+        keys: usize,
+        due: Option<Timestamp>,
+    ) -> Result<Accepted> {
         let next = Arc::new(AtomicUsize::new(first));
         let body = Bytes::from(vec![b'x'; BODY_BYTES]);
         let began = Instant::now();
@@ -145,7 +156,7 @@ impl Node {
                         id: MessageId::new(&format!("{queue}-{number}"))?,
                         key: Some(format!("k{}", number % keys).into()),
                         expires_after: None,
-                        due: None,
+                        due,
                         content_type: None,
                         headers: HeaderMap::new(),
                         body: body.clone(),

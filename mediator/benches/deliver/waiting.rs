@@ -29,10 +29,10 @@ const PATIENCE: Duration = Duration::from_secs(900);
 
 /// What came to a target.
 #[derive(Clone, Default)]
-struct Taken(Arc<AtomicUsize>);
+pub(crate) struct Taken(Arc<AtomicUsize>);
 
 impl Taken {
-    async fn listen(at: SocketAddr) -> Result<(Self, SocketAddr)> {
+    pub(crate) async fn listen(at: SocketAddr) -> Result<(Self, SocketAddr)> {
         let taken = Self::default();
         let listener = TcpListener::bind(at).await?;
         let address = listener.local_addr()?;
@@ -45,12 +45,12 @@ impl Taken {
         Ok((taken, address))
     }
 
-    fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.0.load(Ordering::Relaxed)
     }
 
     /// Waits until there are so many.
-    async fn wait_for(&self, count: usize) -> Result<()> {
+    pub(crate) async fn wait_for(&self, count: usize) -> Result<()> {
         let began = Instant::now();
         while self.count() < count {
             tokio::time::sleep(Duration::from_millis(1)).await;
@@ -197,7 +197,7 @@ pub(crate) async fn serve(arguments: &[String]) -> Result<()> {
 }
 
 /// A line of `/proc/self/status` (Linux, proc(5)).
-fn memory_mib(name: &str) -> Result<f64> {
+pub(crate) fn memory_mib(name: &str) -> Result<f64> {
     let status = std::fs::read_to_string("/proc/self/status")?;
     let line = status.lines().find_map(|line| line.strip_prefix(name)).context("a line")?;
     let kib: f64 = line.trim().trim_end_matches(" kB").parse()?;

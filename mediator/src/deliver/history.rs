@@ -9,8 +9,8 @@
 //!    new message, whose events name the old one.
 //! 3. What waits is not in the history, and an id is there once, as it was accepted last.
 //!
-//! Limits: 1,000 messages in a listing and 1,000 ids in a request; 100,000 messages are sent
-//! at once, 500 or 4 MiB at a time: a kill amid them leaves the rest.
+//! Limits: 1,000 messages in a listing and 10,000 ids in a request; 100,000 messages of a time
+//! are listed or sent at once, 500 or 4 MiB at a time: a kill amid them leaves the rest.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
@@ -19,7 +19,7 @@ use std::sync::Arc;
 use ingest::emit::Emitter;
 use ingest::event::{Clock, Event, Kind, Outcome, Timestamp};
 use ingest::http::Code;
-use ingest::log::{Error, EventLog, Headers, NewRecord, Partition, Scan};
+use ingest::log::{Error, EventLog, Headers, LogTime, NewRecord, Partition, Scan};
 use ingest::registry::kind::Queue;
 use ingest::registry::{Name, View};
 
@@ -32,13 +32,17 @@ use super::partition::{Id, Progress};
 use super::stored::Message;
 use super::topics::Topics;
 
-/// The most messages of a listing, and the most ids of a request.
+/// The most messages of a listing.
 pub const PAST_MAX: usize = 1_000;
+/// The most ids of a request.
+pub const RESENT_IDS_MAX: usize = 10_000;
 /// The most messages that are sent again at once.
 pub const RESENT_MAX: usize = 100_000;
 /// How much is sent at a time.
 const SENT_MAX: usize = 500;
 const SENT_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// How far the clocks of a node and of the log may be apart.
+const CLOCKS_DIFFER_MS: i64 = 60_000;
 /// The header of a message that was sent again under a new id: the old one.
 const REPLAY_OF: &str = "weir_replay_of";
 
@@ -81,6 +85,16 @@ pub enum WhichPast {
     Accepted(Timestamp, Timestamp),
 }
 
+impl WhichPast {
+    /// No earlier message is meant.
+    fn since(&self) -> Timestamp {
+        match self {
+            Self::Accepted(since, _) => *since,
+            Self::Ids(_) | Self::AnyOf(_) => Timestamp::MIN,
+        }
+    }
+}
+
 /// How messages are sent again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Resend {
@@ -114,7 +128,7 @@ pub enum HistoryError {
     #[error("message {0} has no room for what is said of it besides; it cannot be sent again")]
     TooLarge(String),
     /// The log; what was sent before stays so.
-    #[error("the log: {0}; {1} were sent before that, the rest was not")]
+    #[error("the log: {0}; {1} were sent before that, of the next {SENT_MAX} some may have been")]
     Log(Error, u64),
 }
 
@@ -161,11 +175,14 @@ impl History {
     ) -> Result<(Vec<Past>, u64), HistoryError> {
         let topics = self.kept(queue).await?;
         let mut found = BTreeMap::new();
-        let mut ended = Ended::open(&*self.log, &topics).await?;
+        let mut ended = Ended::open(&*self.log, &topics, since).await?;
         while let Some((index, message)) = ended.next().await? {
             if (since..until).contains(&message.accepted()) {
                 let past = past(&topics, index, &message);
                 found.insert(past.id.clone(), past);
+                if found.len() > RESENT_MAX {
+                    return Err(HistoryError::TooMany);
+                }
             }
         }
         let total = found.len() as u64;
@@ -194,7 +211,7 @@ impl History {
         let mut sending = Sending { with: self, queue, how, by, to, chunk: Vec::new(), sent: 0 };
         let mut bytes = 0;
         let sent = async {
-            let mut ended = Ended::open(&*self.log, &from).await?;
+            let mut ended = Ended::open(&*self.log, &from, which.since()).await?;
             while let Some((index, message)) = ended.next().await? {
                 let id = message.id(&from.messages(index)).into_owned();
                 if places.get(&id) != Some(&(index, message.offset())) {
@@ -222,7 +239,7 @@ impl History {
         which: &WhichPast,
     ) -> Result<HashMap<String, (u32, u64)>, HistoryError> {
         let mut places = HashMap::new();
-        let mut ended = Ended::open(&*self.log, topics).await?;
+        let mut ended = Ended::open(&*self.log, topics, which.since()).await?;
         while let Some((index, message)) = ended.next().await? {
             let id = message.id(&topics.messages(index)).into_owned();
             let is_chosen = match which {
@@ -280,11 +297,19 @@ struct Ended<'a> {
 }
 
 impl<'a> Ended<'a> {
-    async fn open(log: &'a dyn EventLog, topics: &Topics) -> Result<Self, Error> {
+    /// From those on that were accepted at a time, and maybe some before.
+    async fn open(log: &'a dyn EventLog, topics: &Topics, since: Timestamp) -> Result<Self, Error> {
         // What ends while this is read may be told as one that waits, never the other way.
         let written = written_down(log, topics).await?;
-        let partitions = (0..topics.partitions.get()).map(|index| topics.messages(index));
-        let scan = Scan::open(log, partitions).await?;
+        let mut spans = BTreeMap::new();
+        for index in 0..topics.partitions.get() {
+            let partition = topics.messages(index);
+            // The log takes a message after it was accepted, by a clock of its own.
+            let time = (since.as_micros() / 1_000).saturating_sub(CLOCKS_DIFFER_MS);
+            let first = log.offset_at(&partition, LogTime(time.max(0))).await?;
+            spans.insert(partition, (first, u64::MAX));
+        }
+        let scan = Scan::within(log, spans).await?;
         Ok(Self { scan, written, read: Vec::new().into_iter() })
     }
 

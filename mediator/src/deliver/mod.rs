@@ -92,7 +92,9 @@ pub use dead::{
     By, DeadLetter, DeadLetterError, DeadLetters, Decision, LETTERS_MAX, Listing, Which,
 };
 pub use delivery::Delivery;
-pub use history::{History, HistoryError, PAST_MAX, Past, RESENT_MAX, Resend, WhichPast};
+pub use history::{
+    History, HistoryError, PAST_MAX, Past, RESENT_IDS_MAX, RESENT_MAX, Resend, WhichPast,
+};
 pub use message::{
     BadMessageId, HEADERS_MAX, KEY_BYTES_MAX, MESSAGE_BYTES_MAX, MessageId, NewMessage,
 };

@@ -404,15 +404,17 @@ impl Owner {
         }
         if self.committing >= self.trimmed.saturating_add(step.max(1)) {
             self.trimmed = self.committing;
-            self.trim_one(self.messages.clone(), self.committing, self.history());
+            if let Some(history) = self.history() {
+                self.trim_one(self.messages.clone(), self.committing, history);
+            }
         }
     }
 
-    /// How long the queue keeps what has ended.
-    fn history(&self) -> Duration {
+    /// How long the queue keeps what has ended; none if it was removed, which keeps all.
+    fn history(&self) -> Option<Duration> {
         let Shared { parts, queue, .. } = &*self.with.shared;
         let snapshot = parts.view.snapshot();
-        Duration::from_millis(snapshot.get::<Queue>(queue).map_or(0, |queue| queue.history_ms))
+        snapshot.get::<Queue>(queue).map(|queue| Duration::from_millis(queue.history_ms))
     }
 
     /// Removes what is below an offset, and older than that.

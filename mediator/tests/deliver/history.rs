@@ -136,6 +136,11 @@ async fn waits(world: World) -> Result<()> {
     let same = Resend { to: world.queue.clone(), under_new_ids: false };
     let refused = history(&node).resend(&world.queue, &ids(&["behind"]), &same, &by()).await;
     ensure!(matches!(refused, Err(HistoryError::Missing { .. })), "{refused:?}");
+    // What it keeps it has again after it was removed.
+    node.remove(&format!("queue/{}", world.queue)).await?;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    world.queue(&node, &receiver.url, spec).await?;
+    until(&world, &node, 2).await?;
     // A queue that keeps nothing says so, whatever is there by chance.
     world.queue(&node, &receiver.url, r#""partitions": 1"#).await?;
     let listed = history(&node).list(&world.queue, EVER, 10).await;

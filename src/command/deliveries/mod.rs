@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use clap::{Args, Subcommand};
 use ingest::registry::Name;
-use mediator::deliver::{LETTERS_MAX, PAST_MAX};
+use mediator::deliver::LETTERS_MAX;
 use serde_json::{Value, json};
 
 use super::admin::{self, Api};
@@ -192,13 +192,12 @@ struct WhichPast {
 }
 
 impl WhichPast {
-    /// What is asked of the admin API: more than once where a query answers many ids.
-    fn wishes(&self, settings: &Settings, options: &admin::Options) -> Result<Vec<Value>, Failure> {
+    /// What is asked of the admin API: all at once, so that the order is that of the queue.
+    fn wish(&self, settings: &Settings, options: &admin::Options) -> Result<Value, Failure> {
         if let Some(sql) = &self.sql {
             let server = self.query_server.as_deref();
             let ids = answer::texts(settings, server, options.token_file(), sql.clone())?;
-            let wish = |ids: &[String]| json!({"ids": ids, "skip_missing": true});
-            return Ok(ids.chunks(PAST_MAX).map(wish).collect());
+            return Ok(json!({"ids": ids, "skip_missing": true}));
         }
         let mut wish = json!({});
         if !self.ids.is_empty() {
@@ -207,7 +206,7 @@ impl WhichPast {
         for (name, time) in times(&self.since, &self.until) {
             wish[name] = time.into();
         }
-        Ok(vec![wish])
+        Ok(wish)
     }
 }
 
@@ -253,8 +252,19 @@ impl Which {
         path: &str,
         more: &Value,
     ) -> Result<Value, Failure> {
-        let wishes = self.wishes(settings, &options.admin)?;
-        each(api, path, (wishes, more), "settled")
+        let mut settled = 0;
+        for mut wish in self.wishes(settings, &options.admin)? {
+            for (name, value) in more.as_object().into_iter().flatten() {
+                wish[name] = value.clone();
+            }
+            let answer = api.post(path, &wish);
+            let answer = answer.map_err(|failure| match settled {
+                0 => failure,
+                _ => failure.context(format!("{settled} were settled before this")),
+            })?;
+            settled += answer["settled"].as_u64().unwrap_or(0);
+        }
+        Ok(json!({"settled": settled}))
     }
 }
 
@@ -265,28 +275,6 @@ fn times<'a>(
 ) -> impl Iterator<Item = (&'static str, &'a str)> {
     let times = [("since", since), ("until", until)];
     times.into_iter().filter_map(|(name, time)| Some((name, time.as_deref()?)))
-}
-
-/// Asks for each of the wishes, with `more`; answers how many messages were `done` in all.
-fn each(
-    api: &Api,
-    path: &str,
-    (wishes, more): (Vec<Value>, &Value),
-    done: &str,
-) -> Result<Value, Failure> {
-    let mut count = 0;
-    for mut wish in wishes {
-        for (name, value) in more.as_object().into_iter().flatten() {
-            wish[name] = value.clone();
-        }
-        let answer = api.post(path, &wish);
-        let answer = answer.map_err(|failure| match count {
-            0 => failure,
-            _ => failure.context(format!("{count} were {done} before this")),
-        })?;
-        count += answer[done].as_u64().unwrap_or(0);
-    }
-    Ok(json!({ done: count }))
 }
 
 impl WhichWaiting {
@@ -326,9 +314,10 @@ pub(crate) fn run(settings: &Settings, options: &Options) -> Result<(), Failure>
             api.get(&path(queue, "/history"), &asked)?
         }
         Action::Resend { queue, which, to, new_ids } => {
-            let more = json!({"to": to.as_ref().unwrap_or(queue).as_str(), "new_ids": new_ids});
-            let wishes = which.wishes(settings, &options.admin)?;
-            each(&api, &path(queue, "/history/resend"), (wishes, &more), "sent")?
+            let mut wish = which.wish(settings, &options.admin)?;
+            wish["to"] = to.as_ref().unwrap_or(queue).as_str().into();
+            wish["new_ids"] = (*new_ids).into();
+            api.post(&path(queue, "/history/resend"), &wish)?
         }
         Action::List { queue, limit } => api.get(&path(queue, "/dead"), &limited(limit))?,
         Action::Show { queue, id } => api.get(&path(queue, "/dead"), &[("id", id.clone())])?,

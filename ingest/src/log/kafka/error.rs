@@ -47,7 +47,8 @@ pub(super) fn is_unknown(code: Code) -> bool {
     matches!(code, Code::UnknownPartition | Code::UnknownTopicOrPartition)
 }
 
-fn is_passing(code: Code) -> bool {
+/// Whether the same question may be answered a moment later.
+pub(super) fn is_passing(code: Code) -> bool {
     is_unknown(code)
         || matches!(
             code,

@@ -23,7 +23,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::error::{is_fenced, refused, unknown_outcome};
 use super::reader::{Positions, read_error};
-use super::{Config, at, index, number, offset_list, run_blocking};
+use super::{Config, ask_again, at, index, number, offset_list, run_blocking};
 use crate::log::group::Proof;
 use crate::log::{Error, Member, Membership, Partition, Polled, ReadLimit, Result};
 
@@ -146,7 +146,10 @@ impl KafkaMember {
                     Offset::Offset(offset) => number(offset),
                     _ => {
                         let (topic, index) = (&partition.topic, index(&partition));
-                        number(asker.fetch_watermarks(topic, index, timeout)?.0)
+                        let first = |asker: &BaseConsumer, within| {
+                            asker.fetch_watermarks(topic, index, within)
+                        };
+                        number(ask_again(&asker, topic, timeout, first)?.0)
                     }
                 };
                 Ok((partition, offset))

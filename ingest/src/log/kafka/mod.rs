@@ -28,7 +28,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
@@ -41,7 +41,7 @@ use rdkafka::producer::{FutureProducer, Producer};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tokio::time::timeout;
 
-use self::error::{is_unknown, part_of_batch, refused, unknown_outcome};
+use self::error::{is_passing, part_of_batch, refused, unknown_outcome};
 use self::member::KafkaMember;
 use self::reader::KafkaReader;
 use self::records::{delivered, send};
@@ -54,6 +54,8 @@ use super::{
 
 /// The pause before a question is asked again.
 const ASK_AGAIN_AFTER: Duration = Duration::from_millis(100);
+/// How often a question that nobody answers is asked within the timeout.
+const QUESTIONS: u32 = 4;
 
 /// How Kafka is reached.
 #[derive(Debug, Clone)]
@@ -184,37 +186,17 @@ impl KafkaLog {
         asked.map(drop).map_err(|error| refused("connect", &error))
     }
 
-    /// Asks a client about a topic, and again while what is in the way is about to pass,
-    /// as where a partition has just got another leader; for the timeout at most.
+    /// Asks a client about a topic, as [`ask_again`] does.
     async fn ask<T: Send + 'static>(
         &self,
         client: &Arc<BaseConsumer>,
         action: &'static str,
         topic: &str,
-        question: impl Fn(&BaseConsumer) -> std::result::Result<T, KafkaError> + Clone + Send + 'static,
+        question: impl Fn(&BaseConsumer, Duration) -> Result<T, KafkaError> + Send + 'static,
     ) -> Result<T> {
-        let (began, timeout) = (tokio::time::Instant::now(), self.config.timeout);
-        loop {
-            let failed = match ask(client, question.clone()).await {
-                Ok(answer) => return Ok(answer),
-                Err(failed) => failed,
-            };
-            let error = refused(action, &failed);
-            if !error.is_retryable() || began.elapsed() > timeout {
-                return Err(error);
-            }
-            tokio::time::sleep(ASK_AGAIN_AFTER).await;
-            if failed.rdkafka_error_code().is_some_and(is_unknown) {
-                // The client keeps for minutes what a broker said that had heard of a part
-                // of a new topic.
-                let topic = topic.to_owned();
-                let fetch =
-                    move |client: &BaseConsumer| client.fetch_metadata(Some(&topic), timeout);
-                if let Err(error) = ask(client, fetch).await {
-                    tracing::debug!(%error, "the client still knows a part of a topic");
-                }
-            }
-        }
+        let (topic, timeout) = (topic.to_owned(), self.config.timeout);
+        let asked = ask(client, move |client| ask_again(client, &topic, timeout, question));
+        asked.await.map_err(|error| refused(action, &error))
     }
 
     /// A client that commits and fetches a group's offsets without being a member.
@@ -293,6 +275,38 @@ impl KafkaLog {
         AdminOptions::new()
             .request_timeout(Some(self.config.timeout))
             .operation_timeout(Some(self.config.timeout))
+    }
+}
+
+/// Asks a client about a topic, and again while what is in the way is about to pass, as where
+/// a partition has just got another leader; for the timeout, and one question more, at most.
+/// Blocks.
+///
+/// A client keeps for minutes whom it knew as a partition's leader, or that it knew of none,
+/// and goes on waiting for a broker that has gone: so it is told anew before it is asked again.
+fn ask_again<T>(
+    client: &BaseConsumer,
+    topic: &str,
+    timeout: Duration,
+    question: impl Fn(&BaseConsumer, Duration) -> Result<T, KafkaError>,
+) -> Result<T, KafkaError> {
+    let (began, once) = (Instant::now(), timeout / QUESTIONS);
+    loop {
+        let failed = match question(client, once) {
+            Ok(answer) => return Ok(answer),
+            Err(failed) => failed,
+        };
+        if !failed.rdkafka_error_code().is_some_and(is_passing) {
+            return Err(failed);
+        }
+        std::thread::sleep(ASK_AGAIN_AFTER);
+        // Also before it is given up: the next question may be another's.
+        if let Err(error) = client.fetch_metadata(Some(topic), once) {
+            tracing::debug!(%error, topic, "the client may ask a broker that has gone");
+        }
+        if began.elapsed() > timeout {
+            return Err(failed);
+        }
     }
 }
 
@@ -375,19 +389,19 @@ impl EventLog for KafkaLog {
 
     async fn bounds(&self, partition: &Partition) -> Result<Bounds> {
         self.check(partition).await?;
-        let (of, timeout) = (partition.clone(), self.config.timeout);
-        let fetch =
-            move |asker: &BaseConsumer| asker.fetch_watermarks(&of.topic, index(&of), timeout);
+        let of = partition.clone();
+        let fetch = move |asker: &BaseConsumer, within: Duration| {
+            asker.fetch_watermarks(&of.topic, index(&of), within)
+        };
         let (first, end) = self.ask(&self.asker, "ask for bounds", &partition.topic, fetch).await?;
         Ok(Bounds { first: number(first), end: number(end) })
     }
 
     async fn offset_at(&self, partition: &Partition, time: LogTime) -> Result<u64> {
         self.check(partition).await?;
-        let timeout = self.config.timeout;
         let list = offset_list([(partition, Offset::Offset(time.0.max(0)))])?;
-        let seek = move |asker: &BaseConsumer| {
-            let found = asker.offsets_for_times(list.clone(), timeout)?;
+        let seek = move |asker: &BaseConsumer, within: Duration| {
+            let found = asker.offsets_for_times(list.clone(), within)?;
             first_offset(&found)
         };
         match self.ask(&self.asker, "seek by time", &partition.topic, seek).await? {
@@ -450,9 +464,8 @@ impl EventLog for KafkaLog {
         self.check(partition).await?;
         let client = self.offset_client(group)?;
         let list = offset_list([(partition, Offset::Invalid)])?;
-        let timeout = self.config.timeout;
-        let fetch = move |client: &BaseConsumer| {
-            first_offset(&client.committed_offsets(list.clone(), timeout)?)
+        let fetch = move |client: &BaseConsumer, within: Duration| {
+            first_offset(&client.committed_offsets(list.clone(), within)?)
         };
         let asked = self.ask(&client, "ask for committed offsets", &partition.topic, fetch).await;
         if asked.is_err() {

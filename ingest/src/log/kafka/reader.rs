@@ -12,7 +12,7 @@ use rdkafka::message::Message;
 use tokio::time::{Instant, timeout_at};
 
 use super::error::refused;
-use super::{Config, at, index, number, offset_list, records, run_blocking};
+use super::{Config, ask_again, at, index, number, offset_list, records, run_blocking};
 use crate::log::{Batch, Bounds, Error, Partition, ReadLimit, Reader, Record, Result};
 
 /// The positions of a consumer, and the record that it read too far.
@@ -174,8 +174,10 @@ pub(super) async fn out_of_range(
     let (asker, next, timeout) = (asker.clone(), next.clone(), config.timeout);
     run_blocking(move || {
         next.into_iter().find_map(|(partition, offset)| {
-            let asked = asker.fetch_watermarks(&partition.topic, index(&partition), timeout);
-            let (first, end) = asked.ok()?;
+            let watermarks = |asker: &BaseConsumer, within| {
+                asker.fetch_watermarks(&partition.topic, index(&partition), within)
+            };
+            let (first, end) = ask_again(&asker, &partition.topic, timeout, watermarks).ok()?;
             let bounds = Bounds { first: number(first), end: number(end) };
             let is_inside = (bounds.first..=bounds.end).contains(&offset);
             (!is_inside).then_some(Error::OutOfRange { partition, offset, bounds })

@@ -118,9 +118,9 @@ fn or_unlimited<T: ToString>(limit: Option<T>) -> String {
 }
 
 pub(super) async fn describe(log: &KafkaLog, name: &str) -> Result<TopicSpec> {
-    let (topic, timeout) = (name.to_owned(), log.config.timeout);
-    let count = move |asker: &BaseConsumer| {
-        let metadata = asker.fetch_metadata(Some(&topic), timeout)?;
+    let topic = name.to_owned();
+    let count = move |asker: &BaseConsumer, within: Duration| {
+        let metadata = asker.fetch_metadata(Some(&topic), within)?;
         let found = metadata.topics().iter().find(|found| found.name() == topic);
         Ok(found.filter(|found| found.error().is_none()).map(|found| found.partitions().len()))
     };
@@ -130,7 +130,7 @@ pub(super) async fn describe(log: &KafkaLog, name: &str) -> Result<TopicSpec> {
     };
     let resource = [ResourceSpecifier::Topic(name)];
     // In attempts, since a request that was lost is not sent again by itself.
-    let options = AdminOptions::new().request_timeout(Some(timeout / DESCRIBE_ATTEMPTS));
+    let options = AdminOptions::new().request_timeout(Some(log.config.timeout / DESCRIBE_ATTEMPTS));
     let mut attempt = 1;
     let results = loop {
         match log.admin.describe_configs(&resource, &options).await {

@@ -1,6 +1,6 @@
 //! Which messages of a partition wait for their time, in the order of it.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 
@@ -20,55 +20,44 @@ pub(super) enum Said {
     Gone,
 }
 
+/// How many ids are remembered that went last.
+const GONE_MAX: usize = 100_000;
+
 /// The messages that wait, by id and by time; some 200 bytes each.
 ///
 /// An id that comes again takes the place of its former record. A decision about a message
-/// that has gone meanwhile decides nothing; while the topic is read from its beginning, where
-/// compaction may have removed what was decided of, it counts unless the id was seen to go.
+/// that has gone decides nothing. One about a message that is not known counts: compaction may
+/// have removed the record that it was made of.
 #[derive(Debug, Default)]
 pub(super) struct Calendar {
     by_id: HashMap<Arc<str>, Place>,
     by_due: BTreeMap<Place, (Arc<str>, usize)>,
-    /// What went while the topic was read, by the hashes of the ids; none once it is.
-    gone: Option<HashSet<u64>>,
+    /// The hashes of the ids that went last.
+    gone: HashSet<u64>,
+    gone_order: VecDeque<u64>,
     hasher: RandomState,
 }
 
 impl Calendar {
-    /// Before the topic is read.
-    pub(super) fn loading() -> Self {
-        Self { gone: Some(HashSet::new()), ..Self::default() }
-    }
-
-    /// The topic has been read.
-    pub(super) fn is_loaded(&mut self) {
-        self.gone = None;
-    }
-
     /// Takes in what the record at `offset`, of so many bytes, says.
     pub(super) fn take(&mut self, id: &str, (offset, bytes): (u64, usize), said: Said) -> Taken {
         let hash = self.hasher.hash_one(id);
         let due = match said {
             Said::Waits(due) => due,
             Said::Decided(due) => {
-                let has_gone = || self.gone.as_ref().is_none_or(|gone| gone.contains(&hash));
-                if !self.by_id.contains_key(id) && has_gone() {
+                if !self.by_id.contains_key(id) && self.gone.contains(&hash) {
                     return Taken::Late;
                 }
                 due
             }
             Said::Gone => {
                 self.remove(id);
-                if let Some(gone) = &mut self.gone {
-                    gone.insert(hash);
-                }
+                self.remember(hash);
                 return Taken::Gone;
             }
         };
         self.remove(id);
-        if let Some(gone) = &mut self.gone {
-            gone.remove(&hash);
-        }
+        self.gone.remove(&hash);
         let id: Arc<str> = id.into();
         self.by_due.insert((due, offset), (id.clone(), bytes));
         self.by_id.insert(id, (due, offset));
@@ -80,6 +69,11 @@ impl Calendar {
         if let Some((id, _)) = self.by_due.remove(&place) {
             self.by_id.remove(&id);
         }
+    }
+
+    /// Whether a message of the id waits.
+    pub(super) fn knows(&self, id: &str) -> bool {
+        self.by_id.contains_key(id)
     }
 
     /// When the next is due.
@@ -104,6 +98,18 @@ impl Calendar {
 
     pub(super) fn len(&self) -> usize {
         self.by_due.len()
+    }
+
+    fn remember(&mut self, gone: u64) {
+        if !self.gone.insert(gone) {
+            return;
+        }
+        self.gone_order.push_back(gone);
+        if self.gone_order.len() > GONE_MAX
+            && let Some(first) = self.gone_order.pop_front()
+        {
+            self.gone.remove(&first);
+        }
     }
 
     fn remove(&mut self, id: &str) {
@@ -138,6 +144,7 @@ mod tests {
         let mut random = fastrand::Rng::with_seed(11);
         for _ in 0..300 {
             let (mut calendar, mut plain) = (Calendar::default(), BTreeMap::new());
+            let mut gone = HashSet::new();
             for offset in 0..80 {
                 let id = random.u8(..12).to_string();
                 let due = at(random.i64(..20));
@@ -145,15 +152,15 @@ mod tests {
                     0 => {
                         assert_eq!(calendar.take(&id, (offset, 1), Said::Gone), Taken::Gone);
                         plain.remove(&id);
+                        gone.insert(id);
                     }
                     1 => {
                         let taken = calendar.take(&id, (offset, 1), Said::Decided(due));
-                        match plain.get_mut(&id) {
-                            Some(place) => {
-                                *place = (due, offset);
-                                assert_eq!(taken, Taken::Waits(due));
-                            }
-                            None => assert_eq!(taken, Taken::Late),
+                        if !plain.contains_key(&id) && gone.contains(&id) {
+                            assert_eq!(taken, Taken::Late);
+                        } else {
+                            assert_eq!(taken, Taken::Waits(due));
+                            plain.insert(id, (due, offset));
                         }
                     }
                     2 => {
@@ -165,6 +172,7 @@ mod tests {
                     _ => {
                         let taken = calendar.take(&id, (offset, 1), Said::Waits(due));
                         assert_eq!(taken, Taken::Waits(due));
+                        gone.remove(&id);
                         plain.insert(id, (due, offset));
                     }
                 }
@@ -181,14 +189,16 @@ mod tests {
     }
 
     #[test]
-    fn a_decision_whose_message_was_compacted_away_counts_while_the_topic_is_read() {
+    fn a_decision_whose_message_was_compacted_away_counts() {
         let decided = Said::Decided(at(9));
-        let mut calendar = Calendar::loading();
+        let mut calendar = Calendar::default();
         assert_eq!(calendar.take("a", (7, 1), decided), Taken::Waits(at(9)));
         calendar.take("b", (5, 1), Said::Gone);
         assert_eq!(calendar.take("b", (8, 1), decided), Taken::Late);
-        calendar.is_loaded();
-        assert_eq!(calendar.take("c", (9, 1), decided), Taken::Late);
-        assert_eq!(calendar.soonest(9, 9).collect::<Vec<_>>(), [(at(9), 7)]);
+        for number in 0..GONE_MAX {
+            calendar.take(&number.to_string(), (9, 1), Said::Gone);
+        }
+        assert_eq!(calendar.take("b", (10, 1), decided), Taken::Waits(at(9)), "that was long ago");
+        assert_eq!(calendar.soonest(9, 9).collect::<Vec<_>>(), [(at(9), 7), (at(9), 10)]);
     }
 }

@@ -23,6 +23,8 @@ const MOVED_MAX: usize = 500;
 const MOVED_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// The longest wait, since the clock may be set.
 const WAIT_MAX: Duration = Duration::from_millis(500);
+/// How long reading has between two moves.
+const READ_TIME: Duration = Duration::from_millis(5);
 /// The pause while the spool of events is full.
 const SPOOL_PAUSE: Duration = Duration::from_millis(100);
 
@@ -114,7 +116,8 @@ impl Keeping {
     /// Until nobody commands any more.
     async fn run(mut self, mut commands: mpsc::UnboundedReceiver<Command>) -> Result<(), Error> {
         loop {
-            let wait = self.wait();
+            // However much is due, reading goes on: what is due sooner may be there.
+            let wait = self.wait().max(READ_TIME);
             let limit = ReadLimit { wait: WAIT_MAX, ..ReadLimit::default() };
             tokio::select! {
                 biased;
@@ -124,7 +127,6 @@ impl Keeping {
                     // Who has asked may have gone.
                     let _ = done.send(());
                 }
-                () = sleep(wait) => {}
                 batch = next(&mut self.reader, limit) => {
                     let batch = batch?;
                     if let Some(batch) = &batch
@@ -134,6 +136,7 @@ impl Keeping {
                         kept.next = batch.next;
                     }
                 }
+                () = sleep(wait) => {}
             }
             self.look_for_ends();
             self.move_due().await?;
@@ -147,7 +150,7 @@ impl Keeping {
             if !self.partitions.contains_key(index) {
                 let bounds = parts.log.bounds(&topics.scheduled(*index)).await?;
                 let (next, end) = (bounds.first, bounds.end);
-                let (calendar, soonest) = (Calendar::loading(), Soonest::default());
+                let (calendar, soonest) = (Calendar::default(), Soonest::default());
                 let kept = Kept {
                     next,
                     end,
@@ -181,7 +184,6 @@ impl Keeping {
             let scheduled = self.shared.topics.scheduled(*index);
             if kept.next >= kept.end || reader.is_at_end(&scheduled) {
                 kept.is_loaded = true;
-                kept.calendar.is_loaded();
             }
         }
         self.show();
@@ -263,6 +265,7 @@ async fn move_due_of(shared: &Shared, index: u32, kept: &mut Kept) -> Result<(),
             sleep(SPOOL_PAUSE).await;
         }
     }
+    kept.late.retain(|id| !kept.calendar.knows(id));
     out.extend(kept.late.iter().map(|id| (from.clone(), gone(id))));
     if !out.is_empty() {
         log.append(out).await?;

@@ -40,7 +40,7 @@ pub(in crate::deliver) async fn all(
     let mut scan = Scan::open(log, partitions(topics)).await?;
     while let Some(batch) = scan.next().await? {
         let index = batch.partition.index;
-        let calendar = calendars.entry(index).or_insert_with(Calendar::loading);
+        let calendar = calendars.entry(index).or_default();
         for record in &batch.records {
             let Some((id, said)) = read(record) else { continue };
             calendar.take(id, (record.offset, 0), said);

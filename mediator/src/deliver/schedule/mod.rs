@@ -15,15 +15,20 @@
 //!    key get into the queue in the order in which they are due, and of the same time in the
 //!    order of their acceptance. There it stands behind what was accepted before it was due;
 //!    age and attempts begin then.
-//! 3. An id that comes again before it is due takes the place of the first, with its time.
-//!    When it is due meanwhile, the first counts.
+//! 3. An id that is scheduled again before it is due takes the place of the first, with its
+//!    time. When it is due meanwhile, the first counts.
 //! 4. A paused queue gets what is due all the same, and holds it. A queue that is removed has
 //!    no worker; what waits stays, and is due at once when it is back.
 //!
+//! 5. An owner is not fenced here: one that was taken for dead, or whose append of several
+//!    failed in part, may put some into the queue that another puts there too, behind what
+//!    was due after them. They have the same ids.
+//!
 //! Limits: 366 days; 250,000 messages for each partition of the queue, told to all nodes by
 //! the topic of what is decided, so that a node may take some more for about a second. An
-//! owner holds an entry of some 200 bytes for each, and up to 8 MiB of the soonest records. It
-//! moves 500 at a time, or 4 MiB.
+//! owner holds an entry of some 200 bytes for each, and up to 8 MiB of the soonest records; for
+//! each 4 MiB more it reads what lies between them in the topic, which is most of it where the
+//! order of acceptance is not that of the times. It moves 500 at a time, or 4 MiB.
 
 mod calendar;
 mod keeper;

@@ -76,3 +76,61 @@ impl Soonest {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use ingest::event::Timestamp;
+    use ingest::log::TopicSpec;
+    use ingest::log::embedded::EmbeddedLog;
+
+    use super::*;
+    use crate::deliver::message::{DUE_TIME, ID};
+    use crate::deliver::schedule::read;
+
+    /// More than is kept, due in another order than they were accepted in.
+    #[tokio::test]
+    async fn what_is_not_kept_is_read_when_it_is_due() {
+        const COUNT: usize = 40;
+        let log: Arc<dyn EventLog> = Arc::new(EmbeddedLog::in_memory());
+        let partition = Partition::new("scheduled", 0);
+        log.create_topic(&TopicSpec::compacted("scheduled", 1)).await.unwrap();
+        let mut order: Vec<usize> = (0..COUNT).collect();
+        fastrand::Rng::with_seed(5).shuffle(&mut order);
+        for due in &order {
+            let time = Timestamp::from_micros(*due as i64).to_string();
+            let id = format!("m{due:02}");
+            let headers = ingest::log::Headers::new([(DUE_TIME, &time), (ID, &id)]);
+            let value = Some(vec![b'x'; 500_000].into());
+            let record =
+                ingest::log::NewRecord { key: Some(id.into_bytes().into()), value, headers };
+            log.append(vec![(partition.clone(), record)]).await.unwrap();
+        }
+        let (mut calendar, mut soonest) = (Calendar::default(), Soonest::default());
+        let mut scan = Scan::open(&*log, [partition.clone()]).await.unwrap();
+        while let Some(batch) = scan.next().await.unwrap() {
+            for record in &batch.records {
+                let (id, said) = read(record).unwrap();
+                let message = Message::of(record);
+                calendar.take(id, (record.offset, message.bytes()), said);
+                let due = calendar.soonest(COUNT, usize::MAX).find(|of| of.1 == record.offset);
+                soonest.keep(due.unwrap(), message);
+                assert!(soonest.bytes <= KEPT_BYTES_MAX);
+            }
+        }
+        assert!(soonest.records.len() < COUNT / 2, "{} are kept", soonest.records.len());
+        for number in 0..COUNT {
+            let place = calendar.soonest(1, 0).next().unwrap();
+            let message = match soonest.take(place) {
+                Some(message) => message,
+                None => {
+                    soonest.fill(&calendar, &*log, &partition).await.unwrap();
+                    soonest.take(place).unwrap()
+                }
+            };
+            assert_eq!(message.key().unwrap(), format!("m{number:02}").as_bytes());
+            calendar.end(place);
+        }
+    }
+}
