@@ -31,6 +31,7 @@ pub(crate) const BODY_BYTES: usize = 1_024;
 pub(crate) struct Node {
     pub(crate) queues: Queues,
     pub(crate) delivery: Delivery,
+    parts: deliver::Parts,
     view: View,
     emitter: Emitter,
     proposer: Proposer,
@@ -67,8 +68,14 @@ impl Node {
         let (view_of, taking) = (view.clone(), queues.clone());
         let parts =
             deliver::Parts { log, view: view_of, caller, emitter: of, clock, queues: taking };
-        let delivery = Delivery::start(deliver::Config::default(), parts);
-        Ok(Self { queues, delivery, view, emitter, proposer })
+        let delivery = Delivery::start(deliver::Config::default(), parts.clone());
+        Ok(Self { queues, delivery, parts, view, emitter, proposer })
+    }
+
+    /// Stops deliveries in order, and starts them anew on the same log.
+    pub(crate) async fn restart_delivery(&mut self) {
+        let anew = Delivery::start(deliver::Config::default(), self.parts.clone());
+        std::mem::replace(&mut self.delivery, anew).shutdown().await;
     }
 
     pub(crate) async fn upstream(&self, name: &str, at: SocketAddr) -> Result<()> {

@@ -1,7 +1,7 @@
 //! Messages of 1 KiB that are scheduled for one time. `WEIR_BENCH_SCHEDULED` sets how many
 //! (200,000 if it is not set).
 //!
-//! They are accepted, the node is stopped and started on the same log, and then they are due.
+//! They are accepted, deliveries are stopped and started on the same log, and then they are due.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -25,7 +25,7 @@ pub(crate) async fn measure() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let (taken, address) = Taken::listen(SocketAddr::from(([127, 0, 0, 1], 0))).await?;
     let queue = Name::new("reminders")?;
-    let node = start(dir.path(), &queue, address).await?;
+    let mut node = start(dir.path(), &queue, address).await?;
     let warm = node.accept(&queue, (0, 20_000), KEYS).await?;
     taken.wait_for(20_000).await?;
     let before = memory_mib("VmRSS:")?;
@@ -36,10 +36,9 @@ pub(crate) async fn measure() -> Result<()> {
     ensure!(SystemClock.now() < due && taken.count() == 20_000, "none is due yet");
     until_loaded(&node, count).await?;
     let after = memory_mib("VmRSS:")?;
-    node.delivery.shutdown().await;
 
     let began = Instant::now();
-    let node = start(dir.path(), &queue, address).await?;
+    node.restart_delivery().await;
     until_loaded(&node, count).await?;
     let restarted = began.elapsed();
     sleep_until(due).await;
@@ -52,7 +51,10 @@ pub(crate) async fn measure() -> Result<()> {
     println!("| accepted/s, p99 ms | {:.0}, {:.2} |", accepted.per_s, accepted.ms(0.99));
     println!("| as above, but for at once | {:.0}, {:.2} |", warm.per_s, warm.ms(0.99));
     println!("| memory of the process before and then, MiB | {before:.0}, {after:.0} |");
-    println!("| node started on them, s until all are known | {:.2} |", restarted.as_secs_f64());
+    println!(
+        "| deliveries stopped and started, s until all are known | {:.2} |",
+        restarted.as_secs_f64()
+    );
     println!("| the first delivered after its time, ms | {:.1} |", first.as_secs_f64() * 1e3);
     println!("| delivered/s once they are due | {:.0} |\n", count as f64 / all.as_secs_f64());
     node.delivery.shutdown().await;

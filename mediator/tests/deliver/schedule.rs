@@ -23,6 +23,7 @@ pub(crate) fn cases() -> Vec<(&'static str, Case)> {
         ("an_id_that_is_scheduled_again_has_the_later_time", |w| Box::pin(again(w))),
         ("a_full_schedule_takes_no_more_until_it_has_room", |w| Box::pin(full(w))),
         ("what_is_scheduled_moves_once_whoever_owns_it", |w| Box::pin(handed_over(w))),
+        ("what_has_moved_is_known_before_anything_moves", |w| Box::pin(moved(w))),
     ]
 }
 
@@ -261,5 +262,32 @@ async fn handed_over(world: World) -> Result<()> {
     ids.sort_by(|one, other| one.0.cmp(&other.0));
     let is_sorted = ids.is_sorted();
     ensure!(is_sorted, "within a key, as they were due: {ids:?}");
+    node.stop().await
+}
+
+/// More than one read of the topic, all of it gone by its end.
+async fn moved(world: World) -> Result<()> {
+    let receiver = Receiver::willing().await?;
+    let node = world.delivering("one").await?;
+    world.queue(&node, &receiver.url, &format!(r#""partitions": 1, {QUICK}"#)).await?;
+    let due = ahead(Duration::from_millis(800));
+    for number in 0..40 {
+        let body = vec![b'x'; 100_000].into();
+        let message = scheduled(&format!("m{number:02}"), None, due)?;
+        node.queues.accept(&world.queue, NewMessage { body, ..message }).await?;
+    }
+    receiver.wait_for(40).await?;
+    node.is_drained(&world, 1).await?;
+    node.stop().await?;
+    let node = world.delivering("two").await?;
+    node.accept(&world.queue, "last", None).await?;
+    receiver.wait_for(41).await?;
+    node.eventually("the schedule is read", async || {
+        let status = node.delivery.as_ref().context("it delivers")?.status().await;
+        Ok(status[0].scheduled.get(&0) == Some(&0))
+    })
+    .await?;
+    node.is_drained(&world, 1).await?;
+    ensure!(receiver.attempts().len() == 41, "{} attempts", receiver.attempts().len());
     node.stop().await
 }
