@@ -28,43 +28,38 @@ pub(super) fn queues(queues: &[Value]) {
 }
 
 pub(super) fn waiting(queue: &Name, answer: &Value) {
-    let messages = answer["messages"].as_array().map_or(&[][..], Vec::as_slice);
-    if messages.is_empty() {
-        println!("no message of queue {queue} that had an attempt waits");
-        return;
-    }
-    table(&["accepted", "state", "due", "attempts", "key", "id"], messages);
-    total(queue, messages.len(), &answer["total"], "message");
+    let none = format!("no message of queue {queue} that had an attempt waits");
+    let heads = ["accepted", "state", "due", "attempts", "key", "id"];
+    listed(queue, answer, ("messages", "message"), &heads, &none);
 }
 
 pub(super) fn scheduled(queue: &Name, answer: &Value) {
-    let messages = answer["messages"].as_array().map_or(&[][..], Vec::as_slice);
-    if messages.is_empty() {
-        println!("no message of queue {queue} is scheduled");
-        return;
-    }
-    table(&["due", "accepted", "key", "id"], messages);
-    total(queue, messages.len(), &answer["total"], "scheduled message");
+    let none = format!("no message of queue {queue} is scheduled");
+    let heads = ["due", "accepted", "key", "id"];
+    listed(queue, answer, ("messages", "scheduled message"), &heads, &none);
 }
 
 pub(super) fn history(queue: &Name, answer: &Value) {
-    let messages = answer["messages"].as_array().map_or(&[][..], Vec::as_slice);
-    if messages.is_empty() {
-        println!("the history of queue {queue} has no such message");
-        return;
-    }
-    table(&["accepted", "body_bytes", "key", "id"], messages);
-    total(queue, messages.len(), &answer["total"], "message");
+    let none = format!("the history of queue {queue} has no such message");
+    let heads = ["accepted", "body_bytes", "key", "id"];
+    listed(queue, answer, ("messages", "message"), &heads, &none);
 }
 
 pub(super) fn dead(queue: &Name, answer: &Value) {
-    let letters = answer["letters"].as_array().map_or(&[][..], Vec::as_slice);
-    if letters.is_empty() {
-        println!("queue {queue} has no dead letters");
+    let none = format!("queue {queue} has no dead letters");
+    let heads = ["died", "reason", "status", "error", "attempts", "key", "id"];
+    listed(queue, answer, ("letters", "dead letter"), &heads, &none);
+}
+
+/// A table of what stands under a name in the answer, and how many there are.
+fn listed(queue: &Name, answer: &Value, (name, what): (&str, &str), heads: &[&str], none: &str) {
+    let of = answer[name].as_array().map_or(&[][..], Vec::as_slice);
+    if of.is_empty() {
+        println!("{none}");
         return;
     }
-    table(&["died", "reason", "status", "error", "attempts", "key", "id"], letters);
-    total(queue, letters.len(), &answer["total"], "dead letter");
+    table(heads, of);
+    total(queue, of.len(), &answer["total"], what);
 }
 
 fn total(queue: &Name, shown: usize, total: &Value, what: &str) {
