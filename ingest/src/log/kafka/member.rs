@@ -21,9 +21,10 @@ use rdkafka::types::RDKafkaRespErr;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
+use super::ask::{ask_again, run_blocking};
 use super::error::{is_fenced, refused, unknown_outcome};
 use super::reader::{Positions, read_error};
-use super::{Config, ask_again, at, index, number, offset_list, run_blocking};
+use super::{Config, at, index, number, offset_list};
 use crate::log::group::Proof;
 use crate::log::{Error, Member, Membership, Partition, Polled, ReadLimit, Result};
 

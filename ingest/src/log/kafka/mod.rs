@@ -17,6 +17,7 @@
 //! Topics are made by Weir. One that somebody else made is used if its settings
 //! say the same; a topic with other time stamps than LogAppendTime is refused.
 
+mod ask;
 mod error;
 mod member;
 mod reader;
@@ -28,7 +29,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
@@ -41,7 +42,8 @@ use rdkafka::producer::{FutureProducer, Producer};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tokio::time::timeout;
 
-use self::error::{is_passing, part_of_batch, refused, unknown_outcome};
+use self::ask::{ask, ask_again, run_blocking};
+use self::error::{part_of_batch, refused, unknown_outcome};
 use self::member::KafkaMember;
 use self::reader::KafkaReader;
 use self::records::{delivered, send};
@@ -51,11 +53,6 @@ use super::{
     Appended, Bounds, Error, EventLog, LogTime, Member, NewRecord, Outcome, Partition, Reader,
     Result, TopicSpec, Writer,
 };
-
-/// The pause before a question is asked again.
-const ASK_AGAIN_AFTER: Duration = Duration::from_millis(100);
-/// How often a question that nobody answers is asked within the timeout.
-const QUESTIONS: u32 = 4;
 
 /// How Kafka is reached.
 #[derive(Debug, Clone)]
@@ -276,52 +273,6 @@ impl KafkaLog {
             .request_timeout(Some(self.config.timeout))
             .operation_timeout(Some(self.config.timeout))
     }
-}
-
-/// Asks a client about a topic, and again while what is in the way is about to pass, as where
-/// a partition has just got another leader; for the timeout, and one question more, at most.
-/// Blocks.
-///
-/// A client keeps for minutes whom it knew as a partition's leader, or that it knew of none,
-/// and goes on waiting for a broker that has gone: so it is told anew before it is asked again.
-fn ask_again<T>(
-    client: &BaseConsumer,
-    topic: &str,
-    timeout: Duration,
-    question: impl Fn(&BaseConsumer, Duration) -> Result<T, KafkaError>,
-) -> Result<T, KafkaError> {
-    let (began, once) = (Instant::now(), timeout / QUESTIONS);
-    loop {
-        let failed = match question(client, once) {
-            Ok(answer) => return Ok(answer),
-            Err(failed) => failed,
-        };
-        if !failed.rdkafka_error_code().is_some_and(is_passing) {
-            return Err(failed);
-        }
-        std::thread::sleep(ASK_AGAIN_AFTER);
-        // Also before it is given up: the next question may be another's.
-        if let Err(error) = client.fetch_metadata(Some(topic), once) {
-            tracing::debug!(%error, topic, "the client may ask a broker that has gone");
-        }
-        if began.elapsed() > timeout {
-            return Err(failed);
-        }
-    }
-}
-
-/// Runs a blocking question off the runtime's threads.
-async fn ask<T: Send + 'static>(
-    client: &Arc<BaseConsumer>,
-    question: impl FnOnce(&BaseConsumer) -> T + Send + 'static,
-) -> T {
-    let client = client.clone();
-    run_blocking(move || question(&client)).await
-}
-
-async fn run_blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.expect("the client's calls do not panic, and the runtime outlives its callers")
 }
 
 fn index(partition: &Partition) -> i32 {

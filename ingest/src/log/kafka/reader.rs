@@ -11,8 +11,9 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::Message;
 use tokio::time::{Instant, timeout_at};
 
+use super::ask::{ask_again, run_blocking};
 use super::error::refused;
-use super::{Config, ask_again, at, index, number, offset_list, records, run_blocking};
+use super::{Config, at, index, number, offset_list, records};
 use crate::log::{Batch, Bounds, Error, Partition, ReadLimit, Reader, Record, Result};
 
 /// The positions of a consumer, and the record that it read too far.
