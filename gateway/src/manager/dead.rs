@@ -9,15 +9,12 @@ use http::HeaderValue;
 use ingest::event::Timestamp;
 use ingest::http::{Code, Correlation, Failure, Problem};
 use ingest::log;
-use ingest::registry::Name;
-use mediator::deliver::{By, DeadLetter, DeadLetterError, Decision, LETTERS_MAX, Which};
+use mediator::deliver::{DeadLetter, DeadLetterError, Decision, LETTERS_MAX, Which};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::asked::{by, invalid, limit, name};
 use super::server::Shared;
-
-/// How many letters are listed if nobody says.
-const LISTED: usize = 100;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -41,10 +38,7 @@ pub(super) async fn list(
         let shown: Vec<Value> = found.iter().map(|(letter, body)| shown(letter, body)).collect();
         return Ok(axum::Json(json!({"total": shown.len(), "letters": shown})));
     }
-    let limit = asked.limit.unwrap_or(LISTED);
-    if !(1..=LETTERS_MAX).contains(&limit) {
-        return Err(invalid(format!("limit: {limit} is out of range; use 1 to {LETTERS_MAX}")));
-    }
+    let limit = limit(asked.limit, LETTERS_MAX)?;
     let listing = letters.list(&queue, limit).await.map_err(failure)?;
     let heads: Vec<Value> = listing.letters.iter().map(head).collect();
     Ok(axum::Json(json!({"total": listing.total, "letters": heads})))
@@ -103,7 +97,7 @@ async fn settle(
     let wish: Wish = serde_json::from_slice(body).map_err(|error| invalid(error.to_string()))?;
     let (queue, decision) = (name(queue)?, decide(&wish)?);
     let which = wish.which()?;
-    let by = By { actor: super::ADMIN.to_owned(), service: super::SERVICE, correlation };
+    let by = by(correlation);
     let letters = shared.parts.dead_letters.clone();
     let settling =
         shared.applies.spawn(async move { letters.settle(&queue, &which, &decision, &by).await });
@@ -165,15 +159,6 @@ impl Wish {
             }
         }
     }
-}
-
-pub(super) fn name(queue: &str) -> Result<Name, Failure> {
-    let missing = |bad| Problem::new(Code::EntityNotFound, format!("no queue is called so: {bad}"));
-    Name::new(queue).map_err(|bad| missing(bad).into())
-}
-
-pub(super) fn invalid(detail: impl Into<String>) -> Failure {
-    Problem::new(Code::BodyInvalid, detail).into()
 }
 
 fn failure(error: DeadLetterError) -> Failure {

@@ -5,15 +5,12 @@ use axum::body::Bytes;
 use axum::extract::{Extension, Path, Query, State};
 use ingest::event::Timestamp;
 use ingest::http::{Code, Correlation, Failure, Problem};
-use mediator::deliver::{By, HistoryError, PAST_MAX, Past, RESENT_IDS_MAX, Resend, WhichPast};
+use mediator::deliver::{HistoryError, PAST_MAX, Past, RESENT_IDS_MAX, Resend, WhichPast};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::dead::{invalid, name};
+use super::asked::{by, invalid, limit, name};
 use super::server::Shared;
-
-/// How many messages are listed if nobody says.
-const LISTED: usize = 100;
 
 type Answer = Result<axum::Json<Value>, Failure>;
 
@@ -33,10 +30,7 @@ pub(super) async fn list(
     Path(queue): Path<String>,
     Query(asked): Query<Asked>,
 ) -> Answer {
-    let (queue, limit) = (name(&queue)?, asked.limit.unwrap_or(LISTED));
-    if !(1..=PAST_MAX).contains(&limit) {
-        return Err(invalid(format!("limit: {limit} is out of range; use 1 to {PAST_MAX}")));
-    }
+    let (queue, limit) = (name(&queue)?, limit(asked.limit, PAST_MAX)?);
     let since = time("since", asked.since)?.unwrap_or(Timestamp::MIN);
     let until = time("until", asked.until)?.unwrap_or(Timestamp::MAX);
     let listed = shared.parts.history.list(&queue, (since, until), limit).await;
@@ -75,7 +69,7 @@ pub(super) async fn resend(
     let to = wish.to.as_deref().map(name).transpose()?.unwrap_or_else(|| queue.clone());
     let how = Resend { to, under_new_ids: wish.new_ids };
     let which = wish.which()?;
-    let by = By { actor: super::ADMIN.to_owned(), service: super::SERVICE, correlation };
+    let by = by(correlation);
     let history = shared.parts.history.clone();
     let sending =
         shared.applies.spawn(async move { history.resend(&queue, &which, &how, &by).await });

@@ -34,6 +34,7 @@
 
 mod api;
 mod apply;
+mod asked;
 mod config;
 mod dead;
 mod failure;

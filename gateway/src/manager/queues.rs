@@ -5,16 +5,13 @@ use axum::body::Bytes;
 use axum::extract::{Extension, Path, Query, State};
 use ingest::http::{Code, Correlation, Failure, Problem};
 use mediator::deliver::{
-    By, ControlError, Overview, Scheduled, WAITING_MAX, Waiting, WaitingState, WhichWaiting,
+    ControlError, Overview, Scheduled, WAITING_MAX, Waiting, WaitingState, WhichWaiting,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::dead::{invalid, name};
+use super::asked::{by, invalid, limit, name};
 use super::server::Shared;
-
-/// How many messages are listed if nobody says.
-const LISTED: usize = 100;
 
 type Answer = Result<axum::Json<Value>, Failure>;
 
@@ -72,23 +69,13 @@ pub(super) struct Asked {
     limit: Option<usize>,
 }
 
-impl Asked {
-    fn limit(&self) -> Result<usize, Failure> {
-        let limit = self.limit.unwrap_or(LISTED);
-        if !(1..=WAITING_MAX).contains(&limit) {
-            return Err(invalid(format!("limit: {limit} is out of range; use 1 to {WAITING_MAX}")));
-        }
-        Ok(limit)
-    }
-}
-
 /// Messages that had an attempt and wait.
 pub(super) async fn waiting(
     State(shared): State<Arc<Shared>>,
     Path(queue): Path<String>,
     Query(asked): Query<Asked>,
 ) -> Answer {
-    let (queue, limit) = (name(&queue)?, asked.limit()?);
+    let (queue, limit) = (name(&queue)?, limit(asked.limit, WAITING_MAX)?);
     let (found, total) = shared.parts.control.waiting(&queue, limit).await.map_err(failure)?;
     let messages: Vec<Value> = found.iter().map(message).collect();
     Ok(axum::Json(json!({"total": total, "messages": messages})))
@@ -100,7 +87,7 @@ pub(super) async fn scheduled(
     Path(queue): Path<String>,
     Query(asked): Query<Asked>,
 ) -> Answer {
-    let (queue, limit) = (name(&queue)?, asked.limit()?);
+    let (queue, limit) = (name(&queue)?, limit(asked.limit, WAITING_MAX)?);
     let (found, total) = shared.parts.control.scheduled(&queue, limit).await.map_err(failure)?;
     let message = |of: &Scheduled| {
         json!({
@@ -162,10 +149,6 @@ pub(super) async fn give_up(
     let (queue, which) = (name(&queue)?, Which::read(&body)?);
     let ordered = shared.parts.control.give_up(&queue, &which, &by(correlation)).await;
     Ok(axum::Json(json!({"ordered": ordered.map_err(failure)?})))
-}
-
-fn by(correlation: Correlation) -> By {
-    By { actor: super::ADMIN.to_owned(), service: super::SERVICE, correlation }
 }
 
 fn read<T: for<'a> Deserialize<'a>>(body: &[u8]) -> Result<T, Failure> {
