@@ -15,6 +15,7 @@ fn group(balance: Balance, targets: &[(&str, u64)]) -> Group {
         retries_max: 1,
         retry_on: RetryOn::default(),
         health_check: None,
+        deliveries: None,
     };
     Group::compile(&Name::new("u").unwrap(), &spec).unwrap()
 }

@@ -5,16 +5,17 @@ use std::fmt;
 use std::sync::Arc;
 
 use ingest::log::{EventLog, Partition};
-use ingest::registry::kind::Queue;
+use ingest::registry::kind::{Queue, Upstream};
 use ingest::registry::{Name, Snapshot};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::control::{self, Controls};
-use super::slots::Slots;
+use super::limit::Limit;
 use super::status::QueueStatus;
 use super::tell::tell;
+use super::turns::Turns;
 use super::{Config, Parts, worker};
 
 /// Delivers the messages of every queue of the registry, until it is shut down.
@@ -30,7 +31,7 @@ pub struct Delivery {
 
 #[derive(Debug)]
 pub(super) struct Worker {
-    slots: Slots,
+    turns: Turns,
     status: Arc<Mutex<QueueStatus>>,
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
@@ -109,9 +110,12 @@ type With = (Config, Parts, Controls);
 async fn follow(with: With, workers: Workers, mut stop: watch::Receiver<bool>) {
     let parts = &with.1;
     let mut changes = parts.view.changes();
+    let mut limits = BTreeMap::new();
     loop {
         changes.mark_unchanged();
-        let removed = adjust(&with, &workers, &parts.view.snapshot());
+        let snapshot = parts.view.snapshot();
+        limit(&mut limits, &snapshot);
+        let removed = adjust(&with, &workers, &limits, &snapshot);
         end(removed).await;
         tokio::select! {
             _ = stop.wait_for(|stop| *stop) => break,
@@ -124,28 +128,47 @@ async fn follow(with: With, workers: Workers, mut stop: watch::Receiver<bool>) {
     end(all.into_values().collect()).await;
 }
 
+/// What upstreams take of all queues together, by their names.
+type Limits = BTreeMap<Name, Limit>;
+
+/// Makes the limits what the upstreams say.
+fn limit(limits: &mut Limits, snapshot: &Snapshot) {
+    let limited =
+        |name: &Name| snapshot.get::<Upstream>(name).is_some_and(|of| of.deliveries.is_some());
+    limits.retain(|name, _| limited(name));
+    for (name, upstream) in snapshot.all::<Upstream>() {
+        let Some(deliveries) = &upstream.deliveries else { continue };
+        let queues = snapshot.all::<Queue>().filter(|(_, queue)| queue.deliver.upstream == *name);
+        let queues: BTreeMap<_, _> =
+            queues.map(|(name, queue)| (name.clone(), queue.partitions)).collect();
+        let limit = limits.entry(name.clone()).or_insert_with(|| Limit::new(BTreeMap::new()));
+        limit.set_queues(queues);
+        limit.set_max(deliveries.concurrency_max);
+        limit.set_rate(deliveries.rate);
+    }
+}
+
 /// Starts what is missing, and takes out what is to end.
-fn adjust(with: &With, workers: &Workers, snapshot: &Snapshot) -> Vec<Worker> {
+fn adjust(with: &With, workers: &Workers, limits: &Limits, snapshot: &Snapshot) -> Vec<Worker> {
     let (config, parts, controls) = with;
     let mut workers = workers.lock();
     for (name, queue) in snapshot.all::<Queue>() {
-        let max = usize::try_from(queue.concurrency_max).unwrap_or(1);
+        let target = limits.get(&queue.deliver.upstream).cloned();
         if let Some(worker) = workers.get(name) {
-            worker.slots.set_max(max);
-            worker.slots.set_rate(queue.rate);
+            worker.turns.set(queue, target);
             continue;
         }
-        let slots = Slots::new(max);
-        slots.set_rate(queue.rate);
+        let turns = Turns::new(name.clone());
+        turns.set(queue, target);
         let (partitions, scheduled) = (BTreeMap::new(), BTreeMap::new());
         let status = QueueStatus { queue: name.clone(), partitions, scheduled, fault: None };
         let status = Arc::new(Mutex::new(status));
         let (stop, stopping) = watch::channel(false);
-        let (with, shown) = ((parts.clone(), config.clone()), (slots.clone(), status.clone()));
+        let (with, shown) = ((parts.clone(), config.clone()), (turns.clone(), status.clone()));
         let controls = controls.clone();
         let run = worker::run(name.clone(), queue.partitions, with, shown, controls, stopping);
         let task = tokio::spawn(run);
-        workers.insert(name.clone(), Worker { slots, status, stop, task });
+        workers.insert(name.clone(), Worker { turns, status, stop, task });
     }
     let gone: Vec<Name> =
         workers.keys().filter(|name| snapshot.get::<Queue>(name).is_none()).cloned().collect();

@@ -43,8 +43,9 @@
 //! 256 KiB more (on Kafka without headers): then its reading pauses, and the member
 //! goes on polling. If nothing in it could be attempted, blocked keys are parked
 //! (module `parking`), up to 1,000 of them. Attempts under way: the queue's
-//! `concurrency_max` on each node. A spool of events that is full holds attempts
-//! back, in their slots, until it takes their events. An answer's body 8 MiB; a
+//! `concurrency_max` on each node, and its upstream's of all queues (module `turns`). A
+//! spool of events that is full holds attempts back, in their turns, until it takes their
+//! events. An answer's body 8 MiB; a
 //! larger one counts as a failure. A partition that is given up gives its attempts
 //! 2 s. A progress record over 16 KiB is written less often, at least once a
 //! second. Records are trimmed in steps of 1,000.
@@ -61,6 +62,7 @@ mod control;
 mod dead;
 mod delivery;
 mod history;
+mod limit;
 mod message;
 mod owner;
 mod parking;
@@ -68,7 +70,6 @@ mod partition;
 mod recent;
 mod retry;
 mod schedule;
-mod slots;
 mod status;
 mod stored;
 mod take_over;
@@ -76,6 +77,7 @@ mod tell;
 #[cfg(test)]
 mod tests;
 mod topics;
+mod turns;
 mod worker;
 
 pub use accept::{AcceptError, Accepted, Queues};

@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use ingest::event::Timestamp;
 use ingest::log::{
     Appended, Error, GroupOffsets, LogTime, Membership, NewRecord, Partition, Record, Transaction,
@@ -33,9 +34,9 @@ use super::dead::{self, Death};
 use super::parking::Parking;
 use super::partition::{Start, Window};
 use super::retry::Verdict;
-use super::slots::Slot;
 use super::status::PartitionStatus;
 use super::take_over::{PARKED_KEY, PROGRESS_KEY, TakenOver, take_over};
+use super::turns::Turn;
 use super::worker::{Parts, Shared};
 
 /// Commits that are refused for so long end the owner. A rebalance of Kafka takes
@@ -93,9 +94,11 @@ struct Owner {
     writer: Option<Box<dyn Writer>>,
     commit: Option<JoinHandle<Committed>>,
     attempts: JoinSet<Done>,
+    /// The place in the line for the next attempt, as long as there is one to make.
+    next_turn: Option<BoxFuture<'static, Turn>>,
     /// Attempts that are made once they are written down, and how many of them the
     /// commit under way has.
-    announced: Vec<(Start, Slot)>,
+    announced: Vec<(Start, Turn)>,
     announced_under_way: usize,
     cautious_until: Instant,
     /// Dead letters that no commit has, and those of the commit under way.
@@ -133,6 +136,7 @@ pub(super) async fn own(with: Owning) -> Result<(), Error> {
         writer: Some(writer),
         commit: None,
         attempts: JoinSet::new(),
+        next_turn: None,
         announced: Vec::new(),
         announced_under_way: 0,
         cautious_until: Instant::now() + CAUTIOUS,
@@ -172,7 +176,13 @@ impl Owner {
             }
             let may_start =
                 self.refused.is_none() && !self.orders.is_paused() && self.window.has_ready();
-            let (slots, wake) = (self.with.shared.slots.clone(), self.wake_at(now));
+            if !may_start {
+                self.next_turn = None;
+            } else if self.next_turn.is_none() {
+                let turns = self.with.shared.turns.clone();
+                self.next_turn = Some(Box::pin(async move { turns.take().await }));
+            }
+            let wake = self.wake_at(now);
             tokio::select! {
                 biased;
                 committed = join(&mut self.commit), if self.commit.is_some() => {
@@ -202,7 +212,7 @@ impl Owner {
                     self.is_changed |= self.parking.take(found?, &mut self.window);
                     self.obey();
                 }
-                slot = slots.take(), if may_start => self.start(slot),
+                turn = turn(&mut self.next_turn), if may_start => self.start(turn),
                 () = sleep_until(wake) => {}
             }
         }
@@ -239,13 +249,13 @@ impl Owner {
         self.with.has_room.store(!self.window.is_full(), Ordering::Release);
     }
 
-    fn start(&mut self, slot: Slot) {
+    fn start(&mut self, turn: Turn) {
         let Some(start) = self.window.start() else { return };
         self.is_changed = true;
         if Instant::now() < self.cautious_until {
-            self.announced.push((start, slot));
+            self.announced.push((start, turn));
         } else {
-            self.make(start, Some(slot));
+            self.make(start, Some(turn));
         }
     }
 
@@ -259,7 +269,7 @@ impl Owner {
         }
     }
 
-    fn make(&mut self, start: Start, slot: Option<Slot>) {
+    fn make(&mut self, start: Start, turn: Option<Turn>) {
         let attempt = Attempt {
             shared: self.with.shared.clone(),
             partition: self.with.partition,
@@ -268,7 +278,7 @@ impl Owner {
         };
         self.attempts.spawn(async move {
             let done = attempt.run(start).await;
-            drop(slot);
+            drop(turn);
             done
         });
     }
@@ -362,13 +372,13 @@ impl Owner {
                 self.dead.drain(..self.dead_under_way);
                 self.orders.end_commit();
                 let announced: Vec<_> = self.announced.drain(..self.announced_under_way).collect();
-                for (start, slot) in announced {
+                for (start, turn) in announced {
                     match self.orders.is_paused() {
                         true => {
                             self.window.withdraw(start.message.offset());
                             self.is_changed = true;
                         }
-                        false => self.make(start, Some(slot)),
+                        false => self.make(start, Some(turn)),
                     }
                 }
                 self.announced_under_way = 0;
@@ -378,7 +388,7 @@ impl Owner {
                 Ok(())
             }
             Err(Error::Fenced(_)) if self.has_patience() => {
-                self.is_changed = true;
+                (self.is_changed, self.next_turn) = (true, None);
                 // The worker that has lost the partition ends this task here.
                 let renewed = timeout(REFUSED_WAIT, self.with.membership.changed()).await;
                 self.commit_at = Instant::now() + REFUSED_PAUSE;
@@ -439,8 +449,8 @@ impl Owner {
     /// Starts nothing more, gives what is under way some time, and commits.
     async fn release(&mut self) -> Result<(), Error> {
         let deadline = Instant::now() + self.with.shared.config.release_timeout;
-        self.announced_under_way = 0;
-        for (start, _slot) in std::mem::take(&mut self.announced) {
+        (self.announced_under_way, self.next_turn) = (0, None);
+        for (start, _turn) in std::mem::take(&mut self.announced) {
             self.window.withdraw(start.message.offset());
             self.is_changed = true;
         }
@@ -491,6 +501,16 @@ impl Owner {
 async fn commit(mut writer: Box<dyn Writer>, transaction: Transaction) -> Committed {
     let committed = writer.commit(transaction).await;
     (writer, committed)
+}
+
+/// Waits for the next turn, and takes it.
+async fn turn(next: &mut Option<BoxFuture<'static, Turn>>) -> Turn {
+    let turn = match next.as_mut() {
+        Some(next) => next.await,
+        None => std::future::pending().await,
+    };
+    *next = None;
+    turn
 }
 
 /// Waits for the commit under way, and takes it.

@@ -19,9 +19,9 @@ use tokio::time::{sleep, timeout};
 use super::control::Controls;
 use super::owner::{Command, Owning, own};
 use super::schedule::Keeper;
-use super::slots::Slots;
 use super::status::QueueStatus;
 use super::topics::Topics;
+use super::turns::Turns;
 use super::{Config, Queues};
 use crate::endpoint::http::Caller;
 
@@ -65,7 +65,7 @@ pub(super) struct Shared {
     pub(super) topics: Topics,
     pub(super) parts: Parts,
     pub(super) config: Config,
-    pub(super) slots: Slots,
+    pub(super) turns: Turns,
     pub(super) status: Arc<Mutex<QueueStatus>>,
     pub(super) controls: Controls,
 }
@@ -91,7 +91,7 @@ pub(super) async fn run(
     queue: Name,
     partitions: u32,
     (parts, config): (Parts, Config),
-    (slots, status): (Slots, Arc<Mutex<QueueStatus>>),
+    (turns, status): (Turns, Arc<Mutex<QueueStatus>>),
     mut controls: Controls,
     mut stop: watch::Receiver<bool>,
 ) {
@@ -111,8 +111,8 @@ pub(super) async fn run(
         let worked = async {
             let topics = Topics::prepare(&*parts.log, &queue, partitions).await?;
             let (queue, parts, config) = (queue.clone(), parts.clone(), config.clone());
-            let (slots, status, controls) = (slots.clone(), status.clone(), controls.clone());
-            let shared = Shared { queue, topics, parts, config, slots, status, controls };
+            let (turns, status, controls) = (turns.clone(), status.clone(), controls.clone());
+            let shared = Shared { queue, topics, parts, config, turns, status, controls };
             work(Arc::new(shared), &stop, &mut pause).await
         };
         let Err(error) = Box::pin(worked).await else { return };
@@ -192,8 +192,8 @@ impl Worker {
                 }
                 Polled::Idle => {}
             }
-            let Shared { slots, topics, status, .. } = &*self.shared;
-            slots.set_share(self.owned.len(), topics.partitions.get());
+            let Shared { turns, status, .. } = &*self.shared;
+            turns.set_owned(self.owned.len());
             status.lock().fault = None;
         }
         Ok(())

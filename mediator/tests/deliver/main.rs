@@ -12,6 +12,7 @@ mod parked;
 mod receiver;
 mod restart;
 mod schedule;
+mod target;
 mod world;
 
 use std::process::ExitCode;
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
             parked::cases(),
             restart::cases(),
             schedule::cases(),
+            target::cases(),
         ]
         .concat();
         for (name, case) in cases {

@@ -31,7 +31,7 @@ pub use self::queue::{Deliver, OnExhausted, Queue, Retry};
 pub use self::route::{From, FromHttp, Route, Source, Step};
 pub use self::subscription::{Subscription, SubscriptionState};
 pub use self::tier::{Quota, Tier};
-pub use self::upstream::{Balance, HealthCheck, RetryOn, Target, Upstream};
+pub use self::upstream::{Balance, Deliveries, HealthCheck, RetryOn, Target, Upstream};
 use super::{EntityKey, Fault, Faults, Json, Name};
 
 /// Makes the enums of kinds and specs from the table.

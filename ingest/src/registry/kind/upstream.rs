@@ -1,6 +1,7 @@
 use serde::{Deserialize, Serialize};
 
-use super::KindSpec;
+use super::tier::WINDOW_MS_MAX;
+use super::{KindSpec, Quota};
 use crate::registry::Faults;
 
 /// The servers that answer for an API.
@@ -27,6 +28,22 @@ pub struct Upstream {
     /// Whether and how the servers are asked for their health.
     #[serde(default)]
     pub health_check: Option<HealthCheck>,
+    /// What it takes of all queues that deliver to it together, besides what each queue says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deliveries: Option<Deliveries>,
+}
+
+/// What an upstream takes of the queues: at least one of the limits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Deliveries {
+    /// How many attempts each node has under way at once, 1 to 10,000.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub concurrency_max: Option<u64>,
+    /// How many attempts begin in which time at most, over all nodes, spread evenly: 1 to
+    /// 1,000,000 in 1,000 ms to 31 days.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate: Option<Quota>,
 }
 
 /// One server.
@@ -103,6 +120,18 @@ impl KindSpec for Upstream {
         faults.range("retries_max", self.retries_max, 0, 1);
         if matches!(self.balance, Balance::LeastRequests | Balance::ConsistentHash) {
             faults.add("balance", "is not there yet", "use round_robin or weighted");
+        }
+        if let Some(Deliveries { concurrency_max, rate }) = &self.deliveries {
+            if let Some(concurrency_max) = concurrency_max {
+                faults.range("deliveries.concurrency_max", *concurrency_max, 1, 10_000);
+            }
+            if let Some(rate) = rate {
+                faults.range("deliveries.rate.max", rate.max, 1, 1_000_000);
+                faults.range("deliveries.rate.window_ms", rate.window_ms, 1_000, WINDOW_MS_MAX);
+            }
+            if concurrency_max.is_none() && rate.is_none() {
+                faults.add("deliveries", "limits nothing", "give concurrency_max or rate");
+            }
         }
         if let Some(check) = &self.health_check {
             faults.text("health_check.path", &check.path, 512);

@@ -103,6 +103,7 @@ mod tests {
             retries_max: 0,
             retry_on: RetryOn::default(),
             health_check: None,
+            deliveries: None,
         }
     }
 

@@ -55,6 +55,7 @@ fn upstream(urls: &[&str]) -> Upstream {
         retries_max: 0,
         retry_on: RetryOn::default(),
         health_check: None,
+        deliveries: None,
     }
 }
 
