@@ -77,6 +77,7 @@ mod tell;
 #[cfg(test)]
 mod tests;
 mod topics;
+mod trim;
 mod turns;
 mod worker;
 

@@ -20,10 +20,8 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use ingest::event::Timestamp;
 use ingest::log::{
-    Appended, Error, GroupOffsets, LogTime, Membership, NewRecord, Partition, Record, Transaction,
-    Writer,
+    Appended, Error, GroupOffsets, Membership, NewRecord, Partition, Record, Transaction, Writer,
 };
-use ingest::registry::kind::Queue;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout};
@@ -36,8 +34,9 @@ use super::partition::{Start, Window};
 use super::retry::Verdict;
 use super::status::PartitionStatus;
 use super::take_over::{PARKED_KEY, PROGRESS_KEY, TakenOver, take_over};
+use super::trim::Trimmer;
 use super::turns::Turn;
-use super::worker::{Parts, Shared};
+use super::worker::Shared;
 
 /// Commits that are refused for so long end the owner. A rebalance of Kafka takes
 /// a second or two between its new generation and the member's learning of it.
@@ -112,7 +111,7 @@ struct Owner {
     /// When the next commit may begin.
     commit_at: Instant,
     committing: u64,
-    trimmed: u64,
+    trimmer: Trimmer,
     /// Since when commits are refused.
     refused: Option<Instant>,
     random: fastrand::Rng,
@@ -148,7 +147,7 @@ pub(super) async fn own(with: Owning) -> Result<(), Error> {
         ends: 0,
         commit_at: Instant::now(),
         committing: committed,
-        trimmed: committed,
+        trimmer: Trimmer::new(with.shared.clone(), with.partition, committed),
         refused: None,
         random: fastrand::Rng::with_seed(seed),
         with,
@@ -410,40 +409,9 @@ impl Owner {
     /// Removes what is completed from the topics, in steps.
     fn trim(&mut self, step: u64) {
         if let Some(before) = self.parking.trim(step) {
-            self.trim_one(self.parking.partition().clone(), before, Duration::ZERO);
+            self.trimmer.parked(self.parking.partition().clone(), before);
         }
-        if self.committing >= self.trimmed.saturating_add(step.max(1)) {
-            self.trimmed = self.committing;
-            if let Some(history) = self.history() {
-                self.trim_one(self.messages.clone(), self.committing, history);
-            }
-        }
-    }
-
-    /// How long the queue keeps what has ended; none if it was removed, which keeps all.
-    fn history(&self) -> Option<Duration> {
-        let Shared { parts, queue, .. } = &*self.with.shared;
-        let snapshot = parts.view.snapshot();
-        snapshot.get::<Queue>(queue).map(|queue| Duration::from_millis(queue.history_ms))
-    }
-
-    /// Removes what is below an offset, and older than that.
-    fn trim_one(&self, partition: Partition, before: u64, history: Duration) {
-        let Parts { log, clock, .. } = self.with.shared.parts.clone();
-        tokio::spawn(async move {
-            let trimmed = async {
-                let mut before = before;
-                if !history.is_zero() {
-                    let kept = clock.now().as_micros() / 1_000 - history.as_millis() as i64;
-                    before = before.min(log.offset_at(&partition, LogTime(kept)).await?);
-                }
-                log.trim(&partition, before).await
-            };
-            // The next step removes what this one could not.
-            if let Err(error) = trimmed.await {
-                tracing::debug!(%partition, %error, "could not trim a queue");
-            }
-        });
+        self.trimmer.messages(self.committing, step);
     }
 
     /// Starts nothing more, gives what is under way some time, and commits.
