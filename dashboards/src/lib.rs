@@ -8,6 +8,9 @@
 //!                       page (HTML, live) ◄─ HTML, PNG, CSV ◄────┘
 //! ```
 //!
+//! Who brings an admin token looks into queues too, and decides of them, by a manager node
+//! that does what the token may.
+//!
 //! One drawing for all: a chart is SVG made here, with classes and no colours. The page
 //! gives the colours by CSS, light and dark; the PNG has those of light filled in.
 //!
@@ -20,6 +23,7 @@ pub mod board;
 pub mod chart;
 mod content;
 mod export;
+mod manager;
 mod page;
 mod picture;
 pub mod serve;

@@ -1,4 +1,6 @@
-//! Boards as HTML.
+//! Boards as HTML; queues in [`queues`].
+
+pub(crate) mod queues;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -50,8 +52,53 @@ fn head_of(title: &str, dress: Markup) -> Markup {
     }
 }
 
+/// The pages that there are.
+#[derive(Debug)]
+pub(crate) struct Nav<'a> {
+    pub(crate) boards: &'a [Board],
+    pub(crate) has_queues: bool,
+    /// Where this one is.
+    pub(crate) current: &'a str,
+}
+
+/// The bar above a page.
+fn bar(nav: &Nav<'_>, state: Markup) -> Markup {
+    let boards = nav.boards.iter().map(|of| (format!("/boards/{}", of.name), of.title.as_str()));
+    let queues = nav.has_queues.then(|| ("/queues".to_owned(), "Queues"));
+    html! {
+        header .bar {
+            span .brand { "Weir" }
+            nav aria-label="Pages" {
+                @for (link, title) in boards.chain(queues) {
+                    @let current = (link == nav.current).then_some("page");
+                    a href=(link) aria-current=[current] { (title) }
+                }
+            }
+            (state)
+            button .theme type="button" hidden { "Dark" }
+        }
+    }
+}
+
+/// A page that does not follow.
+fn framed(nav: &Nav<'_>, title: &str, head: Markup, body: Markup) -> Markup {
+    html! {
+        (DOCTYPE)
+        html lang="en" {
+            (head_of(title, html! {
+                (STYLE_SHEET)
+                script type="module" src="/assets/console.js" {}
+            }))
+            body {
+                (bar(nav, html! {}))
+                main { div .head { h1 { (title) } (head) } (body) }
+            }
+        }
+    }
+}
+
 /// A board as the console serves it.
-pub(crate) fn board(boards: &[Board], board: &Board, filled: &Filled) -> Markup {
+pub(crate) fn board(nav: &Nav<'_>, board: &Board, filled: &Filled) -> Markup {
     let view = &filled.view;
     html! {
         (DOCTYPE)
@@ -62,17 +109,9 @@ pub(crate) fn board(boards: &[Board], board: &Board, filled: &Filled) -> Markup 
             }))
             body data-live={ "/boards/" (board.name) "/live?" (view.query()) } {
                 a .skip href="#panels" { "To the panels" }
-                header .bar {
-                    span .brand { "Weir" }
-                    nav aria-label="Boards" {
-                        @for other in boards {
-                            @let current = (other.name == board.name).then_some("page");
-                            a href={ "/boards/" (other.name) } aria-current=[current] { (other.title) }
-                        }
-                    }
+                (bar(nav, html! {
                     span .state role="status" { span .dot {} span .said { "static" } }
-                    button .theme type="button" hidden { "Dark" }
-                }
+                }))
                 main {
                     (head(board, filled))
                     form .asked method="get" {
@@ -247,8 +286,17 @@ pub(crate) fn alone(board: &Board, filled: &Filled) -> Markup {
     }
 }
 
-/// Where the token is asked for.
-pub(crate) fn login(failed: Option<&str>, next: &str) -> Markup {
+/// Which token is asked for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Wanted {
+    /// The console's, for boards.
+    Console,
+    /// The admin token, for queues.
+    Admin,
+}
+
+/// Where a token is asked for.
+pub(crate) fn login(wanted: Wanted, failed: Option<&str>, next: &str) -> Markup {
     html! {
         (DOCTYPE)
         html lang="en" {
@@ -257,7 +305,16 @@ pub(crate) fn login(failed: Option<&str>, next: &str) -> Markup {
                 main {
                     form .card method="post" action="/login" {
                         h1 { "Weir" }
-                        p { "The console's token is in the file " code { "console-token" } " of its data directory." }
+                        @match wanted {
+                            Wanted::Console => p {
+                                "The console's token is in the file " code { "console-token" }
+                                " of its data directory."
+                            },
+                            Wanted::Admin => p {
+                                "Who looks into queues, and decides of them, has the admin token. It is in the file "
+                                code { "admin-token" } " of the manager node's data directory."
+                            },
+                        }
                         input type="hidden" name="next" value=(next);
                         label { span { "Token" }
                             input type="password" name="token" autocomplete="current-password" required autofocus;

@@ -46,12 +46,14 @@ impl Analysis {
         Ok(())
     }
 
-    /// The console asks the analytics node that is named, else this node's own.
+    /// The console asks the analytics node that is named, else this node's own, and so the
+    /// manager node.
     pub(super) async fn start_console(
         &mut self,
         config: &Config,
         ground: &Ground,
         token: &Token,
+        manager: Option<SocketAddr>,
         wanted: &[Role],
     ) -> Result<()> {
         if !wanted.contains(&Role::Console) {
@@ -64,9 +66,11 @@ impl Analysis {
             None => token.text.clone(),
         };
         let console_token = Token::of(config.data_dir.join(CONSOLE_TOKEN_FILE))?;
+        let own_manager = || manager.map(|address| format!("http://{address}"));
         let parts = console::Parts {
             analytics_url: url.unwrap_or_else(|| format!("http://{own}")),
             analytics_token,
+            manager_url: config.console.manager_url.clone().or_else(own_manager),
             token: console_token.text.clone(),
             emitter: ground.emitter.clone(),
         };

@@ -29,6 +29,7 @@ impl Analysis {
         _: &Config,
         _: &Ground,
         _: &Token,
+        _: Option<SocketAddr>,
         _: &[Role],
     ) -> Result<()> {
         Ok(())

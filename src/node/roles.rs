@@ -148,7 +148,8 @@ impl Roles {
                 listeners.map(|of| if of.tls.is_some() { "https" } else { "http" }).collect();
             self.gateway = Some(Gateway::start(config.gateway.clone(), parts).await?);
         }
-        self.analysis.start_console(config, ground, token, wanted).await
+        let manager = self.manager.as_ref().map(Manager::address);
+        self.analysis.start_console(config, ground, token, manager, wanted).await
     }
 
     /// Where each role listens, by its name.

@@ -1,19 +1,13 @@
 //! The boards, as people see them: in a browser, as files, and refused to others.
 
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use fantoccini::{Client, ClientBuilder, Locator};
-use rig::Driver;
+use fantoccini::{Client, Locator};
 use serde_json::{Value, json};
 
+use crate::browser::Browser;
 use crate::replay::until;
 use crate::weir::{PATIENCE, Weir};
-
-fn token(weir: &Weir) -> String {
-    let file = weir.data_dir().join("console-token");
-    std::fs::read_to_string(file).unwrap().trim().to_owned()
-}
 
 async fn replayed() -> Weir {
     let mut weir = Weir::new();
@@ -35,7 +29,7 @@ async fn replayed() -> Weir {
 async fn a_board_is_shown_only_to_who_has_the_token() {
     let mut weir = Weir::new();
     weir.start(&[]);
-    let (right, page) = (token(&weir), weir.console("/boards/traffic"));
+    let (right, page) = (weir.read_token("console-token"), weir.console("/boards/traffic"));
     let client = reqwest::Client::builder();
     let client = client.redirect(reqwest::redirect::Policy::none()).build().unwrap();
     let get = |url: &str| client.get(url).header("accept", "text/html");
@@ -174,22 +168,15 @@ async fn seen(client: &Client) -> Value {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_board_in_a_browser_shows_what_happened_and_follows_what_happens() {
     let mut weir = replayed().await;
-    let driver = Driver::start().unwrap();
-    let options = json!({
-        "goog:chromeOptions": {"args": ["--headless=new", "--no-sandbox", "--hide-scrollbars"]},
-        "goog:loggingPrefs": {"browser": "ALL"},
-    });
-    let mut builder = ClientBuilder::new(hyper_util_connector());
-    let client = builder.capabilities(options.as_object().unwrap().clone());
-    let client = client.connect(&driver.url()).await.unwrap();
-    client.set_window_size(1_280, 1_000).await.unwrap();
+    let browser = Browser::start().await;
+    let client = &browser.client;
     // The address that is printed.
     let said = weir.said();
     let printed = said.lines().find(|line| line.contains("/?token=")).unwrap().trim();
     client.goto(printed).await.unwrap();
     let began = Instant::now();
     let page = loop {
-        let page = seen(&client).await;
+        let page = seen(client).await;
         if page["state"].as_str().unwrap().starts_with("live, ") {
             break page;
         }
@@ -211,17 +198,17 @@ async fn a_board_in_a_browser_shows_what_happened_and_follows_what_happens() {
     client.execute(MOVE, Vec::new()).await.unwrap();
     let tip = client.find(Locator::Css(".tip:not([hidden])")).await.unwrap().text().await.unwrap();
     assert!(tip.contains("2015") && tip.contains("2xx"), "{tip}");
-    keep(&client, "light").await;
+    browser.keep("light").await;
 
     // Dark, by a click; and on a telephone.
     let before = page["ground"].clone();
     client.find(Locator::Css(".theme")).await.unwrap().click().await.unwrap();
-    let dark = seen(&client).await;
+    let dark = seen(client).await;
     assert_ne!(dark["ground"], before);
-    keep(&client, "dark").await;
+    browser.keep("dark").await;
     client.set_window_size(500, 1_000).await.unwrap();
-    assert_eq!(seen(&client).await["overflow"], 0);
-    keep(&client, "narrow").await;
+    assert_eq!(seen(client).await["overflow"], 0);
+    browser.keep("narrow").await;
 
     // Live traffic appears without a hand at it.
     client.set_window_size(1_280, 1_000).await.unwrap();
@@ -235,7 +222,7 @@ async fn a_board_in_a_browser_shows_what_happened_and_follows_what_happens() {
     assert_eq!(status, 202);
     let began = Instant::now();
     loop {
-        let page = seen(&client).await;
+        let page = seen(client).await;
         let account = panel(&page, "Every message accounted for");
         if panel(&page, "Requests\n").contains("\n8\n")
             && account.contains("orders")
@@ -246,9 +233,8 @@ async fn a_board_in_a_browser_shows_what_happened_and_follows_what_happens() {
         assert!(began.elapsed() < PATIENCE, "{page}");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    keep(&client, "live").await;
-    client.close().await.unwrap();
-    driver.stop().unwrap();
+    browser.keep("live").await;
+    browser.stop().await;
     weir.stop();
 }
 
@@ -258,22 +244,3 @@ const MOVE: &str = "
     const at = drawn.getBoundingClientRect();
     drawn.dispatchEvent(new PointerEvent('pointermove',
         {bubbles: true, clientX: at.left + at.width / 2, clientY: at.top + 60}));";
-
-fn hyper_util_connector() -> hyper_util::client::legacy::connect::HttpConnector {
-    hyper_util::client::legacy::connect::HttpConnector::new()
-}
-
-/// Keeps a picture of the whole page where `KEEP_PICTURES` says, to be looked at.
-async fn keep(client: &Client, name: &str) {
-    let Some(dir) = std::env::var_os("KEEP_PICTURES").map(PathBuf::from) else { return };
-    let look =
-        "return [document.documentElement.clientWidth, document.documentElement.scrollHeight]";
-    let size = client.execute(look, Vec::new()).await.unwrap();
-    let (width, height) = (size[0].as_u64().unwrap(), size[1].as_u64().unwrap());
-    let (width, height) = (u32::try_from(width).unwrap(), u32::try_from(height).unwrap());
-    client.set_window_size(width, height + 150).await.unwrap();
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    let picture = client.screenshot().await.unwrap();
-    std::fs::write(dir.join(format!("{name}.png")), picture).unwrap();
-    client.set_window_size(width, 1_000).await.unwrap();
-}

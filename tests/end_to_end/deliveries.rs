@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::weir::{PATIENCE, Weir};
 
 /// A queue whose messages go out by a method, and a route into it.
-fn returns(method: &str) -> String {
+pub(crate) fn returns(method: &str) -> String {
     format!(
         "kind: queue\nname: returns\nspec:\n  deliver: {{upstream: warehouse, method: {method}, \
          path: /warehouse/orders}}\n---\nkind: route\nname: return\nspec:\n  from:\n    http: {{methods: \
@@ -17,8 +17,24 @@ fn returns(method: &str) -> String {
     )
 }
 
+/// Sends a message by the route: its id.
+pub(crate) async fn give_back(weir: &Weir, order: &Value) -> String {
+    let url = format!("http://{}/returns", weir.mediator_address());
+    let began = Instant::now();
+    let answer = loop {
+        let answer = weir.client.post(&url).json(order).send().await.unwrap();
+        // A route is there a moment after its configuration.
+        if answer.status() != 404 || began.elapsed() > PATIENCE {
+            break answer;
+        }
+    };
+    assert_eq!(answer.status(), 202);
+    let accepted: Value = answer.json().await.unwrap();
+    accepted["id"].as_str().unwrap().to_owned()
+}
+
 /// Waits until the command says so.
-fn until(weir: &Weir, arguments: &[&str], expected: &str) -> String {
+pub(crate) fn until(weir: &Weir, arguments: &[&str], expected: &str) -> String {
     let began = Instant::now();
     loop {
         let (code, said) = weir.run(arguments);
@@ -38,21 +54,10 @@ async fn dead_letters_are_put_back_from_the_command_line() {
     let dir = weir.write("returns", &[("returns.yaml", &returns("PUT"))]);
     let (code, said) = weir.run(&["apply", &dir]);
     assert_eq!(code, 0, "{said}");
-    let url = format!("http://{}/returns", weir.mediator_address());
     let mut sent = Vec::new();
     for article in ["nut", "bolt"] {
         let order = json!({"customer": "ada", "article": article});
-        let began = Instant::now();
-        let answer = loop {
-            let answer = weir.client.post(&url).json(&order).send().await.unwrap();
-            // A route is there a moment after its configuration.
-            if answer.status() != 404 || began.elapsed() > PATIENCE {
-                break answer;
-            }
-        };
-        assert_eq!(answer.status(), 202);
-        let accepted: Value = answer.json().await.unwrap();
-        sent.push((accepted["id"].as_str().unwrap().to_owned(), order));
+        sent.push((give_back(&weir, &order).await, order));
     }
     let [(nut, order), (bolt, _)] = &sent[..] else { panic!("{sent:?}") };
 
@@ -130,21 +135,10 @@ async fn what_waits_is_decided_of_from_the_command_line() {
     let held = returns("PUT").replace("  deliver:", "  on_exhausted: hold\n  deliver:");
     let dir = weir.write("returns", &[("returns.yaml", &held)]);
     assert_eq!(weir.run(&["apply", &dir]).0, 0);
-    let url = format!("http://{}/returns", weir.mediator_address());
     let mut ids = Vec::new();
     for customer in ["ada", "bob", "cy"] {
         let order = json!({"customer": customer, "article": "nut"});
-        let began = Instant::now();
-        let answer = loop {
-            let answer = weir.client.post(&url).json(&order).send().await.unwrap();
-            // A route is there a moment after its configuration.
-            if answer.status() != 404 || began.elapsed() > PATIENCE {
-                break answer;
-            }
-        };
-        assert_eq!(answer.status(), 202);
-        let accepted: Value = answer.json().await.unwrap();
-        ids.push(accepted["id"].as_str().unwrap().to_owned());
+        ids.push(give_back(&weir, &order).await);
     }
     let [ada, bob, _] = &ids[..] else { panic!("{ids:?}") };
     let began = Instant::now();

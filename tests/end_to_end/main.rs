@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by it")]
 
 mod analytics;
+mod browser;
 mod cluster;
 mod commands;
 mod console;
@@ -12,5 +13,6 @@ mod doors;
 mod example;
 mod kill;
 mod outage;
+mod queues;
 mod replay;
 mod weir;

@@ -198,6 +198,11 @@ impl Weir {
         format!("http://127.0.0.1:{}{path}", self.ports.keys)
     }
 
+    /// A token of the data directory.
+    pub(crate) fn read_token(&self, file: &str) -> String {
+        std::fs::read_to_string(self.data_dir().join(file)).unwrap().trim().to_owned()
+    }
+
     pub(crate) fn console(&self, path: &str) -> String {
         format!("http://127.0.0.1:{}{path}", self.ports.console)
     }
@@ -208,7 +213,7 @@ impl Weir {
 
     /// What the analytics node says of itself.
     pub(crate) async fn analytics_status(&self) -> Value {
-        let token = std::fs::read_to_string(self.data_dir().join("admin-token")).unwrap();
+        let token = self.read_token("admin-token");
         let asked = self.client.get(self.analytics("/v1/status")).bearer_auth(token.trim());
         asked.send().await.unwrap().json().await.unwrap()
     }

@@ -24,8 +24,16 @@ fn digest(text: &str) -> Digest {
 pub(super) struct Access {
     door: Arc<Door>,
     hosts: Vec<String>,
-    /// When each ends, by the hash of its cookie.
-    sessions: Mutex<HashMap<Digest, Instant>>,
+    /// By the hashes of their cookies.
+    sessions: Mutex<HashMap<Digest, Session>>,
+}
+
+/// What somebody may who has logged in.
+#[derive(Clone)]
+pub(super) struct Session {
+    ends: Instant,
+    /// What opens the manager node, if that was brought. It is nowhere but in memory.
+    pub(super) admin: Option<String>,
 }
 
 impl Access {
@@ -62,8 +70,13 @@ impl Access {
         self.door.try_token(token.map(str::trim), peer, correlation)
     }
 
-    /// Whether a request has the cookie of a session.
-    pub(super) fn has_session(&self, headers: &HeaderMap) -> bool {
+    /// Whether a token is the console's; that it is not is not told.
+    pub(super) fn is_console_token(&self, token: &str) -> bool {
+        self.door.is_opened_by(token)
+    }
+
+    /// The session whose cookie a request has.
+    pub(super) fn session(&self, headers: &HeaderMap) -> Option<Session> {
         let now = Instant::now();
         let sessions = self.sessions.lock();
         let mut cookies = headers
@@ -72,22 +85,22 @@ impl Access {
             .filter_map(|value| value.to_str().ok())
             .flat_map(|value| value.split(';'))
             .filter_map(|pair| pair.trim().strip_prefix(COOKIE_NAME)?.strip_prefix('='));
-        cookies.any(|cookie| sessions.get(&digest(cookie)).is_some_and(|ends| *ends > now))
+        cookies.find_map(|cookie| sessions.get(&digest(cookie)).filter(|of| of.ends > now)).cloned()
     }
 
-    /// Opens a session: its cookie.
-    pub(super) fn open_session(&self) -> Option<String> {
+    /// Opens a session, of somebody who has brought an admin token or has not: its cookie.
+    pub(super) fn open_session(&self, admin: Option<String>) -> Option<String> {
         let mut random = [0; 32];
         aws_lc_rs::rand::fill(&mut random).ok()?;
         let id: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
         let now = Instant::now();
         let mut sessions = self.sessions.lock();
-        sessions.retain(|_, ends| *ends > now);
+        sessions.retain(|_, of| of.ends > now);
         if sessions.len() >= SESSIONS_MAX {
-            let oldest = sessions.iter().min_by_key(|(_, ends)| **ends).map(|(key, _)| *key);
+            let oldest = sessions.iter().min_by_key(|(_, of)| of.ends).map(|(key, _)| *key);
             oldest.map(|key| sessions.remove(&key));
         }
-        sessions.insert(digest(&id), now + SESSION_FOR);
+        sessions.insert(digest(&id), Session { ends: now + SESSION_FOR, admin });
         let seconds = SESSION_FOR.as_secs();
         Some(format!("{COOKIE_NAME}={id}; HttpOnly; SameSite=Strict; Path=/; Max-Age={seconds}"))
     }
@@ -131,13 +144,14 @@ mod tests {
         assert_eq!(code(Some("wrong")), Err(Code::Throttled));
         assert_eq!(code(Some("right")), Ok(()), "others of the address do not keep it out");
         assert_eq!(Access::bearer(&with(AUTHORIZATION, "Bearer right")), Some("right"));
-        assert!(!access.has_session(&HeaderMap::new()));
-        let cookie = access.open_session().unwrap();
+        assert!(access.session(&HeaderMap::new()).is_none());
+        let cookie = access.open_session(Some("admin".to_owned())).unwrap();
         assert!(cookie.contains("HttpOnly; SameSite=Strict"), "{cookie}");
         let (sent, _) = cookie.split_once(';').unwrap();
-        assert!(access.has_session(&with(COOKIE, &format!("other=1; {sent}"))));
-        assert!(!access.has_session(&with(COOKIE, &format!("{sent}0"))));
-        assert!(!access.has_session(&with(COOKIE, "weir-console=")));
+        let session = access.session(&with(COOKIE, &format!("other=1; {sent}"))).unwrap();
+        assert_eq!(session.admin.as_deref(), Some("admin"));
+        assert!(access.session(&with(COOKIE, &format!("{sent}0"))).is_none());
+        assert!(access.session(&with(COOKIE, "weir-console=")).is_none());
     }
 
     #[tokio::test]

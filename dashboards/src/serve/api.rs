@@ -1,18 +1,17 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, Form, FromRequestParts, Path, Query, Request, State};
+use axum::extract::{DefaultBodyLimit, Path, Query, Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::sse::{KeepAlive, Sse};
 use axum::response::{Html, IntoResponse, Redirect, Response};
 use axum::routing::get;
 use http::header::{
     CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, HeaderName,
-    IF_NONE_MATCH, REFERRER_POLICY, SET_COOKIE, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+    IF_NONE_MATCH, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
-use http::request::Parts;
 use http::{HeaderMap, HeaderValue, StatusCode};
-use ingest::http::{Code, Correlation, Failure, Peer};
+use ingest::http::{Code, Correlation, Failure};
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
@@ -20,7 +19,10 @@ use tokio::sync::watch;
 use super::access::Access;
 use super::fill::{NotFound, fill, find, look, rows};
 use super::live::{Feeds, events};
+use super::{login, queues};
 use crate::board::{Board, Library};
+use crate::manager::Manager;
+use crate::page::Nav;
 use crate::source::Source;
 use crate::theme::{self, Theme};
 use crate::view::{Asked, Span, Timeline};
@@ -29,7 +31,8 @@ use crate::{export, page, picture};
 const POLICY: &str = "default-src 'self'; img-src 'self' data:; base-uri 'none'; \
                       form-action 'self'; frame-ancestors 'none'";
 const SCRIPT: &str = include_str!("../../assets/console.js");
-/// The largest body, which is a token.
+
+/// The largest body, which is a token; a form of a queue may be larger.
 const BODY_BYTES_MAX: usize = 16 * 1024;
 
 pub(super) struct Shared {
@@ -37,7 +40,16 @@ pub(super) struct Shared {
     pub(super) access: Access,
     pub(super) feeds: Feeds,
     pub(super) source: Arc<Source>,
+    /// Who decides of queues, if one is named.
+    pub(super) manager: Option<Manager>,
     pub(super) stopped: watch::Receiver<bool>,
+}
+
+impl Shared {
+    /// The pages that there are, seen from one of them.
+    pub(super) fn nav<'a>(&'a self, current: &'a str) -> Nav<'a> {
+        Nav { boards: self.library.boards(), has_queues: self.manager.is_some(), current }
+    }
 }
 
 pub(super) fn router(shared: Arc<Shared>) -> Router {
@@ -46,8 +58,9 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .route("/boards/{name}", get(board))
         .route("/boards/{name}/live", get(live))
         .route("/boards/{name}/{export}", get(exported))
-        .layer(from_fn_with_state(shared.clone(), admit))
-        .route("/login", get(ask).post(log_in))
+        .layer(from_fn_with_state(shared.clone(), login::admit))
+        .merge(queues::router(shared.clone()))
+        .route("/login", get(login::ask).post(login::log_in))
         .route("/assets/{name}", get(asset))
         .fallback(async || said(StatusCode::NOT_FOUND, "Nothing is here", "There is no such page."))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
@@ -57,13 +70,13 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
 
 /// A page with a sentence on it, in place of what was asked for.
 #[derive(Debug)]
-struct Said {
+pub(super) struct Said {
     status: StatusCode,
     title: &'static str,
     what: String,
 }
 
-fn said(status: StatusCode, title: &'static str, what: impl Into<String>) -> Said {
+pub(super) fn said(status: StatusCode, title: &'static str, what: impl Into<String>) -> Said {
     Said { status, title, what: what.into() }
 }
 
@@ -97,109 +110,6 @@ async fn guard(State(shared): State<Arc<Shared>>, mut request: Request, next: Ne
     set(REFERRER_POLICY, "no-referrer");
     answer.headers_mut().entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     answer
-}
-
-#[derive(Deserialize)]
-struct Given {
-    token: Option<String>,
-}
-
-/// Lets in who may look; others are asked for the token.
-async fn admit(
-    State(shared): State<Arc<Shared>>,
-    caller: Caller,
-    request: Request,
-    next: Next,
-) -> Response {
-    let (uri, access) = (request.uri(), &shared.access);
-    let given = Query::<Given>::try_from_uri(uri).ok().and_then(|Query(given)| given.token);
-    if let Some(token) = given {
-        return opened(&shared, &caller, &token, &without_token(uri));
-    }
-    let bearer = Access::bearer(request.headers());
-    if bearer.is_none() && access.has_session(request.headers()) {
-        return next.run(request).await;
-    }
-    let wants_page = request
-        .headers()
-        .get(http::header::ACCEPT)
-        .is_some_and(|accept| accept.to_str().is_ok_and(|accept| accept.contains("text/html")));
-    if wants_page && bearer.is_none() {
-        let next = uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
-        return (StatusCode::UNAUTHORIZED, Html(page::login(None, &next).into_string()))
-            .into_response();
-    }
-    match access.try_token(bearer, caller.peer.0.ip(), &caller.correlation) {
-        Ok(()) => next.run(request).await,
-        Err(failure) => failure.into_response(),
-    }
-}
-
-/// An address without the token that it gave.
-fn without_token(uri: &http::Uri) -> String {
-    let pairs = uri.query().into_iter().flat_map(|query| query.split('&'));
-    let rest: Vec<&str> = pairs.filter(|pair| !pair.starts_with("token=")).collect();
-    let mark = if rest.is_empty() { "" } else { "?" };
-    format!("{}{mark}{}", uri.path(), rest.join("&"))
-}
-
-/// Who asks.
-struct Caller {
-    peer: Peer,
-    correlation: Correlation,
-}
-
-impl<S: Send + Sync> FromRequestParts<S> for Caller {
-    type Rejection = Failure;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Failure> {
-        let (peer, correlation) = (parts.extensions.get(), parts.extensions.get());
-        match (peer, correlation) {
-            (Some(peer), Some(correlation)) => {
-                Ok(Self { peer: *peer, correlation: Correlation::clone(correlation) })
-            }
-            _ => Err(Code::InternalError.into()),
-        }
-    }
-}
-
-/// A session for a right token, at an address that does not have it.
-fn opened(shared: &Shared, caller: &Caller, token: &str, next: &str) -> Response {
-    // To nowhere but here: browsers read `//` and `/\` as another host's name.
-    let next = if next.starts_with("/boards/") { next } else { "/" };
-    let ip = caller.peer.0.ip();
-    let failure = match shared.access.try_token(Some(token), ip, &caller.correlation) {
-        Ok(()) => match shared.access.open_session() {
-            Some(cookie) => return ([(SET_COOKIE, cookie)], Redirect::to(next)).into_response(),
-            None => Failure::from(Code::InternalError),
-        },
-        Err(failure) => failure,
-    };
-    let why = match failure.problem.code {
-        Code::Throttled => "Too many wrong tokens came from your address. Wait for a minute.",
-        Code::InternalError => "No session could be opened. Try again.",
-        _ => "This is not the token.",
-    };
-    let page = page::login(Some(why), next).into_string();
-    (failure.problem.code.status(), Html(page)).into_response()
-}
-
-async fn ask() -> Html<String> {
-    Html(page::login(None, "/").into_string())
-}
-
-#[derive(Deserialize)]
-struct LogIn {
-    token: String,
-    next: String,
-}
-
-async fn log_in(
-    State(shared): State<Arc<Shared>>,
-    caller: Caller,
-    Form(form): Form<LogIn>,
-) -> Response {
-    opened(&shared, &caller, &form.token, &form.next)
 }
 
 async fn first(State(shared): State<Arc<Shared>>) -> Redirect {
@@ -254,7 +164,8 @@ async fn board(
     let board = named(&shared, &name)?;
     let found = look(&shared.source, &choice.asked()?).await;
     let filled = fill(&shared.source, board, found).await;
-    Ok(Html(page::board(shared.library.boards(), board, &filled).into_string()))
+    let current = format!("/boards/{name}");
+    Ok(Html(page::board(&shared.nav(&current), board, &filled).into_string()))
 }
 
 async fn live(

@@ -5,10 +5,14 @@
 //! | `GET /boards/NAME?timeline=live\|ID&span=15m\|1h\|6h\|24h\|7d\|all` | the board |
 //! | `GET /boards/NAME/live?…` | server-sent events: the panels that changed |
 //! | `GET /boards/NAME/export.html\|png\|csv?…` | the board, to take away |
+//! | `GET /queues`, `/queues/NAME`, `/queues/NAME/letter?id=ID` | queues, one of them, a dead letter |
+//! | `POST /queues/NAME/decide`, `/pause`, `/resume`, `/letter?id=ID` | what is decided of them |
 //! | `GET /`, `/login` | the first board; where the token is asked for |
 //!
 //! Who has the token gets a session, which is a cookie; a program sends the token as a
-//! bearer token. The first address that is printed has the token in it (`?token=`), and
+//! bearer token. Queues are for sessions that the admin token has opened: the console has no
+//! rights of its own, and asks the manager node with that token. A form that another page
+//! sends is refused. The first address that is printed has the token in it (`?token=`), and
 //! leads to one that has not.
 //!
 //! Limits: 256 live pages, which share what is the same on them, drawn every 3 s, or
@@ -22,6 +26,8 @@ mod access;
 mod api;
 mod fill;
 mod live;
+mod login;
+mod queues;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -39,6 +45,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::board::Library;
+use crate::manager::Manager;
 use crate::source::Source;
 
 const SERVICE: &str = "weir-console";
@@ -64,6 +71,9 @@ pub struct Config {
     pub analytics_url: Option<String>,
     /// The file with that node's admin token; this node's own, if it is left out.
     pub analytics_token_file: Option<PathBuf>,
+    /// The manager node by which queues are looked into and decided of; this node's own, if
+    /// it is left out and there is one.
+    pub manager_url: Option<String>,
     /// A directory of further boards, `*.yaml`.
     pub boards_dir: Option<PathBuf>,
     /// By which names it may be called, besides addresses and `localhost`; 0 to 100.
@@ -76,6 +86,7 @@ impl Default for Config {
             address: SocketAddr::from(([127, 0, 0, 1], 9446)),
             analytics_url: None,
             analytics_token_file: None,
+            manager_url: None,
             boards_dir: None,
             hosts: Vec::new(),
         }
@@ -93,11 +104,16 @@ impl Config {
                 "give 100 at most",
             ));
         }
-        if let Some(url) = &self.analytics_url
-            && !url.parse::<reqwest::Url>().is_ok_and(|url| url.has_host())
-        {
-            let mend = "give it as http://host:9447";
-            faults.push(Fault::new("analytics_url", format!("{url} is no address"), mend));
+        let urls = [
+            ("analytics_url", &self.analytics_url, "give it as http://host:9447"),
+            ("manager_url", &self.manager_url, "give it as http://host:9445"),
+        ];
+        for (setting, url, mend) in urls {
+            if let Some(url) = url
+                && !url.parse::<reqwest::Url>().is_ok_and(|url| url.has_host())
+            {
+                faults.push(Fault::new(setting, format!("{url} is no address"), mend));
+            }
         }
         faults
     }
@@ -110,6 +126,8 @@ pub struct Parts {
     pub analytics_url: String,
     /// Its token.
     pub analytics_token: String,
+    /// The address of the manager node, if there is one.
+    pub manager_url: Option<String>,
     /// What opens the console.
     pub token: String,
     /// Where it is told who was refused.
@@ -122,7 +140,7 @@ pub enum Error {
     /// A board has a fault.
     #[error("console: {0}")]
     Boards(#[from] FileErrors),
-    /// The client for the analytics node cannot be made.
+    /// A client for the other nodes cannot be made.
     #[error("console: {0}")]
     Client(#[from] reqwest::Error),
     /// The address.
@@ -152,6 +170,7 @@ impl Console {
     pub async fn start(config: &Config, parts: Parts) -> Result<Self, Error> {
         let library = Library::load(config.boards_dir.as_deref())?;
         let source = Source::new(&parts.analytics_url, parts.analytics_token)?;
+        let manager = parts.manager_url.as_deref().map(Manager::new).transpose()?;
         let unheard = |source| Error::Listen { address: config.address, source };
         let listener = TcpListener::bind(config.address).await.map_err(unheard)?;
         let address = listener.local_addr().map_err(unheard)?;
@@ -163,6 +182,7 @@ impl Console {
             access,
             feeds: live::Feeds::default(),
             source: Arc::new(source),
+            manager,
             stopped: stopped.clone(),
         };
         let router = api::router(Arc::new(shared));

@@ -44,6 +44,11 @@ impl Door {
         router.layer(from_fn_with_state(self, admit))
     }
 
+    /// Whether a token opens it. That one does not is not told: who asks so looks further.
+    pub fn is_opened_by(&self, token: &str) -> bool {
+        self.token.is_of(token)
+    }
+
     /// Looks at a token that came by another way than the header; a refusal is told of.
     ///
     /// # Errors
