@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
+use fail::fail_point;
 use ingest::emit::Emitter;
 use ingest::event::{Clock, Kind, Outcome, Text, Timestamp};
 use ingest::log::{Error, EventLog, partition_for};
@@ -152,8 +153,10 @@ impl Queues {
             }
             Err(error) => return Err(unavailable(error.to_string())),
         };
+        fail_point!("accept::kept");
         let place = due.map_or(Place::Queue(offset), Place::Schedule);
         self.tell(queue, &message, place, accepted_time).map_err(unavailable)?;
+        fail_point!("accept::told");
         Ok(Accepted { id: message.id, offset, partition, due })
     }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use fail::fail_point;
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use ingest::event::{Event, Kind, Outcome, Timestamp};
 use ingest::registry::kind::{Method, Queue, Upstream};
@@ -79,6 +80,7 @@ impl Attempt {
                 None => (Attempted::Failed(Code::UpstreamUnreachable), None),
             }
         };
+        fail_point!("attempt::made");
         let latency = started.elapsed();
         let at = self.shared.parts.clock.now();
         let mut random = fastrand::Rng::with_seed(self.seed);
@@ -117,6 +119,7 @@ impl Attempt {
             }
             tokio::time::sleep(SPOOL_RETRY).await;
         }
+        fail_point!("attempt::told");
         let (status, error) = (attempted.status(), attempted.error());
         Done { message, verdict, attempts, status, error, at }
     }

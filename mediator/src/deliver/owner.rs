@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use fail::fail_point;
 use futures_util::future::BoxFuture;
 use ingest::event::Timestamp;
 use ingest::log::{
@@ -120,6 +121,7 @@ struct Owner {
 /// Owns a partition until it is released; returns before only with an error.
 pub(super) async fn own(with: Owning) -> Result<(), Error> {
     let TakenOver { writer, epoch, progress, parked_end } = take_over(&with).await?;
+    fail_point!("owner::took_over");
     let parked = with.shared.topics.parked(with.partition);
     let parking = Parking::new(parked, &progress, parked_end);
     // After that nobody else forgets what it has obeyed.
@@ -335,6 +337,9 @@ impl Owner {
         self.announced_under_way = self.announced.len();
         let value = progress.encode();
         let parked = self.parking.begin_commit(&progress);
+        if parked.is_some() {
+            fail_point!("owner::parks");
+        }
         let bytes = value.len() + parked.as_ref().map_or(0, Vec::len);
         let intervals = 1 + bytes / PROGRESS_BYTES_PER_INTERVAL;
         let interval = config.commit_interval.saturating_mul(intervals as u32);
@@ -366,6 +371,7 @@ impl Owner {
         self.writer = Some(writer);
         match committed {
             Ok(appended) => {
+                fail_point!("owner::committed");
                 self.refused = None;
                 self.parking.end_commit(&appended);
                 self.dead.drain(..self.dead_under_way);

@@ -1,47 +1,76 @@
 //! Deliveries under kill -9.
 //!
-//! A child process takes messages and delivers them to the receiver in this
-//! process. It says on its standard output which ids it has accepted, after it
-//! has. It is killed at random moments and started again on the same log; at the
-//! end everything that it said is delivered or dead, in order, by one key each.
-//! On Kafka there are two, killed at moments of their own: what one owned, the
-//! other takes over.
+//! A child process takes messages and delivers them to the receiver in this process. It
+//! says on its standard output which ids it has accepted, after it has. It dies at a random
+//! moment, or at a failpoint, and is started again on the same log; at the end the checker
+//! compares what it said, what the log holds and what the receiver saw. On Kafka there are
+//! two, which die at moments of their own: what one owned, the other takes over. Of three
+//! brokers one after another is killed meanwhile, and started again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use ingest::event::{Clock as _, SystemClock};
 use ingest::log::Partition;
-use mediator::deliver::Config;
-use rig::victim;
+use mediator::deliver::{Config, Decision, Which};
+use rig::Kafka;
+use rig::victim::{self, Death};
 
+use crate::checker::{self, Book, Logged};
+use crate::control::by;
 use crate::receiver::{Receiver, Reply};
 use crate::world::{Node, Place, Subject, World, config, message};
 
-const VICTIM: &str = "WEIR_DELIVER_VICTIM";
+pub(crate) const VICTIM: &str = "WEIR_DELIVER_VICTIM";
 const KEYS: u64 = 8;
 /// Of these, the last ones have messages that are scheduled, all for the same time ahead.
 const KEYS_SCHEDULED: u64 = 2;
 const SCHEDULED_AHEAD: Duration = Duration::from_millis(300);
 const PARTITIONS: u32 = 3;
+const BROKERS: usize = 3;
 /// How often a message of each key is accepted.
 const ACCEPT_EVERY: Duration = Duration::from_millis(10);
+const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 /// For a victim that has a target of its own, which one message kills.
-const ABORTS: &str = "aborts";
+pub(crate) const ABORTS: &str = "aborts";
+/// For a victim that puts dead letters back.
+const PUTS_BACK: &str = "puts-back";
+
+/// Where a victim may die, and with which pass at most.
+const PLACES: [(&str, u64); 10] = [
+    ("accept::kept", 60),
+    ("accept::told", 60),
+    ("attempt::made", 60),
+    ("attempt::told", 60),
+    ("owner::took_over", 3),
+    ("owner::committed", 20),
+    ("owner::parks", 2),
+    ("schedule::moved", 3),
+    ("schedule::told", 3),
+    // The embedded log's own, last.
+    ("log::written", 60),
+];
+const PLACES_OF_KAFKA: usize = PLACES.len() - 1;
 
 type Case = fn(&Subject) -> Result<()>;
 
 pub(crate) fn cases(subject: &Subject) -> Vec<(&'static str, Case)> {
+    // Of a log that is trimmed, and of one that holds all.
     let mut cases: Vec<(&'static str, Case)> =
-        vec![("what_was_accepted_is_delivered_or_dead_after_kill_9", |subject| survives(subject))];
+        vec![("what_was_accepted_is_delivered_or_dead_after_kill_9", |subject| {
+            survives(subject, &subject.world("kill")?, false)
+        })];
     if matches!(subject, Subject::Embedded) {
-        cases.push(("a_message_that_kills_is_dead_after_its_attempts", poison));
-        cases.push(("a_message_that_kills_at_once_is_dead_too", poison_at_once));
+        cases.push(("each_attempt_is_of_what_the_log_holds_after_kill_9", |subject| {
+            survives(subject, &subject.world("kill-whole")?, true)
+        }));
+        cases.push(("a_letter_that_is_put_back_is_delivered_after_kill_9", put_back));
     }
     cases
 }
@@ -52,6 +81,7 @@ pub(crate) fn is_victim() -> bool {
 }
 
 pub(crate) fn run_victim() -> ExitCode {
+    victim::prepare();
     let told = std::env::var(VICTIM).expect("a victim is told its place in text");
     let runtime = tokio::runtime::Runtime::new().expect("a runtime starts");
     let ended = runtime.block_on(work_until_killed(&told));
@@ -61,7 +91,7 @@ pub(crate) fn run_victim() -> ExitCode {
 
 /// What a victim is told: log, queue, spool, boot, and what its keys begin with;
 /// nothing if it only delivers.
-fn tell(world: &World, dir: &str, boot: usize, accepts: &str) -> String {
+pub(crate) fn tell(world: &World, dir: &str, boot: usize, accepts: &str) -> String {
     let (place, prefix) = match &world.place {
         Place::Dir(dir) => (dir.display().to_string(), String::new()),
         Place::Kafka { bootstrap, prefix } => (bootstrap.clone(), prefix.clone()),
@@ -77,7 +107,14 @@ async fn work_until_killed(told: &str) -> Result<()> {
         prefix => Place::Kafka { bootstrap: place.to_owned(), prefix: prefix.to_owned() },
     };
     let name = format!("victim{accepts}");
-    let mut node = Node::open(&place, &PathBuf::from(dir), &name).await?;
+    // As who looks after it would: again, while a broker is away.
+    let mut node = loop {
+        match Node::open(&place, &PathBuf::from(dir), &name).await {
+            Ok(node) => break node,
+            Err(error) if prefix.is_empty() => return Err(error),
+            Err(error) => eprintln!("{name}: {error:#}; again"),
+        }
+    };
     if accepts == ABORTS {
         let target = Receiver::start(|attempt| {
             if attempt.id == "poison" {
@@ -97,6 +134,12 @@ async fn work_until_killed(told: &str) -> Result<()> {
     if accepts.is_empty() {
         return std::future::pending().await;
     }
+    if accepts == PUTS_BACK {
+        let queue = queue.parse()?;
+        let letters = crate::dead::letters(&node);
+        letters.settle(&queue, &Which::All, &Decision::Replay, &by()).await?;
+        return std::future::pending().await;
+    }
     let queue: ingest::registry::Name = queue.parse()?;
     let boot: usize = boot.parse()?;
     let node = Arc::new(node);
@@ -107,9 +150,16 @@ async fn work_until_killed(told: &str) -> Result<()> {
         accepting.spawn(async move {
             for number in 0u64.. {
                 let id = format!("{key}-{boot:03}-{number:06}");
-                let mut message = message(&id, Some(&format!("k{key}")))?;
-                message.due = is_scheduled.then(|| SystemClock.now().after(SCHEDULED_AHEAD));
-                node.queues.accept(&queue, message).await?;
+                let accept = async || {
+                    let mut message = message(&id, Some(&format!("k{key}")))?;
+                    message.due = is_scheduled.then(|| SystemClock.now().after(SCHEDULED_AHEAD));
+                    anyhow::Ok(node.queues.accept(&queue, message).await?)
+                };
+                // As a caller does: the same again, while a broker is away.
+                while let Err(error) = accept().await {
+                    eprintln!("{id}: {error}; again");
+                    tokio::time::sleep(ACCEPT_AGAIN).await;
+                }
                 writeln!(std::io::stdout().lock(), "{id}")?;
                 // No faster than a key is delivered, so that the end does not wait for hours.
                 tokio::time::sleep(ACCEPT_EVERY).await;
@@ -123,18 +173,83 @@ async fn work_until_killed(told: &str) -> Result<()> {
     }
 }
 
-fn survives(subject: &Subject) -> Result<()> {
-    let is_kafka = matches!(subject, Subject::Kafka(_));
-    let kills = if is_kafka { 4 } else { victim::kills(25)? };
+/// How a victim lives and dies.
+struct Lives {
+    seed: u64,
+    kills: usize,
+    /// How long at least, and at most.
+    time_ms: (u64, u64),
+    places: &'static [(&'static str, u64)],
+}
+
+fn survives(subject: &Subject, world: &World, is_whole: bool) -> Result<()> {
     let seed = fastrand::u64(..);
-    eprintln!("seed {seed}");
-    let mut random = fastrand::Rng::with_seed(seed);
-    let world = subject.world("kill")?;
+    let is_kafka = matches!(subject, Subject::Kafka(_));
+    let lives = match is_kafka {
+        true => {
+            let places = &PLACES[..PLACES_OF_KAFKA];
+            Lives { seed, kills: 4, time_ms: (3_000, 12_000), places }
+        }
+        false => Lives { seed, kills: victim::kills(25)?, time_ms: (60, 660), places: &PLACES },
+    };
+    let victims: &[&str] = if is_kafka { &["a", "b"] } else { &["a"] };
     let runtime = tokio::runtime::Runtime::new()?;
-    let receiver = runtime.block_on(Receiver::start(|attempt| {
+    let receiver = runtime.block_on(prepare(world, is_whole))?;
+    let accepted = live(world, victims, &lives)?;
+    end(&runtime, world, (&receiver, &accepted), (&lives, is_whole))
+}
+
+/// On three brokers, of which one after another is killed, whatever it leads, and comes back
+/// after its partitions are led elsewhere.
+pub(crate) fn on_three_brokers() -> Result<()> {
+    let seed = fastrand::u64(..);
+    let kills = victim::kills(6)?.div_ceil(2);
+    let places = &PLACES[..PLACES_OF_KAFKA];
+    let lives = Lives { seed, kills, time_ms: (3_000, 12_000), places };
+    let mut kafka = Kafka::start(BROKERS)?;
+    let subject = Subject::Embedded;
+    let mut world = subject.world("kill-three")?;
+    world.place = Place::Kafka { bootstrap: kafka.bootstrap(), prefix: "kill-three.".to_owned() };
+    let runtime = tokio::runtime::Runtime::new()?;
+    let receiver = runtime.block_on(prepare(&world, true))?;
+    let are_done = AtomicBool::new(false);
+    let (accepted, brokers) = std::thread::scope(|scope| {
+        let brokers = scope.spawn(|| kill_brokers(&mut kafka, &are_done, seed));
+        let accepted = live(&world, &["a", "b"], &lives);
+        are_done.store(true, Ordering::Relaxed);
+        (accepted, brokers.join().expect("no thread panics"))
+    });
+    let (accepted, brokers) = (accepted?, brokers?);
+    ensure!(brokers >= BROKERS.min(kills), "only {brokers} brokers were killed");
+    eprintln!("{brokers} times a broker was killed");
+    end(&runtime, &world, (&receiver, &accepted), (&lives, true))
+}
+
+/// Kills brokers in turn, one at a time, until it is told to stop; how many.
+fn kill_brokers(kafka: &mut Kafka, are_done: &AtomicBool, seed: u64) -> Result<usize> {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let pause = |ms: u64| std::thread::sleep(Duration::from_millis(ms));
+    for turn in 0.. {
+        // A copy that came back has to catch up, or the next kill leaves one.
+        pause(random.u64(4_000..6_000));
+        if are_done.load(Ordering::Relaxed) {
+            return Ok(turn);
+        }
+        let broker = turn % BROKERS + 1;
+        kafka.kill(broker)?;
+        // Three seconds until the others notice.
+        pause(random.u64(3_000..7_000));
+        kafka.restart(broker)?;
+    }
+    unreachable!("it counts for ever")
+}
+
+/// The receiver, and the queue that delivers to it.
+async fn prepare(world: &World, is_whole: bool) -> Result<Receiver> {
+    let receiver = Receiver::start(|attempt| {
         // By the id, so that it is the same with each attempt.
         let number: u64 = attempt.id.rsplit('-').next().and_then(|n| n.parse().ok()).unwrap_or(0);
-        let is_blocked = matches!(attempt.key.as_deref(), Some("k0" | "k1")) && attempt.seen < 20;
+        let is_blocked = matches!(attempt.key.as_deref(), Some("ka0" | "ka1")) && attempt.seen < 20;
         match (number % 40, number % 6, attempt.seen) {
             (20, ..) if is_blocked => Reply::Status(503),
             (9 | 39, ..) => Reply::Status(400),
@@ -142,58 +257,119 @@ fn survives(subject: &Subject) -> Result<()> {
             (_, 1, 1) => Reply::Slow(200, Duration::from_millis(number % 30)),
             _ => Reply::Status(200),
         }
-    }))?;
-    runtime.block_on(async {
-        let node = world.node("setup").await?;
-        let spec = format!(
-            r#""partitions": {PARTITIONS}, "concurrency_max": 12,
-            "retry": {{"delay_min_ms": 10, "delay_max_ms": 30, "attempts_max": 1000}}"#
-        );
-        world.queue(&node, &receiver.url, &spec).await?;
-        node.stop().await
-    })?;
+    })
+    .await?;
+    let node = world.node("setup").await?;
+    let history_ms = if is_whole { 24 * 3_600 * 1_000 } else { 0 };
+    let spec = format!(
+        r#""partitions": {PARTITIONS}, "concurrency_max": 12, "history_ms": {history_ms},
+        "retry": {{"delay_min_ms": 10, "delay_max_ms": 30, "attempts_max": 1000}}"#
+    );
+    world.queue(&node, &receiver.url, &spec).await?;
+    node.stop().await?;
+    Ok(receiver)
+}
 
-    let victims: &[&str] = if is_kafka { &["a", "b"] } else { &["a"] };
-    let accepted = std::thread::scope(|scope| {
-        let mut start = |name: &'static str| {
-            let (world, mut random) = (&world, random.fork());
-            scope.spawn(move || -> Result<Vec<String>> {
-                let spool = tempfile::tempdir()?;
-                let dir = spool.path().display().to_string();
-                let mut said = Vec::new();
-                for kill in 0..kills {
-                    let (least, most) = if is_kafka { (3_000, 12_000) } else { (60, 660) };
-                    let time = Duration::from_millis(random.u64(least..most));
-                    said.extend(victim::kill_after(VICTIM, tell(world, &dir, kill, name), time)?);
-                }
-                Ok(said)
+/// Lets victims live and die, each for itself: the ids that they said they had accepted.
+fn live(world: &World, victims: &[&'static str], lives: &Lives) -> Result<BTreeSet<String>> {
+    eprintln!("seed {}", lives.seed);
+    let mut random = fastrand::Rng::with_seed(lives.seed);
+    std::thread::scope(|scope| {
+        let started: Vec<_> = victims
+            .iter()
+            .map(|name| {
+                let random = random.fork();
+                scope.spawn(move || live_of(world, name, lives, random))
             })
-        };
-        let started: Vec<_> = victims.iter().map(|name| start(name)).collect();
-        let mut accepted = BTreeSet::new();
+            .collect();
+        let (mut accepted, mut died_at) = (BTreeSet::new(), BTreeMap::new());
         for victim in started {
-            for id in victim.join().expect("no thread panics")? {
+            let (said, places) = victim.join().expect("no thread panics")?;
+            for id in said {
                 ensure!(accepted.insert(id.clone()), "{id} was accepted twice");
+            }
+            for place in places {
+                *died_at.entry(place).or_insert(0) += 1;
+            }
+        }
+        eprintln!("died at {died_at:?}");
+        // Every other death is at one of the places in turn.
+        let deaths_at_places = victims.len() * (lives.kills / 2);
+        if deaths_at_places >= 2 * lives.places.len() {
+            for (place, _) in lives.places {
+                ensure!(died_at.contains_key(place), "none died at {place}: {died_at:?}");
             }
         }
         Ok(accepted)
-    })?;
-    ensure!(accepted.len() > 10 * kills, "only {} were accepted", accepted.len());
-    runtime
-        .block_on(check(&world, &receiver, &accepted, kills))
-        .with_context(|| format!("seed {seed}, {kills} kills, {} accepted", accepted.len()))?;
-    eprintln!("{kills} kills, {} accepted, none lost", accepted.len());
+    })
+}
+
+type Lived = (Vec<String>, Vec<&'static str>);
+
+fn live_of(
+    world: &World,
+    name: &'static str,
+    lives: &Lives,
+    mut random: fastrand::Rng,
+) -> Result<Lived> {
+    let spool = tempfile::tempdir()?;
+    let dir = spool.path().display().to_string();
+    let (mut said, mut died_at) = (Vec::new(), Vec::new());
+    let (least, most) = lives.time_ms;
+    let first = random.usize(..lives.places.len());
+    for kill in 0..lives.kills {
+        let (place, passes) = lives.places[(first + kill / 2) % lives.places.len()];
+        let death = match kill % 2 {
+            0 => {
+                let within = Duration::from_millis(most.max(5_000));
+                Death::At { place, pass: random.u64(1..=passes), within }
+            }
+            _ => Death::After(Duration::from_millis(random.u64(least..most))),
+        };
+        let died = victim::kill(VICTIM, tell(world, &dir, kill, name), death)?;
+        died_at.extend(died.at_place.then_some(place));
+        said.extend(died.said);
+    }
+    Ok((said, died_at))
+}
+
+/// Delivers what is left, and has all of it checked.
+fn end(
+    runtime: &tokio::runtime::Runtime,
+    world: &World,
+    (receiver, accepted): (&Receiver, &BTreeSet<String>),
+    (lives, is_whole): (&Lives, bool),
+) -> Result<()> {
+    let (count, kills) = (accepted.len(), lives.kills);
+    let about = || format!("seed {}, {kills} kills of each, {count} accepted", lives.seed);
+    ensure!(count > 5 * kills, "only {count} were accepted");
+    let summary = runtime.block_on(async {
+        let node = world.delivering("last").await?;
+        node.is_drained(world, PARTITIONS).await?;
+        if !is_whole {
+            were_parked_and_scheduled(world, &node, kills).await?;
+        }
+        // An id begins with its key.
+        let key = |id: &String| format!("k{}", id.split('-').next().unwrap_or_default());
+        let book = Book {
+            told: accepted.iter().map(|id| (id.clone(), key(id))).collect(),
+            logged: logged(world, &node).await?,
+            is_whole,
+            attempts: receiver.attempts(),
+            dead: node.dead(world).await?.into_iter().map(|(id, ..)| id).collect(),
+        };
+        ensure!(!book.dead.is_empty(), "some are refused");
+        let summary = checker::check(&book)?;
+        node.stop().await?;
+        anyhow::Ok(summary)
+    });
+    let summary = summary.with_context(about)?;
+    eprintln!("{kills} kills of each: {summary}");
     Ok(())
 }
 
-async fn check(
-    world: &World,
-    receiver: &Receiver,
-    accepted: &BTreeSet<String>,
-    kills: usize,
-) -> Result<()> {
-    let node = world.delivering("last").await?;
-    node.is_drained(world, PARTITIONS).await?;
+/// Whether what is hardest has come about.
+async fn were_parked_and_scheduled(world: &World, node: &Node, kills: usize) -> Result<()> {
     // An owner writes a record there when it begins.
     let (mut parked, owners) = (0, 2 * kills as u64 + 2);
     for index in 0..PARTITIONS {
@@ -201,113 +377,59 @@ async fn check(
         parked += node.log.bounds(&partition).await?.end.saturating_sub(owners);
     }
     ensure!(parked > 0, "no message was parked");
-    // The body tells the message, the header says the key that its target knows it by.
-    let mut ids: BTreeMap<&str, &str> = BTreeMap::new();
-    let mut keys: BTreeMap<&str, &str> = BTreeMap::new();
-    let attempts = receiver.attempts();
-    for attempt in &attempts {
-        let id = ids.insert(&attempt.body, &attempt.id).unwrap_or(&attempt.id);
-        ensure!(id == attempt.id, "{} has two keys", attempt.body);
-        let body = keys.insert(&attempt.id, &attempt.body).unwrap_or(&attempt.body);
-        ensure!(body == attempt.body, "key {} serves two ids", attempt.id);
-    }
     ensure!(node.records(&world.topic(".scheduled")).await?.len() > kills, "some were scheduled");
-    let dead: BTreeSet<String> = node.dead(world).await?.into_iter().map(|(id, ..)| id).collect();
-    let delivered = receiver.delivered();
-    let taken: BTreeSet<&String> = delivered.iter().collect();
-    let lost: Vec<_> =
-        accepted.iter().filter(|id| !taken.contains(id) && !dead.contains(*id)).collect();
-    ensure!(lost.is_empty(), "{} lost: {lost:?}", lost.len());
-    let both: Vec<_> = dead.iter().filter(|id| taken.contains(id)).collect();
-    ensure!(both.is_empty(), "delivered and dead: {both:?}");
-    ensure!(!dead.is_empty(), "some are refused");
-
-    // An id sorts as it was accepted within its key.
-    let mut last: BTreeMap<&str, &String> = BTreeMap::new();
-    for id in &delivered {
-        let key = id.split('-').next().context("a key")?;
-        let before = last.insert(key, id);
-        ensure!(before < Some(id), "key {key}: {id} came after {before:?}");
-    }
-    let repeated = attempts.iter().filter(|a| (200..300).contains(&a.status)).count();
-    eprintln!(
-        "{} delivered, {} dead, {} attempts, {} repeated",
-        delivered.len(),
-        dead.len(),
-        attempts.len(),
-        repeated - delivered.len()
-    );
-    node.stop().await
+    Ok(())
 }
 
-/// A message whose attempt ends in the death of its process: it is under way when
-/// the kill comes, each time.
-fn poison(subject: &Subject) -> Result<()> {
-    const ATTEMPTS_MAX: usize = 3;
-    let world = subject.world("poison")?;
-    let runtime = tokio::runtime::Runtime::new()?;
-    let receiver = runtime.block_on(Receiver::start(|attempt| match attempt.id.as_str() {
-        "poison" => Reply::Hang,
-        _ => Reply::Status(200),
-    }))?;
-    runtime.block_on(async {
-        let node = world.node("setup").await?;
-        let spec = format!(r#""partitions": 1, "retry": {{"attempts_max": {ATTEMPTS_MAX}}}"#);
-        world.queue(&node, &receiver.url, &spec).await?;
-        node.accept(&world.queue, "poison", Some("k")).await?;
-        node.accept(&world.queue, "behind", Some("k")).await?;
-        node.stop().await
-    })?;
-    let spool = tempfile::tempdir()?;
-    let dir = spool.path().display().to_string();
-    for kill in 0..ATTEMPTS_MAX {
-        let told = tell(&world, &dir, kill, "");
-        victim::kill_after(VICTIM, told, Duration::from_millis(1_500))?;
-        ensure!(receiver.of("poison").len() == kill + 1, "one attempt for each life");
+/// The queue's topic as it is.
+async fn logged(world: &World, node: &Node) -> Result<Vec<Logged>> {
+    let mut all = Vec::new();
+    for (partition, record) in node.records_of(&world.topic("")).await? {
+        let text =
+            |bytes: Option<&[u8]>| String::from_utf8_lossy(bytes.unwrap_or_default()).into_owned();
+        all.push(Logged {
+            partition,
+            offset: record.offset,
+            id: text(record.headers.get("weir_message_id")),
+            key: text(record.key.as_deref()),
+            body: text(record.value.as_deref()),
+        });
     }
-    runtime.block_on(async {
-        let node = world.delivering("last").await?;
-        receiver.wait_for(1).await?;
-        node.is_drained(&world, 1).await?;
-        ensure!(receiver.of("poison").len() == ATTEMPTS_MAX, "and no more");
-        let dead = node.dead(&world).await?;
-        let expected = ("poison".to_owned(), "attempts_used_up".to_owned(), "3".to_owned());
-        ensure!(dead == [expected], "{dead:?}");
-        node.stop().await
-    })
+    Ok(all)
 }
 
-/// A message whose attempt kills the process within the moment, before a commit
-/// that would come by itself.
-fn poison_at_once(subject: &Subject) -> Result<()> {
-    let spec = r#""partitions": 1, "retry": {"attempts_max": 3}"#;
-    let world = subject.world("abort")?;
+/// A letter is in the queue before it is settled: a kill between leaves it on the list, and
+/// put back again it comes twice, under the same id.
+fn put_back(subject: &Subject) -> Result<()> {
+    let world = subject.world("put-back")?;
     let runtime = tokio::runtime::Runtime::new()?;
-    let receiver = runtime.block_on(Receiver::willing())?;
+    let receiver = runtime.block_on(Receiver::start(|_| Reply::Status(400)))?;
     runtime.block_on(async {
-        let node = world.node("setup").await?;
-        world.queue(&node, &receiver.url, spec).await?;
-        for id in ["before", "poison", "behind"] {
+        let node = world.delivering("setup").await?;
+        world.queue(&node, &receiver.url, r#""partitions": 1"#).await?;
+        for id in ["one", "two"] {
             node.accept(&world.queue, id, Some("k")).await?;
         }
+        node.is_drained(&world, 1).await?;
         node.stop().await
     })?;
+    receiver.set(|_| Reply::Status(200));
     let spool = tempfile::tempdir()?;
     let dir = spool.path().display().to_string();
-    for attempt in 1..=3 {
-        let told = tell(&world, &dir, attempt, ABORTS);
-        let said = victim::kill_after(VICTIM, told, Duration::from_millis(1_500))?;
-        ensure!(said == [format!("attempt {attempt}")], "life {attempt}: {said:?}");
+    for (place, listed) in [("settle::put_back", 2), ("settle::committed", 0)] {
+        let death = Death::At { place, pass: 1, within: Duration::from_secs(30) };
+        let died = victim::kill(VICTIM, tell(&world, &dir, 0, PUTS_BACK), death)?;
+        ensure!(died.at_place, "it did not come to {place}");
+        runtime.block_on(async {
+            let node = world.delivering("look").await?;
+            node.is_drained(&world, 1).await?;
+            let listing = crate::dead::letters(&node).list(&world.queue, 10).await?;
+            ensure!(listing.total == listed, "{} are listed after {place}", listing.total);
+            node.stop().await
+        })?;
     }
-    runtime.block_on(async {
-        let mut node = world.node("last").await?;
-        world.queue(&node, &receiver.url, spec).await?;
-        node.deliver(config());
-        node.is_drained(&world, 1).await?;
-        let dead = node.dead(&world).await?;
-        let expected = ("poison".to_owned(), "attempts_used_up".to_owned(), "3".to_owned());
-        ensure!(dead == [expected], "{dead:?}");
-        ensure!(receiver.delivered() == ["behind"], "{:?}", receiver.delivered());
-        node.stop().await
-    })
+    ensure!(receiver.delivered() == ["one", "two"], "{:?}", receiver.delivered());
+    let taken = |id: &str| receiver.of(id).iter().filter(|of| of.status == 200).count();
+    ensure!((taken("one"), taken("two")) == (2, 2), "each was put back twice");
+    Ok(())
 }

@@ -4,11 +4,13 @@
 //! the delivering process is killed (25 if it is not set).
 
 mod cases;
+mod checker;
 mod control;
 mod dead;
 mod history;
 mod kill;
 mod parked;
+mod poison;
 mod receiver;
 mod restart;
 mod schedule;
@@ -45,12 +47,25 @@ fn main() -> ExitCode {
                 subject.run(name, case).map_err(|error| Failed::from(format!("{error:#}")))
             }));
         }
-        for (name, case) in kill::cases(&subject) {
+        for (name, case) in [kill::cases(&subject), poison::cases(&subject)].concat() {
             let subject = subject.clone();
             trials.push(Trial::test(format!("{}::{name}", subject.name()), move || {
                 case(&subject).map_err(|error| Failed::from(format!("{error:#}")))
             }));
         }
+    }
+    type Alone = (&'static str, fn() -> anyhow::Result<()>);
+    let alone: [Alone; 2] = [
+        ("checker::what_is_broken_is_found", checker::broken::is_found),
+        (
+            "three_brokers::what_was_accepted_is_delivered_or_dead_after_kill_9",
+            kill::on_three_brokers,
+        ),
+    ];
+    for (name, case) in alone {
+        trials.push(Trial::test(name, move || {
+            case().map_err(|error| Failed::from(format!("{error:#}")))
+        }));
     }
     libtest_mimic::run(&arguments, trials).exit_code()
 }

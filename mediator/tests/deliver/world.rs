@@ -235,12 +235,19 @@ impl Node {
 
     /// Everything that a topic holds.
     pub(crate) async fn records(&self, topic: &str) -> Result<Vec<Record>> {
+        let records = self.records_of(topic).await?;
+        Ok(records.into_iter().map(|(_, record)| record).collect())
+    }
+
+    /// The same, with the partitions.
+    pub(crate) async fn records_of(&self, topic: &str) -> Result<Vec<(u32, Record)>> {
         let mut records = Vec::new();
         let partitions = 0..self.log.topic(topic).await?.partitions;
         let partitions = partitions.map(|index| Partition::new(topic, index));
         let mut scan = Scan::open(&*self.log, partitions).await?;
         while let Some(batch) = scan.next().await? {
-            records.extend(batch.records);
+            let index = batch.partition.index;
+            records.extend(batch.records.into_iter().map(|record| (index, record)));
         }
         Ok(records)
     }

@@ -2,24 +2,64 @@
 
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};
-use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result, anyhow, bail};
 
-/// Starts this program once more, with the environment variable `name` set to
-/// `value` to tell it so, kills it (SIGKILL) after a while, and answers the whole
-/// lines that it had written to its standard output. A last line without an end
-/// was cut off by the kill, and was not said.
+/// The environment variable that tells a victim where it dies: a failpoint, a space, and
+/// with which of its passes.
+const DIES_AT: &str = "WEIR_DIES_AT";
+/// The signal of an abort (POSIX, `SIGABRT`).
+const ABORTED: i32 = 6;
+/// How often is looked whether a victim has died.
+const LOOK_EVERY: Duration = Duration::from_millis(2);
+
+/// When a victim dies.
+#[derive(Debug, Clone, Copy)]
+pub enum Death {
+    /// After a while, wherever it is.
+    After(Duration),
+    /// At a failpoint, the time that it passes there for the `pass`th time, from 1; after a
+    /// while, if it has not come there.
+    At {
+        /// The failpoint's name.
+        place: &'static str,
+        /// With which pass.
+        pass: u64,
+        /// The while.
+        within: Duration,
+    },
+}
+
+/// A victim's end.
+#[derive(Debug)]
+pub struct Died {
+    /// The whole lines that it had written to its standard output. A last line without an
+    /// end was cut off by the kill, and was not said.
+    pub said: Vec<String>,
+    /// Whether it died at the failpoint.
+    pub at_place: bool,
+}
+
+/// Starts this program once more, with the environment variable `name` set to `value` to
+/// tell it so, and sees it die, by SIGKILL or an abort, neither of which it can do anything about.
 ///
 /// # Errors
-/// When the program cannot be started, or writes what is not text.
-pub fn kill_after(name: &str, value: impl AsRef<OsStr>, time: Duration) -> Result<Vec<String>> {
-    let mut victim = Command::new(std::env::current_exe()?)
-        .env(name, value)
-        .stdout(Stdio::piped())
-        .spawn()
-        .context("start the victim")?;
+/// When the program cannot be started, ends before, or writes what is not text.
+pub fn kill(name: &str, value: impl AsRef<OsStr>, death: Death) -> Result<Died> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.env(name, value).stdout(Stdio::piped());
+    let within = match death {
+        Death::After(time) => time,
+        Death::At { place, pass, within } => {
+            command.env(DIES_AT, format!("{place} {pass}"));
+            within
+        }
+    };
+    let mut victim = command.spawn().context("start the victim")?;
     let output = victim.stdout.take().context("its output is a pipe")?;
     let reader = std::thread::spawn(move || {
         let mut output = BufReader::new(output);
@@ -30,10 +70,56 @@ pub fn kill_after(name: &str, value: impl AsRef<OsStr>, time: Duration) -> Resul
         }
         Ok(lines)
     });
-    std::thread::sleep(time);
+    let ended = ends_within(&mut victim, within)?;
     victim.kill()?;
     victim.wait()?;
-    reader.join().map_err(|_| anyhow!("the thread that reads the victim panicked"))?
+    let said: Result<Vec<String>> =
+        reader.join().map_err(|_| anyhow!("the thread that reads the victim panicked"))?;
+    let said = said?;
+    match (ended, death) {
+        (None, _) => Ok(Died { said, at_place: false }),
+        (Some(status), Death::At { .. }) if status.signal() == Some(ABORTED) => {
+            Ok(Died { said, at_place: true })
+        }
+        (Some(status), _) => bail!("the victim ended by itself: {status}; it said {said:?}"),
+    }
+}
+
+/// As [`kill`], after a while: what the victim said.
+///
+/// # Errors
+/// As [`kill`].
+pub fn kill_after(name: &str, value: impl AsRef<OsStr>, time: Duration) -> Result<Vec<String>> {
+    Ok(kill(name, value, Death::After(time))?.said)
+}
+
+fn ends_within(victim: &mut Child, within: Duration) -> Result<Option<ExitStatus>> {
+    let began = Instant::now();
+    while began.elapsed() < within {
+        if let Some(status) = victim.try_wait()? {
+            return Ok(Some(status));
+        }
+        std::thread::sleep(LOOK_EVERY);
+    }
+    Ok(None)
+}
+
+/// For a victim, before it begins: makes it die where it was told to.
+///
+/// # Panics
+/// When what it was told cannot be understood.
+pub fn prepare() {
+    let Ok(told) = std::env::var(DIES_AT) else { return };
+    let (place, pass) = told.split_once(' ').expect("a place and a pass");
+    let pass: u64 = pass.parse().expect("a number");
+    let passed = AtomicU64::new(0);
+    fail::cfg_callback(place, move || {
+        if passed.fetch_add(1, Ordering::Relaxed) + 1 == pass {
+            // Nothing is unwound, flushed or dropped.
+            std::process::abort();
+        }
+    })
+    .expect("a failpoint can be set");
 }
 
 /// How often to kill: what `WEIR_KILLS` says, or `default`.

@@ -4,6 +4,8 @@
 use std::io;
 use std::sync::Arc;
 
+use fail::fail_point;
+
 use super::disk::{DiskFile, file_error};
 use super::frame;
 use super::mark::Mark;
@@ -370,11 +372,15 @@ impl Journal {
         let file = &self.loaded.file;
         let written = file
             .write_all_at(&self.buffer, self.position as u64)
-            .and_then(|()| file.sync())
+            .and_then(|()| {
+                fail_point!("log::written");
+                file.sync()
+            })
             .map_err(|source| self.poison("write", source).to_string());
         if let Err(error) = written {
             return Err(self.shared.poison.get().cloned().unwrap_or(error));
         }
+        fail_point!("log::synced");
         let mut view = self.shared.view.write();
         for &start in &self.frames {
             let (position, bytes) = (self.position + start, &self.buffer[start..]);

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
+use fail::fail_point;
 use ingest::event::{Event, Kind, Outcome};
 use ingest::log::{Error, Headers, NewRecord, Transaction, Writer};
 use ingest::registry::Name;
@@ -108,6 +109,7 @@ impl<'a> Settling<'a> {
             // Outside of the transaction, whose mark would stand in the queue as a message
             // that is never delivered.
             let appended = self.with.log.append(letters.iter().map(message).collect()).await?;
+            fail_point!("settle::put_back");
             places = appended.into_iter().map(|appended| Some(appended.offset)).collect();
         }
         let settles = |(index, letter): &(u32, Message)| {
@@ -118,6 +120,7 @@ impl<'a> Settling<'a> {
         };
         let records = letters.iter().map(settles).collect();
         self.writer.commit(Transaction { records, offsets: Vec::new() }).await?;
+        fail_point!("settle::committed");
         self.settled += letters.len() as u64;
         for ((index, letter), place) in letters.iter().zip(places) {
             self.tell(*index, letter, place);

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use fail::fail_point;
 use ingest::event::{Event, Timestamp};
 use ingest::log::{Error, ReadLimit, Reader, Record};
 use tokio::sync::{mpsc, oneshot};
@@ -254,6 +255,7 @@ async fn move_due_of(shared: &Shared, index: u32, kept: &mut Kept) -> Result<(),
             false => topics.messages(index),
         };
         let appended = log.append(leaving.iter().map(|of| (to(of), of.record())).collect()).await?;
+        fail_point!("schedule::moved");
         let told = leaving.iter().zip(&appended);
         let mut events: Vec<Event> =
             told.map(|(of, to)| of.event(queue, &parts.emitter, to)).collect();
@@ -264,6 +266,9 @@ async fn move_due_of(shared: &Shared, index: u32, kept: &mut Kept) -> Result<(),
             }
             sleep(SPOOL_PAUSE).await;
         }
+    }
+    if !leaving.is_empty() {
+        fail_point!("schedule::told");
     }
     kept.late.retain(|id| !kept.calendar.knows(id));
     out.extend(kept.late.iter().map(|id| (from.clone(), gone(id))));
