@@ -19,6 +19,7 @@
 //! Calls block, for seconds when a server starts: from asynchronous code, use
 //! them on a thread where that is allowed.
 
+mod activemq;
 mod driver;
 mod guarded;
 mod installed;
@@ -30,6 +31,7 @@ mod rabbitmq;
 mod smtp;
 pub mod victim;
 
+pub use activemq::ActiveMq;
 pub use driver::Driver;
 pub use guarded::Guarded;
 pub use kafka::Kafka;

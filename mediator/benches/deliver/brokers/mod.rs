@@ -1,4 +1,4 @@
-//! Weir beside another broker: accepted, durable, delivered. `WEIR_BENCH_ROUNDS` sets how many
+//! Weir beside other brokers: accepted, durable, delivered. `WEIR_BENCH_ROUNDS` sets how many
 //! rounds, which take turns (3 if it is not set), `WEIR_BENCH_MESSAGES` of how many messages
 //! (20,000).
 //!
@@ -7,11 +7,13 @@
 //! | Weir | POST over HTTP, answered 202 once the message is durable | an HTTP server that answers 204, 64 attempts at once |
 //! | RabbitMQ, durable | persistent messages to a durable queue, confirmed (AMQP 0-9-1) | acknowledges each message, 64 ahead |
 //! | RabbitMQ, quorum | the same to a quorum queue | the same |
+//! | ActiveMQ | persistent messages, each with a receipt (STOMP 1.2) | acknowledges each message, 64 ahead |
 //!
 //! 64 clients with a connection each and one message of 1 KiB under way, in 1,000 keys, which
 //! only Weir keeps in order. Everything shares this machine's processors and disk; what the disk's
 //! own sync takes is measured before and after.
 
+mod active;
 mod disk;
 mod rabbit;
 mod weir;
@@ -26,6 +28,7 @@ use hdrhistogram::Histogram;
 use ingest::registry::Name;
 use tokio::sync::Notify;
 
+use self::active::Active;
 use self::rabbit::{Kind, Rabbit};
 use self::weir::Weir;
 use crate::node::{Accepted, CALLERS, PATIENCE};
@@ -78,7 +81,8 @@ pub(crate) async fn measure() -> Result<()> {
     let mut syncs = disk::syncs(dir.path())?;
     let weir = Weir::start(dir.path()).await?;
     let rabbit = Rabbit::start(dir.path()).await?;
-    let rows = ["Weir", "RabbitMQ, durable", "RabbitMQ, quorum"];
+    let active = Active::start(dir.path()).await?;
+    let rows = ["Weir", "RabbitMQ, durable", "RabbitMQ, quorum", "ActiveMQ"];
     let mut all: Vec<Vec<Round>> = rows.iter().map(|_| Vec::new()).collect();
     for round in 0..rounds {
         let name = Name::new(&format!("q{round}"))?;
@@ -92,10 +96,11 @@ pub(crate) async fn measure() -> Result<()> {
                     measured(rabbit.clients(&name, Kind::Durable, &taken).await?, &taken, count)
                         .await?
                 }
-                _ => {
+                2 => {
                     measured(rabbit.clients(&name, Kind::Quorum, &taken).await?, &taken, count)
                         .await?
                 }
+                _ => measured(active.clients(&name, &taken).await?, &taken, count).await?,
             };
             all[row].push(came_to);
         }
