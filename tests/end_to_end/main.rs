@@ -8,6 +8,7 @@ mod cluster;
 mod commands;
 mod console;
 mod deliveries;
+mod disk;
 mod documents;
 mod doors;
 mod example;

@@ -11,6 +11,13 @@ use serde_json::Value;
 /// How long anything may take that has to happen.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
+/// Mounts a disk at a place, takes some of it, says by which process it is seen, and runs.
+const ON_SMALL_DISK: &str = r#"mount -t tmpfs -o "size=$3m" weir "$1"
+fallocate -l "$4MiB" "$1/taken"
+echo $$ > "$2"
+shift 4
+exec "$@""#;
+
 /// A folder, ports, and the program that runs there, again and again.
 pub(crate) struct Weir {
     dir: tempfile::TempDir,
@@ -63,11 +70,36 @@ impl Weir {
         self.begin(&["gateway"]);
     }
 
+    /// `weir run` with its data on a disk of its own, of so many MiB, of which so many are
+    /// taken; answers the file that takes them.
+    pub(crate) fn start_on_small_disk(&mut self, mib: usize, taken_mib: usize) -> PathBuf {
+        let (disk, pid) = (self.dir.path().join("disk"), self.dir.path().join("pid"));
+        std::fs::create_dir(&disk).unwrap();
+        self.set("WEIR_DATA_DIR", disk.join("data").display().to_string());
+        // In a namespace of its own, where everybody may mount.
+        let mut command = Command::new("unshare");
+        command.args(["--map-root-user", "--mount", "sh", "-euc", ON_SMALL_DISK, "sh"]);
+        command.args([disk.as_path(), pid.as_path()]);
+        command.args([mib.to_string(), taken_mib.to_string()]);
+        command.args([env!("CARGO_BIN_EXE_weir"), "run"]);
+        command.current_dir(self.dir.path()).envs(self.environment());
+        self.begin_as(&command);
+        // As it is seen from out here.
+        let pid = std::fs::read_to_string(pid).unwrap();
+        let disk = format!("/proc/{}/root{}", pid.trim(), disk.display());
+        self.set("WEIR_DATA_DIR", format!("{disk}/data"));
+        Path::new(&disk).join("taken")
+    }
+
     fn begin(&mut self, arguments: &[&str]) {
-        self.starts += 1;
         let mut command = self.command();
         command.args(arguments);
-        let mut running = Guarded::start(&command, &self.log()).unwrap();
+        self.begin_as(&command);
+    }
+
+    fn begin_as(&mut self, command: &Command) {
+        self.starts += 1;
+        let mut running = Guarded::start(command, &self.log()).unwrap();
         let began = Instant::now();
         while !self.said().contains("Weir runs.") {
             let ended = running.exited().unwrap();
@@ -102,22 +134,27 @@ impl Weir {
 
     fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
+        command.current_dir(self.dir.path()).envs(self.environment());
+        command
+    }
+
+    fn environment(&self) -> Vec<(&'static str, String)> {
         let Ports { gateway, keys, manager, mediator, origin, analytics, console } = self.ports;
         let at = |port: u16| format!("127.0.0.1:{port}");
-        command
-            .current_dir(self.dir.path())
-            .env("WEIR_DATA_DIR", self.data_dir())
-            .env("WEIR_GATEWAY__LISTENERS", format!("[{{address: '{}'}}]", at(gateway)))
-            .env("WEIR_GATEWAY__THREADS", "2")
-            .env("WEIR_KEYS__ADDRESS", at(keys))
-            .env("WEIR_MANAGER__ADDRESS", at(manager))
-            .env("WEIR_MEDIATOR__ADDRESS", at(mediator))
-            .env("WEIR_EXAMPLE__ADDRESS", at(origin))
-            .env("WEIR_ANALYTICS__ADDRESS", at(analytics))
-            .env("WEIR_CONSOLE__ADDRESS", at(console))
-            .env("WEIR_EXAMPLE__REPLAY", "false")
-            .envs(self.set.iter().map(|(name, value)| (*name, value)));
-        command
+        let mut all = vec![
+            ("WEIR_DATA_DIR", self.data_dir().display().to_string()),
+            ("WEIR_GATEWAY__LISTENERS", format!("[{{address: '{}'}}]", at(gateway))),
+            ("WEIR_GATEWAY__THREADS", "2".to_owned()),
+            ("WEIR_KEYS__ADDRESS", at(keys)),
+            ("WEIR_MANAGER__ADDRESS", at(manager)),
+            ("WEIR_MEDIATOR__ADDRESS", at(mediator)),
+            ("WEIR_EXAMPLE__ADDRESS", at(origin)),
+            ("WEIR_ANALYTICS__ADDRESS", at(analytics)),
+            ("WEIR_CONSOLE__ADDRESS", at(console)),
+            ("WEIR_EXAMPLE__REPLAY", "false".to_owned()),
+        ];
+        all.extend(self.set.clone());
+        all
     }
 
     /// A folder of configuration with these files.
