@@ -23,6 +23,19 @@ use std::sync::Arc;
 use libtest_mimic::{Arguments, Failed, Trial};
 use world::Subject;
 
+type Alone = (&'static str, fn() -> anyhow::Result<()>);
+
+/// Those that are of no one log.
+fn cases() -> Vec<Alone> {
+    vec![
+        ("checker::what_is_broken_is_found", checker::broken::is_found),
+        (
+            "three_brokers::what_was_accepted_is_delivered_or_dead_after_kill_9",
+            kill::on_three_brokers,
+        ),
+    ]
+}
+
 fn main() -> ExitCode {
     if kill::is_victim() {
         return kill::run_victim();
@@ -54,15 +67,7 @@ fn main() -> ExitCode {
             }));
         }
     }
-    type Alone = (&'static str, fn() -> anyhow::Result<()>);
-    let alone: [Alone; 2] = [
-        ("checker::what_is_broken_is_found", checker::broken::is_found),
-        (
-            "three_brokers::what_was_accepted_is_delivered_or_dead_after_kill_9",
-            kill::on_three_brokers,
-        ),
-    ];
-    for (name, case) in alone {
+    for (name, case) in cases() {
         trials.push(Trial::test(name, move || {
             case().map_err(|error| Failed::from(format!("{error:#}")))
         }));
