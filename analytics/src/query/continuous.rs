@@ -2,7 +2,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound::{Excluded, Included};
 
 use arrow::array::{
-    Array as _, ArrayRef, AsArray as _, BooleanArray, RecordBatch, RecordBatchOptions, UInt32Array,
+    Array as _, ArrayRef, AsArray as _, BooleanArray, RecordBatch, RecordBatchOptions,
+    TimestampMicrosecondArray, UInt32Array,
 };
 use arrow::compute::{cast, filter_record_batch, take_record_batch};
 use arrow::datatypes::{DataType, Int64Type, SchemaRef, TimestampMicrosecondType};
@@ -111,7 +112,7 @@ impl Continuous {
     /// microseconds since 1970.
     pub fn first_open(&self, timeline: Option<&str>) -> Option<i64> {
         let of = self.timelines.get(&timeline.map(str::to_owned))?;
-        of.panes.range(of.closed..).next().map(|(start, _)| *start)
+        of.first_open(&self.plan)
     }
 
     /// Takes rows of [`crate::intake::stamped_schema`], of any timelines, in the order of
@@ -255,16 +256,15 @@ impl Timeline {
     /// The answer of the windows that begin before `closes` and have not given it.
     async fn close(&mut self, closes: i64, plan: &Plan) -> Result<Option<RecordBatch>, Error> {
         let opened = self.closed;
+        let first = self.first_open(plan).filter(|first| *first < closes);
         self.closed = closes;
-        let due = (Included(opened), Excluded(closes));
-        let Some((first, _)) = self.panes.range(due).next() else { return Ok(None) };
-        let reads = first.saturating_sub(plan.horizon_us());
-        for (_, pane) in self.panes.range_mut(due) {
+        let Some(first) = first else { return Ok(None) };
+        let ends = plan.answered_until(closes);
+        for (_, pane) in self.panes.range_mut((Included(first), Excluded(ends))) {
             pane.reduce(plan).await?;
         }
-        let read = self.panes.range((Included(reads), Excluded(closes)));
-        let state = read.flat_map(|(_, pane)| pane.state.iter().cloned()).collect();
-        let rows = plan.finish(state).await?;
+        let reads = first.saturating_sub(plan.horizon_us());
+        let rows = plan.finish(self.windows(reads, closes, plan)?).await?;
         let starts = rows.column_by_name(WINDOW_START).expect("the shape was checked");
         let starts = starts.as_primitive::<TimestampMicrosecondType>();
         let new: BooleanArray = starts.iter().map(|start| start.map(|of| of >= opened)).collect();
@@ -274,6 +274,29 @@ impl Timeline {
             filter_record_batch(&rows, &new)?
         };
         Ok((rows.num_rows() > 0).then_some(rows))
+    }
+
+    /// When the first window begins that has given no answer, and has rows.
+    fn first_open(&self, plan: &Plan) -> Option<i64> {
+        let (first, _) = self.panes.range(self.closed..).next()?;
+        Some(first.saturating_sub(plan.overlap_us()).max(self.closed))
+    }
+
+    /// State of the windows that begin in a time: that of the panes of each, as its own.
+    fn windows(&self, from: i64, before: i64, plan: &Plan) -> Result<Vec<RecordBatch>, ArrowError> {
+        let mut state = Vec::new();
+        let ends = plan.answered_until(before);
+        for (pane, of) in self.panes.range((Included(from), Excluded(ends))) {
+            let mut start = *pane;
+            while start >= from && start >= pane.saturating_sub(plan.overlap_us()) {
+                if start < before {
+                    let moved = of.state.iter().map(|of| as_window(of, start, plan));
+                    state.extend(moved.collect::<Result<Vec<_>, _>>()?);
+                }
+                start -= plan.slide_us();
+            }
+        }
+        Ok(state)
     }
 
     /// Forgets the windows that begin before `start`, and have given their answer.
@@ -297,6 +320,21 @@ impl Pane {
         self.full = PANE_ROWS_MIN.max(self.rows * 2);
         Ok(())
     }
+}
+
+/// State of a pane as that of a window that it is in.
+fn as_window(state: &RecordBatch, start: i64, plan: &Plan) -> Result<RecordBatch, ArrowError> {
+    if plan.overlap_us() == 0 {
+        return Ok(state.clone());
+    }
+    let mut columns = state.columns().to_vec();
+    let bounds =
+        [(Some(plan.window_column()), start), (plan.end_column(), start + plan.width_us())];
+    for (column, time) in bounds.into_iter().filter_map(|(at, time)| Some((at?, time))) {
+        let times = TimestampMicrosecondArray::from_value(time, state.num_rows());
+        columns[column] = cast(&times, state.column(column).data_type())?;
+    }
+    RecordBatch::try_new(state.schema(), columns)
 }
 
 /// Which of the rows are a timeline's.

@@ -17,6 +17,7 @@
 //! - Live traffic and each replay are timelines of their own.
 //! - A query that needs more than its memory fails alone, and says so.
 
+mod aggregate;
 mod backtest;
 mod continuous;
 mod dialect;

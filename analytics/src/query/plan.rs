@@ -124,17 +124,33 @@ impl Plan {
         self.shape.width_us
     }
 
+    /// How often a window begins, in microseconds; it lasts a multiple of that.
+    pub fn slide_us(&self) -> i64 {
+        self.shape.slide_us
+    }
+
+    /// By how much a window overlaps the one that begins last in it, in microseconds.
+    pub(super) fn overlap_us(&self) -> i64 {
+        self.width_us() - self.slide_us()
+    }
+
     /// Windows that begin before the answer are closed at a floor; both in microseconds
     /// since 1970.
     pub fn closes(&self, floor_us: i64) -> i64 {
         let watermark = floor_us.saturating_sub(self.lateness_us());
-        watermark.div_euclid(self.width_us()).saturating_mul(self.width_us())
+        let ended = watermark.saturating_sub(self.overlap_us());
+        ended.div_euclid(self.slide_us()).saturating_mul(self.slide_us())
+    }
+
+    /// The end of the last window that begins before `closes_us`.
+    pub fn answered_until(&self, closes_us: i64) -> i64 {
+        closes_us.saturating_add(self.overlap_us())
     }
 
     /// The floor at which so many windows close, of which the first begins at `start_us`.
     pub fn floor_of(&self, start_us: i64, windows: i64) -> i64 {
-        let end = windows.saturating_mul(self.width_us()).saturating_add(start_us);
-        end.saturating_add(self.lateness_us())
+        let closes = windows.saturating_mul(self.slide_us()).saturating_add(start_us);
+        self.answered_until(closes).saturating_add(self.lateness_us())
     }
 
     pub(super) fn horizon_us(&self) -> i64 {
@@ -157,6 +173,11 @@ impl Plan {
     /// Where in a row of state the window's beginning stands.
     pub(super) fn window_column(&self) -> usize {
         self.shape.window_column
+    }
+
+    /// And where its end stands, if the query groups by it.
+    pub(super) fn end_column(&self) -> Option<usize> {
+        self.shape.end_column
     }
 
     /// The columns of state.
@@ -269,7 +290,7 @@ fn session(file: &QueryFile, rows: &Slot) -> Planned<SessionContext> {
     let session = SessionContext::new_with_config_rt(config, runtime);
     // It would make two aggregates of one.
     session.remove_optimizer_rule("single_distinct_aggregation_to_group_by");
-    dialect::register(&session)?;
+    dialect::register_as(&session, dialect::Rows::Panes)?;
     session.register_table(EVENTS, rows.table()?)?;
     Ok(session)
 }

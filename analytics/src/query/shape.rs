@@ -2,11 +2,12 @@
 //! over all of it at once.
 //!
 //! ```text
-//! Projection, Filter, Window, alias ─► one Aggregate ─► Projection, Filter, alias ─► TUMBLE of events
+//! Projection, Filter, Window, alias ─► one Aggregate ─► Projection, Filter, alias ─► TUMBLE or HOP of events
 //! ```
 //!
 //! Whatever is not listed here is refused, with its reason.
 
+mod panes;
 mod reach;
 
 use datafusion::arrow::datatypes::DataType;
@@ -16,15 +17,20 @@ use datafusion::error::DataFusionError;
 use datafusion::logical_expr::expr::AggregateFunction;
 use datafusion::logical_expr::{Aggregate, Expr, ExprSchemable as _, LogicalPlan, Volatility};
 
-use super::dialect::{WINDOW_START, width_us};
+use super::aggregate::{APPROX_PERCENTILE, SPREADS, is_share};
+use super::dialect::{WINDOW_END, WINDOW_START, width_us};
 
 /// What the core has to know of a query that it can run.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Shape {
-    /// How long a window lasts, in microseconds.
+    /// How often a window begins, in microseconds.
+    pub(super) slide_us: i64,
+    /// How long one lasts, a multiple of that.
     pub(super) width_us: i64,
     /// Which of the columns that the aggregate groups by the window's beginning is.
     pub(super) window_column: usize,
+    /// And which its end is, if it is one.
+    pub(super) end_column: Option<usize>,
     /// How far before a window its window functions read, in microseconds.
     pub(super) horizon_us: i64,
 }
@@ -77,14 +83,20 @@ pub(super) fn of(plan: &LogicalPlan) -> Result<Shape, Refusal> {
             other => passed(other)?,
         };
     }
-    let Some(width_us) = width_of(plan, WINDOW_START) else {
+    let Some(slide_us) = width_of(plan, WINDOW_START) else {
         return refuse(
             "SELECT",
-            "its answer has no column window_start of TUMBLE(events, event_time, …)",
+            "its answer has no column window_start of TUMBLE or HOP(events, event_time, …)",
             "select window_start as it is, in each SELECT",
         );
     };
-    Ok(Shape { width_us, window_column, horizon_us })
+    let width_us = panes::width_of(&aggregate.input).unwrap_or(slide_us);
+    if width_us != slide_us {
+        panes::are_whole(aggregate)?;
+    }
+    let is_end = |group: &Expr| matches!(group, Expr::Column(of) if of.name == WINDOW_END);
+    let end_column = aggregate.group_expr.iter().position(is_end);
+    Ok(Shape { slide_us, width_us, window_column, end_column, horizon_us })
 }
 
 /// The input of a node that keeps rows as they are, or leaves some out.
@@ -188,6 +200,24 @@ fn exact(function: &AggregateFunction, of: &Aggregate) -> Result<(), Refusal> {
             "cast to DECIMAL(20, 3) first, or select sum and count",
         ),
         "sum" | "avg" => Ok(()),
+        APPROX_PERCENTILE => match function.params.args.get(1).is_some_and(is_share) {
+            true => Ok(()),
+            false => refuse(
+                name,
+                format!(
+                    "{name} takes a share from 0 to 1 as its second argument, as it is written"
+                ),
+                "write 0.99 for the 99th percentile",
+            ),
+        },
+        _ if SPREADS.contains(&name) => match first.is_integer() && *first != DataType::UInt64 {
+            true => Ok(()),
+            false => refuse(
+                name,
+                format!("{name} of numbers that are not whole depends on the order of the rows"),
+                "cast to BIGINT, of microseconds or bytes",
+            ),
+        },
         "first_value" | "last_value" | "array_agg" | "string_agg" | "nth_value" => {
             let ends =
                 function.params.order_by.iter().rev().map(|of| of.expr.schema_name().to_string());
@@ -207,7 +237,7 @@ fn exact(function: &AggregateFunction, of: &Aggregate) -> Result<(), Refusal> {
             refuse(
                 name,
                 format!("{name} depends on how the rows were batched"),
-                "use percentile_cont or median, which are exact",
+                "use approx_percentile, or percentile_cont and median, which are exact",
             )
         }
         _ => refuse(

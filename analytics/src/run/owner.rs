@@ -172,12 +172,13 @@ fn fail(parts: &Parts, name: &str, why: String) -> Held {
 }
 
 fn status(running: &Running) -> QueryStatus {
+    let closed = running.query().closed(None).filter(|of| *of > i64::MIN);
     QueryStatus {
         state: QueryState::Running,
         error: None,
         late: running.query().late(),
         state_bytes: running.query().state_bytes(),
-        closed_until: running.query().closed(None).filter(|of| *of > i64::MIN).map(told),
+        closed_until: closed.map(|closed| told(running.query().plan().answered_until(closed))),
         given_up: running.query().given_up().len(),
         answered: running.answered,
     }

@@ -78,14 +78,14 @@ pub fn kill(name: &str, value: impl AsRef<OsStr>, death: Death) -> Result<Died> 
     let said = said?;
     match (ended, death) {
         (None, _) => Ok(Died { said, at_place: false }),
-        (Some(status), Death::At { .. }) if status.signal() == Some(ABORTED) => {
-            Ok(Died { said, at_place: true })
+        (Some(status), of) if status.signal() == Some(ABORTED) => {
+            Ok(Died { said, at_place: matches!(of, Death::At { .. }) })
         }
         (Some(status), _) => bail!("the victim ended by itself: {status}; it said {said:?}"),
     }
 }
 
-/// As [`kill`], after a while: what the victim said.
+/// As [`kill`], after a while, or by an abort of its own: what the victim said.
 ///
 /// # Errors
 /// As [`kill`].

@@ -43,13 +43,33 @@ const TEXTS: &[&str] = &[
         max(before) OVER (PARTITION BY client_address ORDER BY window_start
             RANGE BETWEEN INTERVAL '3 minutes' PRECEDING AND CURRENT ROW) AS most
      FROM known WHERE all_before > 3",
+    "SELECT window_start, window_end, api_name, count(*) AS n,
+        count(DISTINCT client_address) AS clients, sum(http_response_body_size) AS bytes,
+        median(latency_total_us) AS middle, approx_percentile(latency_total_us, 0.9) AS p90,
+        stddev(latency_total_us) AS spread, var_pop(http_response_body_size) AS variance,
+        first_value(client_address ORDER BY event_time, log_partition, log_offset) AS first
+     FROM HOP(events, event_time, INTERVAL '10 seconds', INTERVAL '1 minute')
+     WHERE kind = 'request' GROUP BY window_end, api_name, window_start HAVING count(*) > 1",
+    "-- title: a test
+-- owner: tests
+-- lateness: 30 s
+-- horizon: 90 s
+     WITH n AS (SELECT window_start, client_address, count(*) AS n
+        FROM HOP(events, event_time, INTERVAL '15 seconds', INTERVAL '45 seconds')
+        WHERE kind = 'request' GROUP BY window_start, client_address)
+     SELECT window_start, client_address, n,
+        rank() OVER (PARTITION BY window_start ORDER BY n DESC) AS place,
+        max(n) OVER (PARTITION BY client_address ORDER BY window_start
+            RANGE BETWEEN INTERVAL '90 seconds' PRECEDING AND INTERVAL '45 seconds' PRECEDING)
+            AS before
+     FROM n",
 ];
 
 /// Random events of several sources, late ones and replays among them, in random batches,
 /// interleavings and restarts.
 #[tokio::test]
 async fn a_stream_answers_as_all_rows_at_once() {
-    for seed in 0..24 {
+    for seed in 0..36 {
         let mut rng = Rng::with_seed(seed);
         let text = TEXTS[seed as usize % TEXTS.len()];
         let count = rng.usize(150..500);
@@ -59,8 +79,9 @@ async fn a_stream_answers_as_all_rows_at_once() {
 
         // Live, what is closed until now: as much as the watermark allows, and no more.
         let lateness = ran.query.plan().lateness_us();
-        let width = ran.query.plan().width_us();
-        let before = (ran.floor.unwrap() - lateness).div_euclid(width) * width;
+        // The first window that does not end by then.
+        let (slide, width) = (ran.query.plan().slide_us(), ran.query.plan().width_us());
+        let before = (ran.floor.unwrap() - lateness - width).div_euclid(slide) * slide + slide;
         let closed = Span { before_us: Some(before), ..Span::default() };
         let live = ran.answers.remove(&None).unwrap_or_default();
         assert!(!live.is_empty(), "seed {seed}: no window closed");
@@ -81,10 +102,29 @@ async fn a_stream_answers_as_all_rows_at_once() {
     }
 }
 
+/// How long a window lasts and how often one begins are what is written.
+#[tokio::test]
+async fn a_row_is_in_each_window_that_it_lies_in() {
+    let text = "SELECT window_start, window_end, count(*) AS n
+        FROM HOP(events, event_time, INTERVAL '20 seconds', INTERVAL '1 minute')
+        GROUP BY window_start, window_end";
+    let mut rng = Rng::with_seed(3);
+    let partitions = records(&mut rng, 1, 1);
+    let mut ran = run(text, &partitions, &mut rng).await;
+    let plan = ran.query.plan();
+    assert_eq!((plan.slide_us(), plan.width_us()), (20 * S, 60 * S));
+    let rows: Vec<_> = ran.query.end(None).await.unwrap().into_iter().collect();
+    let shown = shown(&ran.query, &rows);
+    let written = at_once(text, &ran.rows, &Span::default()).await;
+    assert_eq!(shown, written);
+    let lines: Vec<&str> = shown.lines().filter(|line| line.contains("T")).collect();
+    assert_eq!(lines.len() % 3, 0, "{shown}");
+}
+
 /// However long it runs, what is held is of the open windows and the horizon.
 #[tokio::test]
 async fn what_is_held_does_not_grow_with_history() {
-    for (text, panes) in [(TEXTS[0], 8), (TEXTS[3], 60)] {
+    for (text, panes) in [(TEXTS[0], 8), (TEXTS[3], 60), (TEXTS[4], 24), (TEXTS[5], 24)] {
         let mut rng = Rng::with_seed(7);
         let partitions = records(&mut rng, 2, 2_000);
         let ran = run(text, &partitions, &mut rng).await;

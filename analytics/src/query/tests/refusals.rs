@@ -55,6 +55,9 @@ async fn a_header_with_faults_is_refused_with_line_and_mend() {
 #[tokio::test]
 async fn a_query_that_could_not_be_exact_is_refused_with_its_reason() {
     let select = |what: &str| format!("SELECT window_start, {what} {FROM}");
+    let hop = |times: &str, what: &str| {
+        format!("SELECT window_start, {what} FROM HOP(events, event_time, {times}) GROUP BY 1")
+    };
     for (query, expected) in [
         ("SELECT window_start FROM".to_owned(), "line 3: Expected"),
         ("SELECT window_start, nothing FROM events".to_owned(), "line 3: there is no column window_start"),
@@ -70,13 +73,26 @@ async fn a_query_that_could_not_be_exact_is_refused_with_its_reason() {
         ("SELECT window_start FROM TUMBLE(events, INTERVAL '1 minute') GROUP BY 1".to_owned(), "takes three arguments, not 2"),
         ("SELECT window_start FROM TUMBLE(events, kind, INTERVAL '1 minute') GROUP BY 1".to_owned(), "is a column of times"),
         ("SELECT window_start FROM TUMBLE(other, event_time, INTERVAL '1 minute') GROUP BY 1".to_owned(), "no table other"),
-        ("SELECT window_start FROM HOP(events, event_time, INTERVAL '1 minute') GROUP BY 1".to_owned(), "there is no HOP yet"),
+        ("SELECT window_start FROM SESSION(events, event_time, INTERVAL '1 minute') GROUP BY 1".to_owned(), "there is no SESSION yet"),
+        ("SELECT window_start FROM HOP(events, event_time, INTERVAL '1 minute') GROUP BY 1".to_owned(), "HOP takes four arguments, not 3; write HOP(events, event_time, INTERVAL '1 minute', INTERVAL '10 minutes')"),
+        (hop("INTERVAL '7 seconds', INTERVAL '1 minute'", "count(*)"), "lasts a whole multiple of INTERVAL '7 seconds'"),
+        (hop("INTERVAL '1 minute', INTERVAL '30 seconds'", "count(*)"), "lasts a whole multiple of INTERVAL '1 minute'"),
+        (hop("INTERVAL '1 second', INTERVAL '1 hour'", "count(*)"), "up to 256 of them, not INTERVAL '1 hour'"),
+        (hop("INTERVAL '1 month', INTERVAL '2 months'", "count(*)"), "is a fixed time"),
+        (hop("INTERVAL '1 minute', INTERVAL '1 hour'", "max(event_time - window_start)"), "a row of HOP is in several windows; group by them as they are"),
+        ("SELECT window_start, window_end - INTERVAL '1 s' AS e, count(*) FROM HOP(events, event_time, INTERVAL '1 minute', INTERVAL '1 hour') GROUP BY 1, 2".to_owned(), "reads window_start or window_end before"),
+        ("SELECT window_start, count(*) FROM HOP(events, event_time, INTERVAL '1 minute', INTERVAL '1 hour') WHERE window_start > '2026-01-01T00:00:00Z' GROUP BY 1".to_owned(), "reads window_start or window_end before"),
         (select("now()"), "now() gives another answer each time"),
         (select("count(*) FILTER (WHERE random() > 0.5)"), "random() gives another answer"),
         (select("sum(CAST(latency_total_us AS DOUBLE))"), "depends on the order of the rows; cast to DECIMAL"),
         (select("avg(latency_total_us)"), "avg of whole numbers"),
-        (select("stddev(latency_total_us)"), "stddev is not among the aggregates"),
-        (select("approx_percentile_cont(0.9) WITHIN GROUP (ORDER BY latency_total_us)"), "use percentile_cont"),
+        (select("stddev(CAST(latency_total_us AS DOUBLE))"), "stddev of numbers that are not whole depends on the order"),
+        (select("var_pop(CAST(latency_total_us AS DECIMAL(20, 2)))"), "cast to BIGINT"),
+        (select("covar_pop(latency_total_us, log_offset)"), "covar_pop is not among the aggregates"),
+        (select("approx_percentile(latency_total_us, 99)"), "takes a share from 0 to 1 as its second argument"),
+        (select("approx_percentile(kind, 0.9)"), "takes a whole number and a share"),
+        (select("approx_percentile(latency_total_us, log_offset)"), "write 0.99 for the 99th percentile"),
+        (select("approx_percentile_cont(0.9) WITHIN GROUP (ORDER BY latency_total_us)"), "use approx_percentile"),
         (select("array_agg(kind)"), "array_agg depends on the order"),
         (select("last_value(kind ORDER BY event_time)"), "last_value depends on the order"),
         (select("count(*) OVER ()"), "count reads rows of all time"),

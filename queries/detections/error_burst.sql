@@ -1,0 +1,41 @@
+-- title: An API fails
+-- owner: operations
+-- lateness: 60 s
+-- severity: high
+-- subject: api_name
+-- quiet: 30 min
+-- message: >-
+--   {{ api_name }} answered {{ failed | grouped }} of {{ requests | grouped }} requests within five minutes with a server
+--   error, to {{ clients | grouped }} clients.
+--
+-- Per API and five minutes, of which one begins every minute: 20 server errors or more (500
+-- to 599) that are a tenth of the requests or more. From a half on it is critical. Callers'
+-- own mistakes (400 to 499) and what limits refuse do not count.
+--
+-- Runbook: `a_failing_route` and `an_upstream` say where to look first. Is the upstream up
+-- (events of kind upstream)? Was something applied shortly before (kind configuration)?
+SELECT
+    window_start,
+    window_end,
+    api_name,
+    requests,
+    failed,
+    clients,
+    a_failing_route,
+    an_upstream,
+    CASE WHEN 2 * failed >= requests THEN 'critical' ELSE 'high' END AS severity
+FROM (
+    SELECT
+        window_start,
+        window_end,
+        api_name,
+        count(*) AS requests,
+        count(*) FILTER (WHERE http_response_status_code >= 500) AS failed,
+        count(DISTINCT client_address) FILTER (WHERE http_response_status_code >= 500) AS clients,
+        min(http_route) FILTER (WHERE http_response_status_code >= 500) AS a_failing_route,
+        min(upstream_name) FILTER (WHERE http_response_status_code >= 500) AS an_upstream
+    FROM HOP(events, event_time, INTERVAL '1 minute', INTERVAL '5 minutes')
+    WHERE kind = 'request' AND api_name IS NOT NULL
+    GROUP BY window_start, window_end, api_name
+)
+WHERE failed >= 20 AND 10 * failed >= requests
