@@ -185,9 +185,19 @@ impl Manager {
 }
 
 impl Asking {
-    /// The token that it asks with.
-    pub(crate) fn token(&self) -> &str {
-        &self.token
+    /// Whether the node takes the token: it is asked for what is not there, which costs
+    /// nothing.
+    pub(crate) async fn is_let_in(&self) -> Answer<bool> {
+        let asked: Answer<Value> = self.ask(Method::GET, &["-"], &[], None).await;
+        match asked {
+            Ok(_) => Ok(true),
+            Err(Refused { status: StatusCode::NOT_FOUND, .. }) => Ok(true),
+            Err(Refused {
+                status: StatusCode::UNAUTHORIZED | StatusCode::TOO_MANY_REQUESTS,
+                ..
+            }) => Ok(false),
+            Err(refused) => Err(refused),
+        }
     }
 
     /// How far all queues are.

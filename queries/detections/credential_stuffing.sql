@@ -6,11 +6,13 @@
 -- quiet: 1 h
 -- message: >-
 --   {{ client_address }} was refused {{ denied | grouped }} of {{ tried | grouped }} times within ten minutes for what it
---   proved itself by, as {{ subjects | grouped }} known clients or users.
+--   proved itself by, under {{ names | grouped }} names.
 --
--- Per address and ten minutes, of which one begins every minute: 30 refusals or more that are
--- nine tenths or more of what it tried, at APIs and at the token endpoint. One that was let
--- in all the same is critical: one of the credentials may be right.
+-- Per address and ten minutes, of which one begins every minute: 30 refusals or more of a
+-- credential that is false, at APIs and at the token endpoint, which are nine tenths or more
+-- of those that it tried. One that was let in all the same is critical: one of them may be
+-- right. What is refused for another reason (no credential, one that has expired, a missing
+-- scope, a deny rule), and what asks for no credential, does not count.
 --
 -- Runbook: block the address with a deny rule. If it was let in, see as whom (`auth_subject`
 -- of the events that the alert's query shows), revoke its tokens and change its secret. Many
@@ -19,27 +21,34 @@ SELECT
     window_start,
     window_end,
     client_address,
-    tried,
+    denied + let_in AS tried,
     denied,
-    tried - denied AS let_in,
-    subjects,
+    let_in,
+    names,
     a_reason,
     a_user_agent,
-    CASE WHEN tried > denied THEN 'critical' ELSE 'high' END AS severity
+    CASE WHEN let_in > 0 THEN 'critical' ELSE 'high' END AS severity
 FROM (
     SELECT
         window_start,
         window_end,
         client_address,
-        count(*) AS tried,
-        count(*) FILTER (WHERE auth_outcome = 'denied') AS denied,
-        count(DISTINCT auth_subject) AS subjects,
-        min(auth_reason) FILTER (WHERE auth_outcome = 'denied') AS a_reason,
-        min(user_agent_original) AS a_user_agent
-    FROM HOP(events, event_time, INTERVAL '1 minute', INTERVAL '10 minutes')
-    WHERE kind IN ('request', 'authentication')
-        AND client_address IS NOT NULL
-        AND auth_outcome IN ('allowed', 'denied')
+        count(*) FILTER (WHERE is_false) AS denied,
+        count(*) FILTER (WHERE is_right) AS let_in,
+        count(DISTINCT auth_subject) FILTER (WHERE is_false) AS names,
+        min(auth_reason) FILTER (WHERE is_false) AS a_reason,
+        min(user_agent_original) FILTER (WHERE is_false) AS a_user_agent
+    FROM (
+        SELECT
+            *,
+            auth_outcome = 'denied' AND auth_reason IN (
+                'client_invalid', 'token_malformed', 'token_key_unknown',
+                'token_signature_invalid', 'token_issuer_invalid', 'token_audience_invalid'
+            ) AS is_false,
+            auth_outcome = 'allowed' AND auth_method <> 'none' AS is_right
+        FROM HOP(events, event_time, INTERVAL '1 minute', INTERVAL '10 minutes')
+        WHERE kind IN ('request', 'authentication', 'token') AND client_address IS NOT NULL
+    )
     GROUP BY window_start, window_end, client_address
 )
-WHERE denied >= 30 AND 10 * denied >= 9 * tried
+WHERE denied >= 30 AND 10 * denied >= 9 * (denied + let_in)

@@ -31,8 +31,8 @@ async fn queues_are_shown_only_to_who_has_the_admin_token() {
     let (mut weir, _, ids) = with_dead(&orders).await;
     let client = reqwest::Client::builder();
     let client = client.redirect(reqwest::redirect::Policy::none()).build().unwrap();
-    let log_in = async |token: &str| {
-        let form = [("token", token), ("next", "/queues")];
+    let log_in = async |token: &str, next: &str| {
+        let form = [("token", token), ("next", next)];
         let body = serde_urlencoded(&form);
         let asked = client.post(weir.console("/login")).body(body);
         let asked = asked.header("content-type", "application/x-www-form-urlencoded");
@@ -56,7 +56,7 @@ async fn queues_are_shown_only_to_who_has_the_admin_token() {
         (answer.status().as_u16(), answer.text().await.unwrap())
     };
     // What opens the boards opens no queue.
-    let (status, reader) = log_in(&weir.read_token("console-token")).await;
+    let (status, reader) = log_in(&weir.read_token("console-token"), "/boards/traffic").await;
     let reader = reader.unwrap();
     assert_eq!(status, 303);
     assert_eq!(get(&weir.console("/boards/traffic"), &reader).await.0, 200);
@@ -67,9 +67,11 @@ async fn queues_are_shown_only_to_who_has_the_admin_token() {
     let all = "do=replay-all&sure=1".to_owned();
     let decide = "/queues/returns/decide";
     assert_eq!(post(decide, &reader, "same-origin", all.clone()).await.0, 401);
-    assert_eq!(log_in("wrong").await, (401, None));
+    assert_eq!(log_in("wrong", "/queues").await, (401, None));
+    // Nor does it lead round in a circle.
+    assert_eq!(log_in(&weir.read_token("console-token"), "/queues").await, (403, None));
 
-    let (status, operator) = log_in(&weir.read_token("admin-token")).await;
+    let (status, operator) = log_in(&weir.read_token("admin-token"), "/queues").await;
     let operator = operator.unwrap();
     assert_eq!(status, 303);
     assert_eq!(get(&weir.console("/boards/traffic"), &operator).await.0, 200);

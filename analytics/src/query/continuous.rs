@@ -5,7 +5,7 @@ use arrow::array::{
     Array as _, ArrayRef, AsArray as _, BooleanArray, RecordBatch, RecordBatchOptions,
     TimestampMicrosecondArray, UInt32Array,
 };
-use arrow::compute::{cast, filter_record_batch, take_record_batch};
+use arrow::compute::{cast, concat_batches, filter_record_batch, take_record_batch};
 use arrow::datatypes::{DataType, Int64Type, SchemaRef, TimestampMicrosecondType};
 use arrow::error::ArrowError;
 
@@ -20,6 +20,8 @@ const GIVEN_UP_MAX: usize = 1_000;
 /// How many rows of partial aggregates a pane gathers before it is made smaller; then
 /// twice as many as were left. The cost for a row stays the same, however many there are.
 const PANE_ROWS_MIN: usize = 2_048;
+/// Rows of state of windows that overlap, which are put together at once; one window at least.
+const ROWS_AT_ONCE: usize = 64 * 1_024;
 
 /// A query that is running. Rows go in as they come, answers come out as windows close.
 #[derive(Debug)]
@@ -250,12 +252,11 @@ impl Continuous {
 impl Timeline {
     fn state_bytes(&self) -> usize {
         let batches = self.panes.values().flat_map(|pane| &pane.state);
-        batches.map(RecordBatch::get_array_memory_size).sum()
+        batches.flat_map(|batch| batch.columns()).map(bytes_of).sum()
     }
 
     /// The answer of the windows that begin before `closes` and have not given it.
     async fn close(&mut self, closes: i64, plan: &Plan) -> Result<Option<RecordBatch>, Error> {
-        let opened = self.closed;
         let first = self.first_open(plan).filter(|first| *first < closes);
         self.closed = closes;
         let Some(first) = first else { return Ok(None) };
@@ -263,17 +264,46 @@ impl Timeline {
         for (_, pane) in self.panes.range_mut((Included(first), Excluded(ends))) {
             pane.reduce(plan).await?;
         }
-        let reads = first.saturating_sub(plan.horizon_us());
-        let rows = plan.finish(self.windows(reads, closes, plan)?).await?;
+        let mut answers = Vec::new();
+        // A timeline that ends closes all; behind its last pane no window begins.
+        let last = self.panes.last_key_value().map_or(first, |(last, _)| *last);
+        let closes = closes.min(last.saturating_add(plan.slide_us()));
+        let mut from = first;
+        while from < closes {
+            let before = self.some_windows(from, closes, plan);
+            answers.push(self.answer(from, before, plan).await?);
+            from = before;
+        }
+        let rows = concat_batches(&plan.schema(), &answers)?;
+        Ok((rows.num_rows() > 0).then_some(rows))
+    }
+
+    /// Up to where windows are put together at once, from one on: the panes of those that
+    /// overlap are several times what is held.
+    fn some_windows(&self, from: i64, closes: i64, plan: &Plan) -> i64 {
+        if plan.overlap_us() == 0 {
+            return closes;
+        }
+        let (mut before, mut rows) = (from, 0);
+        while before < closes && (rows < ROWS_AT_ONCE || before == from) {
+            let panes = self.panes.range(before..before.saturating_add(plan.width_us()));
+            rows += panes.map(|(_, pane)| pane.rows).sum::<usize>();
+            before += plan.slide_us();
+        }
+        before
+    }
+
+    /// The answer of the windows that begin from one time on, and before another.
+    async fn answer(&self, from: i64, before: i64, plan: &Plan) -> Result<RecordBatch, Error> {
+        let reads = from.saturating_sub(plan.horizon_us());
+        let rows = plan.finish(self.windows(reads, before, plan)?).await?;
         let starts = rows.column_by_name(WINDOW_START).expect("the shape was checked");
         let starts = starts.as_primitive::<TimestampMicrosecondType>();
-        let new: BooleanArray = starts.iter().map(|start| start.map(|of| of >= opened)).collect();
-        let rows = if new.true_count() == rows.num_rows() {
-            rows
-        } else {
-            filter_record_batch(&rows, &new)?
-        };
-        Ok((rows.num_rows() > 0).then_some(rows))
+        let new: BooleanArray = starts.iter().map(|start| start.map(|of| of >= from)).collect();
+        Ok(match new.true_count() == rows.num_rows() {
+            true => rows,
+            false => filter_record_batch(&rows, &new)?,
+        })
     }
 
     /// When the first window begins that has given no answer, and has rows.
@@ -319,6 +349,17 @@ impl Pane {
         }
         self.full = PANE_ROWS_MIN.max(self.rows * 2);
         Ok(())
+    }
+}
+
+/// What an array takes: of what it shares with others, its part.
+fn bytes_of(array: &ArrayRef) -> usize {
+    let own = || array.to_data().get_slice_memory_size().unwrap_or(0);
+    match array.data_type() {
+        DataType::Utf8View => own() + array.as_string_view().total_buffer_bytes_used(),
+        DataType::BinaryView => own() + array.as_binary_view().total_buffer_bytes_used(),
+        of if of.is_nested() => array.get_array_memory_size(),
+        _ => own(),
     }
 }
 

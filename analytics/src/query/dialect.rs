@@ -41,6 +41,7 @@ use datafusion::sql::sqlparser::ast::{
 use futures_util::FutureExt as _;
 
 use super::aggregate;
+use super::pane::marked;
 
 /// The column that a window's rows share: when it begins, inclusive.
 pub const WINDOW_START: &str = "window_start";
@@ -235,8 +236,9 @@ impl Windows {
         };
         let plan = LogicalPlanBuilder::from(table);
         if windows == 1 || self.rows == Rows::Panes {
-            columns = with(columns, last.clone());
-            columns.push((last + width).alias(WINDOW_END));
+            let start = if windows == 1 { last } else { marked(last, slide_us, width_us) };
+            columns = with(columns, start.clone());
+            columns.push((start + width).alias(WINDOW_END));
             return plan.project(columns)?.build();
         }
         let start = Expr::Column(Column::from_name(WINDOW_START));

@@ -24,6 +24,7 @@ mod dialect;
 mod error;
 mod fault;
 mod file;
+mod pane;
 mod plan;
 mod saved;
 mod shape;

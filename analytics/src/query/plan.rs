@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::compute::{cast, concat_batches};
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::{DataType, Schema, SchemaRef, TimeUnit};
 use arrow::row::{RowConverter, SortField};
 use datafusion::common::SchemaError;
 use datafusion::common::tree_node::{Transformed, TreeNode as _, TreeNodeRecursion};
@@ -16,6 +16,7 @@ use datafusion::execution::context::SQLOptions;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::GreedyMemoryPool;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode};
@@ -26,7 +27,7 @@ use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 use futures_util::TryStreamExt as _;
 use sha2::{Digest as _, Sha256};
 
-use super::dialect::{self, WINDOW_START};
+use super::dialect::{self, WINDOW_END, WINDOW_START};
 use super::shape::{self, Refusal, Shape};
 use super::slot::Slot;
 use super::{Error, Fault, QueryFile};
@@ -35,6 +36,9 @@ use crate::intake::stamped_schema;
 
 /// Goes up when state that an older program kept is no longer understood.
 const STATE_VERSION: u32 = 1;
+
+/// Making all that a query may hold smaller takes more than that: so many times as much.
+const WORK_TIMES: usize = 2;
 
 /// The table that continuous queries read.
 pub(super) const EVENTS: &str = "events";
@@ -50,6 +54,8 @@ pub struct Plan {
     reduce: Arc<dyn ExecutionPlan>,
     finish: Arc<dyn ExecutionPlan>,
     state: Slot,
+    /// Where in state the window's beginning and its end stand.
+    bounds: (usize, Option<usize>),
     hash: String,
 }
 
@@ -98,9 +104,9 @@ impl Plan {
         let physical = frame.create_physical_plan().await.map_err(|error| failed(&error))?;
         let parts = Parts::of(&physical).map_err(|error| failed(&error))?;
         let hash = hash(&file);
-        let Parts { partial, reduce, finish, state } = parts;
+        let Parts { partial, reduce, finish, state, bounds } = parts;
         let context = session.task_ctx();
-        Ok(Self { file, shape, context, rows, partial, reduce, finish, state, hash })
+        Ok(Self { file, shape, context, rows, partial, reduce, finish, state, bounds, hash })
     }
 
     /// The file that it was made of.
@@ -172,12 +178,12 @@ impl Plan {
 
     /// Where in a row of state the window's beginning stands.
     pub(super) fn window_column(&self) -> usize {
-        self.shape.window_column
+        self.bounds.0
     }
 
     /// And where its end stands, if the query groups by it.
     pub(super) fn end_column(&self) -> Option<usize> {
-        self.shape.end_column
+        self.bounds.1
     }
 
     /// The columns of state.
@@ -228,6 +234,7 @@ struct Parts {
     reduce: Arc<dyn ExecutionPlan>,
     finish: Arc<dyn ExecutionPlan>,
     state: Slot,
+    bounds: (usize, Option<usize>),
 }
 
 impl Parts {
@@ -274,7 +281,17 @@ impl Parts {
                 None => Transformed::no(node),
             })
         })?;
-        Ok(Self { partial: Arc::new(partial), reduce, finish: finish.data, state })
+        // The optimizer may have left groups out that say nothing: by their names.
+        let place = |name: &str| group.expr().iter().position(|(_, of)| of == name);
+        let is_time = |at: usize| {
+            let schema = partial.schema();
+            matches!(schema.field(at).data_type(), DataType::Timestamp(TimeUnit::Microsecond, _))
+        };
+        let Some(start) = place(WINDOW_START).filter(|at| is_time(*at)) else {
+            return Err(DataFusionError::Internal("state has no window_start".to_owned()));
+        };
+        let bounds = (start, place(WINDOW_END).filter(|at| is_time(*at)));
+        Ok(Self { partial: Arc::new(partial), reduce, finish: finish.data, state, bounds })
     }
 }
 
@@ -283,11 +300,21 @@ fn session(file: &QueryFile, rows: &Slot) -> Planned<SessionContext> {
     let memory = file.header.memory_mib * 1024 * 1024;
     let disk = DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled);
     let runtime = RuntimeEnvBuilder::new()
-        .with_memory_pool(Arc::new(GreedyMemoryPool::new(memory)))
+        .with_memory_pool(Arc::new(GreedyMemoryPool::new(WORK_TIMES * memory)))
         .with_disk_manager_builder(disk)
         .build_arc()?;
     let config = SessionConfig::new().with_target_partitions(1);
-    let session = SessionContext::new_with_config_rt(config, runtime);
+    let state = SessionStateBuilder::new_with_default_features()
+        .with_config(config)
+        .with_runtime_env(runtime)
+        .build();
+    // A filter by the window stays above the groups: below them stand panes.
+    let rules = state.physical_optimizers().iter();
+    let rules = rules.filter(|rule| !rule.name().contains("FilterPushdown")).cloned().collect();
+    let state =
+        SessionStateBuilder::new_from_existing(state).with_physical_optimizer_rules(rules).build();
+    let session = SessionContext::new_with_state(state);
+    session.remove_optimizer_rule("push_down_filter");
     // It would make two aggregates of one.
     session.remove_optimizer_rule("single_distinct_aggregation_to_group_by");
     dialect::register_as(&session, dialect::Rows::Panes)?;

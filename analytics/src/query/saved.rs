@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 use std::io::Cursor;
 
-use arrow::array::RecordBatch;
+use arrow::array::{RecordBatch, UInt64Array};
+use arrow::compute::take_record_batch;
 use arrow::error::ArrowError;
 use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
@@ -95,6 +96,10 @@ impl Continuous {
                     return Err(unreadable("its columns are others".to_owned()));
                 }
                 for (start, state) in by_window(&batch, plan.window_column())? {
+                    // A copy: what was read keeps all that was read with it.
+                    let all = UInt64Array::from_iter_values(0..state.num_rows() as u64);
+                    let state =
+                        take_record_batch(&state, &all).map_err(|e| unreadable(e.to_string()))?;
                     of.panes.entry(start).or_default().add(state);
                 }
             }

@@ -7,8 +7,8 @@
 //!
 //! Whatever is not listed here is refused, with its reason.
 
-mod panes;
 mod reach;
+mod windows;
 
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::Column;
@@ -17,8 +17,12 @@ use datafusion::error::DataFusionError;
 use datafusion::logical_expr::expr::AggregateFunction;
 use datafusion::logical_expr::{Aggregate, Expr, ExprSchemable as _, LogicalPlan, Volatility};
 
+use self::windows::Windows;
 use super::aggregate::{APPROX_PERCENTILE, SPREADS, is_share};
-use super::dialect::{WINDOW_END, WINDOW_START, width_us};
+use super::dialect::WINDOW_START;
+
+/// How many panes a window of HOP and the horizon before it are of, at most.
+const PANES_MAX: i64 = 8_192;
 
 /// What the core has to know of a query that it can run.
 #[derive(Debug, Clone, Copy)]
@@ -27,10 +31,6 @@ pub(super) struct Shape {
     pub(super) slide_us: i64,
     /// How long one lasts, a multiple of that.
     pub(super) width_us: i64,
-    /// Which of the columns that the aggregate groups by the window's beginning is.
-    pub(super) window_column: usize,
-    /// And which its end is, if it is one.
-    pub(super) end_column: Option<usize>,
     /// How far before a window its window functions read, in microseconds.
     pub(super) horizon_us: i64,
 }
@@ -66,7 +66,8 @@ pub(super) fn of(plan: &LogicalPlan) -> Result<Shape, Refusal> {
         }
     };
     let horizon_us = reach::of(plan)?;
-    let window_column = aggregates(aggregate)?;
+    aggregates(aggregate)?;
+    windows::keep_their_names(plan)?;
     let mut at = &*aggregate.input;
     while !matches!(at, LogicalPlan::TableScan(_)) {
         at = match at {
@@ -83,20 +84,26 @@ pub(super) fn of(plan: &LogicalPlan) -> Result<Shape, Refusal> {
             other => passed(other)?,
         };
     }
-    let Some(slide_us) = width_of(plan, WINDOW_START) else {
+    let Some(Windows { slide_us, width_us }) = windows::of(plan, WINDOW_START) else {
         return refuse(
             "SELECT",
             "its answer has no column window_start of TUMBLE or HOP(events, event_time, …)",
             "select window_start as it is, in each SELECT",
         );
     };
-    let width_us = panes::width_of(&aggregate.input).unwrap_or(slide_us);
     if width_us != slide_us {
-        panes::are_whole(aggregate)?;
+        windows::are_whole(aggregate)?;
+        // So many panes are put together each time that a window closes.
+        let panes = (horizon_us / slide_us + 1).saturating_mul(width_us / slide_us);
+        if panes > PANES_MAX {
+            return refuse(
+                "horizon:",
+                format!("its horizon is {panes} panes of HOP, {PANES_MAX} at most"),
+                "let windows begin less often, or shorten the horizon",
+            );
+        }
     }
-    let is_end = |group: &Expr| matches!(group, Expr::Column(of) if of.name == WINDOW_END);
-    let end_column = aggregate.group_expr.iter().position(is_end);
-    Ok(Shape { slide_us, width_us, window_column, end_column, horizon_us })
+    Ok(Shape { slide_us, width_us, horizon_us })
 }
 
 /// The input of a node that keeps rows as they are, or leaves some out.
@@ -140,8 +147,8 @@ fn passed(node: &LogicalPlan) -> Result<&LogicalPlan, Refusal> {
     }
 }
 
-/// Checks the aggregate, and answers which of its groups is the window's beginning.
-fn aggregates(aggregate: &Aggregate) -> Result<usize, Refusal> {
+/// Checks the aggregate, and that the window's beginning is among its groups.
+fn aggregates(aggregate: &Aggregate) -> Result<(), Refusal> {
     for group in &aggregate.group_expr {
         if matches!(group, Expr::GroupingSet(_)) {
             return refuse("GROUP BY", "grouping sets are not there yet", "write a query for each");
@@ -157,11 +164,11 @@ fn aggregates(aggregate: &Aggregate) -> Result<usize, Refusal> {
     }
     let start = |group: &Expr| {
         matches!(group, Expr::Column(column)
-            if column.name == WINDOW_START && width_of(&aggregate.input, WINDOW_START).is_some())
+            if column.name == WINDOW_START && windows::of(&aggregate.input, WINDOW_START).is_some())
     };
-    match aggregate.group_expr.iter().position(start) {
-        Some(at) => Ok(at),
-        None => refuse(
+    match aggregate.group_expr.iter().any(start) {
+        true => Ok(()),
+        false => refuse(
             "GROUP BY",
             "does not group by window_start",
             "select FROM TUMBLE(events, event_time, INTERVAL '1 minute') GROUP BY window_start",
@@ -285,43 +292,6 @@ fn expressions(expr: &Expr) -> Result<(), Refusal> {
     });
     walked.expect("the closure gives no error");
     refused
-}
-
-/// How long a window lasts, if a column of a plan is the beginning of one, as `TUMBLE`
-/// gave it, through everything above it.
-fn width_of(plan: &LogicalPlan, name: &str) -> Option<i64> {
-    match plan {
-        LogicalPlan::Projection(projection) => {
-            let mut of_name = projection
-                .expr
-                .iter()
-                .filter(|expr| output(expr).is_some_and(|of| of.name == name));
-            match of_name.next()?.clone().unalias() {
-                Expr::Column(column) => width_of(&projection.input, &column.name),
-                Expr::Cast(cast) => match *cast.expr {
-                    Expr::ScalarFunction(bin) if bin.func.name() == "date_bin" => {
-                        match bin.args.as_slice() {
-                            [width, Expr::Column(time)] if time.name == "event_time" => {
-                                width_us(width)
-                            }
-                            _ => None,
-                        }
-                    }
-                    _ => None,
-                },
-                _ => None,
-            }
-        }
-        LogicalPlan::Filter(filter) => width_of(&filter.input, name),
-        LogicalPlan::SubqueryAlias(alias) => width_of(&alias.input, name),
-        LogicalPlan::Window(window) => width_of(&window.input, name),
-        LogicalPlan::Aggregate(aggregate) => {
-            let grouped =
-                |group: &Expr| matches!(group, Expr::Column(column) if column.name == name);
-            aggregate.group_expr.iter().any(grouped).then(|| width_of(&aggregate.input, name))?
-        }
-        _ => None,
-    }
 }
 
 /// The column that an expression of a projection gives.

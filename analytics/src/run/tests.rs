@@ -416,7 +416,7 @@ async fn the_alerts_of_a_query_that_is_gone_are_resolved() {
         // Within a few minutes: `quiet` is two.
         let began = std::time::Instant::now();
         while alerts(crate::detect::State::Open).await == 0 {
-            assert!(began.elapsed() < Duration::from_secs(20), "nothing is found");
+            assert!(began.elapsed() < Duration::from_secs(60), "nothing is found");
             traffic.requests(20).await;
             traffic.all(Kind::Heartbeat).await;
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -428,7 +428,7 @@ async fn the_alerts_of_a_query_that_is_gone_are_resolved() {
     let node = Node::start(&log, dir.path()).await;
     let began = std::time::Instant::now();
     while alerts(crate::detect::State::Open).await > 0 {
-        assert!(began.elapsed() < Duration::from_secs(20), "they stay open");
+        assert!(began.elapsed() < Duration::from_secs(60), "they stay open");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     node.stop().await;

@@ -97,20 +97,27 @@ async fn opened(shared: &Shared, caller: &Caller, token: &str, next: &str) -> Re
     // To nowhere but here: browsers read `//` and `/\` as another host's name.
     let is_ours = next.starts_with("/boards/") || next == "/queues" || next.starts_with("/queues/");
     let next = if is_ours { next } else { "/" };
-    let wanted = if next.starts_with("/queues") { Wanted::Admin } else { Wanted::Console };
-    let admin = async {
-        let asking = caller.asking(shared.manager.as_ref()?, token);
-        asking.queues().await.is_ok().then(|| asking.token().to_owned())
+    let wanted = wanted_for(next);
+    let again = |why: &str, status: StatusCode| {
+        (status, Html(page::login(wanted, Some(why), next).into_string())).into_response()
     };
-    let session = match shared.access.is_console_token(token) {
-        true => Ok(None),
-        false => match admin.await {
-            Some(admin) => Ok(Some(admin)),
-            None => {
-                let ip = caller.peer.0.ip();
-                shared.access.try_token(Some(token), ip, &caller.correlation).map(|()| None)
-            }
+    let is_admin = match (shared.access.is_console_token(token), &shared.manager) {
+        (true, _) if matches!(wanted, Wanted::Admin) => {
+            let why = "This token opens the boards. Queues need the admin token.";
+            return again(why, StatusCode::FORBIDDEN);
+        }
+        (true, _) | (false, None) => false,
+        (false, Some(manager)) => match caller.asking(manager, token).is_let_in().await {
+            Ok(is_let_in) => is_let_in,
+            Err(refused) => return again(&refused.why, refused.status),
         },
+    };
+    let session = match is_admin {
+        true => Ok(Some(token.to_owned())),
+        false => {
+            let ip = caller.peer.0.ip();
+            shared.access.try_token(Some(token), ip, &caller.correlation).map(|()| None)
+        }
     };
     let failure = match session.map(|admin| shared.access.open_session(admin)) {
         Ok(Some(cookie)) => return ([(SET_COOKIE, cookie)], Redirect::to(next)).into_response(),
@@ -122,8 +129,7 @@ async fn opened(shared: &Shared, caller: &Caller, token: &str, next: &str) -> Re
         Code::InternalError => "No session could be opened. Try again.",
         _ => "This is not the token.",
     };
-    let page = page::login(wanted, Some(why), next).into_string();
-    (failure.problem.code.status(), Html(page)).into_response()
+    again(why, failure.problem.code.status())
 }
 
 #[derive(Deserialize)]
@@ -133,7 +139,11 @@ pub(super) struct Next {
 }
 
 pub(super) async fn ask(Query(Next { next }): Query<Next>) -> Html<String> {
-    Html(page::login(Wanted::Console, None, &next).into_string())
+    Html(page::login(wanted_for(&next), None, &next).into_string())
+}
+
+fn wanted_for(next: &str) -> Wanted {
+    if next.starts_with("/queues") { Wanted::Admin } else { Wanted::Console }
 }
 
 #[derive(Deserialize)]

@@ -27,6 +27,8 @@ struct Shared {
     semaphore: Arc<Semaphore>,
     count: Mutex<Count>,
     pace: Mutex<Pace>,
+    /// Held by who waits for the pace: whoever comes first begins first.
+    line: tokio::sync::Mutex<()>,
 }
 
 #[derive(Debug)]
@@ -58,7 +60,8 @@ impl Limit {
         let semaphore = Arc::new(Semaphore::new(UNLIMITED));
         let count = Mutex::new(Count { max: UNLIMITED, surplus: 0 });
         let pace = Pace { rate: None, shares: BTreeMap::new(), next: Instant::now() };
-        let limit = Self(Arc::new(Shared { semaphore, count, pace: Mutex::new(pace) }));
+        let (pace, line) = (Mutex::new(pace), tokio::sync::Mutex::default());
+        let limit = Self(Arc::new(Shared { semaphore, count, pace, line }));
         limit.set_queues(queues);
         limit
     }
@@ -111,6 +114,11 @@ impl Limit {
         let permit = self.0.semaphore.clone().acquire_owned().await;
         let permit = permit.expect("the semaphore is never closed");
         Permit { permit: Some(permit), shared: self.0.clone() }
+    }
+
+    /// Waits until nobody who came before waits for the pace.
+    pub(super) async fn line(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.0.line.lock().await
     }
 
     pub(super) fn pace(&self) -> MutexGuard<'_, Pace> {

@@ -101,6 +101,7 @@ impl Turns {
     /// not any more, or there is another target.
     async fn begin_both(&self, of: &Limit) -> bool {
         let Shared { own, target, .. } = &*self.0;
+        let _line = of.line().await;
         loop {
             let wait = {
                 let is_target = target.borrow().as_ref().is_some_and(|target| target.is_same(of));
@@ -233,6 +234,30 @@ mod tests {
         drop(under_way);
         futures_util::future::join_all(waiting).await;
         assert_eq!(*order.lock(), ["many", "many", "one", "many"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_rate_is_one_line_too() {
+        let target = Limit::new(BTreeMap::new());
+        target.set_rate(per_second(10));
+        let many = turns("many", &queue(16, None), Some(&target));
+        let one = turns("one", &queue(16, None), Some(&target));
+        drop(many.take().await);
+        let order = Arc::new(Mutex::new(Vec::new()));
+        let wait = |turns: &Turns, name: &'static str| {
+            let (turns, order) = (turns.clone(), order.clone());
+            tokio::spawn(async move {
+                drop(turns.take().await);
+                order.lock().push(name);
+            })
+        };
+        let mut waiting = Vec::new();
+        for name in ["many", "many", "one", "many", "many"] {
+            waiting.push(wait(if name == "one" { &one } else { &many }, name));
+            tokio::task::yield_now().await;
+        }
+        futures_util::future::join_all(waiting).await;
+        assert_eq!(*order.lock(), ["many", "many", "one", "many", "many"]);
     }
 
     #[tokio::test(start_paused = true)]

@@ -122,6 +122,8 @@ pub(super) async fn run(
             status.fault = Some(error.to_string());
             status.partitions.clear();
         }
+        // Others have its partitions, and its part of the rates.
+        turns.set_owned(0);
         let _ = timeout(pause, stop.wait_for(|stop| *stop)).await;
         pause = (2 * pause).min(config.retry_delay_max);
     }

@@ -71,6 +71,7 @@ pub(crate) fn check(book: &Book) -> Result<Summary> {
     none_is_lost(book, &mut faults);
     let late = none_overtakes(book, &mut faults);
     owners_repeat_no_success(book, &mut faults);
+    none_overlap(book, &mut faults);
     if !faults.is_empty() {
         let told = faults.iter().take(TOLD_MAX).map(String::as_str).collect::<Vec<_>>();
         bail!("{} faults:\n{}", faults.len(), told.join("\n"));
@@ -235,6 +236,18 @@ fn owners_repeat_no_success(book: &Book, faults: &mut Vec<String>) {
     }
 }
 
+/// An owner has one attempt of a key under way at a time.
+fn none_overlap(book: &Book, faults: &mut Vec<String>) {
+    let mut last: HashMap<(&str, u64), &Attempt> = HashMap::new();
+    for attempt in &book.attempts {
+        let owner = (key_of(attempt), attempt.epoch);
+        let Some(before) = last.insert(owner, attempt) else { continue };
+        if before.ended.is_none_or(|ended| ended > attempt.began) {
+            faults.push(format!("{} was attempted while {} was under way", attempt.id, before.id));
+        }
+    }
+}
+
 pub(crate) mod broken {
     //! That the checker finds what is broken.
 
@@ -257,6 +270,8 @@ pub(crate) mod broken {
             headers: Default::default(),
             at: Instant::now(),
             status,
+            began: 0,
+            ended: Some(0),
         }
     }
 
@@ -293,7 +308,7 @@ pub(crate) mod broken {
     type Breaking = fn(&mut Book);
 
     /// What is broken, and what is said of it.
-    const BROKEN: [(&str, Breaking); 14] = [
+    const BROKEN: [(&str, Breaking); 16] = [
         ("a-2 is lost", |book| drop(book.attempts.pop())),
         ("a-2 was accepted, and is not in the log", |book| {
             book.logged.retain(|of| of.id != "a-2");
@@ -328,6 +343,10 @@ pub(crate) mod broken {
             book.attempts[7].body = "body of another".to_owned();
         }),
         ("message body of a-2 has two ids", |book| book.attempts[7].id = "a-7".to_owned()),
+        ("b-1 was attempted while b-0 was under way", |book| book.attempts[1].ended = None),
+        ("a-2 was attempted while a-1 was under way", |book| {
+            (book.attempts[5].ended, book.attempts[7].began) = (Some(9), 8);
+        }),
         ("a-2 was attempted as 6 of a, where it is not", |book| book.attempts[7].sequence = 6),
     ];
 

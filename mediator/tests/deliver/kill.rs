@@ -92,26 +92,27 @@ pub(crate) fn run_victim() -> ExitCode {
 /// What a victim is told: log, queue, spool, boot, and what its keys begin with;
 /// nothing if it only delivers.
 pub(crate) fn tell(world: &World, dir: &str, boot: usize, accepts: &str) -> String {
-    let (place, prefix) = match &world.place {
-        Place::Dir(dir) => (dir.display().to_string(), String::new()),
-        Place::Kafka { bootstrap, prefix } => (bootstrap.clone(), prefix.clone()),
+    let (kind, place, prefix) = match &world.place {
+        Place::Dir(dir) => ("embedded", dir.display().to_string(), String::new()),
+        Place::Kafka { bootstrap, prefix } => ("kafka", bootstrap.clone(), prefix.clone()),
     };
-    [&place, &prefix, world.queue.as_str(), dir, &boot.to_string(), accepts].join("|")
+    [kind, &place, &prefix, world.queue.as_str(), dir, &boot.to_string(), accepts].join("|")
 }
 
 async fn work_until_killed(told: &str) -> Result<()> {
     let told: Vec<&str> = told.split('|').collect();
-    let [place, prefix, queue, dir, boot, accepts] = told[..] else { bail!("told {told:?}") };
-    let place = match prefix {
-        "" => Place::Dir(PathBuf::from(place)),
-        prefix => Place::Kafka { bootstrap: place.to_owned(), prefix: prefix.to_owned() },
+    let [kind, place, prefix, queue, dir, boot, accepts] = told[..] else { bail!("told {told:?}") };
+    let is_kafka = kind == "kafka";
+    let place = match is_kafka {
+        false => Place::Dir(PathBuf::from(place)),
+        true => Place::Kafka { bootstrap: place.to_owned(), prefix: prefix.to_owned() },
     };
     let name = format!("victim{accepts}");
     // As who looks after it would: again, while a broker is away.
     let mut node = loop {
         match Node::open(&place, &PathBuf::from(dir), &name).await {
             Ok(node) => break node,
-            Err(error) if prefix.is_empty() => return Err(error),
+            Err(error) if !is_kafka => return Err(error),
             Err(error) => eprintln!("{name}: {error:#}; again"),
         }
     };
@@ -119,7 +120,7 @@ async fn work_until_killed(told: &str) -> Result<()> {
         let target = Receiver::start(|attempt| {
             if attempt.id == "poison" {
                 println!("attempt {}", attempt.number);
-                std::process::abort();
+                victim::die();
             }
             Reply::Status(200)
         })

@@ -35,6 +35,9 @@ pub(crate) struct Attempt {
     pub(crate) at: Instant,
     /// The status that it was answered with; 0 for none.
     pub(crate) status: u16,
+    /// When it came and when its answer was ready, in the order of all that happened.
+    pub(crate) began: u64,
+    pub(crate) ended: Option<u64>,
 }
 
 /// What the receiver does with an attempt.
@@ -65,6 +68,15 @@ struct Book {
     seen: BTreeMap<String, usize>,
     under_way: usize,
     under_way_max: usize,
+    /// How much has happened.
+    happened: u64,
+}
+
+impl Book {
+    fn happens(&mut self) -> u64 {
+        self.happened += 1;
+        self.happened
+    }
 }
 
 struct Shared {
@@ -167,13 +179,17 @@ async fn take(
         let id = text("idempotency-key").unwrap_or_default();
         let seen = book.seen.entry(id.clone()).or_default();
         *seen += 1;
+        let seen = *seen;
+        let began = book.happens();
         let mut attempt = Attempt {
+            began,
+            ended: None,
             id,
             key: text("weir-ordering-key"),
             sequence: number("weir-sequence"),
             epoch: number("weir-owner-epoch"),
             number: number("weir-attempt"),
-            seen: *seen,
+            seen,
             body: String::from_utf8_lossy(&body).into_owned(),
             headers: headers.clone(),
             at: Instant::now(),
@@ -193,6 +209,11 @@ async fn take(
         (reply, book.attempts.len() - 1)
     };
     let _under_way = UnderWay(shared.clone());
+    let is_ready = |at: usize| {
+        let mut book = shared.book.lock();
+        let now = book.happens();
+        book.attempts[at].ended = Some(now);
+    };
     let answer = |status: u16| Response::builder().status(status);
     let built = match reply {
         Reply::Status(status) => answer(status).body(Body::empty()),
@@ -224,5 +245,6 @@ async fn take(
         Reply::Close(status) => answer(status).header("connection", "close").body(Body::empty()),
         Reply::ToItself(status) => answer(status).header("location", "/orders").body(Body::empty()),
     };
+    is_ready(at);
     built.expect("the answer is HTTP")
 }

@@ -8,12 +8,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, bail};
+use rustix::process::Signal;
 
 /// The environment variable that tells a victim where it dies: a failpoint, a space, and
 /// with which of its passes.
 const DIES_AT: &str = "WEIR_DIES_AT";
-/// The signal of an abort (POSIX, `SIGABRT`).
-const ABORTED: i32 = 6;
 /// How often is looked whether a victim has died.
 const LOOK_EVERY: Duration = Duration::from_millis(2);
 
@@ -45,7 +44,7 @@ pub struct Died {
 }
 
 /// Starts this program once more, with the environment variable `name` set to `value` to
-/// tell it so, and sees it die, by SIGKILL or an abort, neither of which it can do anything about.
+/// tell it so, and sees it die by SIGKILL, its own or this process's.
 ///
 /// # Errors
 /// When the program cannot be started, ends before, or writes what is not text.
@@ -78,14 +77,14 @@ pub fn kill(name: &str, value: impl AsRef<OsStr>, death: Death) -> Result<Died> 
     let said = said?;
     match (ended, death) {
         (None, _) => Ok(Died { said, at_place: false }),
-        (Some(status), of) if status.signal() == Some(ABORTED) => {
+        (Some(status), of) if status.signal() == Some(Signal::KILL.as_raw()) => {
             Ok(Died { said, at_place: matches!(of, Death::At { .. }) })
         }
         (Some(status), _) => bail!("the victim ended by itself: {status}; it said {said:?}"),
     }
 }
 
-/// As [`kill`], after a while, or by an abort of its own: what the victim said.
+/// As [`kill`], after a while, or as it dies by itself: what the victim said.
 ///
 /// # Errors
 /// As [`kill`].
@@ -115,11 +114,16 @@ pub fn prepare() {
     let passed = AtomicU64::new(0);
     fail::cfg_callback(place, move || {
         if passed.fetch_add(1, Ordering::Relaxed) + 1 == pass {
-            // Nothing is unwound, flushed or dropped.
-            std::process::abort();
+            die();
         }
     })
     .expect("a failpoint can be set");
+}
+
+/// Ends this process by SIGKILL: nothing is unwound, flushed or dropped.
+pub fn die() -> ! {
+    let killed = rustix::process::kill_process(rustix::process::getpid(), Signal::KILL);
+    unreachable!("the process was killed: {killed:?}")
 }
 
 /// How often to kill: what `WEIR_KILLS` says, or `default`.

@@ -24,6 +24,8 @@ pub(in super::super) const NAME: &str = "approx_percentile";
 const BITS: u32 = 8;
 const HALF: i64 = 1 << (BITS - 1);
 const WHOLE: i64 = 1 << BITS;
+/// As how many parts a share is counted: its decimals, as they are written.
+const SHARES: u64 = 1_000_000_000;
 /// Bytes of a bucket in state: its place and its count.
 const BUCKET_BYTES: usize = 2 + 8;
 
@@ -143,7 +145,9 @@ impl Accumulator for Histogram {
     fn evaluate(&mut self) -> Result<ScalarValue> {
         let all: u64 = self.counts.values().sum();
         // The smallest number that so many are not above: the nearest rank.
-        let rank = ((self.share * all as f64).ceil() as u64).max(1);
+        let share = u128::from((self.share * SHARES as f64).round() as u64);
+        let rank = (share * u128::from(all)).div_ceil(u128::from(SHARES));
+        let rank = u64::try_from(rank).unwrap_or(u64::MAX).max(1);
         let mut below = 0;
         let bucket = self.counts.iter().find(|(_, count)| {
             below += **count;
@@ -194,6 +198,28 @@ fn middle_of(place: i16) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_rank_is_the_one_that_is_written() {
+        let answers = |share: f64, all: i64| {
+            let counts = (1..=all).map(|number| (place_of(number), 1)).collect();
+            let mut histogram = Histogram { share, counts };
+            let ScalarValue::Int64(Some(number)) = histogram.evaluate().unwrap() else { panic!() };
+            number
+        };
+        for (share, all, expected) in [
+            (0.07, 100, 7),
+            (0.14, 50, 7),
+            (0.28, 25, 7),
+            (0.55, 100, 55),
+            (0.0, 9, 1),
+            (1.0, 9, 9),
+        ] {
+            assert_eq!(answers(share, all), expected, "{share} of {all}");
+        }
+        let mut none = Histogram { share: 0.5, counts: BTreeMap::new() };
+        assert_eq!(none.evaluate().unwrap(), ScalarValue::Int64(None));
+    }
 
     #[test]
     fn a_number_is_answered_by_at_most_a_256th_beside_it() {

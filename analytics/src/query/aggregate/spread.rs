@@ -123,7 +123,6 @@ struct Sums {
 impl Accumulator for Sums {
     fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
         let numbers = values[0].as_primitive::<Int64Type>();
-        // Within a batch, 2^126 for each of its rows: a row at a time.
         for number in numbers.iter().flatten() {
             let number = i128::from(number);
             self.sum += number;
@@ -131,6 +130,21 @@ impl Accumulator for Sums {
         }
         self.count += (numbers.len() - numbers.null_count()) as i64;
         Ok(())
+    }
+
+    fn retract_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
+        let numbers = values[0].as_primitive::<Int64Type>();
+        for number in numbers.iter().flatten() {
+            let number = i128::from(number);
+            self.sum -= number;
+            self.squares = self.squares.wrapping_sub(i256::from_i128(number * number));
+        }
+        self.count -= (numbers.len() - numbers.null_count()) as i64;
+        Ok(())
+    }
+
+    fn supports_retract_batch(&self) -> bool {
+        true
     }
 
     fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {

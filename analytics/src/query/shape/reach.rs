@@ -5,9 +5,11 @@
 
 use std::collections::HashMap;
 
+use datafusion::common::DFSchema;
 use datafusion::logical_expr::expr::WindowFunction;
 use datafusion::logical_expr::{
-    Expr, LogicalPlan, WindowFrameBound, WindowFrameUnits, WindowFunctionDefinition,
+    Expr, ExprSchemable as _, LogicalPlan, WindowFrameBound, WindowFrameUnits,
+    WindowFunctionDefinition,
 };
 
 use super::super::dialect::{WINDOW_END, WINDOW_START, interval_us};
@@ -51,7 +53,7 @@ impl Reach {
                 let mut columns = HashMap::new();
                 for expr in &window.window_expr {
                     let reads = input.rows.max(input.of_expr(expr));
-                    let reads = frame_of(expr)?.saturating_add(reads);
+                    let reads = frame_of(expr, window.input.schema())?.saturating_add(reads);
                     columns.insert(expr.schema_name().to_string(), reads);
                 }
                 columns.extend(input.columns);
@@ -69,7 +71,7 @@ impl Reach {
 }
 
 /// How far before a window a window function's frame begins, in microseconds.
-fn frame_of(expr: &Expr) -> Result<i64, Refusal> {
+fn frame_of(expr: &Expr, input: &DFSchema) -> Result<i64, Refusal> {
     let Expr::WindowFunction(function) = expr.clone().unalias() else {
         return refuse("OVER", format!("{expr} is no window function"), "");
     };
@@ -93,6 +95,14 @@ fn frame_of(expr: &Expr) -> Result<i64, Refusal> {
         );
     }
     let params = &function.params;
+    let is_float = |of: &Expr| of.get_type(input).is_ok_and(|of| of.is_floating());
+    if matches!(name.as_str(), "sum" | "avg") && params.args.iter().any(is_float) {
+        return refuse(
+            &name,
+            format!("{name} OVER (…) of floating-point numbers depends on the order of the rows"),
+            "cast to DECIMAL, or use whole microseconds and bytes",
+        );
+    }
     let frame = &params.window_frame;
     let by_rows = frame.units != WindowFrameUnits::Range;
     let whole = frame.start_bound.is_unbounded() && frame.end_bound.is_unbounded();
