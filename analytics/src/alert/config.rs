@@ -124,7 +124,7 @@ impl Mail {
             add("username", what, "give both, or neither");
         }
         if let Some(file) = &self.password_file
-            && let Err(why) = password(file)
+            && let Err(why) = secret(file)
         {
             add("password_file", why, "name a file with mode 0600 that holds the password");
         }
@@ -144,7 +144,7 @@ impl Mail {
             made.map_err(|error| format!("{}: {error}", directory.display()))?;
             return Ok(Transport::Files(directory.clone()));
         }
-        let secret = || {
+        let tls = || {
             let mut parameters = TlsParameters::builder(self.host.clone());
             if let Some(certificate) = self.certificate()? {
                 parameters = parameters.add_root_certificate(certificate);
@@ -152,8 +152,8 @@ impl Mail {
             parameters.build_rustls().map_err(|error| error.to_string())
         };
         let (tls, usual) = match self.security {
-            Security::Tls => (Tls::Wrapper(secret()?), 465),
-            Security::Starttls => (Tls::Required(secret()?), 587),
+            Security::Tls => (Tls::Wrapper(tls()?), 465),
+            Security::Starttls => (Tls::Required(tls()?), 587),
             Security::None => (Tls::None, 25),
         };
         let mut builder = AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(&self.host)
@@ -161,7 +161,7 @@ impl Mail {
             .tls(tls)
             .timeout(Some(STEP));
         if let (Some(username), Some(file)) = (&self.username, &self.password_file) {
-            builder = builder.credentials(Credentials::new(username.clone(), password(file)?));
+            builder = builder.credentials(Credentials::new(username.clone(), secret(file)?));
         }
         Ok(Transport::Server(builder.build()))
     }
@@ -174,7 +174,8 @@ impl Mail {
     }
 }
 
-fn password(file: &Path) -> Result<String, String> {
+/// What is in a file that nobody but its owner may read.
+pub(super) fn secret(file: &Path) -> Result<String, String> {
     use std::os::unix::fs::PermissionsExt as _;
     let told = |error: std::io::Error| format!("{}: {error}", file.display());
     let mode = std::fs::metadata(file).map_err(told)?.permissions().mode();

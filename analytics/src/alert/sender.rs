@@ -1,25 +1,22 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ingest::emit::Emitter;
 use ingest::event::{Kind, Outcome};
 use ingest::log::{Error, EventLog, Partition, Polled, ReadLimit, Record};
-use lettre::Message;
-use lettre::message::header::{HeaderName, HeaderValue};
-use lettre::message::{Mailbox, MultiPart};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::transport::{Failed, Transport};
-use super::{Mail, compose};
+use super::mailer::Mailer;
+use super::transport::Failed;
+use super::webhook::Poster;
+use super::{Mail, Webhook};
 use crate::detect::Alert;
 use crate::run::NOTICES_TOPIC;
 
-/// The group whose one member sends.
-const GROUP: &str = "weir.alert-mail";
-/// How long one poll waits, and so how long a sent email may wait for its commit.
+/// How long one poll waits, and so how long what was sent may wait for its commit.
 const POLL: Duration = Duration::from_millis(200);
 /// The first pause between attempts, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
@@ -35,29 +32,40 @@ pub struct Parts {
     pub log: Arc<dyn EventLog>,
     /// Where it is told what was sent.
     pub emitter: Emitter,
-    /// Sends the emails.
+    /// Sends them.
     pub sender: Arc<Sender>,
 }
 
-/// Sends one alert to one recipient at a time, or writes it to a file.
+/// Sends one alert to one recipient at a time, on one channel.
 #[derive(Debug)]
 pub struct Sender {
-    transport: Transport,
-    from: Mailbox,
-    recipients: Vec<String>,
+    channel: Channel,
     /// What the first failure pauses for.
     pause: Duration,
 }
 
+/// How alerts are sent.
+#[derive(Debug)]
+enum Channel {
+    Mail(Box<Mailer>),
+    Webhook(Box<Poster>),
+}
+
 impl Sender {
-    /// By the settings.
+    /// Of emails, by the settings.
     ///
     /// # Errors
     /// What is wrong with them.
-    pub fn new(mail: &Mail) -> Result<Self, String> {
-        let from = mail.from.parse().map_err(|error| format!("mail.from: {error}"))?;
-        let transport = mail.transport()?;
-        Ok(Self { transport, from, recipients: mail.recipients.clone(), pause: PAUSES.0 })
+    pub fn mail(mail: &Mail) -> Result<Self, String> {
+        Ok(Self { channel: Channel::Mail(Box::new(Mailer::new(mail)?)), pause: PAUSES.0 })
+    }
+
+    /// Of posts to another system, by the settings.
+    ///
+    /// # Errors
+    /// What is wrong with them.
+    pub fn webhook(webhook: &Webhook) -> Result<Self, String> {
+        Ok(Self { channel: Channel::Webhook(Box::new(Poster::new(webhook)?)), pause: PAUSES.0 })
     }
 
     #[cfg(test)]
@@ -65,36 +73,45 @@ impl Sender {
         Self { pause, ..self }
     }
 
-    fn message(&self, alert: &Alert, recipient: &str) -> Result<Message, String> {
-        let email = compose(alert);
-        let domain = self.from.email.domain();
-        let name = HeaderName::new_from_ascii_str("Auto-Submitted");
-        let to: Mailbox = recipient.parse().map_err(|error| format!("{recipient}: {error}"))?;
-        let message = Message::builder()
-            .from(self.from.clone())
-            .to(to)
-            .subject(email.subject)
-            .date_now()
-            .message_id(Some(format!("<{}@{domain}>", alert.id)))
-            .raw_header(HeaderValue::new(name, "auto-generated".to_owned()))
-            .multipart(MultiPart::alternative_plain_html(email.text, email.html));
-        message.map_err(|error| error.to_string())
+    /// The group whose one member sends: each channel has its own, so that one that is away
+    /// holds no other up.
+    pub(super) fn group(&self) -> String {
+        match &self.channel {
+            Channel::Mail(_) => "weir.alert-mail".to_owned(),
+            Channel::Webhook(poster) => format!("weir.alert-webhook.{}", poster.name()),
+        }
+    }
+
+    /// What the channel is called in events.
+    fn channel(&self) -> &'static str {
+        match &self.channel {
+            Channel::Mail(mailer) => mailer.channel(),
+            Channel::Webhook(_) => "webhook",
+        }
+    }
+
+    fn recipients(&self, alert: &Alert) -> Vec<String> {
+        match &self.channel {
+            Channel::Mail(mailer) => mailer.recipients(alert).to_vec(),
+            Channel::Webhook(poster) if poster.wants(alert) => vec![poster.name().to_owned()],
+            Channel::Webhook(_) => Vec::new(),
+        }
     }
 
     /// Tries until the server takes it, refuses it for good, or a day has passed.
     pub(super) async fn send(&self, alert: &Alert, recipient: &str) -> Result<(), String> {
-        let message = self.message(alert, recipient)?;
-        let name = format!("{}.{recipient}", alert.id);
         let (began, mut pause) = (Instant::now(), self.pause);
         loop {
-            let Failed { why, is_permanent } = match self.transport.send(&message, &name).await {
-                Ok(()) => return Ok(()),
-                Err(failed) => failed,
+            let sent = match &self.channel {
+                Channel::Mail(mailer) => mailer.send(alert, recipient).await,
+                Channel::Webhook(poster) => poster.post(alert).await,
             };
+            let Err(Failed { why, is_permanent }) = sent else { return Ok(()) };
             if is_permanent || began.elapsed() > GIVE_UP {
                 return Err(why);
             }
-            tracing::warn!(alert = alert.id, error = why, "an email is tried again");
+            let channel = self.channel();
+            tracing::warn!(alert = alert.id, channel, error = why, "an alert is sent again");
             tokio::time::sleep(pause.mul_f64(0.75 + fastrand::f64() / 2.0)).await;
             pause = (pause * 2).min(PAUSES.1);
         }
@@ -132,7 +149,7 @@ impl Drop for Sending {
 /// Ends by a failure of the log alone.
 async fn take_part(parts: &Parts) -> Result<std::convert::Infallible, Error> {
     let partition = Partition::new(NOTICES_TOPIC, 0);
-    let mut member = parts.log.join(GROUP, &[NOTICES_TOPIC]).await?;
+    let mut member = parts.log.join(&parts.sender.group(), &[NOTICES_TOPIC]).await?;
     let mut waiting: VecDeque<Record> = VecDeque::new();
     let mut sending: Option<Sending> = None;
     loop {
@@ -173,6 +190,11 @@ async fn take_part(parts: &Parts) -> Result<std::convert::Infallible, Error> {
 
 /// Sends a notice to each of its recipients, and tells how that ended.
 async fn notify(parts: &Parts, record: &Record) {
+    // What a channel that is new, or was away for long, finds there is news no more.
+    if is_old(record) {
+        tracing::info!(offset = record.offset, "a notice older than a day is left out");
+        return;
+    }
     let value = record.value.as_deref().unwrap_or_default();
     let alert: Alert = match serde_json::from_slice(value) {
         Ok(alert) => alert,
@@ -181,11 +203,16 @@ async fn notify(parts: &Parts, record: &Record) {
             return;
         }
     };
-    let own = Some(&alert.recipients).filter(|own| !own.is_empty());
-    for recipient in own.unwrap_or(&parts.sender.recipients) {
-        let sent = parts.sender.send(&alert, recipient).await;
-        tell(parts, &alert, recipient, sent);
+    for recipient in parts.sender.recipients(&alert) {
+        let sent = parts.sender.send(&alert, &recipient).await;
+        tell(parts, &alert, &recipient, sent);
     }
+}
+
+fn is_old(record: &Record) -> bool {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+    let age_ms = i64::try_from(now).unwrap_or(i64::MAX).saturating_sub(record.time.0);
+    u128::try_from(age_ms).is_ok_and(|age| age > GIVE_UP.as_millis())
 }
 
 fn tell(parts: &Parts, alert: &Alert, recipient: &str, sent: Result<(), String>) {
@@ -193,7 +220,7 @@ fn tell(parts: &Parts, alert: &Alert, recipient: &str, sent: Result<(), String>)
     let mut event = parts.emitter.event(Kind::Alert, outcome);
     event.alert_id = Some(alert.id.clone().into());
     event.alert_state = Some("notified".into());
-    event.alert_channel = Some(parts.sender.transport.channel().into());
+    event.alert_channel = Some(parts.sender.channel().into());
     event.alert_recipient = Some(recipient.to_owned().into());
     event.detection_name = Some(alert.detection.clone().into());
     event.detection_subject_kind = Some(alert.subject_kind.clone().into());
@@ -211,5 +238,26 @@ fn tell(parts: &Parts, alert: &Alert, recipient: &str, sent: Result<(), String>)
     }
     if let Err(error) = parts.emitter.emit(event) {
         tracing::error!(%error, "the event of a notice could not be kept");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ingest::log::{Headers, LogTime};
+
+    use super::*;
+
+    #[test]
+    fn a_notice_of_yesterday_is_news_no_more() {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as i64;
+        let of = |hours: i64| Record {
+            offset: 0,
+            time: LogTime(now - hours * 3_600_000),
+            key: None,
+            value: None,
+            headers: Headers::default(),
+        };
+        assert!(!is_old(&of(0)) && !is_old(&of(23)) && !is_old(&of(-1)));
+        assert!(is_old(&of(25)));
     }
 }

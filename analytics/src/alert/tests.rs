@@ -6,6 +6,8 @@ use rig::{Kept, Smtp};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+mod webhook;
+
 use super::*;
 use crate::detect::{Alert, Column, State};
 use crate::query::Severity;
@@ -87,7 +89,11 @@ impl World {
 
     /// A node that sends; ends when it is dropped, as a kill would.
     fn node(&self, mail: &Mail) -> Node {
-        let sender = Sender::new(mail).unwrap().pausing(std::time::Duration::from_millis(20));
+        self.sending(Sender::mail(mail).unwrap())
+    }
+
+    fn sending(&self, sender: Sender) -> Node {
+        let sender = sender.pausing(std::time::Duration::from_millis(20));
         let sender = std::sync::Arc::new(sender);
         let parts = Parts { log: self.log.clone(), emitter: self.emitter.clone(), sender };
         let (stop, stopped) = watch::channel(false);
@@ -95,9 +101,13 @@ impl World {
     }
 
     async fn committed(&self, offset: u64) {
+        self.committed_by("weir.alert-mail", offset).await;
+    }
+
+    async fn committed_by(&self, group: &str, offset: u64) {
         let partition = Partition::new(NOTICES_TOPIC, 0);
         let began = std::time::Instant::now();
-        while self.log.committed("weir.alert-mail", &partition).await.unwrap() != Some(offset) {
+        while self.log.committed(group, &partition).await.unwrap() != Some(offset) {
             assert!(began.elapsed().as_secs() < 30, "nothing was sent up to {offset}");
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;
         }
@@ -247,8 +257,8 @@ async fn starttls_and_a_login_are_used_and_no_less() {
 
     // A server without STARTTLS gets nothing, and a strange certificate no password.
     let plain = Smtp::start(&[]).unwrap();
-    let clear = Sender::new(&Mail { port: Some(plain.port()), ..secure.clone() }).unwrap();
-    let strange = Sender::new(&Mail { ca_file: None, ..secure }).unwrap();
+    let clear = Sender::mail(&Mail { port: Some(plain.port()), ..secure.clone() }).unwrap();
+    let strange = Sender::mail(&Mail { ca_file: None, ..secure }).unwrap();
     for sender in [clear, strange] {
         let (sender, alert) = (sender.pausing(std::time::Duration::from_secs(9)), alert("x"));
         let sending = sender.send(&alert, "a@example.org");
@@ -309,7 +319,7 @@ fn settings_that_cannot_be_are_told_of() {
 async fn without_a_server_each_alert_is_a_file_once() {
     let dir = tempfile::tempdir().unwrap();
     let directory = dir.path().join("mail");
-    let sender = Sender::new(&Mail::to_files(directory.clone())).unwrap();
+    let sender = Sender::mail(&Mail::to_files(directory.clone())).unwrap();
     for subject in ["192.0.2.1", "192.0.2.2", "192.0.2.1"] {
         let sent = sender.send(&alert(subject), "../sec urity@example.org").await;
         assert!(sent.is_err(), "it is no address: {sent:?}");

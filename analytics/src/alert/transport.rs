@@ -1,6 +1,5 @@
 use std::path::PathBuf;
 
-use lettre::transport::smtp;
 use lettre::{AsyncSmtpTransport, AsyncTransport as _, Message, Tokio1Executor};
 
 /// Where emails go.
@@ -59,9 +58,10 @@ impl Transport {
     }
 }
 
-fn told(error: &smtp::Error) -> String {
+/// An error with its causes.
+pub(super) fn told(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
+    let mut cause = error.source();
     while let Some(of) = cause {
         let of_text = of.to_string();
         if !text.contains(&of_text) {

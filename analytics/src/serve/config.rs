@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use ingest::registry::Fault;
 use serde::Deserialize;
 
-use crate::alert::Mail;
+use crate::alert::{Mail, Webhook};
 use crate::sql::Limits;
 
 /// How the analytics role listens, commits and answers.
@@ -27,7 +27,12 @@ pub struct Config {
     pub queries_dir: Option<PathBuf>,
     /// How alerts are sent by email; if it is left out, they are in the log alone.
     pub mail: Option<Mail>,
+    /// Where alerts are posted besides, up to 10.
+    pub webhooks: Vec<Webhook>,
 }
+
+/// How many webhooks there are at most.
+const WEBHOOKS_MAX: usize = 10;
 
 impl Default for Config {
     fn default() -> Self {
@@ -39,6 +44,7 @@ impl Default for Config {
             queries: Limits::default(),
             queries_dir: None,
             mail: None,
+            webhooks: Vec::new(),
         }
     }
 }
@@ -65,6 +71,18 @@ impl Config {
         range("queries.rows_max", queries.rows_max as u64, 1, 10_000_000);
         range("queries.at_once_max", queries.at_once_max as u64, 1, 1_000);
         faults.extend(self.mail.iter().flat_map(Mail::faults));
+        if self.webhooks.len() > WEBHOOKS_MAX {
+            let what = format!("{} of them", self.webhooks.len());
+            faults.push(Fault::new("webhooks", what, format!("give up to {WEBHOOKS_MAX}")));
+        }
+        for (at, webhook) in self.webhooks.iter().enumerate().take(WEBHOOKS_MAX) {
+            let path = format!("webhooks[{at}]");
+            faults.extend(webhook.faults(&path));
+            if self.webhooks[..at].iter().any(|other| other.name == webhook.name) {
+                let what = format!("two are called {}", webhook.name);
+                faults.push(Fault::new(format!("{path}.name"), what, "give each its own name"));
+            }
+        }
         if faults.is_empty() { Ok(()) } else { Err(faults) }
     }
 }

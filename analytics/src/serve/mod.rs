@@ -84,9 +84,9 @@ pub enum Error {
     /// The threads of queries.
     #[error("the threads of queries cannot be started: {0}")]
     Threads(std::io::Error),
-    /// The settings of emails.
+    /// The settings of emails or webhooks.
     #[error("analytics.{0}")]
-    Mail(String),
+    Alerts(String),
     /// The address.
     #[error("analytics: cannot listen on {address}: {source}")]
     Listen {
@@ -106,7 +106,7 @@ pub struct Analytics {
     serving: JoinHandle<()>,
     following: JoinHandle<()>,
     running: JoinHandle<()>,
-    sending: Option<JoinHandle<()>>,
+    sending: Vec<JoinHandle<()>>,
 }
 
 impl Analytics {
@@ -123,7 +123,10 @@ impl Analytics {
             tail_bytes_max: config.tail_bytes_max,
             ..follow::Config::new(parts.lake_dir)
         };
-        let sender = config.mail.as_ref().map(Sender::new).transpose().map_err(Error::Mail)?;
+        let mail = config.mail.iter().map(Sender::mail);
+        let webhooks = config.webhooks.iter().map(Sender::webhook);
+        let senders: Vec<Sender> =
+            mail.chain(webhooks).collect::<Result<_, _>>().map_err(Error::Alerts)?;
         let library = Arc::new(Library::load(config.queries_dir.as_deref()).await?);
         run::make_topics(&*parts.log, &library).await?;
         let state_dir = follow.lake_dir.join("state");
@@ -146,15 +149,16 @@ impl Analytics {
         let alerts = AlertTable::default();
         tokio::spawn(alerts.clone().follow(parts.log.clone(), stopped.clone()));
         let queries = run::Status::default();
-        if sender.is_none() {
+        if config.mail.is_none() {
             tracing::info!("alerts are not sent by email: analytics.mail is not set");
         }
-        let sending = sender.map(|sender| {
+        let sending = senders.into_iter().map(|sender| {
             let log = parts.log.clone();
             let emitter = parts.emitter.clone();
             let parts = alert::Parts { log, emitter, sender: Arc::new(sender) };
             tokio::spawn(alert::run(parts, stopped.clone()))
         });
+        let sending = sending.collect();
         let emitter = parts.emitter.clone();
         let running = tokio::spawn(run::run(
             run::Parts {
@@ -193,7 +197,7 @@ impl Analytics {
         if self.serving.await.is_err() {
             tracing::error!("analytics: listening ended by a defect");
         }
-        if let Some(sending) = self.sending {
+        for sending in self.sending {
             let _ = sending.await;
         }
         if let Err(error) = self.running.await {
