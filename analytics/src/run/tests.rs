@@ -284,14 +284,11 @@ async fn windows_answer_once_over_kills_and_owners() {
             let span = Span { replay: replay.clone(), from_us: None, before_us: Some(before) };
             let of = |name| library.files().iter().find(move |file| file.name == name).unwrap();
             let expected = lines(&[node.at_once(of(VIEW), &span).await.1]);
-            // One of windows that follow each other, and a shipped one of windows that overlap.
-            for name in ["many", "error_burst"] {
-                let (plan, found) = node.at_once(of(name), &span).await;
-                let detection = Detection::of(of(name), &plan.schema()).unwrap().unwrap();
-                let mut book = Book::default();
-                let changes = book.take(&detection, replay.as_deref(), &found).unwrap();
-                notices.extend(changes.into_iter().filter(|of| of.opens).map(|of| of.alert));
-            }
+            let (plan, found) = node.at_once(of("many"), &span).await;
+            let detection = Detection::of(of("many"), &plan.schema()).unwrap().unwrap();
+            let mut book = Book::default();
+            let changes = book.take(&detection, replay.as_deref(), &found).unwrap();
+            notices.extend(changes.into_iter().filter(|of| of.opens).map(|of| of.alert));
             assert!(expected.len() > 10, "seed {seed}: {} rows", expected.len());
             let mut found = node.view(condition).await;
             for _ in 0..400 {
@@ -314,7 +311,6 @@ async fn windows_answer_once_over_kills_and_owners() {
         told.sort_by(|a, b| a.id.cmp(&b.id));
         notices.sort_by(|a, b| a.id.cmp(&b.id));
         assert!(notices.len() > 3, "seed {seed}: {} alerts", notices.len());
-        assert!(notices.iter().any(|of| of.detection == "error_burst"), "seed {seed}");
         assert_eq!(told, notices, "seed {seed}");
         let alerts = values(&log, ALERTS_TOPIC).await;
         let mut of_replay = alerts.iter().filter(|alert| alert.replay_id.is_some());
