@@ -1,6 +1,6 @@
 //! What comes to any of the doors of a node and is no request that it could serve.
 
-use std::io::{ErrorKind, Read as _, Write as _};
+use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
@@ -8,18 +8,20 @@ use serde_json::Value;
 
 use crate::weir::{PATIENCE, Weir};
 
+/// More than sockets hold, in bytes.
+const UNWANTED: usize = 32 * 1024 * 1024;
+
 /// Sends bytes and reads to the end of the connection.
 fn ask(address: SocketAddr, request: &[u8]) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    // A door may answer and close before all is sent.
-    let _ = stream.write_all(request);
+    // Also what was answered before all of it was sent is taken to its end.
+    stream.write_all(request).unwrap_or_else(|error| panic!("{address} takes no more: {error}"));
     let (mut answer, mut buffer) = (Vec::new(), [0; 4096]);
     loop {
         match stream.read(&mut buffer) {
             Ok(0) => break,
             Ok(read) => answer.extend_from_slice(&buffer[..read]),
-            Err(error) if error.kind() == ErrorKind::ConnectionReset => break,
             Err(error) => panic!("{address} is not closed: {error}"),
         }
     }
@@ -64,6 +66,13 @@ async fn every_door_answers_what_is_no_request_and_tells_of_it() {
                 if ["weir-manager", "weir-analytics", "weir-console"].contains(&name) {
                     check(wrong.as_bytes(), (401, "token_malformed"));
                 }
+                // A body that nobody wants: who sends it has to be able to read why.
+                let mut refused = format!(
+                    "POST /nowhere HTTP/1.1\r\nhost: localhost\r\ncontent-length: {UNWANTED}\r\n\r\n"
+                ).into_bytes();
+                refused.resize(refused.len() + UNWANTED, b'x');
+                let refusal = ask(address, &refused);
+                assert!(refusal.starts_with("HTTP/1.1 4"), "{name}: {refusal}");
                 // A head that does not end: the gateway says so, the others hang up.
                 let slow = ask(address, b"GET / HTTP/1.1\r\nhost: local");
                 match name {

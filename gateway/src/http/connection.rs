@@ -12,9 +12,9 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use ingest::event::Text;
-use ingest::http::{Code, Correlation, Problem, WriteTimeout};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::time::{Instant, sleep_until, timeout};
+use ingest::http::{Code, Correlation, Lingering, Problem, WriteTimeout};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::time::{Instant, sleep_until};
 
 use super::record::Record;
 use super::stack::serve;
@@ -23,10 +23,6 @@ use super::watch::{Due, Watch, Watched};
 
 /// While draining: how long a connection without a request may still bring one.
 const DRAIN_GRACE: Duration = Duration::from_millis(250);
-/// How much is read, and for how long, after a refusal that closes: bytes that nobody
-/// reads would reset the connection and take the refusal with them.
-const LINGER_BYTES: usize = 256 * 1024;
-const LINGER: Duration = Duration::from_secs(1);
 
 /// The other end of a connection.
 pub(super) struct Peer {
@@ -85,7 +81,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let timeouts = &thread.config.timeouts;
-    let stream = WriteTimeout::new(stream, timeouts.write_idle());
+    let stream = WriteTimeout::new(Lingering::new(stream), timeouts.write_idle());
     let (peer, stream) = (Rc::new(peer), Rc::new(RefCell::new(stream)));
     let watch = Watch::new(thread.in_flight.clone());
     let end = {
@@ -212,21 +208,9 @@ where
     }
 }
 
-/// Says what is wrong and closes, such that the client can read it.
-async fn refuse<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, raw: &[u8]) {
-    let said = async {
-        stream.write_all(raw).await?;
-        stream.flush().await?;
-        stream.shutdown().await?;
-        let (mut buffer, mut left) = ([0; 4096], LINGER_BYTES);
-        while left > 0 {
-            match stream.read(&mut buffer).await? {
-                0 => break,
-                read => left = left.saturating_sub(read),
-            }
-        }
-        std::io::Result::Ok(())
-    };
-    // Whether the client reads it is the client's.
-    let _ = timeout(LINGER, said).await;
+/// Says what is wrong and closes. Whether the client reads it is the client's.
+async fn refuse<S: AsyncWrite + Unpin>(mut stream: S, raw: &[u8]) {
+    if stream.write_all(raw).await.is_ok() && stream.flush().await.is_ok() {
+        let _ = stream.shutdown().await;
+    }
 }

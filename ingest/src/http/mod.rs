@@ -8,6 +8,7 @@ mod correlation;
 mod door;
 mod failure;
 mod guesses;
+mod lingering;
 mod problem;
 mod server;
 mod token;
@@ -17,6 +18,7 @@ pub use correlation::{CORRELATION_HEADER, Correlation, TRACE_HEADER, TRACE_STATE
 pub use door::Door;
 pub use failure::Failure;
 pub use guesses::Guesses;
+pub use lingering::Lingering;
 pub use problem::{Code, PROBLEM_CONTENT_TYPE, Problem};
 pub use server::{ONE_HOST, Peer, Server, Teller, has_one_host};
 pub use token::TokenHash;

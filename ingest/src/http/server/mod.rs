@@ -11,9 +11,9 @@
 //!
 //! Limits: connections at a time, and of one address, as configured; more of all wait
 //! to be accepted, more of one are refused. A head 64 KiB and `head_timeout`, a body
-//! for a router 30 s; a client that takes
-//! nothing of its answer for `write_timeout` is let go; a stop waits `stop_timeout` for
-//! the requests under way, and breaks them off. HTTP/1.1 only.
+//! for a router 30 s; a client that takes nothing of its answer for `write_timeout` is
+//! let go; what it sends on after its last answer is read for 5 s; a stop waits
+//! `stop_timeout` for the requests under way, and breaks them off. HTTP/1.1 only.
 
 mod bare;
 mod busy;
@@ -47,7 +47,7 @@ use self::busy::{Answering, Busy};
 use self::places::Places;
 pub use self::teller::Teller;
 use self::watched::Watched;
-use super::{Code, WriteTimeout};
+use super::{Code, Lingering, WriteTimeout};
 
 const HEAD_BYTES_MAX: usize = 64 * 1024;
 /// The pause when no connection can be taken, as when no file can be opened.
@@ -152,7 +152,7 @@ impl Server {
                 continue;
             };
             let busy = Arc::<Busy>::default();
-            let stream = WriteTimeout::new(stream, self.write_timeout);
+            let stream = WriteTimeout::new(Lingering::new(stream), self.write_timeout);
             let stream = Watched::new(stream, busy.clone(), teller.clone(), peer.ip());
             let service = watched(serve(Peer(peer)), busy);
             let connection = builder.serve_connection(TokioIo::new(stream), service);

@@ -3,20 +3,13 @@ use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::busy::Busy;
 use super::teller::Teller;
 use crate::http::Code;
-
-/// How much is read, and for how long, after a refusal: bytes that nobody reads would
-/// reset the connection and take the refusal with them.
-const LINGER_BYTES: usize = 256 * 1024;
-const LINGER: Duration = Duration::from_secs(1);
 
 /// A connection's stream. hyper answers what it cannot read as a request with a bare
 /// status, which is the one thing that it writes while no answer is under way: a
@@ -32,18 +25,11 @@ pub(super) struct Watched<S> {
     peer: IpAddr,
     /// What is said instead of hyper's answer, as far as it is not written yet.
     refusal: Option<Bytes>,
-    lingering: Option<Lingering>,
-}
-
-#[derive(Debug)]
-struct Lingering {
-    left: usize,
-    timer: Pin<Box<Sleep>>,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Watched<S> {
     pub(super) fn new(stream: S, busy: Arc<Busy>, teller: Teller, peer: IpAddr) -> Self {
-        Self { stream, busy, teller, peer, refusal: None, lingering: None }
+        Self { stream, busy, teller, peer, refusal: None }
     }
 
     /// Whether these bytes are hyper's own, and have been replaced.
@@ -74,26 +60,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Watched<S> {
             refusal.advance(written);
         }
         Poll::Ready(Ok(()))
-    }
-
-    /// Reads on, until the client has seen the refusal or had its time.
-    fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let lingering = self.lingering.get_or_insert_with(|| Lingering {
-            left: LINGER_BYTES,
-            timer: Box::pin(sleep_until(Instant::now() + LINGER)),
-        });
-        let mut buffer = [0; 4096];
-        while lingering.left > 0 && lingering.timer.as_mut().poll(cx).is_pending() {
-            let mut buffer = ReadBuf::new(&mut buffer);
-            let read = ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer));
-            match buffer.filled().len() {
-                bytes if read.is_ok() && bytes > 0 => {
-                    lingering.left = lingering.left.saturating_sub(bytes);
-                }
-                _ => break,
-            }
-        }
-        Poll::Ready(())
     }
 }
 
@@ -143,12 +109,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<S> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_refusal(cx))?;
-        if self.lingering.is_none() {
-            ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
-        }
-        if self.refusal.is_some() {
-            ready!(self.poll_linger(cx));
-        }
-        Poll::Ready(Ok(()))
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
