@@ -156,7 +156,8 @@ async fn take_up(parts: &Parts, file: &QueryFile, kept: &Kept) -> Held {
     let (checkpoint, dir) = (kept.checkpoints.get(&file.name), &parts.state_dir);
     match Running::take_up(file, checkpoint, kept.generation, partitions, dir).await {
         Ok(running) => {
-            parts.status.put(&file.name, status(&running));
+            let starting = QueryStatus { state: QueryState::Starting, ..status(&running) };
+            parts.status.put(&file.name, starting);
             Held::Runs(Box::new(running))
         }
         Err(why) => fail(parts, &file.name, why),

@@ -34,8 +34,10 @@ pub struct QueryStatus {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum QueryState {
-    /// It does, on this node.
+    /// It does, on this node, and would go on from a checkpoint on another.
     Running,
+    /// It is taken up on this node, and has committed nothing yet.
+    Starting,
     /// It failed, and is taken up again.
     Failed,
     /// Not on this node; perhaps on another.

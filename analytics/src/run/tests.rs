@@ -281,7 +281,7 @@ async fn windows_answer_once_over_kills_and_owners() {
         let before = (traffic.now - 60 * S).div_euclid(60 * S) * 60 * S;
         let (library, mut notices) = (library(dir.path()).await, Vec::new());
         for (replay, condition) in [(None, "IS NULL"), (Some("may".to_owned()), "= 'may'")] {
-            let span = Span { replay: replay.clone(), from_us: None, before_us: Some(before) };
+            let span = Span { replay: replay.clone(), before_us: Some(before), ..Span::default() };
             let of = |name| library.files().iter().find(move |file| file.name == name).unwrap();
             let expected = lines(&[node.at_once(of(VIEW), &span).await.1]);
             let (plan, found) = node.at_once(of("many"), &span).await;
@@ -327,6 +327,41 @@ async fn windows_answer_once_over_kills_and_owners() {
 
 const OWN: &str = "-- title: Own\n-- owner: tests\nSELECT window_start, count(*) AS n
 FROM TUMBLE(events, event_time, INTERVAL '1 minute') WHERE kind = 'request' GROUP BY window_start";
+
+/// The queries that have a checkpoint.
+async fn checkpointed(log: &Arc<dyn EventLog>) -> Vec<String> {
+    let partition = Partition::new(STATE_TOPIC, 0);
+    let end = log.bounds(&partition).await.unwrap().end;
+    let mut reader = log.reader(vec![(partition, 0)]).await.unwrap();
+    let (mut names, mut next) = (Vec::new(), 0);
+    while next < end {
+        let Some(batch) = reader.next(ReadLimit::default()).await.unwrap() else { continue };
+        next = batch.next;
+        let keys = batch.records.into_iter().filter_map(|record| record.key);
+        names.extend(keys.map(|key| String::from_utf8(key.to_vec()).unwrap()));
+    }
+    names
+}
+
+/// What is said to run stands: another node would go on with it, and tell what it finds.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_query_that_runs_has_a_checkpoint() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut traffic = Traffic::new(1).await;
+    traffic.requests(600).await;
+    let node = Node::start(&traffic.log, dir.path()).await;
+    loop {
+        let status = node.status.now();
+        let kept = checkpointed(&traffic.log).await;
+        for (name, _) in status.iter().filter(|(_, of)| of.state == QueryState::Running) {
+            assert!(kept.contains(name), "{name} runs, and has no checkpoint: {kept:?}");
+        }
+        if !status.is_empty() && status.values().all(|of| of.state == QueryState::Running) {
+            break;
+        }
+    }
+    node.stop().await;
+}
 
 /// Waits until a query's first row is as it is waited for.
 async fn until(node: &Node, sql: &str, is_there: impl Fn(i64) -> bool) -> i64 {

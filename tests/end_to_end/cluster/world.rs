@@ -256,7 +256,7 @@ impl Cluster {
                 let Ok(answer) = asked else { continue };
                 let status: Value = answer.json().await.unwrap_or_default();
                 let queries = status["queries"].as_object();
-                let runs = queries.is_some_and(|of| of.values().any(|of| of["state"] == "running"));
+                let runs = queries.is_some_and(|of| of.values().all(|of| of["state"] == "running"));
                 if runs && is_wanted(node) {
                     return node;
                 }
