@@ -6,7 +6,7 @@ use fantoccini::{Client, Locator};
 use serde_json::{Value, json};
 
 use crate::browser::Browser;
-use crate::replay::until;
+use crate::replay::{found, until};
 use crate::weir::{PATIENCE, Weir};
 
 async fn replayed() -> Weir {
@@ -22,6 +22,10 @@ async fn replayed() -> Weir {
     let seen =
         "SELECT count(*) AS events FROM events WHERE kind = 'request' AND replay_id IS NOT NULL";
     until(&weir, seen, |seen| seen["events"] == 10_000).await;
+    // The board lists what detections found, which is known when the windows have closed.
+    let alerts = found(|is_told| is_told).len();
+    let known = "SELECT count(*) AS alerts FROM alerts WHERE replay_id IS NOT NULL";
+    until(&weir, known, |known| known["alerts"] == alerts).await;
     weir
 }
 
