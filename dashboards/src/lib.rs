@@ -21,6 +21,7 @@
 
 pub mod board;
 pub mod chart;
+mod client;
 mod content;
 mod export;
 mod manager;

@@ -1,7 +1,5 @@
 //! Who decides of queues: a manager node, over its admin API.
 
-use std::time::Duration;
-
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use http::{Method, StatusCode};
@@ -11,9 +9,8 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-const CONNECT_WITHIN: Duration = Duration::from_secs(3);
-/// A decision about many letters takes its time.
-const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+use crate::client;
+
 /// How many messages a page lists.
 pub(crate) const LISTED_MAX: usize = 100;
 
@@ -165,12 +162,7 @@ impl Manager {
     /// # Errors
     /// If there is no client for it, or it is no address.
     pub(crate) fn new(url: &str) -> Result<Self, reqwest::Error> {
-        let client = reqwest::Client::builder()
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(CONNECT_WITHIN)
-            .timeout(ANSWER_WITHIN)
-            .build()?;
+        let client = client::of_nodes()?;
         let queues = format!("{}/admin/v1/queues", url.trim_end_matches('/'));
         // What is no address is told by the settings.
         let queues = client.get(queues).build()?.url().clone();

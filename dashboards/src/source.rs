@@ -13,12 +13,11 @@ use http::header::{ACCEPT, HeaderName};
 use serde_json::Value;
 use tokio::sync::Mutex;
 
+use crate::client;
 use crate::view::{Known, Timeline};
 
 /// Which events an answer is of, and a query is to be.
 const POSITION_HEADER: HeaderName = HeaderName::from_static("weir-position");
-const CONNECT_WITHIN: Duration = Duration::from_secs(3);
-const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 /// For how long it is remembered which timelines there are: finding them reads all events.
 const TIMELINES_FOR: Duration = Duration::from_secs(10);
 /// How many timelines may be chosen from.
@@ -42,12 +41,7 @@ struct Remembered {
 
 impl Source {
     pub(crate) fn new(url: &str, token: String) -> Result<Self, reqwest::Error> {
-        let client = reqwest::Client::builder()
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(CONNECT_WITHIN)
-            .timeout(ANSWER_WITHIN)
-            .build()?;
+        let client = client::of_nodes()?;
         let url = format!("{}/v1/sql", url.trim_end_matches('/'));
         Ok(Self { url, token, client, timelines: Arc::default() })
     }

@@ -171,6 +171,16 @@ fn chosen(id: &str) -> Markup {
     html! { td .choose { input type="checkbox" name="id" value=(id) aria-label={ "Choose " (id) }; } }
 }
 
+/// The head of a table whose rows are chosen: titles of columns, and their class.
+fn heads_of_chosen<const N: usize>(columns: [(&str, &str); N]) -> Markup {
+    html! {
+        thead { tr {
+            th scope="col" {}
+            @for (title, class) in columns { th class=[(!class.is_empty()).then_some(class)] scope="col" { (title) } }
+        } }
+    }
+}
+
 fn button(decision: Decision, title: &str) -> Markup {
     html! { button name="do" value=(decision.name()) { (title) } }
 }
@@ -179,6 +189,18 @@ fn button_for_all(decision: Decision, title: &str) -> Markup {
     html! { button .quiet name="do" value={ (decision.name()) "-all" } { (title) } }
 }
 
+/// The columns of dead letters, and their class.
+const DEAD_COLUMNS: [(&str, &str); 8] = [
+    ("Message", ""),
+    ("Key", ""),
+    ("Why", ""),
+    ("Said last", ""),
+    ("Attempts", "number"),
+    ("Size", "number"),
+    ("Accepted (UTC)", ""),
+    ("Given up (UTC)", ""),
+];
+
 fn dead_letters(queue: &str, dead: &Letters) -> Markup {
     if dead.letters.is_empty() {
         return html! { p .empty { "No message is dead." } };
@@ -186,17 +208,7 @@ fn dead_letters(queue: &str, dead: &Letters) -> Markup {
     html! {
         form method="post" action={ (link(queue)) "/decide" } {
             div .scroll { table {
-                thead { tr {
-                    th scope="col" {}
-                    th scope="col" { "Message" }
-                    th scope="col" { "Key" }
-                    th scope="col" { "Why" }
-                    th scope="col" { "Said last" }
-                    th .number scope="col" { "Attempts" }
-                    th .number scope="col" { "Size" }
-                    th scope="col" { "Accepted (UTC)" }
-                    th scope="col" { "Given up (UTC)" }
-                } }
+                (heads_of_chosen(DEAD_COLUMNS))
                 tbody { @for letter in &dead.letters { tr {
                     (chosen(&letter.id))
                     th scope="row" { a href=(letter_link(queue, &letter.id)) { (letter.id) } }
@@ -230,6 +242,16 @@ fn said_last(letter: &Letter) -> String {
     }
 }
 
+/// Those of messages that wait.
+const WAITING_COLUMNS: [(&str, &str); 6] = [
+    ("Message", ""),
+    ("Key", ""),
+    ("Next attempt (UTC)", ""),
+    ("Attempts", "number"),
+    ("Size", "number"),
+    ("Accepted (UTC)", ""),
+];
+
 fn waiting_messages(queue: &str, waiting: &Waiting) -> Markup {
     if waiting.messages.is_empty() {
         return html! { p .empty { "No message waits for another attempt." } };
@@ -242,15 +264,7 @@ fn waiting_messages(queue: &str, waiting: &Waiting) -> Markup {
     html! {
         form method="post" action={ (link(queue)) "/decide" } {
             div .scroll { table {
-                thead { tr {
-                    th scope="col" {}
-                    th scope="col" { "Message" }
-                    th scope="col" { "Key" }
-                    th scope="col" { "Next attempt (UTC)" }
-                    th .number scope="col" { "Attempts" }
-                    th .number scope="col" { "Size" }
-                    th scope="col" { "Accepted (UTC)" }
-                } }
+                (heads_of_chosen(WAITING_COLUMNS))
                 tbody { @for of in &waiting.messages { tr {
                     (chosen(&of.id))
                     th scope="row" { (of.id) }

@@ -1,18 +1,14 @@
 //! ActiveMQ from Debian, as a broker of one node.
 
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 
 use crate::Guarded;
-use crate::guarded::LOOK_EVERY;
 use crate::ports;
 
-/// How long it may take to listen.
-const STARTS_WITHIN: Duration = Duration::from_secs(60);
 const HOME: &str = "/usr/share/activemq";
 /// Where Debian's jars of it are, below its home.
 const JARS: [&str; 3] = ["lib", "lib/optional", "bin"];
@@ -46,16 +42,7 @@ impl ActiveMq {
             .arg(format!("xbean:file:{}", settings.display()));
         let mut server = Guarded::start(&command, &dir.join("server.log"))?;
         let address = SocketAddr::from(([127, 0, 0, 1], port));
-        let began = Instant::now();
-        while TcpStream::connect(address).is_err() {
-            if server.exited()?.is_some() || began.elapsed() > STARTS_WITHIN {
-                bail!(
-                    "ActiveMQ does not start; `tests/rig/install bench` installs it\n{}",
-                    server.log_tail()
-                );
-            }
-            std::thread::sleep(LOOK_EVERY);
-        }
+        server.listens("ActiveMQ", address)?;
         Ok(Self { _server: server, address })
     }
 

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
@@ -11,6 +12,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 
 const GUARD: &str = include_str!("guard.sh");
+
+/// How long a server may take to listen.
+const STARTS_WITHIN: Duration = Duration::from_secs(60);
 
 /// How long a server may take to stop when asked.
 const STOP_WITHIN: Duration = Duration::from_secs(30);
@@ -84,6 +88,24 @@ impl Guarded {
     /// When the guard cannot be waited for.
     pub fn exited(&mut self) -> Result<Option<ExitStatus>> {
         self.guard.try_wait().context("cannot wait for the guard")
+    }
+
+    /// Waits until the server, called `name`, takes connections at `address`.
+    ///
+    /// # Errors
+    /// When it ended, or takes none within a minute; with the end of its log.
+    pub fn listens(&mut self, name: &str, address: SocketAddr) -> Result<()> {
+        let started = Instant::now();
+        while TcpStream::connect(address).is_err() {
+            if self.exited()?.is_some() || started.elapsed() > STARTS_WITHIN {
+                bail!(
+                    "{name} does not start; `tests/rig/install bench` installs it\n{}",
+                    self.log_tail()
+                );
+            }
+            thread::sleep(LOOK_EVERY);
+        }
+        Ok(())
     }
 
     /// Asks the server to stop, as an operator would, and waits until it has.

@@ -1,18 +1,14 @@
 //! RabbitMQ from Debian, as a broker of one node.
 
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 
 use crate::Guarded;
-use crate::guarded::LOOK_EVERY;
 use crate::ports;
 
-/// How long it may take to listen.
-const STARTS_WITHIN: Duration = Duration::from_secs(60);
 /// Debian's own script, without the one that changes the user.
 const SERVER: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
 
@@ -52,16 +48,7 @@ impl RabbitMq {
             .env("RABBITMQ_ENABLED_PLUGINS_FILE", &plugins);
         let mut server = Guarded::start(&command, &dir.join("server.log"))?;
         let address = SocketAddr::from(([127, 0, 0, 1], amqp));
-        let began = Instant::now();
-        while TcpStream::connect(address).is_err() {
-            if server.exited()?.is_some() || began.elapsed() > STARTS_WITHIN {
-                bail!(
-                    "RabbitMQ does not start; `tests/rig/install bench` installs it\n{}",
-                    server.log_tail()
-                );
-            }
-            std::thread::sleep(LOOK_EVERY);
-        }
+        server.listens("RabbitMQ", address)?;
         Ok(Self { _server: server, _names: of_names, address })
     }
 
