@@ -1,13 +1,15 @@
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
+use arrow::array::{AsArray as _, BooleanArray, RecordBatch};
+use arrow::compute::{and, filter_record_batch};
+use arrow::datatypes::TimestampMicrosecondType;
 use datafusion::catalog::TableProvider;
 use datafusion::datasource::ViewTable;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::logical_expr::{col, lit};
 use datafusion::prelude::{SessionConfig, SessionContext};
 
-use super::dialect::{self, WINDOW_START};
+use super::dialect::{self, WINDOW_END, WINDOW_START};
 use super::plan::{self, EVENTS};
 use super::{Error, Plan};
 
@@ -20,10 +22,12 @@ pub struct Span {
     pub from_us: Option<i64>,
     /// Only windows that begin before it.
     pub before_us: Option<i64>,
+    /// Only windows that are closed at this floor ([`Plan::closes`]).
+    pub floor_us: Option<i64>,
 }
 
 /// What a query gives over a history, all at once, in the order in which it would have
-/// given it live. `history` has the columns of [`crate::intake::stamped_schema`].
+/// given it live; sessions by when they begin, though live they come as they end. `history` has the columns of [`crate::intake::stamped_schema`].
 ///
 /// # Errors
 /// If it fails.
@@ -48,10 +52,21 @@ pub async fn backtest(
     session.register_table(EVENTS, Arc::new(view))?;
     let answer = plan::over(plan, &session).await?;
 
-    let starts = answer.column_by_name(WINDOW_START).expect("the shape was checked");
-    let starts =
-        arrow::array::AsArray::as_primitive::<arrow::datatypes::TimestampMicrosecondType>(starts);
+    let times = |name: &str| {
+        let times = answer.column_by_name(name).expect("the shape was checked");
+        times.as_primitive::<TimestampMicrosecondType>()
+    };
+    let starts = times(WINDOW_START);
     let (from, before) = (span.from_us.unwrap_or(i64::MIN), span.before_us.unwrap_or(i64::MAX));
     let inside = starts.values().iter().map(|start| Some((from..before).contains(start)));
-    Ok(arrow::compute::filter_record_batch(&answer, &inside.collect())?)
+    let mut inside: BooleanArray = inside.collect();
+    if let Some(floor) = span.floor_us {
+        let closes = plan.closes(floor);
+        let is_closed: BooleanArray = match plan.sessions() {
+            Some(_) => times(WINDOW_END).values().iter().map(|end| Some(*end <= closes)).collect(),
+            None => starts.values().iter().map(|start| Some(*start < closes)).collect(),
+        };
+        inside = and(&inside, &is_closed)?;
+    }
+    Ok(filter_record_batch(&answer, &inside)?)
 }

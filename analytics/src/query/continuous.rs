@@ -10,6 +10,7 @@ use arrow::datatypes::{DataType, Int64Type, SchemaRef, TimestampMicrosecondType}
 use arrow::error::ArrowError;
 
 use super::dialect::WINDOW_START;
+use super::sessions::Sessions;
 use super::{Error, Plan};
 
 /// How many timelines are followed at once: the live one, and replays that have not
@@ -20,6 +21,8 @@ const GIVEN_UP_MAX: usize = 1_000;
 /// How many rows of partial aggregates a pane gathers before it is made smaller; then
 /// twice as many as were left. The cost for a row stays the same, however many there are.
 const PANE_ROWS_MIN: usize = 2_048;
+/// By what sessions are held, all together, since they may yet be joined: behind all times.
+const TOGETHER: i64 = i64::MAX;
 /// Rows of state of windows that overlap, which are put together at once; one window at least.
 const ROWS_AT_ONCE: usize = 64 * 1_024;
 
@@ -41,9 +44,10 @@ pub struct Continuous {
 /// What is held of a timeline.
 #[derive(Debug)]
 pub(super) struct Timeline {
-    /// Windows that begin before it have given their answer.
+    /// Windows that begin before it have given their answer, and sessions that end by then.
     pub(super) closed: i64,
-    /// By when their windows begin: open ones, and closed ones within the horizon.
+    /// By when their windows begin: open ones, and closed ones within the horizon. Sessions
+    /// are held together.
     pub(super) panes: BTreeMap<i64, Pane>,
     /// When rows of it were taken in last, by [`Continuous::feeds`].
     pub(super) fed: u64,
@@ -53,6 +57,8 @@ pub(super) struct Timeline {
 #[derive(Debug, Default)]
 pub(super) struct Pane {
     pub(super) state: Vec<RecordBatch>,
+    /// Whether it is as small as it gets.
+    is_reduced: bool,
     rows: usize,
     /// At how many rows it is made smaller.
     full: usize,
@@ -107,7 +113,9 @@ impl Continuous {
     /// Windows of a timeline that begin before it have given their answer; microseconds
     /// since 1970.
     pub fn closed(&self, timeline: Option<&str>) -> Option<i64> {
-        Some(self.timelines.get(&timeline.map(str::to_owned))?.closed)
+        let of = self.timelines.get(&timeline.map(str::to_owned))?;
+        let open = || self.plan.sessions()?.first_start(&of.panes.get(&TOGETHER)?.state);
+        Some(of.closed.min(open().unwrap_or(i64::MAX)))
     }
 
     /// When the first window of a timeline begins that has given no answer, in
@@ -166,11 +174,15 @@ impl Continuous {
         let of = self.timelines.entry(timeline).or_default();
         of.fed = self.feeds;
         for state in partial {
-            for (start, state) in by_window(&state, self.plan.window_column())? {
-                if start < of.closed {
+            for (pane, state) in by_pane(&state, &self.plan)? {
+                let start = match self.plan.sessions() {
+                    Some(sessions) => sessions.first_start(std::slice::from_ref(&state)),
+                    None => Some(pane),
+                };
+                if start.is_some_and(|start| start < of.closed) {
                     return Err(Error::Closed { name: self.plan.file().name.clone() });
                 }
-                let pane = of.panes.entry(start).or_default();
+                let pane = of.panes.entry(pane).or_default();
                 pane.add(state);
                 if pane.rows > pane.full {
                     pane.reduce(&self.plan).await?;
@@ -236,9 +248,7 @@ impl Continuous {
     /// If live traffic alone is more than the query may hold, or a run fails.
     pub(super) async fn shrink(&mut self) -> Result<(), Error> {
         for pane in self.timelines.values_mut().flat_map(|of| of.panes.values_mut()) {
-            if pane.state.len() > 1 {
-                pane.reduce(&self.plan).await?;
-            }
+            pane.reduce(&self.plan).await?;
         }
         while self.state_bytes() > self.plan.memory_max() {
             if !self.give_up(Timeline::state_bytes) {
@@ -257,6 +267,9 @@ impl Timeline {
 
     /// The answer of the windows that begin before `closes` and have not given it.
     async fn close(&mut self, closes: i64, plan: &Plan) -> Result<Option<RecordBatch>, Error> {
+        if let Some(sessions) = plan.sessions() {
+            return self.close_sessions(closes, sessions, plan).await;
+        }
         let first = self.first_open(plan).filter(|first| *first < closes);
         self.closed = closes;
         let Some(first) = first else { return Ok(None) };
@@ -275,6 +288,28 @@ impl Timeline {
             from = before;
         }
         let rows = concat_batches(&plan.schema(), &answers)?;
+        Ok((rows.num_rows() > 0).then_some(rows))
+    }
+
+    /// The answer of the sessions that end by `closes`.
+    async fn close_sessions(
+        &mut self,
+        closes: i64,
+        sessions: &Sessions,
+        plan: &Plan,
+    ) -> Result<Option<RecordBatch>, Error> {
+        self.closed = closes;
+        let Some(pane) = self.panes.get_mut(&TOGETHER) else { return Ok(None) };
+        if sessions.first_end(&pane.state).is_none_or(|end| end > closes) {
+            return Ok(None);
+        }
+        pane.reduce(plan).await?;
+        let (ended, open) = sessions.ended(&pane.state, closes)?;
+        if ended.is_empty() {
+            return Ok(None);
+        }
+        pane.keep(open);
+        let rows = plan.finish(ended).await?;
         Ok((rows.num_rows() > 0).then_some(rows))
     }
 
@@ -308,6 +343,10 @@ impl Timeline {
 
     /// When the first window begins that has given no answer, and has rows.
     fn first_open(&self, plan: &Plan) -> Option<i64> {
+        if let Some(sessions) = plan.sessions() {
+            let end = sessions.first_end(&self.panes.get(&TOGETHER)?.state)?;
+            return Some(end.saturating_sub(sessions.gap_us));
+        }
         let (first, _) = self.panes.range(self.closed..).next()?;
         Some(first.saturating_sub(plan.overlap_us()).max(self.closed))
     }
@@ -340,15 +379,21 @@ impl Pane {
         self.full = self.full.max(PANE_ROWS_MIN);
         self.rows += state.num_rows();
         self.state.push(state);
+        self.is_reduced = false;
     }
 
     async fn reduce(&mut self, plan: &Plan) -> Result<(), Error> {
-        if self.state.len() > 1 {
-            self.state = plan.reduce(self.state.clone()).await?;
-            self.rows = self.state.iter().map(RecordBatch::num_rows).sum();
+        if !self.is_reduced {
+            self.keep(plan.reduce(self.state.clone()).await?);
         }
-        self.full = PANE_ROWS_MIN.max(self.rows * 2);
         Ok(())
+    }
+
+    /// Has this state alone from here on, which is as small as it gets.
+    fn keep(&mut self, state: Vec<RecordBatch>) {
+        self.rows = state.iter().map(RecordBatch::num_rows).sum();
+        self.full = PANE_ROWS_MIN.max(self.rows * 2);
+        (self.state, self.is_reduced) = (state, true);
     }
 }
 
@@ -425,12 +470,12 @@ fn column(rows: &RecordBatch, name: &str, data_type: &DataType) -> Result<ArrayR
     if column.data_type() == data_type { Ok(column.clone()) } else { cast(column, data_type) }
 }
 
-/// State by the windows that it is of.
-pub(super) fn by_window(
-    state: &RecordBatch,
-    window_column: usize,
-) -> Result<Vec<(i64, RecordBatch)>, Error> {
-    let starts = state.column(window_column).as_primitive::<TimestampMicrosecondType>();
+/// State by the panes that it is held in.
+pub(super) fn by_pane(state: &RecordBatch, plan: &Plan) -> Result<Vec<(i64, RecordBatch)>, Error> {
+    if plan.sessions().is_some() {
+        return Ok(vec![(TOGETHER, state.clone())]);
+    }
+    let starts = state.column(plan.window_column()).as_primitive::<TimestampMicrosecondType>();
     let mut places: BTreeMap<i64, Vec<u32>> = BTreeMap::new();
     for (place, start) in (0..).zip(starts.values()) {
         places.entry(*start).or_default().push(place);

@@ -1,4 +1,4 @@
-//! `TUMBLE` and `HOP`, the table functions of time windows, as Flink's SQL has them.
+//! `TUMBLE`, `HOP` and `SESSION`, the table functions of time windows, as Flink's SQL has them.
 //!
 //! ```sql
 //! SELECT window_start, count(*)
@@ -11,10 +11,19 @@
 //! interval since 1970-01-01T00:00:00Z. `HOP(events, event_time, slide, size)` gives each
 //! row once for every window that its time lies in: one begins at each multiple of the
 //! slide, and lasts as long as the size, a multiple of the slide.
+//! `SESSION(events, event_time, key, …, gap)` gives each row the session that it is in: of
+//! the rows with its keys, each less than the gap after the one before, from the first
+//! until the gap after the last.
 //!
-//! A continuous query aggregates a row once, into the pane of one slide that it lies in, and
-//! puts the panes of each window together. For it `HOP` gives a row its pane alone, as
-//! the window that begins with it ([`Rows::Panes`]).
+//! The table is a name, or a `(SELECT …)`.
+//!
+//! A continuous query aggregates a row once: with `HOP` into the pane of one slide that it lies
+//! in, with `SESSION` as a session of its own; and puts together what is of one window. For it
+//! the functions give a row that part alone ([`Rows::ForState`]).
+
+mod fixed;
+mod mark;
+mod session;
 
 use std::sync::Arc;
 
@@ -23,16 +32,13 @@ use datafusion::arrow::datatypes::{
     DataType, IntervalMonthDayNano, IntervalMonthDayNanoType, IntervalUnit,
 };
 use datafusion::catalog::CatalogProviderList;
-use datafusion::common::{Column, DFSchema, plan_err};
+use datafusion::common::{DFSchema, plan_err};
 use datafusion::datasource::provider_as_source;
-use datafusion::error::{DataFusionError, Result};
-use datafusion::functions_nested::expr_fn::make_array;
+use datafusion::error::Result;
 use datafusion::logical_expr::planner::{
     PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning,
 };
-use datafusion::logical_expr::{
-    Expr, ExprSchemable as _, LogicalPlan, LogicalPlanBuilder, cast, lit,
-};
+use datafusion::logical_expr::{Expr, ExprSchemable as _, LogicalPlan, LogicalPlanBuilder};
 use datafusion::prelude::SessionContext;
 use datafusion::scalar::ScalarValue;
 use datafusion::sql::sqlparser::ast::{
@@ -40,19 +46,18 @@ use datafusion::sql::sqlparser::ast::{
 };
 use futures_util::FutureExt as _;
 
+pub(super) use self::mark::Mark;
 use super::aggregate;
-use super::pane::marked;
 
 /// The column that a window's rows share: when it begins, inclusive.
 pub const WINDOW_START: &str = "window_start";
 /// When a window ends, exclusive.
 pub const WINDOW_END: &str = "window_end";
 
-/// The shortest window, in microseconds.
+/// The shortest window, and the shortest gap between sessions, in microseconds.
 const WIDTH_US_MIN: i64 = 1_000_000;
-
-/// In how many windows a row may lie.
-const WINDOWS_MAX: i64 = 256;
+/// By how many columns sessions are told apart, at most.
+const KEYS_MAX: usize = 8;
 
 /// Makes the table functions of the dialect known to a session, and its aggregates.
 ///
@@ -66,20 +71,20 @@ pub fn register(session: &SessionContext) -> Result<()> {
 pub(super) fn register_as(session: &SessionContext, rows: Rows) -> Result<()> {
     aggregate::register(session);
     let catalogs = session.state().catalog_list().clone();
-    session.register_relation_planner(Arc::new(Windows { catalogs, rows }))
+    session.register_relation_planner(Arc::new(Functions { catalogs, rows }))
 }
 
-/// What `HOP` gives.
+/// What the functions give.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Rows {
     /// Each row once for every window that it lies in.
     OfWindows,
-    /// Each row once, with the last window that it lies in.
-    Panes,
+    /// Each row once, with the part of windows that its state is kept by.
+    ForState,
 }
 
 #[derive(Debug)]
-struct Windows {
+struct Functions {
     catalogs: Arc<dyn CatalogProviderList>,
     rows: Rows,
 }
@@ -89,13 +94,20 @@ struct Windows {
 enum Function {
     Tumble,
     Hop,
+    Session,
 }
 
 impl Function {
+    fn named(name: &str) -> Option<Self> {
+        let all = [Self::Tumble, Self::Hop, Self::Session];
+        all.into_iter().find(|of| of.name().eq_ignore_ascii_case(name))
+    }
+
     fn name(self) -> &'static str {
         match self {
             Self::Tumble => "TUMBLE",
             Self::Hop => "HOP",
+            Self::Session => "SESSION",
         }
     }
 
@@ -106,11 +118,32 @@ impl Function {
                 "write HOP(events, event_time, INTERVAL '1 minute', INTERVAL '10 minutes'): how \
                  often a window begins, and how long it lasts"
             }
+            Self::Session => {
+                "write SESSION(events, event_time, client_address, INTERVAL '30 minutes'): whose \
+                 sessions they are, and after how long without a row one is over"
+            }
         }
     }
 }
 
-impl RelationPlanner for Windows {
+/// What a function was called with, and what of it every function has.
+struct Call<'a> {
+    function: Function,
+    rows: Rows,
+    table: LogicalPlan,
+    time: Expr,
+    time_type: DataType,
+    context: &'a mut dyn RelationPlannerContext,
+}
+
+/// A fixed time that was written.
+struct Interval {
+    written: String,
+    expr: Expr,
+    us: i64,
+}
+
+impl RelationPlanner for Functions {
     fn plan_relation(
         &self,
         relation: TableFactor,
@@ -119,14 +152,8 @@ impl RelationPlanner for Windows {
         let TableFactor::Table { name, alias, args: Some(given), .. } = &relation else {
             return Ok(RelationPlanning::Original(Box::new(relation)));
         };
-        let function = match name.to_string().to_ascii_lowercase().as_str() {
-            "tumble" => Function::Tumble,
-            "hop" => Function::Hop,
-            "session" => {
-                let usage = Function::Tumble.usage();
-                return plan_err!("there is no SESSION yet; {usage}");
-            }
-            _ => return Ok(RelationPlanning::Original(Box::new(relation))),
+        let Some(function) = Function::named(&name.to_string()) else {
+            return Ok(RelationPlanning::Original(Box::new(relation)));
         };
         let (called, usage) = (function.name(), function.usage());
         let mut written = Vec::new();
@@ -136,23 +163,63 @@ impl RelationPlanner for Windows {
             };
             written.push(argument.clone());
         }
-        let (table, time, slide, size) = match (function, written.as_slice()) {
-            (Function::Tumble, [table, time, size]) => (table, time, size, size),
-            (Function::Hop, [table, time, slide, size]) => (table, time, slide, size),
-            (Function::Tumble, all) => {
-                return plan_err!("TUMBLE takes three arguments, not {}; {usage}", all.len());
+        let count = written.len();
+        let plan = match (function, written.as_slice()) {
+            (Function::Tumble, [table, time, size]) => {
+                let mut call = self.call(function, table, time, context)?;
+                let (size, same) = (call.interval(size)?, call.interval(size)?);
+                fixed::windows(call, size, same)
             }
-            (Function::Hop, all) => {
-                return plan_err!("HOP takes four arguments, not {}; {usage}", all.len());
+            (Function::Hop, [table, time, slide, size]) => {
+                let mut call = self.call(function, table, time, context)?;
+                let (slide, size) = (call.interval(slide)?, call.interval(size)?);
+                fixed::windows(call, slide, size)
             }
+            (Function::Session, [table, time, keys @ .., gap]) if keys.len() <= KEYS_MAX => {
+                let mut call = self.call(function, table, time, context)?;
+                let keys = keys.iter().map(|key| call.column(key)).collect::<Result<_>>()?;
+                let gap = call.interval(gap)?;
+                session::windows(call, keys, gap)
+            }
+            (Function::Tumble, _) => {
+                plan_err!("TUMBLE takes three arguments, not {count}; {usage}")
+            }
+            (Function::Hop, _) => plan_err!("HOP takes four arguments, not {count}; {usage}"),
+            (Function::Session, _) => plan_err!(
+                "SESSION takes three arguments and up to {KEYS_MAX} keys, not {count}; {usage}"
+            ),
         };
-        let table = self.table(table, function, context)?;
-        let plan = self.windows(function, table, (time, slide, size), context)?;
-        Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(plan, alias.clone()))))
+        Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(plan?, alias.clone()))))
     }
 }
 
-impl Windows {
+impl Functions {
+    fn call<'a>(
+        &self,
+        function: Function,
+        table: &Written,
+        time: &Written,
+        context: &'a mut dyn RelationPlannerContext,
+    ) -> Result<Call<'a>> {
+        let (called, usage) = (function.name(), function.usage());
+        let table = self.table(table, function, context)?;
+        let schema = table.schema();
+        if let Some(taken) = [WINDOW_START, WINDOW_END]
+            .into_iter()
+            .find(|name| schema.has_column_with_unqualified_name(name))
+        {
+            return plan_err!("the table has a column {taken} already");
+        }
+        let time = context.sql_to_expr(time.clone(), schema)?;
+        let time_type = time.get_type(schema)?;
+        if !matches!(time, Expr::Column(_)) || !matches!(time_type, DataType::Timestamp(..)) {
+            return plan_err!(
+                "{called}'s second argument is a column of times, not {time} of type {time_type}; {usage}"
+            );
+        }
+        Ok(Call { function, rows: self.rows, table, time, time_type, context })
+    }
+
     /// The table that the function's argument names. The session has not loaded it, as
     /// it takes the argument for an expression, so it is looked up here.
     fn table(
@@ -165,7 +232,19 @@ impl Windows {
         let name = match written {
             Written::Identifier(name) => ObjectName::from(vec![name.clone()]),
             Written::CompoundIdentifier(names) => ObjectName::from(names.clone()),
-            other => return plan_err!("{called} takes the name of a table, not {other}; {usage}"),
+            Written::Subquery(query) => {
+                return context.plan(TableFactor::Derived {
+                    lateral: false,
+                    subquery: query.clone(),
+                    alias: None,
+                    sample: None,
+                });
+            }
+            other => {
+                return plan_err!(
+                    "{called} takes the name of a table or a (SELECT …), not {other}; {usage}"
+                );
+            }
         };
         let reference = context.object_name_to_table_reference(name)?;
         let defaults = &context.context_provider().options().catalog;
@@ -182,76 +261,26 @@ impl Windows {
             None => plan_err!("there is no table {reference} for {called}"),
         }
     }
+}
 
-    fn windows(
-        &self,
-        function: Function,
-        table: LogicalPlan,
-        (time, slide, size): (&Written, &Written, &Written),
-        context: &mut dyn RelationPlannerContext,
-    ) -> Result<LogicalPlan> {
-        let (called, usage) = (function.name(), function.usage());
-        let schema = table.schema().clone();
-        if let Some(taken) = [WINDOW_START, WINDOW_END]
-            .into_iter()
-            .find(|name| schema.has_column_with_unqualified_name(name))
-        {
-            return plan_err!("the table has a column {taken} already");
-        }
-        let time = context.sql_to_expr(time.clone(), &schema)?;
-        let data_type = time.get_type(&schema)?;
-        if !matches!(time, Expr::Column(_)) || !matches!(data_type, DataType::Timestamp(..)) {
-            return plan_err!(
-                "{called}'s second argument is a column of times, not {time} of type {data_type}; {usage}"
-            );
-        }
-        let mut fixed = |written: &Written| {
-            let interval = context.sql_to_expr(written.clone(), &DFSchema::empty())?;
-            match width_us(&interval) {
-                Some(us) if us >= WIDTH_US_MIN => Ok((interval, us)),
-                Some(_) => plan_err!("a window lasts a second or longer, not {written}; {usage}"),
-                None => plan_err!(
-                    "how long a window of {called} lasts is a fixed time of whole microseconds, \
-                     not {written}; {usage}"
-                ),
+impl Call<'_> {
+    fn column(&mut self, written: &Written) -> Result<Expr> {
+        self.context.sql_to_expr(written.clone(), self.table.schema())
+    }
+
+    fn interval(&mut self, written: &Written) -> Result<Interval> {
+        let (called, usage) = (self.function.name(), self.function.usage());
+        let expr = self.context.sql_to_expr(written.clone(), &DFSchema::empty())?;
+        match width_us(&expr) {
+            Some(us) if us >= WIDTH_US_MIN => {
+                Ok(Interval { written: written.to_string(), expr, us })
             }
-        };
-        let ((every, slide_us), (width, width_us)) = (fixed(slide)?, fixed(size)?);
-        let windows = width_us / slide_us;
-        if windows * slide_us != width_us || windows > WINDOWS_MAX {
-            return plan_err!(
-                "a window of HOP lasts a whole multiple of {slide}, up to {WINDOWS_MAX} of them, \
-                 not {size}; {usage}"
-            );
+            Some(_) => plan_err!("a window lasts a second or longer, not {written}; {usage}"),
+            None => plan_err!(
+                "how long a window of {called} lasts is a fixed time of whole microseconds, \
+                 not {written}; {usage}"
+            ),
         }
-        let Some(date_bin) = context.context_provider().get_function_meta("date_bin") else {
-            return Err(DataFusionError::Internal("the session has no date_bin".to_owned()));
-        };
-        // It counts in nanoseconds, whatever it is given.
-        let last = cast(date_bin.call(vec![every, time]), data_type);
-        let mut columns: Vec<Expr> = schema.columns().into_iter().map(Expr::Column).collect();
-        let with = |mut columns: Vec<Expr>, start: Expr| {
-            columns.push(start.alias(WINDOW_START));
-            columns
-        };
-        let plan = LogicalPlanBuilder::from(table);
-        if windows == 1 || self.rows == Rows::Panes {
-            let start = if windows == 1 { last } else { marked(last, slide_us, width_us) };
-            columns = with(columns, start.clone());
-            columns.push((start + width).alias(WINDOW_END));
-            return plan.project(columns)?.build();
-        }
-        let start = Expr::Column(Column::from_name(WINDOW_START));
-        let starts = (0..windows).map(|back| match back {
-            0 => start.clone(),
-            _ => start.clone() - lit(us(back * slide_us)),
-        });
-        let starts = make_array(starts.collect());
-        let plan = plan.project(with(columns.clone(), last))?;
-        let plan = plan.project(with(columns.clone(), starts))?.unnest_column(WINDOW_START)?;
-        columns = with(columns, start.clone());
-        columns.push((start + width).alias(WINDOW_END));
-        plan.project(columns)?.build()
     }
 }
 

@@ -24,9 +24,9 @@ mod dialect;
 mod error;
 mod fault;
 mod file;
-mod pane;
 mod plan;
 mod saved;
+mod sessions;
 mod shape;
 mod slot;
 

@@ -28,7 +28,8 @@ use futures_util::TryStreamExt as _;
 use sha2::{Digest as _, Sha256};
 
 use super::dialect::{self, WINDOW_END, WINDOW_START};
-use super::shape::{self, Refusal, Shape};
+use super::sessions::Sessions;
+use super::shape::{self, Refusal, Shape, Windows};
 use super::slot::Slot;
 use super::{Error, Fault, QueryFile};
 use crate::compute;
@@ -56,6 +57,8 @@ pub struct Plan {
     state: Slot,
     /// Where in state the window's beginning and its end stand.
     bounds: (usize, Option<usize>),
+    /// If its windows are sessions.
+    sessions: Option<Sessions>,
     hash: String,
 }
 
@@ -84,6 +87,14 @@ impl Plan {
                 },
             ));
         }
+        if let (Windows::Sessions { keys, .. }, Some(subject)) =
+            (&shape.windows, &file.header.subject)
+            && *keys != [subject.clone()]
+        {
+            let what = format!("finds sessions of {}, not of its subject", keys.join(", "));
+            let mend = format!("write SESSION(events, event_time, {subject}, INTERVAL …)");
+            return Err(refused(&file, Refusal { at: "SESSION".to_owned(), what, mend }));
+        }
         Self::split(file, shape, &session, logical).await
     }
 
@@ -104,9 +115,27 @@ impl Plan {
         let physical = frame.create_physical_plan().await.map_err(|error| failed(&error))?;
         let parts = Parts::of(&physical).map_err(|error| failed(&error))?;
         let hash = hash(&file);
-        let Parts { partial, reduce, finish, state, bounds } = parts;
+        let sessions = match &shape.windows {
+            Windows::Fixed { .. } => None,
+            Windows::Sessions { gap_us, keys } => {
+                Some(parts.sessions(*gap_us, keys).map_err(|error| failed(&error))?)
+            }
+        };
+        let Parts { partial, reduce, finish, state, bounds, .. } = parts;
         let context = session.task_ctx();
-        Ok(Self { file, shape, context, rows, partial, reduce, finish, state, bounds, hash })
+        Ok(Self {
+            file,
+            shape,
+            context,
+            rows,
+            partial,
+            reduce,
+            finish,
+            state,
+            bounds,
+            sessions,
+            hash,
+        })
     }
 
     /// The file that it was made of.
@@ -125,23 +154,33 @@ impl Plan {
         &self.hash
     }
 
-    /// How long a window lasts, in microseconds.
+    /// How long a window lasts, in microseconds; a session lasts that long at least.
     pub fn width_us(&self) -> i64 {
-        self.shape.width_us
+        match self.shape.windows {
+            Windows::Fixed { width_us, .. } => width_us,
+            Windows::Sessions { gap_us, .. } => gap_us,
+        }
     }
 
-    /// How often a window begins, in microseconds; it lasts a multiple of that.
+    /// How often a window begins, in microseconds; it lasts a multiple of that. Sessions
+    /// begin at any time.
     pub fn slide_us(&self) -> i64 {
-        self.shape.slide_us
+        match self.shape.windows {
+            Windows::Fixed { slide_us, .. } => slide_us,
+            Windows::Sessions { .. } => 1,
+        }
     }
 
     /// By how much a window overlaps the one that begins last in it, in microseconds.
     pub(super) fn overlap_us(&self) -> i64 {
-        self.width_us() - self.slide_us()
+        match self.shape.windows {
+            Windows::Fixed { slide_us, width_us } => width_us - slide_us,
+            Windows::Sessions { .. } => 0,
+        }
     }
 
-    /// Windows that begin before the answer are closed at a floor; both in microseconds
-    /// since 1970.
+    /// Windows that begin before the answer are closed at a floor, and sessions that end
+    /// by then; both in microseconds since 1970.
     pub fn closes(&self, floor_us: i64) -> i64 {
         let watermark = floor_us.saturating_sub(self.lateness_us());
         let ended = watermark.saturating_sub(self.overlap_us());
@@ -153,9 +192,14 @@ impl Plan {
         closes_us.saturating_add(self.overlap_us())
     }
 
-    /// The floor at which so many windows close, of which the first begins at `start_us`.
+    /// The floor at which so many windows close, of which the first begins at `start_us`;
+    /// or the sessions that end within so many gaps after it.
     pub fn floor_of(&self, start_us: i64, windows: i64) -> i64 {
-        let closes = windows.saturating_mul(self.slide_us()).saturating_add(start_us);
+        let each = match self.shape.windows {
+            Windows::Fixed { slide_us, .. } => slide_us,
+            Windows::Sessions { gap_us, .. } => gap_us,
+        };
+        let closes = windows.saturating_mul(each).saturating_add(start_us);
         self.answered_until(closes).saturating_add(self.lateness_us())
     }
 
@@ -186,6 +230,11 @@ impl Plan {
         self.bounds.1
     }
 
+    /// If its windows are sessions.
+    pub(super) fn sessions(&self) -> Option<&Sessions> {
+        self.sessions.as_ref()
+    }
+
     /// The columns of state.
     pub(super) fn state_schema(&self) -> SchemaRef {
         self.partial.schema()
@@ -198,6 +247,10 @@ impl Plan {
 
     /// State to less state.
     pub(super) async fn reduce(&self, state: Vec<RecordBatch>) -> Result<Vec<RecordBatch>, Error> {
+        let state = match &self.sessions {
+            Some(sessions) => sessions.join(&state)?.into_iter().collect(),
+            None => state,
+        };
         self.run(&self.state, state, &self.reduce).await
     }
 
@@ -235,9 +288,21 @@ struct Parts {
     finish: Arc<dyn ExecutionPlan>,
     state: Slot,
     bounds: (usize, Option<usize>),
+    /// What state is grouped by, in the order of its columns.
+    groups: Vec<String>,
 }
 
 impl Parts {
+    /// Where in state the columns of sessions stand. A key that the optimizer left out is the
+    /// same in all rows.
+    fn sessions(&self, gap_us: i64, keys: &[String]) -> Planned<Sessions> {
+        let (start, Some(end)) = self.bounds else {
+            return Err(DataFusionError::Internal("state has no window_end".to_owned()));
+        };
+        let places = keys.iter().map(|key| self.groups.iter().position(|group| group == key));
+        Ok(Sessions { gap_us, start, end, keys: places.flatten().collect() })
+    }
+
     fn of(plan: &Arc<dyn ExecutionPlan>) -> Planned<Self> {
         let mut found = Vec::new();
         plan.apply(|node| {
@@ -291,7 +356,8 @@ impl Parts {
             return Err(DataFusionError::Internal("state has no window_start".to_owned()));
         };
         let bounds = (start, place(WINDOW_END).filter(|at| is_time(*at)));
-        Ok(Self { partial: Arc::new(partial), reduce, finish: finish.data, state, bounds })
+        let groups = group.expr().iter().map(|(_, name)| name.clone()).collect();
+        Ok(Self { partial: Arc::new(partial), reduce, finish: finish.data, state, bounds, groups })
     }
 }
 
@@ -317,7 +383,7 @@ fn session(file: &QueryFile, rows: &Slot) -> Planned<SessionContext> {
     session.remove_optimizer_rule("push_down_filter");
     // It would make two aggregates of one.
     session.remove_optimizer_rule("single_distinct_aggregation_to_group_by");
-    dialect::register_as(&session, dialect::Rows::Panes)?;
+    dialect::register_as(&session, dialect::Rows::ForState)?;
     session.register_table(EVENTS, rows.table()?)?;
     Ok(session)
 }
@@ -365,7 +431,7 @@ pub(super) async fn over(plan: &Plan, session: &SessionContext) -> Result<Record
 }
 
 /// One batch, in an order of the rows that depends on nothing but the rows.
-fn in_order(schema: &SchemaRef, rows: &[RecordBatch]) -> Planned<RecordBatch> {
+pub(super) fn in_order(schema: &SchemaRef, rows: &[RecordBatch]) -> Planned<RecordBatch> {
     let rows = concat_batches(schema, rows)?;
     let start = rows.schema().index_of(WINDOW_START)?;
     let by = std::iter::once(start).chain((0..rows.num_columns()).filter(|at| *at != start));
@@ -420,7 +486,7 @@ fn fault(file: &QueryFile, error: &DataFusionError) -> Fault {
         }
         other => {
             let what = other.strip_backtrace();
-            let known = ["TUMBLE", "tumble"].iter().find(|name| what.contains(**name));
+            let known = ["TUMBLE", "HOP", "SESSION"].iter().find(|name| what.contains(**name));
             let line = known.and_then(|name| line_of(&file.text, name));
             let told = error.diagnostic().and_then(|told| told.span);
             let line = line.or(told.map(|span| span.start.line as usize));

@@ -10,7 +10,7 @@ use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
 use serde::{Deserialize, Serialize};
 
-use super::continuous::{Timeline, by_window};
+use super::continuous::{Timeline, by_pane};
 use super::{Continuous, Error, Plan};
 
 /// A running query at a moment.
@@ -95,7 +95,7 @@ impl Continuous {
                 if batch.schema() != plan.state_schema() {
                     return Err(unreadable("its columns are others".to_owned()));
                 }
-                for (start, state) in by_window(&batch, plan.window_column())? {
+                for (start, state) in by_pane(&batch, &plan)? {
                     // A copy: what was read keeps all that was read with it.
                     let all = UInt64Array::from_iter_values(0..state.num_rows() as u64);
                     let state =

@@ -2,7 +2,8 @@
 //! over all of it at once.
 //!
 //! ```text
-//! Projection, Filter, Window, alias ─► one Aggregate ─► Projection, Filter, alias ─► TUMBLE or HOP of events
+//! Projection, Filter, Window, alias ─► one Aggregate ─► Projection, Filter, alias
+//!   ─► TUMBLE, HOP or SESSION of ─► Projection, Filter, alias ─► events
 //! ```
 //!
 //! Whatever is not listed here is refused, with its reason.
@@ -17,7 +18,7 @@ use datafusion::error::DataFusionError;
 use datafusion::logical_expr::expr::AggregateFunction;
 use datafusion::logical_expr::{Aggregate, Expr, ExprSchemable as _, LogicalPlan, Volatility};
 
-use self::windows::Windows;
+pub(super) use self::windows::Windows;
 use super::aggregate::{APPROX_PERCENTILE, SPREADS, is_share};
 use super::dialect::WINDOW_START;
 
@@ -25,12 +26,10 @@ use super::dialect::WINDOW_START;
 const PANES_MAX: i64 = 8_192;
 
 /// What the core has to know of a query that it can run.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Shape {
-    /// How often a window begins, in microseconds.
-    pub(super) slide_us: i64,
-    /// How long one lasts, a multiple of that.
-    pub(super) width_us: i64,
+    /// The windows that its rows are grouped by.
+    pub(super) windows: Windows,
     /// How far before a window its window functions read, in microseconds.
     pub(super) horizon_us: i64,
 }
@@ -69,8 +68,13 @@ pub(super) fn of(plan: &LogicalPlan) -> Result<Shape, Refusal> {
     aggregates(aggregate)?;
     windows::keep_their_names(plan)?;
     let mut at = &*aggregate.input;
+    let mut marked = 0;
     while !matches!(at, LogicalPlan::TableScan(_)) {
         at = match at {
+            LogicalPlan::Projection(of) if windows::is_function(of) => {
+                marked += 1;
+                passed(at)?
+            }
             LogicalPlan::Aggregate(_) => {
                 return refuse("GROUP BY", "groups twice", "let a view over this view do the rest");
             }
@@ -84,26 +88,47 @@ pub(super) fn of(plan: &LogicalPlan) -> Result<Shape, Refusal> {
             other => passed(other)?,
         };
     }
-    let Some(Windows { slide_us, width_us }) = windows::of(plan, WINDOW_START) else {
+    let Some(windows) = windows::of(plan, WINDOW_START) else {
         return refuse(
             "SELECT",
-            "its answer has no column window_start of TUMBLE or HOP(events, event_time, …)",
+            "its answer has no column window_start of TUMBLE, HOP or SESSION(events, event_time, …)",
             "select window_start as it is, in each SELECT",
         );
     };
-    if width_us != slide_us {
-        windows::are_whole(aggregate)?;
-        // So many panes are put together each time that a window closes.
-        let panes = (horizon_us / slide_us + 1).saturating_mul(width_us / slide_us);
-        if panes > PANES_MAX {
-            return refuse(
-                "horizon:",
-                format!("its horizon is {panes} panes of HOP, {PANES_MAX} at most"),
-                "let windows begin less often, or shorten the horizon",
-            );
+    let is_tumble =
+        matches!(&windows, Windows::Fixed { slide_us, width_us } if slide_us == width_us);
+    if marked != usize::from(!is_tumble) {
+        return refuse(
+            "FROM",
+            "reads a function of windows out of another",
+            "use one, over events or a (SELECT … FROM events …)",
+        );
+    }
+    match &windows {
+        Windows::Fixed { slide_us, width_us } if width_us != slide_us => {
+            windows::are_whole(aggregate)?;
+            panes_are_few(*slide_us, *width_us, horizon_us)?;
+        }
+        Windows::Fixed { .. } => {}
+        Windows::Sessions { keys, .. } => {
+            windows::are_whole(aggregate)?;
+            windows::are_sessions(plan, aggregate, keys)?;
         }
     }
-    Ok(Shape { slide_us, width_us, horizon_us })
+    Ok(Shape { windows, horizon_us })
+}
+
+/// So many panes are put together each time that a window closes.
+fn panes_are_few(slide_us: i64, width_us: i64, horizon_us: i64) -> Result<(), Refusal> {
+    let panes = (horizon_us / slide_us + 1).saturating_mul(width_us / slide_us);
+    match panes > PANES_MAX {
+        false => Ok(()),
+        true => refuse(
+            "horizon:",
+            format!("its horizon is {panes} panes of HOP, {PANES_MAX} at most"),
+            "let windows begin less often, or shorten the horizon",
+        ),
+    }
 }
 
 /// The input of a node that keeps rows as they are, or leaves some out.

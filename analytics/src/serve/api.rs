@@ -87,8 +87,8 @@ async fn backtest(
         });
         read.transpose()
     };
-    let span =
-        Span { replay: asked.replay, from_us: time(asked.from)?, before_us: time(asked.before)? };
+    let (from_us, before_us) = (time(asked.from)?, time(asked.before)?);
+    let span = Span { replay: asked.replay, from_us, before_us, floor_us: None };
     let file = QueryFile::parse(&asked.name, &text).map_err(|faults| {
         let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
         invalid(&faults.join("\n"))

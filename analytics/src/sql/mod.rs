@@ -197,8 +197,7 @@ impl Sql {
 
     async fn run_backtest(&self, plan: &Plan, mut span: Span) -> Result<Answer, Error> {
         if span.replay.is_none() {
-            let closed = self.history.floor().await.map_or(i64::MIN, |floor| plan.closes(floor));
-            span.before_us = Some(span.before_us.map_or(closed, |before| before.min(closed)));
+            span.floor_us = Some(self.history.floor().await.unwrap_or(i64::MIN));
         }
         let Snapshot { table: history, offsets } = self.history.snapshot().await?;
         if let Some(replay) = &span.replay {

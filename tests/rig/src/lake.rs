@@ -1,8 +1,9 @@
 //! Other engines over the lake: DuckDB, with the files that the Python package deltalake
 //! lists.
 
+use std::io::Write as _;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 
@@ -17,13 +18,38 @@ use crate::smtp::PYTHON;
 /// # Errors
 /// When it is not installed, or cannot read the table.
 pub fn read_lake(table: &Path, looks: usize) -> Result<Vec<String>> {
+    let mut command = python("read.py")?;
+    lines(command.arg(table).arg(looks.to_string()), "")
+}
+
+/// Runs SQL by DuckDB: some statements, and answers the rows of the last, each as a list in
+/// JSON.
+///
+/// # Errors
+/// When it is not installed, or does not take a statement.
+pub fn duckdb(sql: &str) -> Result<Vec<String>> {
+    lines(&mut python("query.py")?, sql)
+}
+
+fn python(script: &str) -> Result<Command> {
     let modules = folder("lake", "DuckDB")?;
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("lake/read.py");
     let mut command = Command::new(PYTHON);
-    command.env("PYTHONPATH", modules).arg(script).arg(table).arg(looks.to_string());
-    let output = command.output().context("run Python")?;
+    command.env("PYTHONPATH", modules);
+    command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("lake").join(script));
+    Ok(command)
+}
+
+/// What a command prints, given `input`.
+fn lines(command: &mut Command, input: &str) -> Result<Vec<String>> {
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut running = command.spawn().context("run Python")?;
+    let mut stdin = running.stdin.take().context("Python takes no input")?;
+    // One that fails does not read on; what it says is told below.
+    let _ = stdin.write_all(input.as_bytes());
+    drop(stdin);
+    let output = running.wait_with_output().context("wait for Python")?;
     if !output.status.success() {
-        bail!("the lake cannot be read\n{}", String::from_utf8_lossy(&output.stderr));
+        bail!("DuckDB failed\n{}", String::from_utf8_lossy(&output.stderr));
     }
     let text = String::from_utf8(output.stdout).context("what was read is no text")?;
     Ok(text.lines().map(str::to_owned).collect())

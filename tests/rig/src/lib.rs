@@ -35,7 +35,7 @@ pub use activemq::ActiveMq;
 pub use driver::Driver;
 pub use guarded::Guarded;
 pub use kafka::Kafka;
-pub use lake::read_lake;
+pub use lake::{duckdb, read_lake};
 pub use ports::free as free_ports;
 pub use proxy::Proxy;
 pub use rabbitmq::RabbitMq;

@@ -4,20 +4,32 @@ use datafusion::common::tree_node::{TreeNode as _, TreeNodeRecursion};
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::{Aggregate, BinaryExpr, Expr, LogicalPlan, Operator, Projection};
 
-use super::super::dialect::{WINDOW_END, WINDOW_START, width_us};
-use super::super::pane::mark;
+use super::super::dialect::{Mark, WINDOW_END, WINDOW_START, width_us};
 use super::{Refusal, output, refuse};
 
-/// The windows of a function, in microseconds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Windows {
-    /// How often one begins.
-    pub(super) slide_us: i64,
-    /// How long one lasts.
-    pub(super) width_us: i64,
+/// The windows of a function.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in super::super) enum Windows {
+    /// Of one length.
+    Fixed {
+        /// How often one begins, in microseconds.
+        slide_us: i64,
+        /// How long one lasts, a multiple of that.
+        width_us: i64,
+    },
+    /// Of rows that follow each other.
+    Sessions {
+        /// After how long without a row one is over, in microseconds.
+        gap_us: i64,
+        /// The columns that its rows share.
+        keys: Vec<String>,
+    },
 }
 
-/// Of which windows a column of a plan is the beginning, as `TUMBLE` or `HOP` gave it, through
+/// By which column rows have their time.
+const TIME: &str = "event_time";
+
+/// Of which windows a column of a plan is the beginning, as a function gave it, through
 /// everything above it.
 pub(super) fn of(plan: &LogicalPlan, name: &str) -> Option<Windows> {
     match plan {
@@ -28,7 +40,7 @@ pub(super) fn of(plan: &LogicalPlan, name: &str) -> Option<Windows> {
                 .filter(|expr| output(expr).is_some_and(|of| of.name == name));
             match of_name.next()?.clone().unalias() {
                 Expr::Column(column) => of(&projection.input, &column.name),
-                start => begun_by(&start),
+                start => begun_by(&start).filter(|_| is_of_table(&projection.input, TIME)),
             }
         }
         LogicalPlan::Filter(filter) => of(&filter.input, name),
@@ -45,21 +57,43 @@ pub(super) fn of(plan: &LogicalPlan, name: &str) -> Option<Windows> {
 
 /// The windows whose beginning an expression works out of `event_time`.
 fn begun_by(start: &Expr) -> Option<Windows> {
-    let (start, marked) = match (mark(start), start) {
-        (Some(pane), Expr::ScalarFunction(function)) => (function.args.first()?, Some(pane)),
-        _ => (start, None),
+    let (start, marked) = match Mark::of(start) {
+        Some((Mark::Session { gap_us, keys }, Expr::Column(time))) => {
+            let sessions = Windows::Sessions { gap_us: *gap_us, keys: keys.clone() };
+            return (time.name == TIME).then_some(sessions);
+        }
+        Some((Mark::Session { .. }, _)) => return None,
+        Some((Mark::Pane { slide_us, width_us }, start)) => (start, Some((*slide_us, *width_us))),
+        None => (start, None),
     };
     let Expr::Cast(cast) = start else { return None };
     let Expr::ScalarFunction(bin) = &*cast.expr else { return None };
     let [width, Expr::Column(time)] = bin.args.as_slice() else { return None };
-    if bin.func.name() != "date_bin" || time.name != "event_time" {
+    if bin.func.name() != "date_bin" || time.name != TIME {
         return None;
     }
-    let slide_us = width_us(width)?;
-    match marked {
-        Some(pane) if pane.slide_us != slide_us => None,
-        Some(pane) => Some(Windows { slide_us, width_us: pane.width_us }),
-        None => Some(Windows { slide_us, width_us: slide_us }),
+    let bin_us = width_us(width)?;
+    let (slide_us, width_us) = marked.unwrap_or((bin_us, bin_us));
+    (slide_us == bin_us).then_some(Windows::Fixed { slide_us, width_us })
+}
+
+/// Whether a column is that of the table by this name, whatever is between.
+fn is_of_table(plan: &LogicalPlan, name: &str) -> bool {
+    match plan {
+        LogicalPlan::Projection(projection) => {
+            let mut named = projection
+                .expr
+                .iter()
+                .filter(|expr| output(expr).is_some_and(|of| of.name == name));
+            named.next().is_some_and(|expr| match expr.clone().unalias() {
+                Expr::Column(column) => column.name == name && is_of_table(&projection.input, name),
+                _ => false,
+            })
+        }
+        LogicalPlan::Filter(filter) => is_of_table(&filter.input, name),
+        LogicalPlan::SubqueryAlias(alias) => is_of_table(&alias.input, name),
+        LogicalPlan::TableScan(_) => true,
+        _ => false,
     }
 }
 
@@ -103,7 +137,10 @@ fn keeps(projection: &Projection, expr: &Expr) -> bool {
                 matches!(expr, Expr::Alias(start)
                 if start.name == WINDOW_START && start.expr == *left)
             };
-            let width = begun_by(left).map(|windows| windows.width_us);
+            let width = begun_by(left).map(|windows| match windows {
+                Windows::Fixed { width_us, .. } => width_us,
+                Windows::Sessions { gap_us, .. } => gap_us,
+            });
             projection.expr.iter().any(is_beside) && width.is_some() && width == width_us(right)
         }
     }
@@ -113,15 +150,16 @@ fn is_bound(name: &str) -> bool {
     name == WINDOW_START || name == WINDOW_END
 }
 
-/// Refuses what reads the bounds of a window that overlaps others before its rows are grouped:
-/// a row is aggregated once, in its pane, of which it would be read.
+/// Refuses what reads the bounds of a window before its rows are grouped, if a row does not
+/// know them: it is aggregated in its pane, or as a session of its own, of which it would be
+/// read.
 pub(super) fn are_whole(aggregate: &Aggregate) -> Result<(), Refusal> {
     let reads = |expr: &Expr| expr.column_refs().iter().any(|of| is_bound(&of.name));
     let refused = || {
         refuse(
             "window_",
-            "reads window_start or window_end before its rows are grouped, and a row of HOP is \
-             in several windows",
+            "reads window_start or window_end before its rows are grouped; a row of HOP is in \
+             several windows, and one of SESSION does not know them yet",
             "group by them as they are, and do the rest in a SELECT around it",
         )
     };
@@ -145,4 +183,87 @@ pub(super) fn are_whole(aggregate: &Aggregate) -> Result<(), Refusal> {
             _ => return Ok(()),
         };
     }
+}
+
+/// Refuses what would make a session of other rows than the function's table has, or what
+/// does not keep apart what belongs to different ones.
+pub(super) fn are_sessions(
+    plan: &LogicalPlan,
+    aggregate: &Aggregate,
+    keys: &[String],
+) -> Result<(), Refusal> {
+    let names = || [WINDOW_START, WINDOW_END].into_iter().chain(keys.iter().map(String::as_str));
+    let grouped = |name: &str| {
+        let is = |group: &Expr| matches!(group, Expr::Column(column) if column.name == name);
+        aggregate.group_expr.iter().any(is) && is_of_function(&aggregate.input, name)
+    };
+    if let Some(missing) = names().find(|name| !grouped(name)) {
+        return refuse(
+            "GROUP BY",
+            format!("groups rows of SESSION, and not by {missing}"),
+            format!("write GROUP BY {}", names().collect::<Vec<_>>().join(", ")),
+        );
+    }
+    if !plan.schema().has_column_with_unqualified_name(WINDOW_END) {
+        return refuse(
+            "SELECT",
+            "its answer has no column window_end of SESSION",
+            "select window_start and window_end as they are, in each SELECT",
+        );
+    }
+    let mut at = plan;
+    loop {
+        at = match at {
+            LogicalPlan::Window(_) => {
+                return refuse(
+                    "OVER",
+                    "a window function reads several sessions, which is not there yet",
+                    "leave it out, or use TUMBLE or HOP",
+                );
+            }
+            LogicalPlan::Projection(projection) => &projection.input,
+            LogicalPlan::Filter(filter) => &filter.input,
+            LogicalPlan::SubqueryAlias(alias) => &alias.input,
+            _ => break,
+        };
+    }
+    let mut at = &*aggregate.input;
+    loop {
+        at = match at {
+            LogicalPlan::Filter(_) => {
+                return refuse(
+                    "WHERE",
+                    "leaves rows out after they made a session",
+                    "put the condition into the table: SESSION((SELECT * FROM events WHERE …), …)",
+                );
+            }
+            LogicalPlan::SubqueryAlias(alias) => &alias.input,
+            LogicalPlan::Projection(projection) if !is_function(projection) => &projection.input,
+            _ => return Ok(()),
+        };
+    }
+}
+
+/// Whether a column is that of the function by this name, whatever is between.
+fn is_of_function(plan: &LogicalPlan, name: &str) -> bool {
+    match plan {
+        LogicalPlan::Projection(projection) => {
+            let mut named = projection
+                .expr
+                .iter()
+                .filter(|expr| output(expr).is_some_and(|of| of.name == name));
+            let is_same =
+                |expr: &Expr| matches!(expr.clone().unalias(), Expr::Column(of) if of.name == name);
+            let Some(expr) = named.next() else { return false };
+            is_function(projection) || is_same(expr) && is_of_function(&projection.input, name)
+        }
+        LogicalPlan::Filter(filter) => is_of_function(&filter.input, name),
+        LogicalPlan::SubqueryAlias(alias) => is_of_function(&alias.input, name),
+        _ => false,
+    }
+}
+
+/// Whether a projection is what `HOP` or `SESSION` made.
+pub(super) fn is_function(projection: &Projection) -> bool {
+    projection.expr.iter().any(|expr| Mark::of(&expr.clone().unalias()).is_some())
 }

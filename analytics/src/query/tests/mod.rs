@@ -1,3 +1,4 @@
+mod duckdb;
 mod equal;
 mod refusals;
 mod shipped;

@@ -58,6 +58,11 @@ async fn a_query_that_could_not_be_exact_is_refused_with_its_reason() {
     let hop = |times: &str, what: &str| {
         format!("SELECT window_start, {what} FROM HOP(events, event_time, {times}) GROUP BY 1")
     };
+    let session = |groups: &str, what: &str, filter: &str| {
+        format!(
+            "SELECT {what} FROM SESSION(events, event_time, client_address, INTERVAL '1 minute') {filter} GROUP BY {groups}"
+        )
+    };
     for (query, expected) in [
         ("SELECT window_start FROM".to_owned(), "line 3: Expected"),
         ("SELECT window_start, nothing FROM events".to_owned(), "line 3: there is no column window_start"),
@@ -73,13 +78,25 @@ async fn a_query_that_could_not_be_exact_is_refused_with_its_reason() {
         ("SELECT window_start FROM TUMBLE(events, INTERVAL '1 minute') GROUP BY 1".to_owned(), "takes three arguments, not 2"),
         ("SELECT window_start FROM TUMBLE(events, kind, INTERVAL '1 minute') GROUP BY 1".to_owned(), "is a column of times"),
         ("SELECT window_start FROM TUMBLE(other, event_time, INTERVAL '1 minute') GROUP BY 1".to_owned(), "no table other"),
-        ("SELECT window_start FROM SESSION(events, event_time, INTERVAL '1 minute') GROUP BY 1".to_owned(), "there is no SESSION yet"),
+        ("SELECT window_start FROM SESSION(events, INTERVAL '1 minute') GROUP BY 1".to_owned(), "SESSION takes three arguments and up to 8 keys, not 2; write SESSION(events, event_time, client_address, INTERVAL '30 minutes')"),
+        ("SELECT window_start FROM SESSION(events, event_time, lower(kind), INTERVAL '1 minute') GROUP BY 1".to_owned(), "a key of SESSION is a column, not lower(events.kind)"),
+        ("SELECT window_start FROM SESSION(events, event_time, kind, INTERVAL '1 month') GROUP BY 1".to_owned(), "is a fixed time"),
+        ("SELECT window_start, count(*) FROM SESSION(events, event_time, INTERVAL '1 minute') GROUP BY 1".to_owned(), "groups rows of SESSION, and not by window_end; write GROUP BY window_start, window_end"),
+        (session("window_start, window_end", "window_start, window_end, count(*)", ""), "and not by client_address"),
+        (session("window_start, window_end, client_address", "window_start, client_address", ""), "no column window_end of SESSION"),
+        (session("window_start, window_end, client_address", "window_start, window_end, count(*)", "WHERE kind = 'request'"), "put the condition into the table: SESSION((SELECT * FROM events WHERE …), …)"),
+        (session("window_start, window_end, client_address", "window_start, window_end, count(*), rank() OVER (PARTITION BY window_start ORDER BY count(*))", ""), "a window function reads several sessions"),
+        (session("window_start, window_end, client_address", "window_start, window_end, max(event_time - window_start)", ""), "one of SESSION does not know them yet"),
+        ("SELECT window_start, window_end, client_address FROM (SELECT window_start, window_end, user_agent_original AS client_address FROM SESSION(events, event_time, client_address, INTERVAL '1 minute')) GROUP BY 1, 2, 3".to_owned(), "and not by client_address"),
+        ("SELECT window_start, count(*) FROM TUMBLE((SELECT log_time AS event_time FROM events), event_time, INTERVAL '1 minute') GROUP BY 1".to_owned(), "does not group by window_start"),
+        ("SELECT window_start, count(*) FROM TUMBLE((SELECT event_time FROM HOP(events, event_time, INTERVAL '1 minute', INTERVAL '1 hour')), event_time, INTERVAL '1 minute') GROUP BY 1".to_owned(), "reads a function of windows out of another"),
+        ("-- severity: low\n-- subject: client_address\n-- message: m\nSELECT window_start, window_end, client_address, api_name, count(*) FROM SESSION(events, event_time, client_address, api_name, INTERVAL '1 minute') GROUP BY 1, 2, 3, 4".to_owned(), "finds sessions of client_address, api_name, not of its subject; write SESSION(events, event_time, client_address, INTERVAL …)"),
         ("SELECT window_start FROM HOP(events, event_time, INTERVAL '1 minute') GROUP BY 1".to_owned(), "HOP takes four arguments, not 3; write HOP(events, event_time, INTERVAL '1 minute', INTERVAL '10 minutes')"),
         (hop("INTERVAL '7 seconds', INTERVAL '1 minute'", "count(*)"), "lasts a whole multiple of INTERVAL '7 seconds'"),
         (hop("INTERVAL '1 minute', INTERVAL '30 seconds'", "count(*)"), "lasts a whole multiple of INTERVAL '1 minute'"),
         (hop("INTERVAL '1 second', INTERVAL '1 hour'", "count(*)"), "up to 256 of them, not INTERVAL '1 hour'"),
         (hop("INTERVAL '1 month', INTERVAL '2 months'", "count(*)"), "is a fixed time"),
-        (hop("INTERVAL '1 minute', INTERVAL '1 hour'", "max(event_time - window_start)"), "a row of HOP is in several windows; group by them as they are"),
+        (hop("INTERVAL '1 minute', INTERVAL '1 hour'", "max(event_time - window_start)"), "a row of HOP is in several windows, and one of SESSION does not know them yet; group by them as they are"),
         ("SELECT window_start, window_end - INTERVAL '1 s' AS e, count(*) FROM HOP(events, event_time, INTERVAL '1 minute', INTERVAL '1 hour') GROUP BY 1, 2".to_owned(), "reads window_start or window_end before"),
         ("SELECT window_start, count(*) FROM HOP(events, event_time, INTERVAL '1 minute', INTERVAL '1 hour') WHERE window_start > '2026-01-01T00:00:00Z' GROUP BY 1".to_owned(), "reads window_start or window_end before"),
         (select("now()"), "now() gives another answer each time"),

@@ -12,6 +12,7 @@ use ingest::event::{Event, EventId, Kind, Outcome, Producer, Timestamp};
 use ingest::log::{Headers, LogTime, Record};
 
 use crate::intake::{Decoder, Stamps, stamped_schema, watermark};
+use crate::query::plan::in_order;
 use crate::query::{Continuous, Plan, QueryFile, Span, backtest};
 
 pub(super) const S: i64 = 1_000_000;
@@ -32,69 +33,66 @@ pub(super) async fn plan(text: &str) -> Plan {
     Plan::new(file(text)).await.unwrap_or_else(|fault| panic!("{fault}\n{text}"))
 }
 
-/// Records of each partition, as they stand in the log.
-pub(super) fn records(rng: &mut Rng, partitions: usize, count: usize) -> Vec<Vec<Record>> {
-    let mut partitions = vec![Vec::new(); partitions];
-    let producers = ["a", "b", "c"];
-    let mut sequences = BTreeMap::new();
-    let mut now = BEGIN;
-    let write = |partitions: &mut Vec<Vec<Record>>,
-                 sequences: &mut BTreeMap<(usize, &'static str), i64>,
-                 at: usize,
-                 producer: &'static str,
-                 time: i64,
-                 kind: Kind,
-                 fill: &mut dyn FnMut(&mut Event)| {
-        let sequence = sequences.entry((at, producer)).or_insert(0);
+/// Sources that live from the beginning to the end, and say so.
+const STEADY: [&str; 2] = ["a", "b"];
+
+/// A log that is written.
+struct Written {
+    partitions: Vec<Vec<Record>>,
+    sequences: BTreeMap<(usize, &'static str), i64>,
+    now: i64,
+}
+
+impl Written {
+    fn new(partitions: usize) -> Self {
+        let mut new = Self {
+            partitions: vec![Vec::new(); partitions],
+            sequences: BTreeMap::new(),
+            now: BEGIN,
+        };
+        for producer in STEADY {
+            new.everywhere(producer, Kind::SourceJoined, |event| {
+                event.source_watermark_time = Some(Timestamp::from_micros(BEGIN));
+            });
+        }
+        new
+    }
+
+    fn event(
+        &mut self,
+        at: usize,
+        producer: &'static str,
+        time: i64,
+        kind: Kind,
+        fill: impl FnOnce(&mut Event),
+    ) {
+        let sequence = self.sequences.entry((at, producer)).or_insert(0);
         *sequence += 1;
         let producer = Producer::new(producer).unwrap();
         let id = EventId { producer, boot: 1, sequence: *sequence };
         let mut event = Event::new(id, Timestamp::from_micros(time), kind, Outcome::Success);
         event.sequence_before = (*sequence > 1).then_some(*sequence - 1);
         fill(&mut event);
-        let record = Record {
-            offset: partitions[at].len() as u64,
-            time: LogTime(BEGIN / 1000 + 10_000_000),
+        let records = &mut self.partitions[at];
+        records.push(Record {
+            offset: records.len() as u64,
+            time: LogTime(self.now / 1_000),
             key: None,
             value: Some(event.to_json().into()),
             headers: Headers::default(),
-        };
-        partitions[at].push(record);
-    };
-    for at in 0..partitions.len() {
-        for producer in &producers[..2] {
-            let joins = &mut |event: &mut Event| {
-                event.source_watermark_time = Some(Timestamp::from_micros(BEGIN));
-            };
-            write(&mut partitions, &mut sequences, at, producer, BEGIN, Kind::SourceJoined, joins);
+        });
+    }
+
+    /// A word of a source in each partition.
+    fn everywhere(&mut self, producer: &'static str, kind: Kind, fill: impl Fn(&mut Event)) {
+        for at in 0..self.partitions.len() {
+            self.event(at, producer, self.now, kind, &fill);
         }
     }
-    for index in 0..count {
-        now += rng.i64(0..4 * S);
-        let at = rng.usize(0..partitions.len());
-        let producer = producers[rng.usize(0..2)];
-        if rng.u8(0..12) == 0 {
-            for producer in &producers[..2] {
-                for at in 0..partitions.len() {
-                    write(
-                        &mut partitions,
-                        &mut sequences,
-                        at,
-                        producer,
-                        now,
-                        Kind::Heartbeat,
-                        &mut |_| {},
-                    );
-                }
-            }
-        }
-        let time = now - if rng.bool() { 0 } else { rng.i64(0..90 * S) };
-        let replay = (rng.u8(0..4) == 0).then(|| REPLAYS[rng.usize(0..2)]);
-        // A replay is of another time, in any order within a minute.
-        let time = if replay.is_some() { BEGIN - 86_400 * S + index as i64 * S } else { time };
-        let (status, client, bytes) =
-            ([200, 200, 200, 404, 500][rng.usize(0..5)], rng.u8(0..6), rng.i64(0..10_000));
-        write(&mut partitions, &mut sequences, at, producer, time, Kind::Request, &mut |event| {
+
+    fn request(&mut self, at: usize, producer: &'static str, request: &Request) {
+        self.event(at, producer, request.time, Kind::Request, |event| {
+            let Request { replay, status, client, bytes, .. } = *request;
             event.replay_id = replay.map(|id| id.to_owned().into());
             event.api_name = Some(["orders", "prices"][usize::from(client % 2)].into());
             event.client_address = (client > 0).then(|| format!("198.51.100.{client}").into());
@@ -103,22 +101,120 @@ pub(super) fn records(rng: &mut Rng, partitions: usize, count: usize) -> Vec<Vec
             event.latency_total_us = Some(bytes * 3);
         });
     }
-    for replay in REPLAYS {
-        for at in 0..partitions.len() {
-            write(
-                &mut partitions,
-                &mut sequences,
-                at,
-                "c",
-                BEGIN,
-                Kind::ReplayEnded,
-                &mut |event| {
-                    event.replay_id = Some(replay.into());
-                },
-            );
+
+    /// Says that the replays are over.
+    fn end(mut self) -> Vec<Vec<Record>> {
+        for replay in REPLAYS {
+            for at in 0..self.partitions.len() {
+                let ends = |event: &mut Event| event.replay_id = Some(replay.into());
+                self.event(at, "c", BEGIN, Kind::ReplayEnded, ends);
+            }
+        }
+        self.partitions
+    }
+}
+
+struct Request {
+    time: i64,
+    replay: Option<&'static str>,
+    status: i64,
+    client: u8,
+    bytes: i64,
+}
+
+impl Request {
+    fn new(rng: &mut Rng, time: i64, replay: Option<&'static str>) -> Self {
+        let status = [200, 200, 200, 404, 500][rng.usize(0..5)];
+        Self { time, replay, status, client: rng.u8(0..6), bytes: rng.i64(0..10_000) }
+    }
+}
+
+/// Records of each partition, as they stand in the log: of two sources, some of them late,
+/// and of replays.
+pub(super) fn records(rng: &mut Rng, partitions: usize, count: usize) -> Vec<Vec<Record>> {
+    let mut log = Written::new(partitions);
+    for index in 0..count {
+        log.now += rng.i64(0..4 * S);
+        let (at, producer) = (rng.usize(0..partitions), STEADY[rng.usize(0..2)]);
+        if rng.u8(0..12) == 0 {
+            for producer in STEADY {
+                log.everywhere(producer, Kind::Heartbeat, |_| {});
+            }
+        }
+        let time = log.now - if rng.bool() { 0 } else { rng.i64(0..90 * S) };
+        let replay = (rng.u8(0..4) == 0).then(|| REPLAYS[rng.usize(0..2)]);
+        // A replay is of another time, in any order within a minute.
+        let time = if replay.is_some() { BEGIN - 86_400 * S + index as i64 * S } else { time };
+        log.request(at, producer, &Request::new(rng, time, replay));
+    }
+    log.end()
+}
+
+/// The same, with sources that join and leave, fall silent and are retired, keep what they
+/// have to say for up to an hour, have wrong clocks, and replay 2015.
+pub(super) fn troubled(rng: &mut Rng, partitions: usize, count: usize) -> Vec<Vec<Record>> {
+    const MAY_2015: i64 = 1_431_856_800 * S;
+    let mut log = Written::new(partitions);
+    let mut kept: Option<Vec<(usize, Request)>> = None;
+    let (mut guest_is_here, mut retired) = (false, false);
+    log.everywhere("silent", Kind::SourceJoined, |_| {});
+    log.everywhere("spooling", Kind::SourceJoined, |_| {});
+    for index in 0..count {
+        // While somebody keeps what it has to say, an hour passes.
+        log.now += rng.i64(0..if kept.is_some() { 60 * S } else { 4 * S });
+        let at = rng.usize(0..partitions);
+        if rng.u8(0..12) == 0 {
+            for producer in STEADY {
+                log.everywhere(producer, Kind::Heartbeat, |_| {});
+            }
+        }
+        let late = if rng.bool() { 0 } else { rng.i64(0..90 * S) };
+        let on_time = Request::new(rng, log.now - late, None);
+        match rng.u8(0..10) {
+            0 => {
+                let kind = if guest_is_here { Kind::SourceLeft } else { Kind::SourceJoined };
+                guest_is_here = !guest_is_here;
+                log.everywhere("guest", kind, |_| {});
+            }
+            1 => log.request(at, "guest", &on_time),
+            // Until it is said to be retired it holds every window open; then what it still
+            // sends is late, until it joins anew.
+            2 if index < count / 4 => log.request(at, "silent", &on_time),
+            2 if !retired && index > count / 3 => {
+                retired = true;
+                log.everywhere(STEADY[0], Kind::SourceRetired, |event| {
+                    event.source_producer = Some("silent".into());
+                });
+            }
+            2 if retired && rng.u8(0..4) == 0 => {
+                log.everywhere("silent", Kind::SourceJoined, |_| {});
+            }
+            2 => log.request(at, "silent", &on_time),
+            3 => match &mut kept {
+                Some(of) if of.len() > 8 => {
+                    for (at, request) in kept.take().into_iter().flatten() {
+                        log.request(at, "spooling", &request);
+                    }
+                    log.everywhere("spooling", Kind::Heartbeat, |_| {});
+                }
+                Some(of) => of.push((at, on_time)),
+                None if rng.u8(0..4) == 0 => kept = Some(Vec::new()),
+                None => log.request(at, "spooling", &on_time),
+            },
+            4 => {
+                let wrong = [250 * S, 86_400 * S, -86_400 * S, -log.now][rng.usize(0..4)];
+                let time = log.now + wrong;
+                log.request(at, STEADY[1], &Request { time, ..on_time });
+            }
+            5 | 6 => {
+                let time = MAY_2015 + index as i64 * S + rng.i64(0..5 * S);
+                let replay = Some(REPLAYS[rng.usize(0..2)]);
+                log.request(at, "silent", &Request { time, replay, ..on_time });
+            }
+            _ => log.request(at, STEADY[rng.usize(0..2)], &on_time),
         }
     }
-    partitions
+    log.end()
 }
 
 /// What a query gave, per timeline, in the order in which it gave it.
@@ -182,7 +278,12 @@ pub(super) async fn at_once(text: &str, rows: &[RecordBatch], span: &Span) -> St
     pretty_format_batches(&[answer]).unwrap().to_string()
 }
 
+/// In the order in which it came; sessions come as they end.
 pub(super) fn shown(query: &Continuous, answers: &[RecordBatch]) -> String {
-    let all = concat_batches(&query.plan().schema(), answers).unwrap();
+    let schema = query.plan().schema();
+    let all = match query.plan().sessions() {
+        Some(_) => in_order(&schema, answers).unwrap(),
+        None => concat_batches(&schema, answers).unwrap(),
+    };
     pretty_format_batches(&[all]).unwrap().to_string()
 }
