@@ -151,14 +151,22 @@ pub(super) fn records(rng: &mut Rng, partitions: usize, count: usize) -> Vec<Vec
 }
 
 /// The same, with sources that join and leave, fall silent and are retired, keep what they
-/// have to say for up to an hour, have wrong clocks, and replay 2015.
+/// have to say for up to an hour, have wrong clocks, and replay 2015; some of these in one
+/// log, since one that is silent holds all windows open. In half of the logs times are whole
+/// seconds, so that they meet the bounds of windows.
 pub(super) fn troubled(rng: &mut Rng, partitions: usize, count: usize) -> Vec<Vec<Record>> {
     const MAY_2015: i64 = 1_431_856_800 * S;
     let mut log = Written::new(partitions);
     let mut kept: Option<Vec<(usize, Request)>> = None;
     let (mut guest_is_here, mut retired) = (false, false);
-    log.everywhere("silent", Kind::SourceJoined, |_| {});
-    log.everywhere("spooling", Kind::SourceJoined, |_| {});
+    let grain = if rng.bool() { S } else { 1 };
+    let (has_guest, has_silent, has_spooling) = (rng.bool(), rng.bool(), rng.bool());
+    if has_silent {
+        log.everywhere("silent", Kind::SourceJoined, |_| {});
+    }
+    if has_spooling {
+        log.everywhere("spooling", Kind::SourceJoined, |_| {});
+    }
     for index in 0..count {
         // While somebody keeps what it has to say, an hour passes.
         log.now += rng.i64(0..if kept.is_some() { 60 * S } else { 4 * S });
@@ -169,18 +177,18 @@ pub(super) fn troubled(rng: &mut Rng, partitions: usize, count: usize) -> Vec<Ve
             }
         }
         let late = if rng.bool() { 0 } else { rng.i64(0..90 * S) };
-        let on_time = Request::new(rng, log.now - late, None);
+        let on_time = Request::new(rng, (log.now - late) / grain * grain, None);
         match rng.u8(0..10) {
-            0 => {
+            0 if has_guest => {
                 let kind = if guest_is_here { Kind::SourceLeft } else { Kind::SourceJoined };
                 guest_is_here = !guest_is_here;
                 log.everywhere("guest", kind, |_| {});
             }
-            1 => log.request(at, "guest", &on_time),
+            1 if has_guest => log.request(at, "guest", &on_time),
             // Until it is said to be retired it holds every window open; then what it still
             // sends is late, until it joins anew.
-            2 if index < count / 4 => log.request(at, "silent", &on_time),
-            2 if !retired && index > count / 3 => {
+            2 if has_silent && index < count / 4 => log.request(at, "silent", &on_time),
+            2 if has_silent && !retired && index > count / 3 => {
                 retired = true;
                 log.everywhere(STEADY[0], Kind::SourceRetired, |event| {
                     event.source_producer = Some("silent".into());
@@ -189,8 +197,8 @@ pub(super) fn troubled(rng: &mut Rng, partitions: usize, count: usize) -> Vec<Ve
             2 if retired && rng.u8(0..4) == 0 => {
                 log.everywhere("silent", Kind::SourceJoined, |_| {});
             }
-            2 => log.request(at, "silent", &on_time),
-            3 => match &mut kept {
+            2 if has_silent => log.request(at, "silent", &on_time),
+            3 if has_spooling => match &mut kept {
                 Some(of) if of.len() > 8 => {
                     for (at, request) in kept.take().into_iter().flatten() {
                         log.request(at, "spooling", &request);
