@@ -85,6 +85,15 @@ async fn every_door_answers_what_is_no_request_and_tells_of_it() {
     for thread in waiting {
         thread.join().unwrap();
     }
+    // Who keeps its connections knows which of them ends with such an answer.
+    for (name, address) in weir.doors() {
+        for _ in 0..10 {
+            let url = format!("http://{address}/nowhere");
+            let answer = weir.client.post(url).body(vec![b'x'; UNWANTED / 8]).send().await;
+            let answer = answer.unwrap_or_else(|error| panic!("{name}: {error:?}"));
+            assert!(answer.status().is_client_error(), "{name}: {answer:?}");
+        }
+    }
     let sql = "SELECT DISTINCT service_name, error_type FROM events \
                WHERE error_type IS NOT NULL AND client_address = '127.0.0.1'";
     let mut missing = Vec::new();

@@ -67,7 +67,8 @@ pub(super) async fn serve(
     // Work whose event would not be kept is refused before it is done.
     if thread.emitter.admit().is_err() {
         let problem = Code::EventsUnavailable.into();
-        return Ok(problem_answer(&problem, &correlation, Vec::new(), After::Keep).0);
+        let after = if request.body().is_end_stream() { After::Keep } else { After::Close };
+        return Ok(problem_answer(&problem, &correlation, Vec::new(), after).0);
     }
     let (mut parts, body) = request.into_parts();
     let replayed = replay::take(thread.replay_token.as_ref(), &mut parts.headers);

@@ -20,6 +20,6 @@ pub use failure::Failure;
 pub use guesses::Guesses;
 pub use lingering::Lingering;
 pub use problem::{Code, PROBLEM_CONTENT_TYPE, Problem};
-pub use server::{ONE_HOST, Peer, Server, Teller, has_one_host};
+pub use server::{ONE_HOST, Peer, Place, Places, RequestBody, Server, Teller, has_one_host};
 pub use token::TokenHash;
 pub use write_timeout::WriteTimeout;

@@ -7,7 +7,8 @@
 //!
 //! What holds: what goes wrong is told as a problem with a code, by an event too, also
 //! where hyper or axum would answer by a bare status. A client may close its side once
-//! it has sent its request.
+//! it has sent its request. An answer that comes before the whole of its request was read
+//! says that the connection ends with it, and can be read whatever is still sent.
 //!
 //! Limits: connections at a time, and of one address, as configured; more of all wait
 //! to be accepted, more of one are refused. A head 64 KiB and `head_timeout`, a body
@@ -17,6 +18,7 @@
 
 mod bare;
 mod busy;
+mod intake;
 mod places;
 mod slow;
 mod teller;
@@ -28,7 +30,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::{Extension, Router, middleware};
-use http::header::HOST;
+use http::header::{CONNECTION, HOST, HeaderValue};
 use http::{HeaderMap, Request, Response, Version};
 use hyper::body::{Body, Incoming};
 use hyper::server::conn::http1;
@@ -44,7 +46,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::busy::{Answering, Busy};
-use self::places::Places;
+pub use self::intake::RequestBody;
+pub use self::places::{Place, Places};
 pub use self::teller::Teller;
 use self::watched::Watched;
 use super::{Code, Lingering, WriteTimeout};
@@ -111,7 +114,7 @@ impl Server {
         teller: Teller,
         stop: CancellationToken,
     ) where
-        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
+        S: Service<Request<RequestBody>, Response = Response<B>, Error = Infallible>,
         S: Send + Sync + 'static,
         S::Future: Send,
         B: Body + Send + Unpin + 'static,
@@ -192,16 +195,21 @@ fn watched<S, B>(
     Future: Send + 'static,
 >
 where
-    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
+    S: Service<Request<RequestBody>, Response = Response<B>, Error = Infallible>,
     S: Send + Sync + 'static,
     S::Future: Send,
     B: Body + Send + Unpin + 'static,
 {
     let service = Arc::new(service);
-    service_fn(move |request| {
+    service_fn(move |request: Request<Incoming>| {
         let (under_way, service) = (busy.begin(), service.clone());
         async move {
-            let answer = service.call(request).await?;
+            let (parts, body) = request.into_parts();
+            let (body, read) = RequestBody::new(body);
+            let mut answer = service.call(Request::from_parts(parts, body)).await?;
+            if !read.is_whole() {
+                answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
             Ok(answer.map(|body| Answering::new(body, under_way)))
         }
     })

@@ -7,27 +7,27 @@ use parking_lot::Mutex;
 /// How many connections each address has. It holds those alone that have one, so it is
 /// as large as the server's limit at most.
 #[derive(Debug, Clone)]
-pub(super) struct Places {
+pub struct Places {
     max: usize,
     taken: Arc<Mutex<HashMap<IpAddr, usize>>>,
 }
 
 /// A place of an address, given back when it is dropped.
 #[derive(Debug)]
-pub(super) struct Place {
+pub struct Place {
     places: Places,
     address: IpAddr,
 }
 
 impl Places {
     /// With so many places for each address.
-    pub(super) fn new(max: usize) -> Self {
+    pub fn new(max: usize) -> Self {
         Self { max, taken: Arc::default() }
     }
 
     /// A place for an address, if it has one left. An IPv4 address is the same, however
     /// it is written.
-    pub(super) fn take(&self, address: IpAddr) -> Option<Place> {
+    pub fn take(&self, address: IpAddr) -> Option<Place> {
         let address = address.to_canonical();
         let mut taken = self.taken.lock();
         let count = taken.entry(address).or_default();

@@ -27,7 +27,6 @@ use bytes::Bytes;
 use http::StatusCode;
 use http::header::{ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
-use hyper::body::Incoming;
 use hyper::service::service_fn;
 use ingest::emit::Emitter;
 use ingest::event::Clock;
@@ -47,8 +46,8 @@ use crate::message::{Message, Value, json};
 use crate::route::{Found, Plan, Request, Runner};
 use crate::step::Evaluator;
 use ingest::http::{
-    CORRELATION_HEADER, Code, Correlation, ONE_HOST, PROBLEM_CONTENT_TYPE, Peer, Problem, Server,
-    Teller, has_one_host,
+    CORRELATION_HEADER, Code, Correlation, ONE_HOST, PROBLEM_CONTENT_TYPE, Peer, Problem,
+    RequestBody, Server, Teller, has_one_host,
 };
 
 /// How long the head of a request may take.
@@ -225,7 +224,11 @@ impl Shared {
         Teller { emitter: self.runner.emitter.clone(), service: "weir-mediator" }
     }
 
-    async fn answer(self: Arc<Self>, request: http::Request<Incoming>, peer: IpAddr) -> Response {
+    async fn answer(
+        self: Arc<Self>,
+        request: http::Request<RequestBody>,
+        peer: IpAddr,
+    ) -> Response {
         let correlation = Correlation::of(request.headers(), || fastrand::u64(..));
         let mut response = match self.clone().take(request, &correlation).await {
             Ok(Taken { request, place }) => match self.run(request, place).await {
@@ -248,7 +251,7 @@ impl Shared {
     /// Reads a request, and finds its route.
     async fn take(
         self: Arc<Self>,
-        request: http::Request<Incoming>,
+        request: http::Request<RequestBody>,
         correlation: &Correlation,
     ) -> Result<Taken, Refused> {
         let Ok(place) = self.in_flight.clone().try_acquire_owned() else {
@@ -326,7 +329,7 @@ impl Shared {
 
     async fn read(
         &self,
-        body: Incoming,
+        body: RequestBody,
         headers: &http::HeaderMap,
         max: u64,
     ) -> Result<Bytes, Refused> {
