@@ -56,6 +56,8 @@ pub const WINDOW_END: &str = "window_end";
 
 /// The shortest window, and the shortest gap between sessions, in microseconds.
 const WIDTH_US_MIN: i64 = 1_000_000;
+/// The longest window, and the longest gap.
+const WIDTH_US_MAX: i64 = 366 * 86_400 * 1_000_000;
 /// By how many columns sessions are told apart, at most.
 const KEYS_MAX: usize = 8;
 
@@ -246,6 +248,22 @@ impl Functions {
                 );
             }
         };
+        // A query that the text has named by WITH.
+        let named = TableFactor::Table {
+            name: name.clone(),
+            alias: None,
+            args: None,
+            with_hints: Vec::new(),
+            version: None,
+            with_ordinality: false,
+            partitions: Vec::new(),
+            json_path: None,
+            sample: None,
+            index_hints: Vec::new(),
+        };
+        if let Ok(named) = context.plan(named) {
+            return Ok(named);
+        }
         let reference = context.object_name_to_table_reference(name)?;
         let defaults = &context.context_provider().options().catalog;
         let resolved =
@@ -272,8 +290,11 @@ impl Call<'_> {
         let (called, usage) = (self.function.name(), self.function.usage());
         let expr = self.context.sql_to_expr(written.clone(), &DFSchema::empty())?;
         match width_us(&expr) {
-            Some(us) if us >= WIDTH_US_MIN => {
+            Some(us) if (WIDTH_US_MIN..=WIDTH_US_MAX).contains(&us) => {
                 Ok(Interval { written: written.to_string(), expr, us })
+            }
+            Some(us) if us > WIDTH_US_MAX => {
+                plan_err!("a window lasts 366 days at most, not {written}; {usage}")
             }
             Some(_) => plan_err!("a window lasts a second or longer, not {written}; {usage}"),
             None => plan_err!(

@@ -41,6 +41,9 @@ const STATE_VERSION: u32 = 1;
 /// Making all that a query may hold smaller takes more than that: so many times as much.
 const WORK_TIMES: usize = 2;
 
+/// In how many steps at least the sessions of one gap are closed that end within it.
+const PARTS_OF_GAP: i64 = 256;
+
 /// The table that continuous queries read.
 pub(super) const EVENTS: &str = "events";
 
@@ -87,28 +90,26 @@ impl Plan {
                 },
             ));
         }
-        if let (Windows::Sessions { keys, .. }, Some(subject)) =
-            (&shape.windows, &file.header.subject)
-            && *keys != [subject.clone()]
-        {
-            let what = format!("finds sessions of {}, not of its subject", keys.join(", "));
-            let mend = format!("write SESSION(events, event_time, {subject}, INTERVAL …)");
-            return Err(refused(&file, Refusal { at: "SESSION".to_owned(), what, mend }));
+        if matches!(shape.windows, Windows::Sessions { .. }) && file.header.severity.is_some() {
+            let what = "finds sessions, which is not there yet: they do not end in the order in \
+                        which they begin, and alerts are opened and resolved in that order";
+            let mend = "use TUMBLE or HOP, or make it a view";
+            let (at, what) = ("SESSION".to_owned(), what.to_owned());
+            return Err(refused(&file, Refusal { at, what, mend: mend.to_owned() }));
         }
-        Self::split(file, shape, &session, logical).await
+        // Once more over the columns that it reads, so that no others are carried; unless it
+        // names one that it does not need.
+        let optimized = session.state().optimize(&logical).map_err(|error| fault(&file, &error))?;
+        let some = Slot::new(read_by(&optimized));
+        match Self::split(file.clone(), shape.clone(), some).await {
+            Ok(plan) => Ok(plan),
+            Err(_) => Self::split(file, shape, all).await,
+        }
     }
 
-    async fn split(
-        file: QueryFile,
-        shape: Shape,
-        session_of_all: &SessionContext,
-        logical: LogicalPlan,
-    ) -> Result<Self, Fault> {
+    /// Plans it over some columns of the rows, and takes it apart.
+    async fn split(file: QueryFile, shape: Shape, rows: Slot) -> Result<Self, Fault> {
         let failed = |error: &DataFusionError| fault(&file, error);
-        // Once more over the columns that it reads, so that no others are carried.
-        let optimized =
-            session_of_all.state().optimize(&logical).map_err(|error| failed(&error))?;
-        let rows = Slot::new(read_by(&optimized));
         let session = session(&file, &rows).map_err(|error| failed(&error))?;
         let logical = self::logical(&session, &file).await?;
         let frame = DataFrame::new(session.state(), logical);
@@ -192,12 +193,12 @@ impl Plan {
         closes_us.saturating_add(self.overlap_us())
     }
 
-    /// The floor at which so many windows close, of which the first begins at `start_us`;
-    /// or the sessions that end within so many gaps after it.
+    /// The floor at which so many windows close, of which the first begins at `start_us`; or
+    /// the sessions of which the last row came within so many 256ths of a gap after it.
     pub fn floor_of(&self, start_us: i64, windows: i64) -> i64 {
         let each = match self.shape.windows {
             Windows::Fixed { slide_us, .. } => slide_us,
-            Windows::Sessions { gap_us, .. } => gap_us,
+            Windows::Sessions { gap_us, .. } => (gap_us / PARTS_OF_GAP).max(1),
         };
         let closes = windows.saturating_mul(each).saturating_add(start_us);
         self.answered_until(closes).saturating_add(self.lateness_us())
@@ -293,14 +294,17 @@ struct Parts {
 }
 
 impl Parts {
-    /// Where in state the columns of sessions stand. A key that the optimizer left out is the
-    /// same in all rows.
+    /// Where in state the columns of sessions stand.
     fn sessions(&self, gap_us: i64, keys: &[String]) -> Planned<Sessions> {
         let (start, Some(end)) = self.bounds else {
             return Err(DataFusionError::Internal("state has no window_end".to_owned()));
         };
-        let places = keys.iter().map(|key| self.groups.iter().position(|group| group == key));
-        Ok(Sessions { gap_us, start, end, keys: places.flatten().collect() })
+        let place = |key: &String| {
+            let place = self.groups.iter().position(|group| group == key);
+            place.ok_or_else(|| DataFusionError::Internal(format!("state has no {key}")))
+        };
+        let keys = keys.iter().map(place).collect::<Planned<_>>()?;
+        Ok(Sessions { gap_us, start, end, keys })
     }
 
     fn of(plan: &Arc<dyn ExecutionPlan>) -> Planned<Self> {

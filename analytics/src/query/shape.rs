@@ -219,6 +219,11 @@ fn exact(function: &AggregateFunction, of: &Aggregate) -> Result<(), Refusal> {
         );
     }
     match name {
+        "min" | "max" if first.is_floating() => refuse(
+            name,
+            format!("{name} of floating-point numbers depends on the order of the rows"),
+            "cast to DECIMAL; of what is no number it takes what comes last",
+        ),
         "count" | "min" | "max" | "bool_and" | "bool_or" | "bit_and" | "bit_or" | "bit_xor"
         | "median" | "percentile_cont" | "approx_distinct" => Ok(()),
         "sum" | "avg" if first.is_floating() => refuse(
@@ -254,8 +259,11 @@ fn exact(function: &AggregateFunction, of: &Aggregate) -> Result<(), Refusal> {
             let ends =
                 function.params.order_by.iter().rev().map(|of| of.expr.schema_name().to_string());
             let mut ends = ends.map(|name| name.rsplit('.').next().unwrap_or_default().to_owned());
+            let is_place = |name: &str| windows::is_of_table(&of.input, name);
             if ends.next().as_deref() == Some("log_offset")
                 && ends.next().as_deref() == Some("log_partition")
+                && is_place("log_offset")
+                && is_place("log_partition")
             {
                 return Ok(());
             }

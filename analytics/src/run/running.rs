@@ -14,9 +14,10 @@ use crate::detect::{Change, Detection};
 use crate::lake::{History, Since};
 use crate::query::{Continuous, Plan, QueryFile};
 
-/// How many windows close in one step, at most and at first.
+/// How many windows close in one step, at most and at first: of these nobody knows how much
+/// they answer.
 const WINDOWS_MAX: i64 = 256;
-const WINDOWS_FIRST: i64 = 16;
+const WINDOWS_FIRST: i64 = 1;
 /// At how many bytes of answers a step is enough, and the next closes fewer windows.
 const STEP_BYTES: usize = 2 * 1024 * 1024;
 /// The most that one step may give: what the log takes at once, less what else comes with

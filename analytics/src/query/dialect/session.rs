@@ -7,8 +7,8 @@ use datafusion::functions_aggregate::min_max::max_udaf;
 use datafusion::functions_window::expr_fn::lag;
 use datafusion::logical_expr::expr::{Sort, WindowFunction};
 use datafusion::logical_expr::{
-    Expr, ExprFunctionExt as _, LogicalPlan, LogicalPlanBuilder, WindowFunctionDefinition, cast,
-    lit, when,
+    Expr, ExprFunctionExt as _, ExprSchemable as _, LogicalPlan, LogicalPlanBuilder, WindowFrame,
+    WindowFunctionDefinition, cast, lit, when,
 };
 
 use super::mark::Mark;
@@ -29,6 +29,14 @@ pub(super) fn windows(call: Call<'_>, keys: Vec<Expr>, gap: Interval) -> Result<
         let Expr::Column(column) = key else {
             return plan_err!("a key of SESSION is a column, not {key}; {}", call.function.usage());
         };
+        let of = key.get_type(call.table.schema())?;
+        if of.is_floating() || of.is_nested() {
+            return plan_err!(
+                "a key of SESSION is a text, a whole number, a time or the like, not {key} of \
+                 type {of}; {}",
+                call.function.usage()
+            );
+        }
         names.push(column.name.clone());
     }
     let columns: Vec<Expr> = call.table.schema().columns().into_iter().map(Expr::Column).collect();
@@ -46,13 +54,17 @@ pub(super) fn windows(call: Call<'_>, keys: Vec<Expr>, gap: Interval) -> Result<
         Expr::from(WindowFunction::new(max, vec![of(name)]))
     };
     // Whole microseconds: of these the difference is a number.
-    let whole = DataType::Timestamp(TimeUnit::Microsecond, None);
+    let DataType::Timestamp(_, zone) = &call.time_type else {
+        return plan_err!("{} has no times", call.time);
+    };
+    let whole = DataType::Timestamp(TimeUnit::Microsecond, zone.clone());
     let at = cast(cast(call.time, whole.clone()), DataType::Int64).alias(AT);
     let before = lag(of(AT), Some(1), None).partition_by(keys.clone());
     let before = before.order_by(in_order.clone()).build()?.alias(BEFORE);
     let is_first = of(BEFORE).is_null().or((of(AT) - of(BEFORE)).gt_eq(lit(gap.us)));
     let begin = when(is_first, of(AT)).end()?.alias(BEGIN);
-    let start = max(BEGIN).partition_by(keys.clone()).order_by(in_order).build()?.alias(START);
+    let start = max(BEGIN).partition_by(keys.clone()).order_by(in_order);
+    let start = start.window_frame(WindowFrame::new(Some(false))).build()?.alias(START);
     let of_session = keys.into_iter().chain([of(START)]).collect();
     let last = max(AT).partition_by(of_session).build()?.alias(LAST);
     let with = |more: Vec<Expr>| columns.iter().cloned().chain(more).collect::<Vec<_>>();

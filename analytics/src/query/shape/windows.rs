@@ -78,7 +78,7 @@ fn begun_by(start: &Expr) -> Option<Windows> {
 }
 
 /// Whether a column is that of the table by this name, whatever is between.
-fn is_of_table(plan: &LogicalPlan, name: &str) -> bool {
+pub(super) fn is_of_table(plan: &LogicalPlan, name: &str) -> bool {
     match plan {
         LogicalPlan::Projection(projection) => {
             let mut named = projection

@@ -157,7 +157,7 @@ async fn a_row_is_in_each_window_that_it_lies_in() {
 /// What is held is counted as much after a restart as before.
 #[tokio::test]
 async fn what_is_held_is_counted_the_same_after_a_restart() {
-    for text in [TEXTS[1], TEXTS[4]] {
+    for text in [TEXTS[1], TEXTS[4], TEXTS[8], TEXTS[10]] {
         let mut rng = Rng::with_seed(5);
         let partitions = records(&mut rng, 2, 1_000);
         let mut ran = run(text, &partitions, &mut rng).await;
@@ -180,6 +180,52 @@ async fn what_is_held_does_not_grow_with_history() {
         assert!(held.closed > BEGIN + 1_000 * S, "it has closed windows of long ago");
         assert!(held.panes.len() <= panes, "{} panes", held.panes.len());
         assert!(ran.query.state_bytes() < 512 * 1024, "{} bytes", ran.query.state_bytes());
+    }
+}
+
+/// Of sessions, those that are open: of each, one row for each of its groups.
+#[tokio::test]
+async fn sessions_that_are_over_are_not_held() {
+    for text in [TEXTS[8], TEXTS[9], TEXTS[10]] {
+        let mut rng = Rng::with_seed(7);
+        let partitions = records(&mut rng, 2, 2_000);
+        let mut ran = run(text, &partitions, &mut rng).await;
+        ran.query.shrink().await.unwrap();
+        let held = &ran.query.timelines[&None];
+        assert!(held.closed > BEGIN + 1_000 * S, "it has closed sessions of long ago");
+        let rows: usize =
+            held.panes.values().flat_map(|of| &of.state).map(|of| of.num_rows()).sum();
+        assert!((1..=60).contains(&rows), "{rows} rows of state");
+    }
+}
+
+/// What a text names and does not need is there; and a query that it names is its table.
+#[tokio::test]
+async fn a_table_of_a_function_may_be_a_query() {
+    let mut rng = Rng::with_seed(11);
+    let partitions = records(&mut rng, 2, 300);
+    for (text, same) in [
+        (
+            "SELECT window_start, count(*) AS n FROM TUMBLE((SELECT event_time, api_name, zone
+                FROM events WHERE kind = 'request'), event_time, INTERVAL '1 minute') GROUP BY 1",
+            "SELECT window_start, count(*) AS n FROM TUMBLE(events, event_time,
+                INTERVAL '1 minute') WHERE kind = 'request' GROUP BY 1",
+        ),
+        (
+            "WITH events AS (SELECT * FROM events WHERE http_response_status_code >= 500)
+             SELECT window_start, count(*) AS n
+             FROM TUMBLE(events, event_time, INTERVAL '1 minute') GROUP BY 1",
+            "SELECT window_start, count(*) AS n FROM TUMBLE(events, event_time,
+                INTERVAL '1 minute') WHERE http_response_status_code >= 500 GROUP BY 1",
+        ),
+    ] {
+        let mut ran = run(text, &partitions, &mut rng).await;
+        let mut rows = ran.answers.remove(&None).unwrap_or_default();
+        rows.extend(ran.query.end(None).await.unwrap());
+        let expected = at_once(same, &ran.rows, &Span::default()).await;
+        assert_eq!(shown(&ran.query, &rows), expected, "{text}");
+        assert_eq!(at_once(text, &ran.rows, &Span::default()).await, expected, "{text}");
+        assert!(expected.lines().count() > 6, "{expected}");
     }
 }
 
