@@ -6,6 +6,7 @@ pub mod detect;
 pub mod follow;
 pub mod intake;
 pub mod lake;
+mod postgres;
 pub mod query;
 pub mod run;
 pub mod serve;

@@ -330,6 +330,9 @@ fn greet(config: &Config, roles: &Roles, token: &Token, secret: Option<&str>) {
   {weir} query 'SELECT detection, subject, severity, state, message FROM alerts'"
         );
     }
+    if let Some(postgres) = url("postgres") {
+        println!("  PGPASSWORD=$(cat {}) psql {postgres} -c '\\d'", token.file.display());
+    }
     if url("admin API").is_some() {
         println!("  {weir} deliveries queues");
     }

@@ -84,6 +84,11 @@ impl Analysis {
         [("analytics", lake), ("console", self.console.as_ref().map(Console::address))]
     }
 
+    /// Where SQL is asked by PostgreSQL's protocol.
+    pub(super) fn postgres_address(&self) -> Option<SocketAddr> {
+        self.lake.as_ref().and_then(Analytics::postgres_address)
+    }
+
     /// What opens the console, if it runs.
     pub(super) fn console_token(&self) -> Option<&Token> {
         self.console_token.as_ref()

@@ -39,6 +39,10 @@ impl Analysis {
         []
     }
 
+    pub(super) fn postgres_address(&self) -> Option<SocketAddr> {
+        None
+    }
+
     pub(super) fn console_token(&self) -> Option<&Token> {
         None
     }

@@ -169,6 +169,8 @@ impl Roles {
         for (name, address) in self.analysis.addresses() {
             add(name, address);
         }
+        let postgres = self.analysis.postgres_address();
+        addresses.extend(postgres.map(|at| ("postgres", format!("postgresql://weir@{at}/weir"))));
         addresses
     }
 

@@ -14,6 +14,7 @@ mod doors;
 mod example;
 mod kill;
 mod outage;
+mod postgres;
 mod queues;
 mod replay;
 mod weir;

@@ -37,17 +37,20 @@ struct Ports {
     mediator: u16,
     origin: u16,
     analytics: u16,
+    postgres: u16,
     console: u16,
 }
 
 impl Weir {
     pub(crate) fn new() -> Self {
-        let ports = rig::free_ports(7).unwrap();
-        let [gateway, keys, manager, mediator, origin, analytics, console] =
+        let ports = rig::free_ports(8).unwrap();
+        let [gateway, keys, manager, mediator, origin, analytics, postgres, console] =
             ports.try_into().unwrap();
+        let ports =
+            Ports { gateway, keys, manager, mediator, origin, analytics, postgres, console };
         Self {
             dir: tempfile::tempdir().unwrap(),
-            ports: Ports { gateway, keys, manager, mediator, origin, analytics, console },
+            ports,
             running: None,
             starts: 0,
             set: Vec::new(),
@@ -139,7 +142,8 @@ impl Weir {
     }
 
     fn environment(&self) -> Vec<(&'static str, String)> {
-        let Ports { gateway, keys, manager, mediator, origin, analytics, console } = self.ports;
+        let Ports { gateway, keys, manager, mediator, origin, analytics, postgres, console } =
+            self.ports;
         let at = |port: u16| format!("127.0.0.1:{port}");
         let mut all = vec![
             ("WEIR_DATA_DIR", self.data_dir().display().to_string()),
@@ -150,6 +154,7 @@ impl Weir {
             ("WEIR_MEDIATOR__ADDRESS", at(mediator)),
             ("WEIR_EXAMPLE__ADDRESS", at(origin)),
             ("WEIR_ANALYTICS__ADDRESS", at(analytics)),
+            ("WEIR_ANALYTICS__POSTGRES_ADDRESS", at(postgres)),
             ("WEIR_CONSOLE__ADDRESS", at(console)),
             ("WEIR_EXAMPLE__REPLAY", "false".to_owned()),
         ];
@@ -225,6 +230,10 @@ impl Weir {
             ("weir-console", console),
         ];
         doors.map(|(name, port)| (name, ([127, 0, 0, 1], port).into()))
+    }
+
+    pub(crate) fn postgres_port(&self) -> u16 {
+        self.ports.postgres
     }
 
     pub(crate) fn origin(&self, path: &str) -> String {

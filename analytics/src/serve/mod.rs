@@ -32,6 +32,7 @@ use tokio_util::sync::CancellationToken;
 use crate::alert::{self, AlertTable, Sender};
 use crate::compute::Threads;
 use crate::follow;
+use crate::postgres;
 use crate::run::{self, FileFaults, Library, Tables};
 use crate::sql::Sql;
 
@@ -101,6 +102,8 @@ pub enum Error {
 #[derive(Debug)]
 pub struct Analytics {
     address: SocketAddr,
+    /// Where PostgreSQL's protocol is spoken, and who does.
+    postgres: Option<(SocketAddr, JoinHandle<()>)>,
     stop: watch::Sender<bool>,
     hang_up: CancellationToken,
     serving: JoinHandle<()>,
@@ -115,9 +118,11 @@ impl Analytics {
     /// # Errors
     /// See [`Error`]; nothing runs then.
     pub async fn start(config: &Config, parts: Parts) -> Result<Self, Error> {
-        let unheard = |source| Error::Listen { address: config.address, source };
-        let listener = TcpListener::bind(config.address).await.map_err(unheard)?;
-        let address = listener.local_addr().map_err(unheard)?;
+        let (listener, address) = listen(config.address).await?;
+        let postgres = match config.postgres_address {
+            Some(address) => Some(listen(address).await?),
+            None => None,
+        };
         let follow = follow::Config {
             commit_ms: config.commit_ms,
             tail_bytes_max: config.tail_bytes_max,
@@ -178,11 +183,16 @@ impl Analytics {
         let sql = Sql::new(history, config.queries.clone(), threads);
         let sql = sql.with_tables(tables).with_alerts(alerts);
         let door = Door::new(TokenHash::of(&parts.token), emitter.clone(), SERVICE);
+        let hang_up = CancellationToken::new();
+        let postgres = postgres.map(|(listener, address)| {
+            let server = postgres::Server::new(sql.clone(), &parts.token, door.clone());
+            let serving = tokio::spawn(server.run(listener, hang_up.clone()));
+            (address, serving)
+        });
         let router = door.guard(api::router(api::Shared { sql, status, queries }));
         let teller = Teller { emitter, service: SERVICE };
-        let hang_up = CancellationToken::new();
         let serving = tokio::spawn(SERVER.route(listener, router, teller, hang_up.clone()));
-        Ok(Self { address, stop, hang_up, serving, following, running, sending })
+        Ok(Self { address, postgres, stop, hang_up, serving, following, running, sending })
     }
 
     /// Where it listens.
@@ -190,10 +200,20 @@ impl Analytics {
         self.address
     }
 
+    /// Where it speaks PostgreSQL's protocol, if it does.
+    pub fn postgres_address(&self) -> Option<SocketAddr> {
+        self.postgres.as_ref().map(|(address, _)| *address)
+    }
+
     /// Commits what was read, and ends. Queries that run are broken off.
     pub async fn shutdown(self) {
         self.stop.send_replace(true);
         self.hang_up.cancel();
+        if let Some((_, serving)) = self.postgres
+            && serving.await.is_err()
+        {
+            tracing::error!("analytics: listening for postgres ended by a defect");
+        }
         if self.serving.await.is_err() {
             tracing::error!("analytics: listening ended by a defect");
         }
@@ -207,4 +227,11 @@ impl Analytics {
             tracing::error!(%error, "the lake's follower broke off");
         }
     }
+}
+
+async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), Error> {
+    let unheard = |source| Error::Listen { address, source };
+    let listener = TcpListener::bind(address).await.map_err(unheard)?;
+    let address = listener.local_addr().map_err(unheard)?;
+    Ok((listener, address))
 }

@@ -21,9 +21,11 @@ use datafusion::execution::context::SQLOptions;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::SendableRecordBatchStream;
 use datafusion::prelude::{SessionConfig, SessionContext, col, lit};
-use datafusion::sql::parser::DFParser;
+use datafusion::sql::parser::{DFParser, Statement as ParsedStatement};
+use datafusion::sql::sqlparser::ast::Statement;
 use futures_util::StreamExt as _;
 use ingest::registry::nearest;
 use serde::Deserialize;
@@ -35,6 +37,13 @@ use crate::compute::{self, Threads};
 use crate::lake::{self, History, Snapshot};
 use crate::query::{self, Plan, QueryFile, Span};
 use crate::run::Tables;
+
+/// Where the tables are, as `information_schema` has it.
+const CATALOG: &str = "weir";
+const SCHEMA: &str = "public";
+
+/// The table of events.
+const EVENTS: &str = "events";
 
 /// The table of alerts; no query may be called so.
 pub const ALERTS: &str = "alerts";
@@ -176,10 +185,10 @@ impl Sql {
     }
 
     /// Whoever drops it, as a caller who hangs up does, breaks the query off.
-    async fn within_limits(
+    pub(crate) async fn within_limits<T: Send + 'static>(
         &self,
-        run: impl Future<Output = Result<Answer, Error>> + Send + 'static,
-    ) -> Result<Answer, Error> {
+        run: impl Future<Output = Result<T, Error>> + Send + 'static,
+    ) -> Result<T, Error> {
         let limit = Duration::from_millis(self.limits.time_ms);
         let place = tokio::time::timeout(limit, self.places.clone().acquire_owned()).await;
         let place = place.map_err(|_| Error::Busy)?.expect("nobody closes it");
@@ -236,27 +245,84 @@ impl Sql {
     }
 
     async fn run(&self, text: &str, before: Option<&[u64]>) -> Result<Answer, Error> {
-        let config = SessionConfig::new().with_information_schema(true).with_target_partitions(2);
+        let session = self.session()?;
+        let offsets = self.fill(&session, before).await?;
+        let planned = session.sql_with_options(text, queries_only()).await;
+        let planned = planned.map_err(|error| not_planned(&session, text, &error))?;
+        let stream = compute::stream(planned).await.map_err(|error| self.failed(&error))?;
+        self.collect(stream, offsets).await
+    }
+
+    /// A session without tables, for queries within the limits.
+    ///
+    /// # Errors
+    /// None that a caller could mend.
+    pub(crate) fn session(&self) -> Result<SessionContext, Error> {
+        let config = SessionConfig::new()
+            .with_information_schema(true)
+            .with_default_catalog_and_schema(CATALOG, SCHEMA)
+            .with_target_partitions(2);
         let session = SessionContext::new_with_config_rt(config, self.runtime.clone());
         query::register(&session).map_err(|error| self.planned(&error))?;
+        Ok(session)
+    }
+
+    /// Gives a session the tables with the rows that there are now, or that there were
+    /// before some offsets, in place of those that it has. Answers the offsets.
+    ///
+    /// # Errors
+    /// [`Error::Lake`].
+    pub(crate) async fn fill(
+        &self,
+        session: &SessionContext,
+        before: Option<&[u64]>,
+    ) -> Result<Vec<u64>, Error> {
         let Snapshot { table: events, offsets } = match before {
             Some(offsets) => self.history.snapshot_before(offsets).await?,
             None => self.history.snapshot().await?,
         };
-        session.register_table("events", events).map_err(|error| self.planned(&error))?;
+        let put = |name: &str, table| {
+            session.deregister_table(name)?;
+            session.register_table(name, table)
+        };
+        put(EVENTS, events).map_err(|error| self.planned(&error))?;
         let alerts = self.alerts.iter().map(|of| (ALERTS.to_owned(), of.provider()));
         for (name, table) in self.tables.iter().flat_map(Tables::providers).chain(alerts) {
-            session.register_table(name, table).map_err(|error| self.planned(&error))?;
+            put(&name, table).map_err(|error| self.planned(&error))?;
         }
         let account = session.sql(ACCOUNT_SQL).await.map_err(|error| self.planned(&error))?;
-        let account = session.register_table(ACCOUNT, account.into_view());
-        account.map_err(|error| self.planned(&error))?;
-        let queries_only = SQLOptions::new()
-            .with_allow_ddl(false)
-            .with_allow_dml(false)
-            .with_allow_statements(false);
-        let planned = session.sql_with_options(text, queries_only).await;
-        let planned = planned.map_err(|error| not_planned(&session, text, &error))?;
+        put(ACCOUNT, account.into_view()).map_err(|error| self.planned(&error))?;
+        Ok(offsets)
+    }
+
+    /// The plan of one query that was parsed.
+    ///
+    /// # Errors
+    /// [`Error::Query`].
+    pub(crate) async fn plan(
+        &self,
+        session: &SessionContext,
+        statement: Statement,
+    ) -> Result<LogicalPlan, Error> {
+        let text = statement.to_string();
+        let parsed = ParsedStatement::Statement(Box::new(statement));
+        let planned = session.state().statement_to_plan(parsed).await;
+        let planned = planned.and_then(|plan| queries_only().verify_plan(&plan).map(|()| plan));
+        planned.map_err(|error| not_planned(session, &text, &error))
+    }
+
+    /// Runs a plan of a session to its end.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub(crate) async fn answer(
+        &self,
+        session: &SessionContext,
+        plan: LogicalPlan,
+        offsets: Vec<u64>,
+    ) -> Result<Answer, Error> {
+        let planned = session.execute_logical_plan(plan).await;
+        let planned = planned.map_err(|error| self.planned(&error))?;
         let stream = compute::stream(planned).await.map_err(|error| self.failed(&error))?;
         self.collect(stream, offsets).await
     }
@@ -292,6 +358,11 @@ impl Sql {
     }
 }
 
+/// What changes nothing.
+fn queries_only() -> SQLOptions {
+    SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false)
+}
+
 /// Words that a query begins with.
 const QUERIES: [&str; 8] =
     ["select", "with", "explain", "show", "describe", "desc", "values", "table"];
@@ -314,10 +385,10 @@ fn not_planned(session: &SessionContext, text: &str, error: &DataFusionError) ->
     }
     let told = plain(error);
     let missing = told
-        .split_once("table 'datafusion.public.")
+        .split_once(&format!("table '{CATALOG}.{SCHEMA}."))
         .and_then(|(_, rest)| rest.split_once("' not found").map(|(name, _)| name.to_owned()));
     let Some(missing) = missing else { return Error::Query(told) };
-    let schema = session.catalog("datafusion").and_then(|catalog| catalog.schema("public"));
+    let schema = session.catalog(CATALOG).and_then(|catalog| catalog.schema(SCHEMA));
     let mut tables = schema.map_or_else(Vec::new, |schema| schema.table_names());
     tables.sort_unstable();
     let mend = match nearest(&missing, tables.iter().map(String::as_str)) {

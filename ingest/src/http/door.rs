@@ -69,6 +69,14 @@ impl Door {
         Err(refusal)
     }
 
+    /// Counts a wrong secret that came by another protocol, and tells of it. `method` is how
+    /// it was shown, as `auth_method` of events.
+    pub fn refuse_secret(&self, peer: IpAddr, method: &'static str) {
+        let refusal = self.refuse_guess(peer);
+        let correlation = Correlation::of(&HeaderMap::new(), || fastrand::u64(..));
+        self.tell_of(method, peer, &correlation, refusal.problem.code);
+    }
+
     fn refuse_guess(&self, peer: IpAddr) -> Failure {
         let peer = peer.to_canonical().to_string();
         let now_s = i64::try_from(self.started.elapsed().as_secs()).unwrap_or(i64::MAX);
@@ -81,13 +89,17 @@ impl Door {
 
     /// Writes the event of a refusal, without a part of what was sent.
     fn tell(&self, peer: IpAddr, correlation: &Correlation, code: Code) {
+        self.tell_of("bearer", peer, correlation, code);
+    }
+
+    fn tell_of(&self, method: &'static str, peer: IpAddr, correlation: &Correlation, code: Code) {
         let mut event = self.emitter.event(Kind::Authentication, code.outcome());
         correlation.note(&mut event);
         event.service_name = Some(Text::from_static(self.service));
         event.client_address = Some(peer.to_canonical().to_string().into());
         event.http_response_status_code = Some(code.status().as_u16().into());
         event.error_type = Some(Text::from_static(code.text()));
-        event.auth_method = Some(Text::from_static("bearer"));
+        event.auth_method = Some(Text::from_static(method));
         event.auth_outcome = Some(Text::from_static("denied"));
         event.auth_reason = Some(Text::from_static(code.text()));
         if let Err(error) = self.emitter.emit(event) {

@@ -104,9 +104,10 @@ impl Drop for Cluster {
 impl Cluster {
     pub(super) fn new(smtp: &Smtp) -> Self {
         let kafka = Kafka::start(3).unwrap();
-        let ports: [u16; 13] = rig::free_ports(13).unwrap().try_into().unwrap();
+        let ports: [u16; 15] = rig::free_ports(15).unwrap().try_into().unwrap();
         let [gateway_1, gateway_2, keys_1, keys_2, manager_1, manager_2, rest @ ..] = ports;
-        let [mediator_1, mediator_2, analytics_1, analytics_2, console_1, console_2, origin] = rest;
+        let [mediator_1, mediator_2, analytics_1, analytics_2, rest @ ..] = rest;
+        let [console_1, console_2, origin, postgres_1, postgres_2] = rest;
         let dir = tempfile::tempdir().unwrap();
         let at = |port: u16| format!("127.0.0.1:{port}");
         let url = |port: u16| format!("http://127.0.0.1:{port}");
@@ -157,9 +158,12 @@ impl Cluster {
         for (name, port) in [("mediator-1", mediator_1), ("mediator-2", mediator_2)] {
             add(name, "mediator", vec![("WEIR_MEDIATOR__ADDRESS", at(port))]);
         }
-        for (name, port) in [("analytics-1", analytics_1), ("analytics-2", analytics_2)] {
+        for (name, port, postgres) in
+            [("analytics-1", analytics_1, postgres_1), ("analytics-2", analytics_2, postgres_2)]
+        {
             let set = vec![
                 ("WEIR_ANALYTICS__ADDRESS", at(port)),
+                ("WEIR_ANALYTICS__POSTGRES_ADDRESS", at(postgres)),
                 ("WEIR_ANALYTICS__LAKE_DIR", dir.path().join("lake").display().to_string()),
                 ("WEIR_ANALYTICS__COMMIT_MS", "2000".to_owned()),
                 ("WEIR_ANALYTICS__MAIL", mail.clone()),
