@@ -1,5 +1,7 @@
 //! SQL by PostgreSQL's protocol, as people's own tools speak it.
 
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::TcpStream;
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
@@ -15,6 +17,16 @@ fn psql(weir: &Weir, password: &str, arguments: &[&str]) -> (i32, String, String
     let Output { status, stdout, stderr } = command.output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
     (status.code().unwrap(), text(stdout), text(stderr))
+}
+
+/// A driver's client.
+async fn connected(weir: &Weir, token: &str) -> tokio_postgres::Client {
+    let mut config = tokio_postgres::Config::new();
+    config.host("127.0.0.1").port(weir.postgres_port());
+    config.user("weir").password(token).dbname("weir");
+    let (client, connection) = config.connect(tokio_postgres::NoTls).await.unwrap();
+    tokio::spawn(connection);
+    client
 }
 
 /// Three requests are in SQL.
@@ -52,7 +64,7 @@ async fn psql_asks_describes_and_is_told_what_is_wrong() {
     for column in ["severity", "begins", "timestamp with time zone", "text", "not null"] {
         assert!(columns.contains(column), "{columns}");
     }
-    for listed in ["\\l", "\\dn", "\\dt", "\\dv", "\\di", "\\conninfo"] {
+    for listed in ["\\l", "\\dn", "\\dt", "\\dv", "\\conninfo"] {
         let (code, said, wrong) = psql(&weir, &token, &["-c", listed]);
         assert!(code == 0 && wrong.is_empty(), "{listed}: {said}\n{wrong}");
     }
@@ -73,6 +85,13 @@ async fn psql_asks_describes_and_is_told_what_is_wrong() {
         let (code, _, wrong) = ask(sql);
         assert!(code == 1 && wrong.contains(expected), "{sql}: {wrong}");
     }
+    // Of several statements, those before one that fails are answered, and none after it.
+    let script = "SELECT 1; SELECT nothing; SELECT 2";
+    let (code, said, wrong) = ask(script);
+    assert!(code == 1 && said == "1\n" && wrong.contains("42703"), "{said} {wrong}");
+    let script = ["-At", "-c", "BEGIN; SELECT nothing", "-c", "ROLLBACK; SELECT 3"];
+    assert_eq!(psql(&weir, &token, &script).1, "BEGIN\nROLLBACK\n3\n");
+    assert!(ask("ROLLBACK TO SAVEPOINT s").2.contains("0A000"));
     // A failed transaction is over at its end alone.
     let (_, said, wrong) = psql(
         &weir,
@@ -87,6 +106,31 @@ async fn psql_asks_describes_and_is_told_what_is_wrong() {
     weir.stop();
 }
 
+/// A message of the protocol.
+fn framed(kind: u8, body: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(body.len() + 4).unwrap();
+    [&[kind][..], &length.to_be_bytes(), body].concat()
+}
+
+/// What opens a session.
+fn startup() -> Vec<u8> {
+    let body = b"\0\x03\0\0user\0weir\0database\0weir\0\0";
+    framed(b' ', body)[1..].to_vec()
+}
+
+/// What is said to bytes until the connection is closed.
+fn said_to(port: u16, bytes: &[u8]) -> String {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    // It may be closed before all is sent.
+    let _ = stream.write_all(bytes);
+    let mut answer = Vec::new();
+    if let Err(error) = stream.read_to_end(&mut answer) {
+        assert_eq!(error.kind(), ErrorKind::ConnectionReset, "it is not closed");
+    }
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_has_not_the_token_is_told_of_and_reads_nothing() {
     let (mut weir, token) = asked().await;
@@ -97,6 +141,24 @@ async fn who_has_not_the_token_is_told_of_and_reads_nothing() {
         assert!(code == 2 && said.is_empty() && wrong.contains(expected), "{wrong}");
     }
     assert_eq!(psql(&weir, &token, &["-At", "-c", "SELECT 1"]).1, "1\n");
+    // Whatever else is sent before the token: the door closes, and has run nothing.
+    let query = framed(b'Q', b"SELECT 4711\0");
+    let unknown = framed(b'p', b"NO-SUCH-WAY\0\0\0\0\0");
+    let huge = [&[b'Q'][..], &1_000_000_000_u32.to_be_bytes(), &[b'x'; 60_000]].concat();
+    let huge_first = [&1_000_000_u32.to_be_bytes()[..], &[b'x'; 60_000]].concat();
+    let begun = |then: &[u8]| [&startup(), then].concat();
+    for sent in [
+        begun(&query),
+        begun(&[unknown.clone(), query.clone(), query.clone()].concat()),
+        begun(&huge),
+        begun(&framed(b'p', b"")),
+        begun(&[b'p', 0, 0, 0, 1]),
+        huge_first,
+        b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n".to_vec(),
+    ] {
+        let answer = said_to(weir.postgres_port(), &sent);
+        assert!(!answer.contains("4711") && !answer.contains("SELECT"), "{answer:?}");
+    }
     let told = "SELECT auth_method, auth_outcome, client_address FROM events
         WHERE kind = 'authentication' AND service_name = 'weir-analytics'";
     let told = until(&weir, told, |told| told["auth_outcome"] == "denied").await;
@@ -144,6 +206,34 @@ async fn a_query_that_is_cancelled_or_takes_too_long_ends() {
     let limited = format!("{series} LIMIT 1000");
     let (_, said, _) = psql(&weir, &token, &["-At", "-c", &limited]);
     assert_eq!(said.lines().count(), 1_000);
+    // Nor is one that is fetched in parts; whatever a client says that it wants.
+    let mut client = connected(&weir, &token).await;
+    let asked = client.transaction().await.unwrap();
+    let portal = asked.bind(series, &[]).await.unwrap();
+    for _ in 0..3 {
+        assert_eq!(asked.query_portal(&portal, 300).await.unwrap().len(), 300);
+    }
+    let missing = asked.query_portal(&portal, 300).await.unwrap_err();
+    assert_eq!(missing.code().unwrap().code(), "54000");
+    asked.rollback().await.unwrap();
+    let asked = client.transaction().await.unwrap();
+    let portal = asked.bind(limited.as_str(), &[]).await.unwrap();
+    assert_eq!(asked.query_portal(&portal, i32::MAX).await.unwrap().len(), 1_000);
+    asked.commit().await.unwrap();
+    // A statement that was broken off is not in the way of the next.
+    let stop = client.cancel_token();
+    let (broken_off, ()) = tokio::join!(client.simple_query(endless), async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        stop.cancel_query(tokio_postgres::NoTls).await.unwrap();
+    });
+    assert_eq!(broken_off.unwrap_err().code().unwrap().code(), "57014");
+    for _ in 0..5 {
+        client.query("SELECT count(*) FROM events", &[]).await.unwrap();
+    }
+    // A message that is too long ends the connection, with its reason.
+    let long = format!("SELECT '{}'", "x".repeat(2 * 1024 * 1024));
+    let refused = client.simple_query(&long).await.unwrap_err();
+    assert!(refused.is_closed() || refused.code().is_some_and(|of| of.code() == "08P01"));
     weir.stop();
 }
 
@@ -222,15 +312,7 @@ async fn grafana_finds_its_way() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_statement_is_prepared_once_and_asked_with_parameters() {
     let (mut weir, token) = asked().await;
-    let mut config = tokio_postgres::Config::new();
-    config
-        .host("127.0.0.1")
-        .port(weir.postgres_port())
-        .user("weir")
-        .password(&token)
-        .dbname("weir");
-    let (client, connection) = config.connect(tokio_postgres::NoTls).await.unwrap();
-    let driven = tokio::spawn(connection);
+    let client = connected(&weir, &token).await;
     let text =
         "SELECT http_route, event_time, latency_total_us, latency_total_us > $3, count(*) OVER ()
         FROM events WHERE kind = $1 AND http_response_status_code = $2 AND event_time > $4
@@ -265,7 +347,5 @@ async fn a_statement_is_prepared_once_and_asked_with_parameters() {
     assert!(several.as_db_error().unwrap().message().contains("one statement at a time"));
     // The connection goes on.
     assert_eq!(client.query_one("SELECT 7", &[]).await.unwrap().get::<_, i64>(0), 7);
-    drop(client);
-    driven.await.unwrap().unwrap();
     weir.stop();
 }

@@ -51,12 +51,18 @@ const SETTINGS: [(&str, &str, May); 22] = [
 ];
 
 /// The answer to a statement that asks nothing of the tables; nothing for one that does.
-pub(super) fn answer(statement: &Statement) -> Option<PgWireResult<Response>> {
+/// `has_failed`: whether the transaction at hand has.
+pub(super) fn answer(statement: &Statement, has_failed: bool) -> Option<PgWireResult<Response>> {
     Some(match statement {
         Statement::Set(set) => self::set(set),
         Statement::StartTransaction { .. } => Ok(Response::TransactionStart(Tag::new("BEGIN"))),
+        Statement::Commit { .. } if has_failed => {
+            Ok(Response::TransactionEnd(Tag::new("ROLLBACK")))
+        }
         Statement::Commit { .. } => Ok(Response::TransactionEnd(Tag::new("COMMIT"))),
-        Statement::Rollback { .. } => Ok(Response::TransactionEnd(Tag::new("ROLLBACK"))),
+        Statement::Rollback { savepoint: None, .. } => {
+            Ok(Response::TransactionEnd(Tag::new("ROLLBACK")))
+        }
         Statement::Discard { .. } => Ok(Response::Execution(Tag::new("DISCARD ALL"))),
         Statement::Deallocate { .. } => Ok(Response::Execution(Tag::new("DEALLOCATE"))),
         Statement::Reset(_) => Ok(Response::Execution(Tag::new("RESET"))),

@@ -3,6 +3,7 @@
 use std::fmt::Debug;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use futures_util::Sink;
@@ -12,10 +13,11 @@ use pgwire::api::auth::sasl::scram::{SCRAM_ITERATIONS, ScramAuth, gen_salted_pas
 use pgwire::api::auth::{
     AuthSource, DefaultServerParameterProvider, LoginInfo, Password, StartupHandler,
 };
-use pgwire::api::{ClientInfo, ConnectionManager, METADATA_USER};
+use pgwire::api::{ClientInfo, METADATA_USER, PgWireConnectionState};
 use pgwire::error::{PgWireError, PgWireResult};
 use pgwire::messages::{PgWireBackendMessage, PgWireFrontendMessage};
 
+use super::Server;
 use super::control::VERSION;
 use super::sqlstate::{self, INVALID_PASSWORD};
 
@@ -57,24 +59,22 @@ pub(super) struct Login {
     scram: SASLAuthStartupHandler<DefaultServerParameterProvider>,
     door: Arc<Door>,
     peer: IpAddr,
+    /// Whether it has succeeded.
+    pub(super) let_in: Arc<AtomicBool>,
 }
 
 impl Login {
-    pub(super) fn new(
-        secret: &Arc<Secret>,
-        door: Arc<Door>,
-        peer: IpAddr,
-        running: &Arc<ConnectionManager>,
-    ) -> Self {
+    pub(super) fn new(server: &Server, peer: IpAddr) -> Self {
         let mut parameters = DefaultServerParameterProvider::default();
         parameters.server_version = VERSION.to_owned();
         parameters.default_transaction_read_only = true;
         parameters.is_superuser = false;
-        let scram = ScramAuth::new(Arc::new(Source(secret.clone())));
+        let scram = ScramAuth::new(Arc::new(Source(server.secret.clone())));
         let scram = SASLAuthStartupHandler::new(Arc::new(parameters))
             .with_scram(scram)
-            .with_connection_manager(running.clone());
-        Self { scram, door, peer }
+            .with_pid_secret_key_generator(server.keys.clone())
+            .with_connection_manager(server.running.clone());
+        Self { scram, door: server.door.clone(), peer, let_in: Arc::default() }
     }
 }
 
@@ -90,8 +90,8 @@ impl StartupHandler for Login {
         C::Error: Debug,
         PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
     {
-        let let_in = self.scram.on_startup(client, message).await;
-        if let Err(PgWireError::InvalidPassword(_)) = &let_in {
+        let asked = self.scram.on_startup(client, message).await;
+        if let Err(PgWireError::InvalidPassword(_)) = &asked {
             self.door.refuse_secret(self.peer, "scram");
             let user = client.metadata().get(METADATA_USER).cloned().unwrap_or_default();
             let why = format!(
@@ -99,6 +99,10 @@ impl StartupHandler for Login {
             );
             return Err(sqlstate::refusal(INVALID_PASSWORD, why));
         }
-        let_in
+        asked?;
+        if matches!(client.state(), PgWireConnectionState::ReadyForQuery) {
+            self.let_in.store(true, Ordering::Release);
+        }
+        Ok(())
     }
 }

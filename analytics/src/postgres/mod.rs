@@ -12,8 +12,10 @@
 //!
 //! Limits: 64 connections, 16 of one address, 60 s to log in; of each statement those of
 //! [`crate::sql::Limits`], where an answer of more rows is an error, since a program would
-//! take part of it for all; 100 statements in one message.
+//! take part of it for all. A message is 1 MiB at most, 10 kB of who has not logged in; the
+//! statements of one, 100 at most, answer together what one may.
 
+mod bounded;
 mod control;
 mod functions;
 mod login;
@@ -22,43 +24,58 @@ mod sqlstate;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use futures_util::{SinkExt as _, StreamExt as _};
 use ingest::http::{Door, Places};
-use pgwire::api::auth::StartupHandler;
-use pgwire::api::cancel::{CancelHandler, DefaultCancelHandler};
-use pgwire::api::query::{ExtendedQueryHandler, SimpleQueryHandler};
-use pgwire::api::{ConnectionManager, PgWireServerHandlers};
-use pgwire::tokio::process_socket;
+use pgwire::api::cancel::DefaultCancelHandler;
+use pgwire::api::{
+    ClientInfo as _, ConnectionManager, DefaultClient, NoopHandler, PgWireConnectionState,
+    RandomPidSecretKeyGenerator,
+};
+use pgwire::error::{ErrorInfo, PgWireError};
+use pgwire::messages::PgWireFrontendMessage;
+use pgwire::tokio::server::{PgWireMessageServerCodec, process_error, process_message};
+use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, timeout_at};
+use tokio_util::codec::Framed;
 use tokio_util::sync::CancellationToken;
 
+use self::bounded::Bounded;
 use self::login::{Login, Secret};
 use self::session::{Queries, Session};
+use self::sqlstate::PROTOCOL_VIOLATION;
 use crate::sql::Sql;
 
 const CONNECTIONS_MAX: usize = 64;
 const CONNECTIONS_PER_ADDRESS_MAX: usize = 16;
+const LOGIN_TIMEOUT: Duration = Duration::from_secs(60);
+/// After what silence it is looked whether a client is still there.
+const ALIVE_AFTER: Duration = Duration::from_secs(60);
 /// The pause when no connection can be taken, as when no file can be opened.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// What is asked, and who may ask.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct Server {
     sql: Sql,
     secret: Arc<Secret>,
     door: Arc<Door>,
     /// Who may be told to break off.
     running: Arc<ConnectionManager>,
+    /// What tells them apart.
+    keys: Arc<RandomPidSecretKeyGenerator>,
 }
 
 impl Server {
     /// Queries for who has the token; who has another is told of through `door`.
     pub(crate) fn new(sql: Sql, token: &str, door: Arc<Door>) -> Self {
         let running = Arc::new(ConnectionManager::new());
-        Self { sql, secret: Arc::new(Secret::new(token)), door, running }
+        let (secret, keys) = (Arc::new(Secret::new(token)), Arc::default());
+        Self { sql, secret, door, running, keys }
     }
 
     /// Serves until `stop`, which breaks off what is under way.
@@ -98,37 +115,74 @@ impl Server {
     }
 
     async fn serve(&self, stream: TcpStream, peer: SocketAddr) {
-        let login = Login::new(&self.secret, self.door.clone(), peer.ip(), &self.running);
+        // A client that is gone without a word is noticed by this alone.
+        let alive = TcpKeepalive::new().with_time(ALIVE_AFTER).with_interval(ALIVE_AFTER / 6);
+        if let Err(error) = SockRef::from(&stream).set_tcp_keepalive(&alive) {
+            tracing::debug!(%error, "a connection of postgres is not watched");
+        }
+        let login = Arc::new(Login::new(self, peer.ip()));
         let queries = Arc::new(Queries(Arc::new(Session::new(self.sql.clone()))));
-        let running = self.running.clone();
-        let connection = Arc::new(Connection { login: Arc::new(login), queries, running });
-        if let Err(error) = process_socket(stream, None, connection).await {
+        if let Err(error) = self.converse(stream, peer, login, queries).await {
             tracing::debug!(%error, %peer, "a connection of postgres broke off");
         }
     }
-}
 
-/// One client's connection.
-struct Connection {
-    login: Arc<Login>,
-    queries: Arc<Queries>,
-    running: Arc<ConnectionManager>,
-}
-
-impl PgWireServerHandlers for Connection {
-    fn startup_handler(&self) -> Arc<impl StartupHandler> {
-        self.login.clone()
-    }
-
-    fn simple_query_handler(&self) -> Arc<impl SimpleQueryHandler> {
-        self.queries.clone()
-    }
-
-    fn extended_query_handler(&self) -> Arc<impl ExtendedQueryHandler> {
-        self.queries.clone()
-    }
-
-    fn cancel_handler(&self) -> Arc<impl CancelHandler> {
-        Arc::new(DefaultCancelHandler::new(self.running.clone()))
+    /// Answers one message after another. The library's own loop reads on after it has refused
+    /// a login.
+    async fn converse(
+        &self,
+        stream: TcpStream,
+        peer: SocketAddr,
+        login: Arc<Login>,
+        queries: Arc<Queries>,
+    ) -> std::io::Result<()> {
+        let logged_in_by = Instant::now() + LOGIN_TIMEOUT;
+        let opened = timeout_at(logged_in_by, Bounded::open(stream, login.let_in.clone())).await;
+        let Ok(stream) = opened else { return Ok(()) };
+        let codec = PgWireMessageServerCodec::new(DefaultClient::new(peer, false));
+        let mut socket = Framed::new(stream?, codec);
+        socket.set_state(PgWireConnectionState::AwaitingStartup);
+        let cancel = Arc::new(DefaultCancelHandler::new(self.running.clone()));
+        loop {
+            let next = match login.let_in.load(Ordering::Acquire) {
+                true => socket.next().await,
+                false => match timeout_at(logged_in_by, socket.next()).await {
+                    Ok(next) => next,
+                    Err(_) => return Ok(()),
+                },
+            };
+            let message = match next {
+                None => return Ok(()),
+                Some(Ok(PgWireFrontendMessage::Terminate(_))) => return Ok(()),
+                Some(Ok(message)) => message,
+                Some(Err(error)) => {
+                    let why = sqlstate::refusal(PROTOCOL_VIOLATION, error.to_string());
+                    return process_error(&mut socket, why, false).await;
+                }
+            };
+            let is_cancel = matches!(message, PgWireFrontendMessage::CancelRequest(_));
+            let is_extended = message.is_extended_query();
+            let answered = process_message(
+                message,
+                &mut socket,
+                login.clone(),
+                queries.clone(),
+                queries.clone(),
+                Arc::new(NoopHandler),
+                cancel.clone(),
+            );
+            if let Err(error) = answered.await {
+                let told = ErrorInfo::from(error);
+                let is_over = told.is_fatal() || !login.let_in.load(Ordering::Acquire);
+                let told = PgWireError::UserError(Box::new(told));
+                process_error(&mut socket, told, is_extended).await?;
+                if is_over {
+                    return socket.close().await;
+                }
+            }
+            if is_cancel {
+                return Ok(());
+            }
+        }
     }
 }

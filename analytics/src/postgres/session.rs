@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow::array::{RecordBatch, StringArray};
-use arrow::datatypes::{DataType, Field, Schema};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow_pg::datatypes::df::deserialize_parameters;
 use arrow_pg::datatypes::{arrow_schema_to_pg_fields, encode_recordbatch, into_pg_type};
 use async_trait::async_trait;
@@ -23,9 +23,10 @@ use pgwire::api::store::PortalStore;
 use pgwire::api::{ClientInfo, ClientPortalStore, Type};
 use pgwire::error::{PgWireError, PgWireResult};
 use pgwire::messages::PgWireBackendMessage;
+use pgwire::messages::extendedquery::Execute;
 use pgwire::messages::response::TransactionStatus;
 use pgwire::types::format::FormatOptions;
-use tokio::sync::OnceCell;
+use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use super::sqlstate::{self, IN_FAILED_TRANSACTION, PROGRAM_LIMIT_EXCEEDED, SYNTAX_ERROR};
 use super::{control, functions};
@@ -33,13 +34,36 @@ use crate::sql::{Answer, Error, Sql};
 
 /// How many statements one message may have.
 const STATEMENTS_MAX: usize = 100;
+/// The protocol counts them by 16 bits.
+const PARAMETERS_MAX: usize = 65_535;
 
 /// One connection's session.
 pub(super) struct Session {
     sql: Sql,
     parser: PostgresCompatibilityParser,
-    /// With `pg_catalog`; made for who has logged in.
-    context: OnceCell<SessionContext>,
+    /// With `pg_catalog`; made for who has logged in. One statement has it at a time, also
+    /// one that was broken off, until it has ended.
+    context: Arc<Mutex<Option<SessionContext>>>,
+}
+
+/// The session in the hands of a statement. It keeps no rows beyond it.
+struct Context {
+    sql: Sql,
+    held: OwnedMutexGuard<Option<SessionContext>>,
+}
+
+impl Context {
+    fn get(&self) -> &SessionContext {
+        self.held.as_ref().expect("it was made before")
+    }
+}
+
+impl Drop for Context {
+    fn drop(&mut self) {
+        if let Err(error) = self.sql.empty(self.get()) {
+            tracing::error!(%error, "a session of postgres keeps its tables");
+        }
+    }
 }
 
 /// A statement that was prepared.
@@ -47,24 +71,34 @@ pub(super) struct Session {
 pub(super) struct Prepared {
     statement: Statement,
     /// Of a query.
-    plan: Option<LogicalPlan>,
+    asks: Option<Asks>,
+}
+
+/// What a client is told of a query before it is asked. Its plan is not kept: it would keep
+/// the rows of then.
+#[derive(Debug, Clone)]
+struct Asks {
+    schema: SchemaRef,
+    /// The type of each parameter, as far as it is known.
+    parameters: Vec<Option<DataType>>,
 }
 
 impl Session {
     pub(super) fn new(sql: Sql) -> Self {
-        Self { sql, parser: PostgresCompatibilityParser::new(), context: OnceCell::new() }
+        Self { sql, parser: PostgresCompatibilityParser::new(), context: Arc::default() }
     }
 
-    async fn context(&self) -> PgWireResult<SessionContext> {
-        let made = self.context.get_or_try_init(|| async {
+    async fn context(&self) -> PgWireResult<Context> {
+        let mut held = self.context.clone().lock_owned().await;
+        if held.is_none() {
             let context = self.sql.session().map_err(|error| sqlstate::of(&error))?;
             let catalog = context.copied_config().options().catalog.default_catalog.clone();
             setup_pg_catalog(&context, &catalog, EmptyContextProvider)
                 .map_err(|error| sqlstate::error("XX000", error.to_string()))?;
             functions::register(&context);
-            Ok::<_, PgWireError>(context)
-        });
-        made.await.cloned()
+            *held = Some(context);
+        }
+        Ok(Context { sql: self.sql.clone(), held })
     }
 
     fn parse(&self, text: &str) -> PgWireResult<Vec<Statement>> {
@@ -84,11 +118,13 @@ impl Session {
         Ok(statements)
     }
 
-    async fn plan(&self, statement: Statement) -> PgWireResult<LogicalPlan> {
+    async fn prepare(&self, statement: Statement) -> PgWireResult<Asks> {
         let (sql, context) = (self.sql.clone(), self.context().await?);
         let planned = self.sql.within_limits(Box::pin(async move {
-            sql.fill(&context, None).await?;
-            sql.plan(&context, statement).await
+            sql.fill(context.get(), None).await?;
+            let plan = sql.plan(context.get(), statement).await?;
+            let schema = plan.schema().inner().clone();
+            Ok(Asks { schema, parameters: parameters(&plan)? })
         }));
         planned.await.map_err(|error| sqlstate::of(&error))
     }
@@ -101,33 +137,41 @@ impl Session {
     ) -> PgWireResult<Answer> {
         let (sql, context) = (self.sql.clone(), self.context().await?);
         let answered = self.sql.within_limits(Box::pin(async move {
-            let offsets = sql.fill(&context, None).await?;
-            let mut plan = sql.plan(&context, statement).await?;
+            let offsets = sql.fill(context.get(), None).await?;
+            let mut plan = sql.plan(context.get(), statement).await?;
             if let Some(parameters) = parameters {
                 let with = plan.replace_params_with_values(&parameters);
                 plan = with.map_err(|error| Error::Query(error.strip_backtrace()))?;
             }
-            sql.answer(&context, plan, offsets).await
+            sql.answer(context.get(), plan, offsets).await
         }));
         answered.await.map_err(|error| sqlstate::of(&error))
     }
 
-    /// What a statement says that is none of a query.
-    fn said<C: ClientInfo>(
+    /// Runs one of the statements of a message, of which those before gave `rows` rows.
+    async fn one<C: ClientInfo + Sync>(
         &self,
-        statement: &Statement,
+        statement: Statement,
+        has_failed: bool,
+        rows: &mut usize,
         client: &C,
-    ) -> Option<PgWireResult<Response>> {
-        let answer = control::answer(statement);
-        let ends = matches!(answer, Some(Ok(Response::TransactionEnd(_))));
-        if client.transaction_status() == TransactionStatus::Error && !ends {
-            let message = "the transaction has failed; end it by ROLLBACK";
-            return Some(Err(sqlstate::error(IN_FAILED_TRANSACTION, message)));
+    ) -> PgWireResult<Response> {
+        if let Some(said) = said(&statement, has_failed) {
+            return said;
         }
-        answer
+        let answer = match shown(&statement) {
+            Some(shown) => shown,
+            None => self.run(statement, None).await?,
+        };
+        *rows += answer.batches.iter().map(RecordBatch::num_rows).sum::<usize>();
+        if *rows > self.sql.rows_max() {
+            return Err(too_many(self.sql.rows_max()));
+        }
+        self.response(answer, &Format::UnifiedText, client, 0)
     }
 
-    /// The rows of an answer for a client that wants `rows_wanted` of them, all if it is 0.
+    /// The rows of an answer for a client that wants `rows_wanted` of them, all if it is 0;
+    /// who fetches more of them than there may be is told so at their end.
     fn response<C: ClientInfo>(
         &self,
         answer: Answer,
@@ -136,21 +180,39 @@ impl Session {
         rows_wanted: usize,
     ) -> PgWireResult<Response> {
         let rows: usize = answer.batches.iter().map(RecordBatch::num_rows).sum();
-        if answer.cut && (rows_wanted == 0 || rows_wanted > rows) {
-            let message = format!(
-                "the answer has more than {rows} rows, which is the most that a query may give; \
-                 add LIMIT {rows}, or ask for less"
-            );
-            return Err(sqlstate::error(PROGRAM_LIMIT_EXCEEDED, message));
-        }
+        let cut = answer.cut.then(|| too_many(rows));
+        let cut = match cut {
+            Some(cut) if rows_wanted == 0 => return Err(cut),
+            cut => cut,
+        };
         let options = Arc::new(FormatOptions::from_client_metadata(client.metadata()));
         let fields = arrow_schema_to_pg_fields(&answer.schema, format, Some(options))?;
         let fields = Arc::new(fields);
         let of_batch = fields.clone();
         let rows = answer.batches.into_iter();
         let rows = rows.flat_map(move |batch| encode_recordbatch(of_batch.clone(), batch));
+        let rows = rows.chain(cut.map(Err));
         Ok(Response::Query(QueryResponse::new(fields, stream::iter(rows))))
     }
+}
+
+/// What a statement says that is none of a query, in a transaction that has failed or not.
+fn said(statement: &Statement, has_failed: bool) -> Option<PgWireResult<Response>> {
+    let answer = control::answer(statement, has_failed);
+    let ends = matches!(answer, Some(Ok(Response::TransactionEnd(_))));
+    if has_failed && !ends {
+        let message = "the transaction has failed; end it by ROLLBACK";
+        return Some(Err(sqlstate::error(IN_FAILED_TRANSACTION, message)));
+    }
+    answer
+}
+
+fn too_many(rows: usize) -> PgWireError {
+    let message = format!(
+        "the answer has more than {rows} rows, which is the most that a query may give; add \
+         LIMIT {rows}, or ask for less"
+    );
+    sqlstate::error(PROGRAM_LIMIT_EXCEEDED, message)
 }
 
 /// The one row that shows a setting.
@@ -180,18 +242,20 @@ impl SimpleQueryHandler for Queries {
             return Ok(vec![Response::EmptyQuery]);
         }
         let mut responses = Vec::with_capacity(statements.len());
+        let mut has_failed = client.transaction_status() == TransactionStatus::Error;
+        let mut rows = 0;
         for statement in statements {
-            let response = match session.said(&statement, client) {
-                Some(said) => said?,
-                None => {
-                    let answer = match shown(&statement) {
-                        Some(shown) => shown,
-                        None => session.run(statement, None).await?,
-                    };
-                    session.response(answer, &Format::UnifiedText, client, 0)?
+            match session.one(statement, has_failed, &mut rows, client).await {
+                Ok(response) => {
+                    has_failed &= !matches!(response, Response::TransactionEnd(_));
+                    responses.push(response);
                 }
-            };
-            responses.push(response);
+                // What was answered before it stands; what comes after it is not run.
+                Err(error) => {
+                    responses.push(Response::Error(Box::new(error.into())));
+                    break;
+                }
+            }
         }
         Ok(responses)
     }
@@ -206,6 +270,19 @@ impl ExtendedQueryHandler for Queries {
         self.0.clone()
     }
 
+    async fn on_execute<C>(&self, client: &mut C, mut message: Execute) -> PgWireResult<()>
+    where
+        C: ClientInfo + ClientPortalStore + Sink<PgWireBackendMessage> + Unpin + Send + Sync,
+        C::PortalStore: PortalStore<Statement = Prepared>,
+        C::Error: std::fmt::Debug,
+        PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
+    {
+        // Room is made for as many rows as a client says that it wants.
+        let most = i32::try_from(self.0.sql.rows_max()).unwrap_or(i32::MAX).saturating_add(1);
+        message.max_rows = message.max_rows.clamp(0, most);
+        self._on_execute(client, message).await
+    }
+
     async fn do_query<C>(
         &self,
         client: &mut C,
@@ -218,17 +295,19 @@ impl ExtendedQueryHandler for Queries {
         C::Error: std::fmt::Debug,
         PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
     {
-        let Prepared { statement, plan } = &portal.statement.statement;
+        let Prepared { statement, asks } = &portal.statement.statement;
         let session = &self.0;
-        if let Some(said) = session.said(statement, client) {
+        let has_failed = client.transaction_status() == TransactionStatus::Error;
+        if let Some(said) = said(statement, has_failed) {
+            if let Ok(Response::TransactionEnd(_)) = said {
+                client.portal_store().clear_portals();
+            }
             return said;
         }
-        let answer = match (shown(statement), plan) {
+        let answer = match (shown(statement), asks) {
             (Some(shown), _) => shown,
-            (None, Some(plan)) => {
-                let types: Vec<Option<DataType>> =
-                    parameters(plan)?.into_iter().map(|(_, of)| of).collect();
-                let types: Vec<Option<&DataType>> = types.iter().map(Option::as_ref).collect();
+            (None, Some(asks)) => {
+                let types: Vec<_> = asks.parameters.iter().map(Option::as_ref).collect();
                 let values = deserialize_parameters(portal, &types)?;
                 session.run(statement.clone(), Some(values)).await?
             }
@@ -257,21 +336,21 @@ impl QueryParser for Session {
             return Err(sqlstate::error(SYNTAX_ERROR, message));
         }
         let Some(statement) = statements.pop() else { return Ok(None) };
-        let asks = control::answer(&statement).is_none() && control::shown(&statement).is_none();
-        let plan = match asks {
-            true => Some(self.plan(statement.clone()).await?),
+        let is_query = control::answer(&statement, false).is_none() && shown(&statement).is_none();
+        let asks = match is_query {
+            true => Some(self.prepare(statement.clone()).await?),
             false => None,
         };
-        Ok(Some(Prepared { statement, plan }))
+        Ok(Some(Prepared { statement, asks }))
     }
 
     fn get_parameter_types(&self, prepared: &Prepared) -> PgWireResult<Vec<Type>> {
-        let Some(plan) = &prepared.plan else { return Ok(Vec::new()) };
-        let of_type = |(_, of): (u32, Option<DataType>)| match of {
-            Some(of) => into_pg_type(&of),
+        let Some(asks) = &prepared.asks else { return Ok(Vec::new()) };
+        let of_type = |of: &Option<DataType>| match of {
+            Some(of) => into_pg_type(of),
             None => Ok(Type::UNKNOWN),
         };
-        parameters(plan)?.into_iter().map(of_type).collect()
+        asks.parameters.iter().map(of_type).collect()
     }
 
     fn get_result_schema(
@@ -283,19 +362,30 @@ impl QueryParser for Session {
         if let Some(shown) = shown(&prepared.statement) {
             return arrow_schema_to_pg_fields(&shown.schema, format, None);
         }
-        match &prepared.plan {
-            Some(plan) => arrow_schema_to_pg_fields(plan.schema().as_arrow(), format, None),
+        match &prepared.asks {
+            Some(asks) => arrow_schema_to_pg_fields(&asks.schema, format, None),
             None => Ok(Vec::new()),
         }
     }
 }
 
-/// The parameters of a plan by their number, and the type of each as far as it is known.
-fn parameters(plan: &LogicalPlan) -> PgWireResult<Vec<(u32, Option<DataType>)>> {
+/// The type of each parameter of a plan, by their number, as far as it is known.
+fn parameters(plan: &LogicalPlan) -> Result<Vec<Option<DataType>>, Error> {
     let types = plan.get_parameter_types();
-    let types = types.map_err(|error| sqlstate::error(SYNTAX_ERROR, error.strip_backtrace()))?;
-    let number = |name: &str| name.trim_start_matches('$').parse().unwrap_or(u32::MAX);
-    let mut types: Vec<_> = types.iter().map(|(name, of)| (number(name), of.clone())).collect();
-    types.sort_by_key(|(number, _)| *number);
-    Ok(types)
+    let types = types.map_err(|error| Error::Query(error.strip_backtrace()))?;
+    let number = |name: &str| name.trim_start_matches('$').parse().unwrap_or(0);
+    let mut parameters = Vec::new();
+    for (name, of) in types {
+        let at = number(&name);
+        if !(1..=PARAMETERS_MAX).contains(&at) {
+            return Err(Error::Query(format!(
+                "{name} is no parameter; write $1 to ${PARAMETERS_MAX}"
+            )));
+        }
+        if parameters.len() < at {
+            parameters.resize(at, None);
+        }
+        parameters[at - 1] = of;
+    }
+    Ok(parameters)
 }

@@ -5,6 +5,7 @@ use pgwire::error::{ErrorInfo, PgWireError};
 use crate::sql::Error;
 
 pub(super) const INVALID_PASSWORD: &str = "28P01";
+pub(super) const PROTOCOL_VIOLATION: &str = "08P01";
 pub(super) const SYNTAX_ERROR: &str = "42601";
 pub(super) const UNDEFINED_OBJECT: &str = "42704";
 pub(super) const FEATURE_NOT_SUPPORTED: &str = "0A000";

@@ -14,7 +14,7 @@ pub struct Config {
     /// Where SQL is answered; port 0 takes any that is free.
     pub address: SocketAddr,
     /// Where SQL is answered over PostgreSQL's protocol, for psql and its like; nowhere if it
-    /// is null.
+    /// is left out.
     pub postgres_address: Option<SocketAddr>,
     /// The directory of the lake, which several nodes may share; `lake` in the data
     /// directory if it is left out.
@@ -41,7 +41,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             address: SocketAddr::from(([127, 0, 0, 1], 9447)),
-            postgres_address: Some(SocketAddr::from(([127, 0, 0, 1], 9448))),
+            postgres_address: None,
             lake_dir: None,
             commit_ms: 30_000,
             tail_bytes_max: 128 * 1024 * 1024,

@@ -295,6 +295,23 @@ impl Sql {
         Ok(offsets)
     }
 
+    /// How many rows one query may answer.
+    pub(crate) fn rows_max(&self) -> usize {
+        self.limits.rows_max
+    }
+
+    /// Takes the tables from a session, so that it keeps no rows until it is filled anew.
+    ///
+    /// # Errors
+    /// None that a caller could mend.
+    pub(crate) fn empty(&self, session: &SessionContext) -> Result<(), Error> {
+        let schema = session.catalog(CATALOG).and_then(|catalog| catalog.schema(SCHEMA));
+        for name in schema.map_or_else(Vec::new, |schema| schema.table_names()) {
+            session.deregister_table(name).map_err(|error| self.planned(&error))?;
+        }
+        Ok(())
+    }
+
     /// The plan of one query that was parsed.
     ///
     /// # Errors
