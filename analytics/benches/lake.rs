@@ -16,7 +16,7 @@ use analytics::compute::Threads;
 use analytics::follow::{self, Config};
 use analytics::intake::{Decoder, Stamps};
 use analytics::lake::History;
-use analytics::query::{Continuous, Plan, QueryFile, Span, backtest};
+use analytics::query::{Continuous, Plan, QueryFile, Sources, Span, backtest};
 use analytics::sql::{Limits, Sql};
 use anyhow::{Context, Result};
 use arrow::array::RecordBatch;
@@ -153,7 +153,8 @@ async fn parquet(dir: &Path, log: &EmbeddedLog) -> Result<(Vec<RecordBatch>, f64
 /// The shipped view, row by row as a stream, and over all rows at once.
 async fn query(rows: &[RecordBatch]) -> Result<()> {
     let file = QueryFile::parse("traffic_by_api_minute", VIEW).ok().context("it is right")?;
-    let plan = Plan::new(file).await.map_err(|fault| anyhow::anyhow!("{fault}"))?;
+    let plan =
+        Plan::new(file, &Sources::default()).await.map_err(|fault| anyhow::anyhow!("{fault}"))?;
     let count: usize = rows.iter().map(RecordBatch::num_rows).sum();
     let began = Instant::now();
     let mut continuous = Continuous::new(plan);

@@ -4,14 +4,14 @@ use arrow::array::{AsArray as _, BooleanArray, RecordBatch};
 use arrow::compute::{and, filter_record_batch};
 use arrow::datatypes::TimestampMicrosecondType;
 use datafusion::catalog::TableProvider;
-use datafusion::datasource::ViewTable;
+use datafusion::datasource::{MemTable, ViewTable};
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::logical_expr::{col, lit};
 use datafusion::prelude::{SessionConfig, SessionContext};
 
 use super::dialect::{self, WINDOW_END, WINDOW_START};
-use super::plan::{self, EVENTS};
-use super::{Error, Plan};
+use super::plan::{self, of_timeline};
+use super::{EVENTS, Error, Plan};
 
 /// Which part of a history.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -37,21 +37,7 @@ pub async fn backtest(
     span: &Span,
     runtime: Arc<RuntimeEnv>,
 ) -> Result<RecordBatch, Error> {
-    // It has an end, so it may use more than one core, and what it holds is not the
-    // query's own budget but the runtime's.
-    let config = SessionConfig::new().with_target_partitions(2);
-    let session = SessionContext::new_with_config_rt(config, runtime);
-    dialect::register(&session)?;
-    let replay = match &span.replay {
-        Some(replay) => col("replay_id").eq(lit(replay.as_str())),
-        None => col("replay_id").is_null(),
-    };
-    let in_time = col("lag_us").lt_eq(lit(plan.lateness_us()));
-    let rows = session.read_table(history)?.filter(in_time.and(replay))?;
-    let view = ViewTable::new(rows.into_unoptimized_plan(), None);
-    session.register_table(EVENTS, Arc::new(view))?;
-    let answer = plan::over(plan, &session).await?;
-
+    let answer = whole(plan, history, span, runtime).await?;
     let times = |name: &str| {
         let times = answer.column_by_name(name).expect("the shape was checked");
         times.as_primitive::<TimestampMicrosecondType>()
@@ -69,4 +55,34 @@ pub async fn backtest(
         inside = and(&inside, &is_closed)?;
     }
     Ok(filter_record_batch(&answer, &inside)?)
+}
+
+/// What it gives over all of a timeline.
+async fn whole(
+    plan: &Plan,
+    history: Arc<dyn TableProvider>,
+    span: &Span,
+    runtime: Arc<RuntimeEnv>,
+) -> Result<RecordBatch, Error> {
+    // It has an end, so it may use more than one core, and what it holds is not the
+    // query's own budget but the runtime's.
+    let config = SessionConfig::new().with_target_partitions(2);
+    let session = SessionContext::new_with_config_rt(config, runtime.clone());
+    dialect::register(&session)?;
+    if let Some(below) = plan.below() {
+        let rows = Box::pin(whole(below, history, span, runtime)).await?;
+        let rows = of_timeline(&rows, span.replay.as_deref())?;
+        let table = MemTable::try_new(rows.schema(), vec![vec![rows]])?;
+        session.register_table(below.file().name.as_str(), Arc::new(table))?;
+        return plan::over(plan, &session).await;
+    }
+    let replay = match &span.replay {
+        Some(replay) => col("replay_id").eq(lit(replay.as_str())),
+        None => col("replay_id").is_null(),
+    };
+    let in_time = col("lag_us").lt_eq(lit(plan.lateness_us()));
+    let rows = session.read_table(history)?.filter(in_time.and(replay))?;
+    let view = ViewTable::new(rows.into_unoptimized_plan(), None);
+    session.register_table(EVENTS, Arc::new(view))?;
+    plan::over(plan, &session).await
 }

@@ -1,15 +1,16 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound::{Excluded, Included};
+use std::sync::Arc;
 
 use arrow::array::{
-    Array as _, ArrayRef, AsArray as _, BooleanArray, RecordBatch, RecordBatchOptions,
-    TimestampMicrosecondArray, UInt32Array,
+    Array as _, ArrayRef, AsArray as _, BooleanArray, RecordBatch, RecordBatchOptions, UInt32Array,
 };
 use arrow::compute::{cast, concat_batches, filter_record_batch, take_record_batch};
 use arrow::datatypes::{DataType, Int64Type, SchemaRef, TimestampMicrosecondType};
 use arrow::error::ArrowError;
 
 use super::dialect::WINDOW_START;
+use super::plan::of_timeline;
 use super::sessions::Sessions;
 use super::{Error, Plan};
 
@@ -29,7 +30,9 @@ const ROWS_AT_ONCE: usize = 64 * 1_024;
 /// A query that is running. Rows go in as they come, answers come out as windows close.
 #[derive(Debug)]
 pub struct Continuous {
-    pub(super) plan: Plan,
+    pub(super) plan: Arc<Plan>,
+    /// The view that it reads, which runs within it.
+    pub(super) below: Option<Box<Continuous>>,
     /// By replay, with the live one under nothing.
     pub(super) timelines: BTreeMap<Option<String>, Timeline>,
     /// Rows that came too late for their windows.
@@ -73,8 +76,13 @@ impl Default for Timeline {
 impl Continuous {
     /// A query that has seen nothing.
     pub fn new(plan: Plan) -> Self {
+        Self::of(Arc::new(plan))
+    }
+
+    pub(super) fn of(plan: Arc<Plan>) -> Self {
+        let below = plan.below().map(|below| Box::new(Self::of(below.clone())));
         let (timelines, given_up) = (BTreeMap::new(), BTreeSet::new());
-        Self { plan, timelines, late: 0, given_up, feeds: 0 }
+        Self { plan, below, timelines, late: 0, given_up, feeds: 0 }
     }
 
     /// What it runs.
@@ -84,11 +92,15 @@ impl Continuous {
 
     /// How many rows came too late for their windows, on all timelines.
     pub fn late(&self) -> u64 {
-        self.late
+        self.late + self.below.as_ref().map_or(0, |below| below.late())
     }
 
     /// How much memory the partial aggregates take, in bytes.
     pub fn state_bytes(&self) -> usize {
+        self.own_bytes() + self.below.as_ref().map_or(0, |below| below.state_bytes())
+    }
+
+    fn own_bytes(&self) -> usize {
         self.timelines.values().map(Timeline::state_bytes).sum()
     }
 
@@ -103,17 +115,30 @@ impl Continuous {
         if !self.given_up.is_empty() {
             self.given_up.retain(|replay| !ended.contains(replay));
         }
+        if let Some(below) = &mut self.below {
+            below.forget_given_up(ended);
+        }
     }
 
     /// The timelines of which something is held; nothing stands for live traffic.
     pub fn timelines(&self) -> impl Iterator<Item = Option<&str>> {
-        self.timelines.keys().map(Option::as_deref)
+        let mut all: BTreeSet<Option<&str>> = self.timelines.keys().map(Option::as_deref).collect();
+        let mut below = self.below.as_deref();
+        while let Some(of) = below {
+            all.extend(of.timelines.keys().map(Option::as_deref));
+            below = of.below.as_deref();
+        }
+        all.into_iter()
     }
 
     /// Windows of a timeline that begin before it have given their answer; microseconds
     /// since 1970.
     pub fn closed(&self, timeline: Option<&str>) -> Option<i64> {
-        let of = self.timelines.get(&timeline.map(str::to_owned))?;
+        let Some(of) = self.timelines.get(&timeline.map(str::to_owned)) else {
+            // Nothing came of it that this query reads.
+            let below = self.below.as_ref()?.closed(timeline)?;
+            return Some(self.plan.closes_by(below));
+        };
         let open = || self.plan.sessions()?.first_start(&of.panes.get(&TOGETHER)?.state);
         Some(of.closed.min(open().unwrap_or(i64::MAX)))
     }
@@ -121,8 +146,17 @@ impl Continuous {
     /// When the first window of a timeline begins that has given no answer, in
     /// microseconds since 1970.
     pub fn first_open(&self, timeline: Option<&str>) -> Option<i64> {
-        let of = self.timelines.get(&timeline.map(str::to_owned))?;
-        of.first_open(&self.plan)
+        let of = self.timelines.get(&timeline.map(str::to_owned));
+        let own = of.and_then(|of| of.first_open(&self.plan));
+        // A row of the view below is in windows that overlap, of which the first are open.
+        let below = self.below.as_ref().and_then(|below| below.first_open(timeline));
+        let below = below.map(|first| self.plan.closes_by(first).max(self.closed_below(timeline)));
+        own.into_iter().chain(below).min()
+    }
+
+    fn closed_below(&self, timeline: Option<&str>) -> i64 {
+        let of = self.timelines.get(&timeline.map(str::to_owned));
+        of.map_or(i64::MIN, |of| of.closed)
     }
 
     /// Takes rows of [`crate::intake::stamped_schema`], of any timelines, in the order of
@@ -131,6 +165,11 @@ impl Continuous {
     /// # Errors
     /// The query has failed then, and may have taken some of the rows.
     pub async fn feed(&mut self, rows: &RecordBatch) -> Result<(), Error> {
+        if let Some(below) = &mut self.below {
+            Box::pin(below.feed(rows)).await?;
+            self.agree();
+            return Ok(());
+        }
         let lags = column(rows, "lag_us", &DataType::Int64)?;
         let lags = lags.as_primitive::<Int64Type>();
         let lateness = self.plan.lateness_us();
@@ -139,7 +178,7 @@ impl Continuous {
         let late = in_time.false_count();
         self.late += late as u64;
         let timelines = split(rows, &in_time)?;
-        let rows = columns(rows, &self.plan.reads())?;
+        let rows = columns(rows, self.plan.reads())?;
         let mut fed = false;
         self.feeds += 1;
         for (timeline, part) in timelines {
@@ -156,10 +195,36 @@ impl Continuous {
                 fed = true;
             }
         }
-        if fed && self.state_bytes() > self.plan.memory_max() {
+        if fed && self.own_bytes() > self.plan.memory_max() {
             self.shrink().await?;
         }
         Ok(())
+    }
+
+    /// Takes what the view below gave for a timeline.
+    async fn take(&mut self, timeline: Option<&str>, rows: RecordBatch) -> Result<(), Error> {
+        let rows = columns(&of_timeline(&rows, timeline)?, self.plan.reads())?;
+        self.feeds += 1;
+        self.feed_timeline(timeline.map(str::to_owned), rows).await?;
+        if self.own_bytes() > self.plan.memory_max() {
+            self.shrink().await?;
+        }
+        self.agree();
+        Ok(())
+    }
+
+    /// Gives up what the view below has given up, and the other way round.
+    fn agree(&mut self) {
+        let Some(below) = &mut self.below else { return };
+        for replay in below.given_up.difference(&self.given_up).cloned().collect::<Vec<_>>() {
+            self.timelines.remove(&Some(replay.clone()));
+            self.given_up.insert(replay);
+        }
+        for replay in self.given_up.difference(&below.given_up).cloned().collect::<Vec<_>>() {
+            below.timelines.remove(&Some(replay.clone()));
+            below.given_up.insert(replay);
+        }
+        below.agree();
     }
 
     async fn feed_timeline(
@@ -203,7 +268,18 @@ impl Continuous {
         timeline: Option<&str>,
         floor_us: i64,
     ) -> Result<Option<RecordBatch>, Error> {
-        let closes = self.plan.closes(floor_us);
+        let closes = match &mut self.below {
+            None => self.plan.closes(floor_us),
+            Some(below) => {
+                let rows = Box::pin(below.advance(timeline, floor_us)).await?;
+                let closed = below.closed(timeline);
+                if let Some(rows) = rows {
+                    self.take(timeline, rows).await?;
+                }
+                let Some(closed) = closed else { return Ok(None) };
+                self.plan.closes_by(closed)
+            }
+        };
         let Some(of) = self.timelines.get_mut(&timeline.map(str::to_owned)) else {
             return Ok(None);
         };
@@ -220,6 +296,11 @@ impl Continuous {
     /// # Errors
     /// The query has failed then.
     pub async fn end(&mut self, timeline: Option<&str>) -> Result<Option<RecordBatch>, Error> {
+        if let Some(below) = &mut self.below
+            && let Some(rows) = Box::pin(below.end(timeline)).await?
+        {
+            self.take(timeline, rows).await?;
+        }
         let Some(mut of) = self.timelines.remove(&timeline.map(str::to_owned)) else {
             return Ok(None);
         };
@@ -250,7 +331,7 @@ impl Continuous {
         for pane in self.timelines.values_mut().flat_map(|of| of.panes.values_mut()) {
             pane.reduce(&self.plan).await?;
         }
-        while self.state_bytes() > self.plan.memory_max() {
+        while self.own_bytes() > self.plan.memory_max() {
             if !self.give_up(Timeline::state_bytes) {
                 return Err(self.plan.too_much());
             }
@@ -316,7 +397,7 @@ impl Timeline {
     /// Up to where windows are put together at once, from one on: the panes of those that
     /// overlap are several times what is held.
     fn some_windows(&self, from: i64, closes: i64, plan: &Plan) -> i64 {
-        if plan.overlap_us() == 0 {
+        if plan.overlap_us() == 0 && !plan.holds_rows() {
             return closes;
         }
         let (mut before, mut rows) = (from, 0);
@@ -334,7 +415,8 @@ impl Timeline {
         let rows = plan.finish(self.windows(reads, before, plan)?).await?;
         let starts = rows.column_by_name(WINDOW_START).expect("the shape was checked");
         let starts = starts.as_primitive::<TimestampMicrosecondType>();
-        let new: BooleanArray = starts.iter().map(|start| start.map(|of| of >= from)).collect();
+        let is_new = |start: i64| from <= start && start < before;
+        let new: BooleanArray = starts.iter().map(|start| start.map(is_new)).collect();
         Ok(match new.true_count() == rows.num_rows() {
             true => rows,
             false => filter_record_batch(&rows, &new)?,
@@ -353,13 +435,17 @@ impl Timeline {
 
     /// State of the windows that begin in a time: that of the panes of each, as its own.
     fn windows(&self, from: i64, before: i64, plan: &Plan) -> Result<Vec<RecordBatch>, ArrowError> {
-        let mut state = Vec::new();
         let ends = plan.answered_until(before);
+        if plan.holds_rows() {
+            let panes = self.panes.range((Included(from), Excluded(ends)));
+            return Ok(panes.flat_map(|(_, pane)| pane.state.iter().cloned()).collect());
+        }
+        let mut state = Vec::new();
         for (pane, of) in self.panes.range((Included(from), Excluded(ends))) {
             let mut start = *pane;
             while start >= from && start >= pane.saturating_sub(plan.overlap_us()) {
                 if start < before {
-                    let moved = of.state.iter().map(|of| as_window(of, start, plan));
+                    let moved = of.state.iter().map(|of| plan.as_window(of, start));
                     state.extend(moved.collect::<Result<Vec<_>, _>>()?);
                 }
                 start -= plan.slide_us();
@@ -406,21 +492,6 @@ fn bytes_of(array: &ArrayRef) -> usize {
         of if of.is_nested() => array.get_array_memory_size(),
         _ => own(),
     }
-}
-
-/// State of a pane as that of a window that it is in.
-fn as_window(state: &RecordBatch, start: i64, plan: &Plan) -> Result<RecordBatch, ArrowError> {
-    if plan.overlap_us() == 0 {
-        return Ok(state.clone());
-    }
-    let mut columns = state.columns().to_vec();
-    let bounds =
-        [(Some(plan.window_column()), start), (plan.end_column(), start + plan.width_us())];
-    for (column, time) in bounds.into_iter().filter_map(|(at, time)| Some((at?, time))) {
-        let times = TimestampMicrosecondArray::from_value(time, state.num_rows());
-        columns[column] = cast(&times, state.column(column).data_type())?;
-    }
-    RecordBatch::try_new(state.schema(), columns)
 }
 
 /// Which of the rows are a timeline's.
@@ -475,10 +546,11 @@ pub(super) fn by_pane(state: &RecordBatch, plan: &Plan) -> Result<Vec<(i64, Reco
     if plan.sessions().is_some() {
         return Ok(vec![(TOGETHER, state.clone())]);
     }
-    let starts = state.column(plan.window_column()).as_primitive::<TimestampMicrosecondType>();
+    let (column, grain) = plan.pane_column();
+    let times = state.column(column).as_primitive::<TimestampMicrosecondType>();
     let mut places: BTreeMap<i64, Vec<u32>> = BTreeMap::new();
-    for (place, start) in (0..).zip(starts.values()) {
-        places.entry(*start).or_default().push(place);
+    for (place, time) in (0..).zip(times.values()) {
+        places.entry(time.div_euclid(grain) * grain).or_default().push(place);
     }
     if let Some((start, _)) = places.first_key_value().filter(|_| places.len() == 1) {
         return Ok(vec![(*start, state.clone())]);

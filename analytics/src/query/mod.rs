@@ -29,6 +29,7 @@ mod saved;
 mod sessions;
 mod shape;
 mod slot;
+mod sources;
 
 pub use backtest::{Span, backtest};
 pub use continuous::Continuous;
@@ -36,9 +37,14 @@ pub use dialect::{WINDOW_END, WINDOW_START, register};
 pub use error::Error;
 pub use fault::Fault;
 pub use file::{Header, QueryFile, Severity};
-use plan::EVENTS;
 pub use plan::Plan;
+pub(crate) use plan::with_replay;
 pub use saved::{Meta, Saved};
+pub(crate) use sources::REPLAY_ID;
+pub use sources::Sources;
+
+/// The table that continuous queries read.
+const EVENTS: &str = "events";
 
 #[cfg(test)]
 mod tests;

@@ -1,39 +1,44 @@
-//! One text, planned once, taken apart into what makes partial aggregates of rows, what
-//! makes fewer of more of them, and what makes the answer of them.
+//! A query file that can run: its text, planned once.
 
+mod faults;
+mod groups;
+mod held;
+mod tables;
+
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::compute::{cast, concat_batches};
-use arrow::datatypes::{DataType, Schema, SchemaRef, TimeUnit};
+use arrow::datatypes::{Schema, SchemaRef};
+use arrow::error::ArrowError;
 use arrow::row::{RowConverter, SortField};
-use datafusion::common::SchemaError;
-use datafusion::common::tree_node::{Transformed, TreeNode as _, TreeNodeRecursion};
+use datafusion::common::tree_node::{TreeNode as _, TreeNodeRecursion};
 use datafusion::dataframe::DataFrame;
 use datafusion::error::{DataFusionError, Result as Planned};
 use datafusion::execution::TaskContext;
-use datafusion::execution::context::SQLOptions;
-use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
-use datafusion::execution::memory_pool::GreedyMemoryPool;
-use datafusion::execution::runtime_env::RuntimeEnvBuilder;
-use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::ExecutionPlan;
-use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode};
 use datafusion::physical_plan::execution_plan::reset_plan_states;
-use datafusion::prelude::{SessionConfig, SessionContext};
+use datafusion::prelude::SessionContext;
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 use futures_util::TryStreamExt as _;
 use sha2::{Digest as _, Sha256};
 
-use super::dialect::{self, WINDOW_END, WINDOW_START};
+use self::faults::{fault, refused};
+use self::groups::Groups;
+use self::held::Held;
+pub(super) use self::tables::of_timeline;
+pub(crate) use self::tables::with_replay;
+use self::tables::{Tables, logical, session};
+use super::dialect::{Rows, WINDOW_START};
 use super::sessions::Sessions;
 use super::shape::{self, Refusal, Shape, Windows};
 use super::slot::Slot;
+use super::sources::Sources;
 use super::{Error, Fault, QueryFile};
 use crate::compute;
-use crate::intake::stamped_schema;
 
 /// Goes up when state that an older program kept is no longer understood.
 const STATE_VERSION: u32 = 1;
@@ -44,9 +49,6 @@ const WORK_TIMES: usize = 2;
 /// In how many steps at least the sessions of one gap are closed that end within it.
 const PARTS_OF_GAP: i64 = 256;
 
-/// The table that continuous queries read.
-pub(super) const EVENTS: &str = "events";
-
 /// A query file that can run.
 #[derive(Debug)]
 pub struct Plan {
@@ -54,27 +56,51 @@ pub struct Plan {
     shape: Shape,
     context: Arc<TaskContext>,
     rows: Slot,
-    partial: Arc<dyn ExecutionPlan>,
-    reduce: Arc<dyn ExecutionPlan>,
-    finish: Arc<dyn ExecutionPlan>,
-    state: Slot,
-    /// Where in state the window's beginning and its end stand.
-    bounds: (usize, Option<usize>),
-    /// If its windows are sessions.
-    sessions: Option<Sessions>,
+    work: Work,
     hash: String,
+    /// The view that it reads, if it does not read events.
+    below: Option<Arc<Plan>>,
+}
+
+/// What it runs, and over what.
+#[derive(Debug)]
+enum Work {
+    Groups(Groups),
+    Rows(Held),
 }
 
 impl Plan {
-    /// Plans a query file.
+    /// Plans a query file, which may read `sources` beside events.
     ///
     /// # Errors
     /// Why it cannot run.
-    pub async fn new(file: QueryFile) -> Result<Self, Fault> {
-        let all = Slot::new(stamped_schema());
-        let session = session(&file, &all).map_err(|error| fault(&file, &error))?;
-        let logical = logical(&session, &file).await?;
-        let shape = shape::of(&logical).map_err(|refusal| refused(&file, refusal))?;
+    pub async fn new(file: QueryFile, sources: &Sources) -> Result<Self, Fault> {
+        Self::above(file, sources, &BTreeSet::new()).await
+    }
+
+    /// Plans one that is read by others, which it cannot read itself.
+    async fn above(
+        file: QueryFile,
+        sources: &Sources,
+        readers: &BTreeSet<String>,
+    ) -> Result<Self, Fault> {
+        let mut readers = readers.clone();
+        readers.insert(file.name.clone());
+        let mut tables = Tables::new();
+        for view in sources.views_in(&file.text) {
+            if readers.contains(&view.name) {
+                tables.unreadable.push(format!("{} reads this query itself", view.name));
+                continue;
+            }
+            match Box::pin(Self::above(view.clone(), sources, &readers)).await {
+                Ok(plan) => tables.views.push(Arc::new(plan)),
+                Err(fault) => tables.unreadable.push(format!("{}: {fault}", view.name)),
+            }
+        }
+        let session = session(&file, &tables, Rows::ForState).map_err(|e| fault(&file, &e))?;
+        let logical = logical(&session, &file).await.map_err(|fault| tables.explain(fault))?;
+        let streams = tables.streams();
+        let shape = shape::of(&logical, &streams).map_err(|refusal| refused(&file, refusal))?;
         let horizon_us = micros(file.header.horizon);
         if shape.horizon_us > horizon_us {
             let needs = std::time::Duration::from_micros(shape.horizon_us.unsigned_abs());
@@ -97,46 +123,49 @@ impl Plan {
             let (at, what) = ("SESSION".to_owned(), what.to_owned());
             return Err(refused(&file, Refusal { at, what, mend: mend.to_owned() }));
         }
+        tables.read(&shape.stream);
+        if tables.below().is_some_and(|below| below.sessions().is_some()) {
+            let what = format!("reads the sessions of {}, which is not there yet", shape.stream);
+            let mend = "do both in one query, or read a view over TUMBLE or HOP".to_owned();
+            return Err(refused(&file, Refusal { at: shape.stream, what, mend }));
+        }
         // Once more over the columns that it reads, so that no others are carried; unless it
         // names one that it does not need.
         let optimized = session.state().optimize(&logical).map_err(|error| fault(&file, &error))?;
-        let some = Slot::new(read_by(&optimized));
-        match Self::split(file.clone(), shape.clone(), some).await {
+        let some = tables.over(Slot::new(read_by(&optimized, &shape)));
+        match Self::work(file.clone(), shape.clone(), some).await {
             Ok(plan) => Ok(plan),
-            Err(_) => Self::split(file, shape, all).await,
+            Err(_) => Self::work(file, shape, tables).await,
         }
     }
 
-    /// Plans it over some columns of the rows, and takes it apart.
-    async fn split(file: QueryFile, shape: Shape, rows: Slot) -> Result<Self, Fault> {
+    /// Plans what it runs over some columns of the rows.
+    async fn work(file: QueryFile, shape: Shape, tables: Tables) -> Result<Self, Fault> {
         let failed = |error: &DataFusionError| fault(&file, error);
-        let session = session(&file, &rows).map_err(|error| failed(&error))?;
-        let logical = self::logical(&session, &file).await?;
-        let frame = DataFrame::new(session.state(), logical);
-        let physical = frame.create_physical_plan().await.map_err(|error| failed(&error))?;
-        let parts = Parts::of(&physical).map_err(|error| failed(&error))?;
-        let hash = hash(&file);
-        let sessions = match &shape.windows {
-            Windows::Fixed { .. } => None,
-            Windows::Sessions { gap_us, keys } => {
-                Some(parts.sessions(*gap_us, keys).map_err(|error| failed(&error))?)
+        let rows = tables.rows.clone();
+        let (work, context) = match shape.work {
+            shape::Work::Groups => {
+                let session =
+                    session(&file, &tables, Rows::ForState).map_err(|error| failed(&error))?;
+                let frame = DataFrame::new(session.state(), logical(&session, &file).await?);
+                let physical = frame.create_physical_plan().await.map_err(|e| failed(&e))?;
+                let groups = Groups::of(&physical, &shape.windows).map_err(|e| failed(&e))?;
+                (Work::Groups(groups), session.task_ctx())
+            }
+            shape::Work::Rows => {
+                let state = Slot::shared(rows.columns().clone());
+                let tables = tables.over(state.clone());
+                let session =
+                    session(&file, &tables, Rows::OfWindows).map_err(|error| failed(&error))?;
+                let logical = logical(&session, &file).await?;
+                let time = shape::time_of(&shape.stream);
+                let held = Held::of(&session, logical, (&shape.stream, &rows), state, time).await;
+                (Work::Rows(held.map_err(|error| failed(&error))?), session.task_ctx())
             }
         };
-        let Parts { partial, reduce, finish, state, bounds, .. } = parts;
-        let context = session.task_ctx();
-        Ok(Self {
-            file,
-            shape,
-            context,
-            rows,
-            partial,
-            reduce,
-            finish,
-            state,
-            bounds,
-            sessions,
-            hash,
-        })
+        let below = tables.below().cloned();
+        let hash = hash(&file, below.as_deref());
+        Ok(Self { file, shape, context, rows, work, hash, below })
     }
 
     /// The file that it was made of.
@@ -146,7 +175,20 @@ impl Plan {
 
     /// The columns of its answer.
     pub fn schema(&self) -> SchemaRef {
-        self.finish.schema()
+        match &self.work {
+            Work::Groups(groups) => groups.finish.schema(),
+            Work::Rows(held) => held.whole.schema(),
+        }
+    }
+
+    /// The view that it reads, if it does not read events.
+    pub(super) fn below(&self) -> Option<&Arc<Plan>> {
+        self.below.as_ref()
+    }
+
+    /// Whether it holds rows as they came, and no partial aggregates.
+    pub(super) fn holds_rows(&self) -> bool {
+        matches!(self.work, Work::Rows(_))
     }
 
     /// Names the text, and what else state depends on: state that another plan kept is
@@ -183,8 +225,16 @@ impl Plan {
     /// Windows that begin before the answer are closed at a floor, and sessions that end
     /// by then; both in microseconds since 1970.
     pub fn closes(&self, floor_us: i64) -> i64 {
-        let watermark = floor_us.saturating_sub(self.lateness_us());
-        let ended = watermark.saturating_sub(self.overlap_us());
+        let watermark = match &self.below {
+            None => floor_us.saturating_sub(self.lateness_us()),
+            Some(below) => below.closes(floor_us),
+        };
+        self.closes_by(watermark)
+    }
+
+    /// The same, by the time that all rows to come are at or after.
+    pub(super) fn closes_by(&self, watermark_us: i64) -> i64 {
+        let ended = watermark_us.saturating_sub(self.overlap_us());
         ended.div_euclid(self.slide_us()).saturating_mul(self.slide_us())
     }
 
@@ -200,8 +250,21 @@ impl Plan {
             Windows::Fixed { slide_us, .. } => slide_us,
             Windows::Sessions { gap_us, .. } => (gap_us / PARTS_OF_GAP).max(1),
         };
-        let closes = windows.saturating_mul(each).saturating_add(start_us);
-        self.answered_until(closes).saturating_add(self.lateness_us())
+        self.floor_for(windows.saturating_mul(each).saturating_add(start_us))
+    }
+
+    /// The floor at which windows close that begin before a time.
+    fn floor_for(&self, closes_us: i64) -> i64 {
+        let watermark = self.answered_until(closes_us);
+        match &self.below {
+            None => watermark.saturating_add(self.lateness_us()),
+            Some(below) => {
+                // It closes its windows whole.
+                let slide = below.slide_us();
+                let up = watermark.saturating_add(slide - 1).div_euclid(slide);
+                below.floor_for(up.saturating_mul(slide))
+            }
+        }
     }
 
     pub(super) fn horizon_us(&self) -> i64 {
@@ -217,47 +280,80 @@ impl Plan {
     }
 
     /// The columns that it reads.
-    pub(super) fn reads(&self) -> SchemaRef {
-        datafusion::physical_plan::streaming::PartitionStream::schema(&self.rows).clone()
-    }
-
-    /// Where in a row of state the window's beginning stands.
-    pub(super) fn window_column(&self) -> usize {
-        self.bounds.0
-    }
-
-    /// And where its end stands, if the query groups by it.
-    pub(super) fn end_column(&self) -> Option<usize> {
-        self.bounds.1
+    pub(super) fn reads(&self) -> &SchemaRef {
+        self.rows.columns()
     }
 
     /// If its windows are sessions.
     pub(super) fn sessions(&self) -> Option<&Sessions> {
-        self.sessions.as_ref()
+        match &self.work {
+            Work::Groups(groups) => groups.sessions.as_ref(),
+            Work::Rows(_) => None,
+        }
     }
 
     /// The columns of state.
     pub(super) fn state_schema(&self) -> SchemaRef {
-        self.partial.schema()
+        match &self.work {
+            Work::Groups(groups) => groups.schema(),
+            Work::Rows(held) => held.schema(),
+        }
+    }
+
+    /// The column of state that says of which pane a row is, and how long panes are by which
+    /// its times are told apart.
+    pub(super) fn pane_column(&self) -> (usize, i64) {
+        match &self.work {
+            Work::Groups(groups) => (groups.pane_column(), 1),
+            Work::Rows(held) => (held.time_column(), self.slide_us()),
+        }
+    }
+
+    /// State of a pane as that of a window that it is in.
+    pub(super) fn as_window(
+        &self,
+        state: &RecordBatch,
+        start_us: i64,
+    ) -> Result<RecordBatch, ArrowError> {
+        match &self.work {
+            Work::Groups(groups) if self.overlap_us() > 0 => {
+                groups.as_window(state, start_us, self.width_us())
+            }
+            _ => Ok(state.clone()),
+        }
     }
 
     /// Rows to state.
     pub(super) async fn partial(&self, rows: RecordBatch) -> Result<Vec<RecordBatch>, Error> {
-        self.run(&self.rows, vec![rows], &self.partial).await
+        match &self.work {
+            Work::Groups(groups) => self.run(&self.rows, vec![rows], &groups.partial).await,
+            Work::Rows(held) => self.run(&self.rows, vec![rows], &held.keep).await,
+        }
     }
 
     /// State to less state.
     pub(super) async fn reduce(&self, state: Vec<RecordBatch>) -> Result<Vec<RecordBatch>, Error> {
-        let state = match &self.sessions {
+        let groups = match &self.work {
+            Work::Groups(groups) => groups,
+            Work::Rows(held) => return Ok(held.reduce(&state)?),
+        };
+        let state = match &groups.sessions {
             Some(sessions) => sessions.join(&state)?.into_iter().collect(),
             None => state,
         };
-        self.run(&self.state, state, &self.reduce).await
+        self.run(&groups.state, state, &groups.reduce).await
     }
 
     /// State to the answer.
     pub(super) async fn finish(&self, state: Vec<RecordBatch>) -> Result<RecordBatch, Error> {
-        let rows = self.run(&self.state, state, &self.finish).await?;
+        let rows = match &self.work {
+            Work::Groups(groups) => self.run(&groups.state, state, &groups.finish).await?,
+            Work::Rows(held) => {
+                let rows = self.run(&held.state, state, &held.whole).await;
+                held.state.put(Vec::new());
+                rows?
+            }
+        };
         Ok(in_order(&self.schema(), &rows)?)
     }
 
@@ -282,138 +378,28 @@ impl Plan {
     }
 }
 
-/// The three parts, and where the second and third find state.
-struct Parts {
-    partial: Arc<dyn ExecutionPlan>,
-    reduce: Arc<dyn ExecutionPlan>,
-    finish: Arc<dyn ExecutionPlan>,
-    state: Slot,
-    bounds: (usize, Option<usize>),
-    /// What state is grouped by, in the order of its columns.
-    groups: Vec<String>,
-}
-
-impl Parts {
-    /// Where in state the columns of sessions stand.
-    fn sessions(&self, gap_us: i64, keys: &[String]) -> Planned<Sessions> {
-        let (start, Some(end)) = self.bounds else {
-            return Err(DataFusionError::Internal("state has no window_end".to_owned()));
-        };
-        let place = |key: &String| {
-            let place = self.groups.iter().position(|group| group == key);
-            place.ok_or_else(|| DataFusionError::Internal(format!("state has no {key}")))
-        };
-        let keys = keys.iter().map(place).collect::<Planned<_>>()?;
-        Ok(Sessions { gap_us, start, end, keys })
-    }
-
-    fn of(plan: &Arc<dyn ExecutionPlan>) -> Planned<Self> {
-        let mut found = Vec::new();
-        plan.apply(|node| {
-            if node.downcast_ref::<AggregateExec>().is_some() {
-                found.push(node.clone());
-            }
-            Ok(TreeNodeRecursion::Continue)
-        })?;
-        let [whole] = found.as_slice() else {
-            let what = format!("{} aggregates where one was planned", found.len());
-            return Err(DataFusionError::Internal(what));
-        };
-        let whole = whole.downcast_ref::<AggregateExec>().expect("it was found as one");
-        let (group, input_schema) = (whole.group_expr(), whole.input_schema());
-        let partial = AggregateExec::try_new(
-            AggregateMode::Partial,
-            group.clone(),
-            whole.aggr_expr().to_vec(),
-            whole.filter_expr().to_vec(),
-            whole.input().clone(),
-            input_schema.clone(),
-        )?;
-        // Making it may have reversed an aggregate: state is by these.
-        let aggregates = partial.aggr_expr().to_vec();
-        let state = Slot::new(partial.schema());
-        let over_state = |mode| {
-            AggregateExec::try_new(
-                mode,
-                group.as_final(),
-                aggregates.clone(),
-                vec![None; aggregates.len()],
-                state.scan()?,
-                input_schema.clone(),
-            )
-        };
-        let reduce = Arc::new(over_state(AggregateMode::PartialReduce)?);
-        let last: Arc<dyn ExecutionPlan> = Arc::new(over_state(AggregateMode::Final)?);
-        let finish = plan.clone().transform_down(|node| {
-            Ok(match node.downcast_ref::<AggregateExec>() {
-                Some(_) => Transformed::new(last.clone(), true, TreeNodeRecursion::Stop),
-                None => Transformed::no(node),
-            })
-        })?;
-        // The optimizer may have left groups out that say nothing: by their names.
-        let place = |name: &str| group.expr().iter().position(|(_, of)| of == name);
-        let is_time = |at: usize| {
-            let schema = partial.schema();
-            matches!(schema.field(at).data_type(), DataType::Timestamp(TimeUnit::Microsecond, _))
-        };
-        let Some(start) = place(WINDOW_START).filter(|at| is_time(*at)) else {
-            return Err(DataFusionError::Internal("state has no window_start".to_owned()));
-        };
-        let bounds = (start, place(WINDOW_END).filter(|at| is_time(*at)));
-        let groups = group.expr().iter().map(|(_, name)| name.clone()).collect();
-        Ok(Self { partial: Arc::new(partial), reduce, finish: finish.data, state, bounds, groups })
-    }
-}
-
-/// A session of this query alone: what it holds counts against its own budget.
-fn session(file: &QueryFile, rows: &Slot) -> Planned<SessionContext> {
-    let memory = file.header.memory_mib * 1024 * 1024;
-    let disk = DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled);
-    let runtime = RuntimeEnvBuilder::new()
-        .with_memory_pool(Arc::new(GreedyMemoryPool::new(WORK_TIMES * memory)))
-        .with_disk_manager_builder(disk)
-        .build_arc()?;
-    let config = SessionConfig::new().with_target_partitions(1);
-    let state = SessionStateBuilder::new_with_default_features()
-        .with_config(config)
-        .with_runtime_env(runtime)
-        .build();
-    // A filter by the window stays above the groups: below them stand panes.
-    let rules = state.physical_optimizers().iter();
-    let rules = rules.filter(|rule| !rule.name().contains("FilterPushdown")).cloned().collect();
-    let state =
-        SessionStateBuilder::new_from_existing(state).with_physical_optimizer_rules(rules).build();
-    let session = SessionContext::new_with_state(state);
-    session.remove_optimizer_rule("push_down_filter");
-    // It would make two aggregates of one.
-    session.remove_optimizer_rule("single_distinct_aggregation_to_group_by");
-    dialect::register_as(&session, dialect::Rows::ForState)?;
-    session.register_table(EVENTS, rows.table()?)?;
-    Ok(session)
-}
-
-async fn logical(session: &SessionContext, file: &QueryFile) -> Result<LogicalPlan, Fault> {
-    let failed = |error: &DataFusionError| fault(file, error);
-    let plan = session.state().create_logical_plan(&file.text).await;
-    let plan = plan.map_err(|error| failed(&error))?;
-    let queries_only =
-        SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
-    queries_only.verify_plan(&plan).map_err(|error| failed(&error))?;
-    Ok(plan)
-}
-
-/// The columns that a plan reads of its table, in the table's order.
-fn read_by(optimized: &LogicalPlan) -> SchemaRef {
-    let mut read = None;
+/// The columns that a plan reads of its stream, in the table's order; with the time of rows
+/// that are held.
+fn read_by(optimized: &LogicalPlan, shape: &Shape) -> SchemaRef {
+    let (mut names, mut all) = (BTreeSet::new(), None);
     optimized
         .apply(|node| {
-            if let LogicalPlan::TableScan(scan) = node {
-                read = Some(Arc::new(scan.projected_schema.as_arrow().clone()));
+            if let LogicalPlan::TableScan(scan) = node
+                && scan.table_name.table() == shape.stream
+            {
+                all = Some(scan.source.schema());
+                let read = scan.projected_schema.as_arrow().fields().iter();
+                names.extend(read.map(|field| field.name().clone()));
             }
             Ok(TreeNodeRecursion::Continue)
         })
         .expect("the closure gives no error");
-    read.unwrap_or_else(|| Arc::new(Schema::empty()))
+    if shape.work == shape::Work::Rows {
+        names.insert(shape::time_of(&shape.stream).to_owned());
+    }
+    let all = all.unwrap_or_else(|| Arc::new(Schema::empty()));
+    let read = all.fields().iter().filter(|field| names.contains(field.name()));
+    Arc::new(Schema::new(read.cloned().collect::<Vec<_>>()))
 }
 
 /// The answer of a whole history at once: the text of a plan, over rows that have an
@@ -452,7 +438,7 @@ fn micros(duration: std::time::Duration) -> i64 {
 }
 
 /// Of the text what it means: not how it is laid out, nor its comments.
-fn hash(file: &QueryFile) -> String {
+fn hash(file: &QueryFile, below: Option<&Plan>) -> String {
     let mut hash = Sha256::new();
     hash.update(STATE_VERSION.to_be_bytes());
     hash.update(micros(file.header.lateness).to_be_bytes());
@@ -461,52 +447,8 @@ fn hash(file: &QueryFile) -> String {
         hash.update(token.to_string().as_bytes());
         hash.update([0]);
     }
-    hash.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn refused(file: &QueryFile, refusal: Refusal) -> Fault {
-    Fault::new(line_of(&file.text, &refusal.at), refusal.what, refusal.mend)
-}
-
-fn fault(file: &QueryFile, error: &DataFusionError) -> Fault {
-    match error.find_root() {
-        DataFusionError::SchemaError(missing, _) => match &**missing {
-            SchemaError::FieldNotFound { field, .. } => {
-                let what = format!("there is no column {}", field.flat_name());
-                let mend = "`weir query \"SELECT column_name FROM information_schema.columns\"` has those that there are";
-                Fault::new(line_of(&file.text, &field.name), what, mend)
-            }
-            other => Fault::new(None, other.to_string(), ""),
-        },
-        DataFusionError::SQL(parse, _) => {
-            let what = parse.to_string();
-            let what = what.strip_prefix("sql parser error: ").unwrap_or(&what).to_owned();
-            let line = what
-                .split("at Line: ")
-                .nth(1)
-                .and_then(|rest| rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok());
-            let line = line.or(what.contains("EOF").then(|| file.text.lines().count()));
-            Fault::new(line, what, "")
-        }
-        other => {
-            let what = other.strip_backtrace();
-            let known = ["TUMBLE", "HOP", "SESSION"].iter().find(|name| what.contains(**name));
-            let line = known.and_then(|name| line_of(&file.text, name));
-            let told = error.diagnostic().and_then(|told| told.span);
-            let line = line.or(told.map(|span| span.start.line as usize));
-            // After the first line it guesses what was meant, and often wrongly.
-            let what = what.lines().next().unwrap_or_default();
-            Fault::new(line, what.strip_prefix("Error during planning: ").unwrap_or(what), "")
-        }
+    if let Some(below) = below {
+        hash.update(below.hash());
     }
-}
-
-/// The line, from 1, on which a word of the query stands.
-fn line_of(text: &str, word: &str) -> Option<usize> {
-    let word = word.to_ascii_lowercase();
-    let header = word.ends_with(':');
-    let holds = |line: &str| {
-        line.trim_start().starts_with("--") == header && line.to_ascii_lowercase().contains(&word)
-    };
-    text.lines().position(holds).map(|at| at + 1)
+    hash.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io::Cursor;
+use std::sync::Arc;
 
 use arrow::array::{RecordBatch, UInt64Array};
 use arrow::compute::take_record_batch;
@@ -36,6 +37,9 @@ pub struct Meta {
     pub given_up: BTreeSet<String>,
     /// How often rows were taken in.
     pub feeds: u64,
+    /// Of the view that it reads; its timelines follow in [`Saved::state`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub below: Option<Box<Meta>>,
 }
 
 /// How far a timeline had come.
@@ -70,7 +74,12 @@ impl Continuous {
         }
         let (given_up, feeds) = (self.given_up.clone(), self.feeds);
         let plan = self.plan.hash().to_owned();
-        let meta = Meta { plan, late: self.late, timelines, given_up, feeds };
+        let mut meta = Meta { plan, late: self.late, timelines, given_up, feeds, below: None };
+        if let Some(below) = &mut self.below {
+            let saved = Box::pin(below.save()).await?;
+            meta.below = Some(Box::new(saved.meta));
+            state.extend(saved.state);
+        }
         Ok(Saved { meta, state })
     }
 
@@ -79,16 +88,27 @@ impl Continuous {
     /// # Errors
     /// [`Error::Saved`] if it was kept by another plan, or cannot be read.
     pub fn restore(plan: Plan, saved: &Saved) -> Result<Self, Error> {
+        Self::go_on(Arc::new(plan), &saved.meta, &saved.state)
+    }
+
+    fn go_on(plan: Arc<Plan>, meta: &Meta, state: &[Vec<u8>]) -> Result<Self, Error> {
         let unreadable = |why: String| Error::Saved { name: plan.file().name.clone(), why };
-        let Meta { plan: hash, late, timelines, given_up, feeds } = &saved.meta;
+        let Meta { plan: hash, late, timelines, given_up, feeds, below } = meta;
         if hash != plan.hash() {
             return Err(unreadable("it was kept by another version of the query".to_owned()));
         }
-        if timelines.len() != saved.state.len() {
-            return Err(unreadable(format!("{} states of {}", saved.state.len(), timelines.len())));
-        }
+        let Some((own, of_below)) = state.split_at_checked(timelines.len()) else {
+            return Err(unreadable(format!("{} states of {}", state.len(), timelines.len())));
+        };
+        let below = match (plan.below(), below) {
+            (None, None) if of_below.is_empty() => None,
+            (Some(below), Some(meta)) => {
+                Some(Box::new(Self::go_on(below.clone(), meta, of_below)?))
+            }
+            _ => return Err(unreadable("it is not of the view that it reads".to_owned())),
+        };
         let mut restored = std::collections::BTreeMap::new();
-        for (Closed { replay, before_us, fed }, bytes) in timelines.iter().zip(&saved.state) {
+        for (Closed { replay, before_us, fed }, bytes) in timelines.iter().zip(own) {
             let mut of = Timeline { closed: *before_us, fed: *fed, ..Timeline::default() };
             let read = read(bytes).map_err(|error| unreadable(error.to_string()))?;
             for batch in read {
@@ -105,7 +125,8 @@ impl Continuous {
             }
             restored.insert(replay.clone(), of);
         }
-        let mut query = Self::new(plan);
+        let mut query = Self::of(plan);
+        query.below = below;
         (query.late, query.feeds, query.timelines) = (*late, *feeds, restored);
         query.given_up.clone_from(given_up);
         Ok(query)

@@ -3,13 +3,18 @@
 //!
 //! ```text
 //! Projection, Filter, Window, alias ─► one Aggregate ─► Projection, Filter, alias
-//!   ─► TUMBLE, HOP or SESSION of ─► Projection, Filter, alias ─► events
+//!   ─► TUMBLE, HOP or SESSION of ─► Projection, Filter, alias ─► a stream
 //! ```
 //!
-//! Whatever is not listed here is refused, with its reason.
+//! Of these, partial aggregates are held ([`Work::Groups`]). What is not so, and asks about
+//! the rows of one window at a time, holds rows ([`Work::Rows`], [`local`]). Whatever is not
+//! listed there either is refused, with its reason.
 
+mod local;
 mod reach;
 mod windows;
+
+use std::collections::BTreeSet;
 
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::Column;
@@ -18,7 +23,7 @@ use datafusion::error::DataFusionError;
 use datafusion::logical_expr::expr::AggregateFunction;
 use datafusion::logical_expr::{Aggregate, Expr, ExprSchemable as _, LogicalPlan, Volatility};
 
-pub(super) use self::windows::Windows;
+pub(super) use self::windows::{Windows, time_of};
 use super::aggregate::{APPROX_PERCENTILE, SPREADS, is_share};
 use super::dialect::WINDOW_START;
 
@@ -32,6 +37,18 @@ pub(super) struct Shape {
     pub(super) windows: Windows,
     /// How far before a window its window functions read, in microseconds.
     pub(super) horizon_us: i64,
+    pub(super) work: Work,
+    /// The table of what has no end that it reads.
+    pub(super) stream: String,
+}
+
+/// What a query holds of a window that is open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Work {
+    /// Partial aggregates.
+    Groups,
+    /// Its rows, of each the columns that the query reads.
+    Rows,
 }
 
 /// Why a query cannot run over what has no end.
@@ -51,8 +68,61 @@ fn refuse<T>(
     Err(Refusal { at: at.into(), what: what.into(), mend: mend.into() })
 }
 
-/// Looks at a plan as the SQL planner made it, before anything was optimized away.
-pub(super) fn of(plan: &LogicalPlan) -> Result<Shape, Refusal> {
+/// Looks at a plan as the SQL planner made it, before anything was optimized away. Tables that
+/// are no `streams` stay as they are.
+pub(super) fn of(plan: &LogicalPlan, streams: &BTreeSet<String>) -> Result<Shape, Refusal> {
+    let stream = stream(plan, streams)?;
+    windows::keep_their_names(plan)?;
+    match is_grouped_once(plan) {
+        true => grouped_once(plan, stream),
+        false => local::of(plan, stream),
+    }
+}
+
+/// The one table of what has no end that a plan reads.
+fn stream(plan: &LogicalPlan, streams: &BTreeSet<String>) -> Result<String, Refusal> {
+    let mut read = BTreeSet::new();
+    let walked = plan.apply_with_subqueries(|node| {
+        if let LogicalPlan::TableScan(scan) = node {
+            read.extend(streams.get(scan.table_name.table()).cloned());
+        }
+        Ok::<_, DataFusionError>(TreeNodeRecursion::Continue)
+    });
+    walked.expect("the closure gives no error");
+    let names = read.iter().map(String::as_str).collect::<Vec<_>>().join(" and ");
+    match read.pop_first().filter(|_| read.is_empty()) {
+        Some(stream) => Ok(stream),
+        None if names.is_empty() => {
+            refuse("FROM", "reads no events", "select FROM TUMBLE(events, …)")
+        }
+        None => refuse(
+            "FROM",
+            format!("reads {names}, which do not go on together"),
+            "read one of them, as often as is needed",
+        ),
+    }
+}
+
+/// Whether groups of rows are all that a plan is made of, and what is asked of them.
+fn is_grouped_once(plan: &LogicalPlan) -> bool {
+    let (mut at, mut groups) = (plan, 0);
+    loop {
+        at = match at {
+            LogicalPlan::Projection(of) => &of.input,
+            LogicalPlan::Filter(of) => &of.input,
+            LogicalPlan::SubqueryAlias(of) => &of.input,
+            LogicalPlan::Window(of) if groups == 0 => &of.input,
+            LogicalPlan::Aggregate(of) => {
+                groups += 1;
+                &of.input
+            }
+            LogicalPlan::TableScan(_) => return groups == 1,
+            _ => return false,
+        };
+    }
+}
+
+fn grouped_once(plan: &LogicalPlan, stream: String) -> Result<Shape, Refusal> {
     let mut at = plan;
     let aggregate = loop {
         match at {
@@ -66,27 +136,13 @@ pub(super) fn of(plan: &LogicalPlan) -> Result<Shape, Refusal> {
     };
     let horizon_us = reach::of(plan)?;
     aggregates(aggregate)?;
-    windows::keep_their_names(plan)?;
     let mut at = &*aggregate.input;
-    let mut marked = 0;
+    let mut functions = 0;
     while !matches!(at, LogicalPlan::TableScan(_)) {
-        at = match at {
-            LogicalPlan::Projection(of) if windows::is_function(of) => {
-                marked += 1;
-                passed(at)?
-            }
-            LogicalPlan::Aggregate(_) => {
-                return refuse("GROUP BY", "groups twice", "let a view over this view do the rest");
-            }
-            LogicalPlan::Window(_) => {
-                return refuse(
-                    "OVER",
-                    "a window function reads rows that are not grouped",
-                    "use it over the groups of TUMBLE",
-                );
-            }
-            other => passed(other)?,
-        };
+        if matches!(at, LogicalPlan::Projection(of) if windows::is_function(of)) {
+            functions += 1;
+        }
+        at = passed(at)?;
     }
     let Some(windows) = windows::of(plan, WINDOW_START) else {
         return refuse(
@@ -97,12 +153,8 @@ pub(super) fn of(plan: &LogicalPlan) -> Result<Shape, Refusal> {
     };
     let is_tumble =
         matches!(&windows, Windows::Fixed { slide_us, width_us } if slide_us == width_us);
-    if marked != usize::from(!is_tumble) {
-        return refuse(
-            "FROM",
-            "reads a function of windows out of another",
-            "use one, over events or a (SELECT … FROM events …)",
-        );
+    if functions != usize::from(!is_tumble) {
+        return one_function();
     }
     match &windows {
         Windows::Fixed { slide_us, width_us } if width_us != slide_us => {
@@ -115,7 +167,15 @@ pub(super) fn of(plan: &LogicalPlan) -> Result<Shape, Refusal> {
             windows::are_sessions(plan, aggregate, keys)?;
         }
     }
-    Ok(Shape { windows, horizon_us })
+    Ok(Shape { windows, horizon_us, work: Work::Groups, stream })
+}
+
+fn one_function<T>() -> Result<T, Refusal> {
+    refuse(
+        "FROM",
+        "reads a function of windows out of another",
+        "use one, over a table or a (SELECT …), or let a view over this view do the rest",
+    )
 }
 
 /// So many panes are put together each time that a window closes.
@@ -143,27 +203,6 @@ fn passed(node: &LogicalPlan) -> Result<&LogicalPlan, Refusal> {
             Ok(&filter.input)
         }
         LogicalPlan::SubqueryAlias(alias) => Ok(&alias.input),
-        LogicalPlan::TableScan(_) | LogicalPlan::EmptyRelation(_) => refuse(
-            "FROM",
-            "does not group by a window of time",
-            "select FROM TUMBLE(events, event_time, INTERVAL '1 minute') GROUP BY window_start",
-        ),
-        LogicalPlan::Sort(_) => refuse(
-            "ORDER BY",
-            "orders its answer, which comes window by window",
-            "leave ORDER BY out; rows come ordered by window and then by their columns",
-        ),
-        LogicalPlan::Limit(_) => refuse(
-            "LIMIT",
-            "LIMIT over what has no end",
-            "rank() OVER (PARTITION BY window_start ORDER BY …) and filter by it",
-        ),
-        LogicalPlan::Join(_) => refuse("JOIN", "joins are not there yet", "read one table"),
-        LogicalPlan::Union(_) => refuse("UNION", "UNION is not there yet", "write two queries"),
-        LogicalPlan::Distinct(_) => {
-            refuse("DISTINCT", "SELECT DISTINCT", "GROUP BY the columns instead")
-        }
-        LogicalPlan::Unnest(_) => refuse("unnest", "unnest is not there yet", ""),
         other => refuse(
             "SELECT",
             format!("{} cannot run over what has no end", other.display()),
@@ -174,6 +213,23 @@ fn passed(node: &LogicalPlan) -> Result<&LogicalPlan, Refusal> {
 
 /// Checks the aggregate, and that the window's beginning is among its groups.
 fn aggregates(aggregate: &Aggregate) -> Result<(), Refusal> {
+    are_exact(aggregate)?;
+    let start = |group: &Expr| {
+        matches!(group, Expr::Column(column)
+            if column.name == WINDOW_START && windows::of(&aggregate.input, WINDOW_START).is_some())
+    };
+    match aggregate.group_expr.iter().any(start) {
+        true => Ok(()),
+        false => refuse(
+            "GROUP BY",
+            "does not group by window_start",
+            "select FROM TUMBLE(events, event_time, INTERVAL '1 minute') GROUP BY window_start",
+        ),
+    }
+}
+
+/// Refuses aggregates whose answer depends on more than which rows they are of.
+fn are_exact(aggregate: &Aggregate) -> Result<(), Refusal> {
     for group in &aggregate.group_expr {
         if matches!(group, Expr::GroupingSet(_)) {
             return refuse("GROUP BY", "grouping sets are not there yet", "write a query for each");
@@ -187,18 +243,7 @@ fn aggregates(aggregate: &Aggregate) -> Result<(), Refusal> {
         };
         exact(&function, aggregate)?;
     }
-    let start = |group: &Expr| {
-        matches!(group, Expr::Column(column)
-            if column.name == WINDOW_START && windows::of(&aggregate.input, WINDOW_START).is_some())
-    };
-    match aggregate.group_expr.iter().any(start) {
-        true => Ok(()),
-        false => refuse(
-            "GROUP BY",
-            "does not group by window_start",
-            "select FROM TUMBLE(events, event_time, INTERVAL '1 minute') GROUP BY window_start",
-        ),
-    }
+    Ok(())
 }
 
 /// Refuses an aggregate whose answer depends on how its rows were batched or ordered.
@@ -259,7 +304,7 @@ fn exact(function: &AggregateFunction, of: &Aggregate) -> Result<(), Refusal> {
             let ends =
                 function.params.order_by.iter().rev().map(|of| of.expr.schema_name().to_string());
             let mut ends = ends.map(|name| name.rsplit('.').next().unwrap_or_default().to_owned());
-            let is_place = |name: &str| windows::is_of_table(&of.input, name);
+            let is_place = |name: &str| windows::is_of_events(&of.input, name);
             if ends.next().as_deref() == Some("log_offset")
                 && ends.next().as_deref() == Some("log_partition")
                 && is_place("log_offset")

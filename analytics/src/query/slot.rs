@@ -19,11 +19,22 @@ use parking_lot::Mutex;
 pub(super) struct Slot {
     schema: SchemaRef,
     rows: Arc<Mutex<Vec<RecordBatch>>>,
+    /// Whether several parts of a plan read the same rows.
+    is_shared: bool,
 }
 
 impl Slot {
     pub(super) fn new(schema: SchemaRef) -> Self {
-        Self { schema, rows: Arc::default() }
+        Self { schema, rows: Arc::default(), is_shared: false }
+    }
+
+    /// One whose rows several parts of a plan read.
+    pub(super) fn shared(schema: SchemaRef) -> Self {
+        Self { is_shared: true, ..Self::new(schema) }
+    }
+
+    pub(super) fn columns(&self) -> &SchemaRef {
+        &self.schema
     }
 
     pub(super) fn put(&self, rows: Vec<RecordBatch>) {
@@ -57,9 +68,10 @@ impl PartitionStream for Slot {
         &self.schema
     }
 
-    /// Takes the rows: a run reads them once, and they are not held after it.
+    /// Takes the rows, unless they are read again: a run holds them no longer than it has to.
     fn execute(&self, _: Arc<TaskContext>) -> SendableRecordBatchStream {
-        let rows = std::mem::take(&mut *self.rows.lock());
+        let mut rows = self.rows.lock();
+        let rows = if self.is_shared { rows.clone() } else { std::mem::take(&mut *rows) };
         let rows = stream::iter(rows.into_iter().map(Ok));
         Box::pin(RecordBatchStreamAdapter::new(self.schema.clone(), rows))
     }

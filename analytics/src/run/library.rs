@@ -3,7 +3,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use crate::detect::Detection;
-use crate::query::{Fault, Plan, QueryFile};
+use crate::query::{Fault, Plan, QueryFile, Sources};
 
 /// The queries that run wherever nobody says otherwise: name and text.
 const SHIPPED: &[(&str, &str)] = &[
@@ -18,6 +18,7 @@ const FILES_MAX: usize = 500;
 #[derive(Debug)]
 pub struct Library {
     files: Vec<QueryFile>,
+    sources: Sources,
 }
 
 /// What is wrong with query files.
@@ -32,11 +33,11 @@ impl Library {
     /// All that is wrong with the files.
     pub async fn load(dir: Option<&Path>) -> Result<Self, FileFaults> {
         let mut faults = Vec::new();
-        let mut files: Vec<QueryFile> = Vec::new();
+        let mut files: Vec<(Option<PathBuf>, QueryFile)> = Vec::new();
         for path in dir.map(list).transpose()?.unwrap_or_default() {
-            match load(&path).await {
-                Ok(file) => match files.iter().find(|other| other.name == file.name) {
-                    None => files.push(file),
+            match read(&path) {
+                Ok(file) => match files.iter().find(|(_, other)| other.name == file.name) {
+                    None => files.push((Some(path), file)),
                     Some(_) => {
                         let what = format!("there are two queries called {}", file.name);
                         faults.push((path, Fault::of_file(what, "rename one of the files")));
@@ -48,18 +49,32 @@ impl Library {
             }
         }
         for (name, text) in SHIPPED {
-            if files.iter().all(|file| file.name != *name) {
-                let file = QueryFile::parse(name, text).expect("its header is tested");
-                files.push(file);
+            if files.iter().all(|(_, file)| file.name != *name) {
+                files.push((None, QueryFile::parse(name, text).expect("its header is tested")));
             }
         }
+        let sources = Sources::of(files.iter().map(|(_, file)| file));
+        for (path, file) in &files {
+            if let (Some(path), Err(of_file)) = (path, can_run(file, &sources).await) {
+                faults.extend(of_file.into_iter().map(|fault| (path.clone(), fault)));
+            }
+        }
+        if !faults.is_empty() {
+            return Err(FileFaults(faults));
+        }
+        let mut files: Vec<QueryFile> = files.into_iter().map(|(_, file)| file).collect();
         files.sort_by(|a, b| a.name.cmp(&b.name));
-        if faults.is_empty() { Ok(Self { files }) } else { Err(FileFaults(faults)) }
+        Ok(Self { files, sources })
     }
 
     /// All queries, by name.
     pub fn files(&self) -> &[QueryFile] {
         &self.files
+    }
+
+    /// What they may read beside events.
+    pub fn sources(&self) -> &Sources {
+        &self.sources
     }
 
     /// Those that are no detections.
@@ -99,19 +114,17 @@ fn list(dir: &Path) -> Result<Vec<PathBuf>, FileFaults> {
     Ok(paths)
 }
 
-/// Reads a query file, and sees whether it can run.
-///
-/// # Errors
-/// What is wrong with it.
-pub async fn load(path: &Path) -> Result<QueryFile, Vec<Fault>> {
+fn read(path: &Path) -> Result<QueryFile, Vec<Fault>> {
     let text = std::fs::read_to_string(path).map_err(|error| {
         vec![Fault::of_file(format!("cannot be read: {error}"), "name a file of SQL")]
     })?;
     let name = path.file_stem().and_then(|name| name.to_str()).unwrap_or_default();
-    let file = QueryFile::parse(name, &text)?;
-    let plan = Plan::new(file).await.map_err(|fault| vec![fault])?;
-    Detection::of(plan.file(), &plan.schema())?;
-    Ok(plan.file().clone())
+    QueryFile::parse(name, &text)
+}
+
+async fn can_run(file: &QueryFile, sources: &Sources) -> Result<(), Vec<Fault>> {
+    let plan = Plan::new(file.clone(), sources).await.map_err(|fault| vec![fault])?;
+    Detection::of(file, &plan.schema()).map(drop)
 }
 
 impl fmt::Display for FileFaults {

@@ -53,7 +53,7 @@ use crate::compute::Threads;
 use crate::lake::History;
 
 pub use findings::{ALERTS_TOPIC, NOTICES_TOPIC};
-pub use library::{FileFaults, Library, load};
+pub use library::{FileFaults, Library};
 pub use status::{QueryState, QueryStatus, Status};
 pub use tables::Tables;
 

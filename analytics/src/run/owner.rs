@@ -15,7 +15,7 @@ use super::findings::{self, Findings};
 use super::running::{self, Running, STEP_BYTES_MAX, Step};
 use super::sources::{self, Sources};
 use super::{OWNER, Parts, QueryState, QueryStatus};
-use crate::query::QueryFile;
+use crate::query::{Plan, QueryFile};
 
 /// When a query that failed is taken up again.
 const FAILED_PAUSE: Duration = Duration::from_secs(60);
@@ -154,7 +154,11 @@ fn mark_of_owner(partition: &Partition) -> Transaction {
 async fn take_up(parts: &Parts, file: &QueryFile, kept: &Kept) -> Held {
     let partitions = parts.history.partitions().await;
     let (checkpoint, dir) = (kept.checkpoints.get(&file.name), &parts.state_dir);
-    match Running::take_up(file, checkpoint, kept.generation, partitions, dir).await {
+    let running = match Plan::new(file.clone(), parts.library.sources()).await {
+        Ok(plan) => Running::take_up(plan, checkpoint, kept.generation, partitions, dir).await,
+        Err(fault) => Err(fault.to_string()),
+    };
+    match running {
         Ok(running) => {
             let starting = QueryStatus { state: QueryState::Starting, ..status(&running) };
             parts.status.put(&file.name, starting);

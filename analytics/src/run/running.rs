@@ -12,7 +12,7 @@ use super::findings::{self, Findings};
 use super::output;
 use crate::detect::{Change, Detection};
 use crate::lake::{History, Since};
-use crate::query::{Continuous, Plan, QueryFile};
+use crate::query::{Continuous, Plan};
 
 /// How many windows close in one step, at most and at first: of these nobody knows how much
 /// they answer.
@@ -78,13 +78,12 @@ impl Running {
     /// # Errors
     /// Why it cannot run.
     pub(super) async fn take_up(
-        file: &QueryFile,
+        plan: Plan,
         checkpoint: Option<&Checkpoint>,
         generation: u64,
         partitions: usize,
         state_dir: &Path,
     ) -> Result<Self, String> {
-        let plan = Plan::new(file.clone()).await.map_err(|fault| fault.to_string())?;
         let kept = checkpoint.filter(|of| of.query.plan == plan.hash());
         let (mut findings, mut replaced) = (None, None);
         let (query, reached) = match (kept, checkpoint) {
@@ -101,10 +100,11 @@ impl Running {
                 (Continuous::new(plan), vec![0; partitions])
             }
         };
-        let detection = Detection::of(file, &query.plan().schema()).map_err(|faults| {
-            let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
-            faults.join("; ")
-        })?;
+        let detection =
+            Detection::of(query.plan().file(), &query.plan().schema()).map_err(|faults| {
+                let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
+                faults.join("; ")
+            })?;
         Ok(Self {
             query,
             detection,

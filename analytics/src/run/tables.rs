@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::{RecordBatch, StringArray};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use arrow::json::ReaderBuilder;
 use datafusion::catalog::TableProvider;
@@ -16,18 +16,19 @@ use tokio::sync::watch;
 
 use super::Library;
 use super::output::{GENERATION_HEADER, PLAN_HEADER, REPLAY_HEADER, topic_of};
-use crate::query::{Fault, Plan};
+use crate::query::{Fault, Plan, REPLAY_ID, Sources, with_replay};
 
 /// How many rows of a view are kept in memory; the latest.
 const ROWS_MAX: usize = 1_000_000;
-/// The column that says of which replay a row is; absent for live traffic.
-const REPLAY_ID: &str = "replay_id";
 /// The pause after the log failed.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// The tables of the views, read from their topics; cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Tables(Arc<BTreeMap<String, Table>>);
+pub struct Tables {
+    tables: Arc<BTreeMap<String, Table>>,
+    sources: Sources,
+}
 
 #[derive(Debug)]
 struct Table {
@@ -54,15 +55,16 @@ impl Tables {
     pub async fn new(library: &Library) -> Result<Self, Fault> {
         let mut tables = BTreeMap::new();
         for file in library.views() {
-            let plan = Plan::new(file.clone()).await?;
-            let mut fields: Vec<_> = plan.schema().fields().iter().cloned().collect();
-            if plan.schema().index_of(REPLAY_ID).is_err() {
-                fields.push(Arc::new(Field::new(REPLAY_ID, DataType::Utf8, true)));
-            }
-            let (hash, schema) = (plan.hash().to_owned(), Arc::new(Schema::new(fields)));
+            let plan = Plan::new(file.clone(), library.sources()).await?;
+            let (hash, schema) = (plan.hash().to_owned(), with_replay(&plan.schema()));
             tables.insert(file.name.clone(), Table { hash, schema, rows: Mutex::default() });
         }
-        Ok(Self(Arc::new(tables)))
+        Ok(Self { tables: Arc::new(tables), sources: library.sources().clone() })
+    }
+
+    /// What a query may read beside events.
+    pub fn sources(&self) -> &Sources {
+        &self.sources
     }
 
     /// The tables by name, with the rows that there are now.
@@ -72,7 +74,7 @@ impl Tables {
             let rows = MemTable::try_new(table.schema.clone(), vec![rows]);
             Arc::new(rows.expect("the rows were read by the schema"))
         };
-        self.0.iter().map(|(name, table)| (name.clone(), provider(table))).collect()
+        self.tables.iter().map(|(name, table)| (name.clone(), provider(table))).collect()
     }
 
     /// Follows the topics until it is told to stop.
@@ -93,11 +95,11 @@ impl Tables {
 
     /// Ends by a failure alone.
     async fn read(&self, log: &Arc<dyn EventLog>) -> Result<std::convert::Infallible, Error> {
-        if self.0.is_empty() {
+        if self.tables.is_empty() {
             std::future::pending::<()>().await;
         }
         let mut from = Vec::new();
-        for (name, table) in &*self.0 {
+        for (name, table) in &*self.tables {
             let partition = Partition::new(topic_of(name), 0);
             let first = log.bounds(&partition).await?.first;
             let next = table.rows.lock().next.unwrap_or(first).max(first);
@@ -107,7 +109,7 @@ impl Tables {
         loop {
             if let Some(batch) = reader.next(ReadLimit::default()).await? {
                 let view = batch.partition.topic.strip_prefix("weir.views.").unwrap_or_default();
-                if let Some(table) = self.0.get(view) {
+                if let Some(table) = self.tables.get(view) {
                     table.take(&batch);
                 }
             }

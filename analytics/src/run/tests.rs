@@ -11,7 +11,7 @@ use ingest::log::{Headers, NewRecord};
 use super::*;
 use crate::detect::{Alert, Book, Detection};
 use crate::follow;
-use crate::query::{Plan, QueryFile, Span, backtest};
+use crate::query::{Plan, QueryFile, Sources, Span, backtest};
 use crate::sql::{Limits, Sql};
 
 const PARTITIONS: NonZeroU32 = NonZeroU32::new(3).unwrap();
@@ -188,7 +188,7 @@ impl Node {
 
     /// What a query gives over all that was read, at once.
     async fn at_once(&self, file: &QueryFile, span: &Span) -> (Plan, RecordBatch) {
-        let plan = Plan::new(file.clone()).await.unwrap();
+        let plan = Plan::new(file.clone(), self.tables.sources()).await.unwrap();
         let history = self.history.snapshot().await.unwrap().table;
         let answer = backtest(&plan, history, span, Arc::default()).await.unwrap();
         (plan, answer)
@@ -400,7 +400,8 @@ async fn a_query_that_is_changed_and_changed_back_answers_once() {
         std::fs::write(&file, text).unwrap();
         let node = Node::start(&log, dir.path()).await;
         let spans = "SELECT coalesce(sum(n), 0) FROM own WHERE replay_id IS NULL";
-        let plan = Plan::new(QueryFile::parse("own", text).unwrap()).await.unwrap();
+        let plan =
+            Plan::new(QueryFile::parse("own", text).unwrap(), &Sources::default()).await.unwrap();
         let span = Span { before_us: Some(traffic.now - 120 * S), ..Span::default() };
         node.has_read(80 + 12).await;
         let history = node.history.snapshot().await.unwrap().table;

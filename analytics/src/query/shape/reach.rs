@@ -5,7 +5,6 @@
 
 use std::collections::HashMap;
 
-use datafusion::common::DFSchema;
 use datafusion::logical_expr::expr::WindowFunction;
 use datafusion::logical_expr::{
     Expr, ExprSchemable as _, LogicalPlan, WindowFrameBound, WindowFrameUnits,
@@ -13,7 +12,7 @@ use datafusion::logical_expr::{
 };
 
 use super::super::dialect::{WINDOW_END, WINDOW_START, interval_us};
-use super::{Refusal, output, refuse};
+use super::{Refusal, output, refuse, windows};
 
 /// How far back a plan's answer reads, in microseconds.
 pub(super) fn of(plan: &LogicalPlan) -> Result<i64, Refusal> {
@@ -53,13 +52,22 @@ impl Reach {
                 let mut columns = HashMap::new();
                 for expr in &window.window_expr {
                     let reads = input.rows.max(input.of_expr(expr));
-                    let reads = frame_of(expr, window.input.schema())?.saturating_add(reads);
+                    let reads = frame_of(expr, &window.input)?.saturating_add(reads);
                     columns.insert(expr.schema_name().to_string(), reads);
                 }
                 columns.extend(input.columns);
                 Self { rows: input.rows, columns }
             }
-            _ => Self::default(),
+            LogicalPlan::TableScan(_) => Self::default(),
+            // Of a group, or of rows side by side: what any of them reads.
+            other => {
+                let mut rows = 0;
+                for input in other.inputs() {
+                    let input = Self::of(input)?;
+                    rows = input.columns.into_values().fold(rows.max(input.rows), i64::max);
+                }
+                Self { rows, columns: HashMap::new() }
+            }
         })
     }
 
@@ -71,12 +79,21 @@ impl Reach {
 }
 
 /// How far before a window a window function's frame begins, in microseconds.
-fn frame_of(expr: &Expr, input: &DFSchema) -> Result<i64, Refusal> {
+fn frame_of(expr: &Expr, input: &LogicalPlan) -> Result<i64, Refusal> {
     let Expr::WindowFunction(function) = expr.clone().unalias() else {
         return refuse("OVER", format!("{expr} is no window function"), "");
     };
     let name = function_name(&function);
-    let known = match &function.fun {
+    let params = &function.params;
+    let is_float = |of: &Expr| of.get_type(input.schema()).is_ok_and(|of| of.is_floating());
+    if matches!(name.as_str(), "sum" | "avg") && params.args.iter().any(is_float) {
+        return refuse(
+            &name,
+            format!("{name} OVER (…) of floating-point numbers depends on the order of the rows"),
+            "cast to DECIMAL, or use whole microseconds and bytes",
+        );
+    }
+    let is_of_all_alike = match &function.fun {
         WindowFunctionDefinition::AggregateUDF(_) => {
             matches!(
                 name.as_str(),
@@ -87,27 +104,28 @@ fn frame_of(expr: &Expr, input: &DFSchema) -> Result<i64, Refusal> {
             matches!(name.as_str(), "rank" | "dense_rank" | "percent_rank" | "cume_dist")
         }
     };
-    if !known {
-        return refuse(
-            &name,
-            format!("{name} OVER (…) depends on the order of rows that are alike"),
-            "use rank, or sum, count, avg, min or max over a RANGE",
-        );
-    }
-    let params = &function.params;
-    let is_float = |of: &Expr| of.get_type(input).is_ok_and(|of| of.is_floating());
-    if matches!(name.as_str(), "sum" | "avg") && params.args.iter().any(is_float) {
-        return refuse(
-            &name,
-            format!("{name} OVER (…) of floating-point numbers depends on the order of the rows"),
-            "cast to DECIMAL, or use whole microseconds and bytes",
-        );
-    }
+    let is_of_some = matches!(
+        name.as_str(),
+        "row_number" | "ntile" | "lag" | "lead" | "first_value" | "last_value" | "nth_value"
+    );
     let frame = &params.window_frame;
     let by_rows = frame.units != WindowFrameUnits::Range;
     let whole = frame.start_bound.is_unbounded() && frame.end_bound.is_unbounded();
-    if params.partition_by.iter().any(is_window_start) && (whole || !by_rows) {
+    let by_window = params.partition_by.iter().any(is_window_start);
+    if by_window && is_of_all_alike && (whole || !by_rows) {
         return Ok(0);
+    }
+    if by_window && (is_of_all_alike || is_of_some) && is_total(&function, input) {
+        return Ok(0);
+    }
+    if !is_of_all_alike {
+        return refuse(
+            &name,
+            format!("{name} OVER (…) depends on the order of rows that are alike"),
+            "give its OVER a PARTITION BY window_start and an ORDER BY that ends in log_partition, \
+             log_offset, or has all that rows are grouped by; or use rank, or sum, count, avg, min \
+             or max over a RANGE",
+        );
     }
     let in_time = matches!(params.order_by.as_slice(), [by] if is_window_start(&by.expr) && by.asc);
     if !in_time {
@@ -141,6 +159,55 @@ fn frame_of(expr: &Expr, input: &DFSchema) -> Result<i64, Refusal> {
         );
     };
     Ok(start)
+}
+
+/// Whether no two rows of a partition are alike in the order of a window function: it ends in
+/// their place in the log, or partition and order have all that rows were grouped by.
+fn is_total(function: &WindowFunction, input: &LogicalPlan) -> bool {
+    let params = &function.params;
+    let is_last = |expr: &Expr, name: &str| {
+        matches!(expr, Expr::Column(of) if of.name == name) && windows::is_of_events(input, name)
+    };
+    if let [.., partition, offset] = params.order_by.as_slice()
+        && is_last(&partition.expr, "log_partition")
+        && is_last(&offset.expr, "log_offset")
+    {
+        return true;
+    }
+    let ordered = params.order_by.iter().map(|by| &by.expr).chain(&params.partition_by);
+    let names: Vec<&str> = ordered
+        .filter_map(|expr| match expr {
+            Expr::Column(column) => Some(column.name.as_str()),
+            _ => None,
+        })
+        .collect();
+    keys(input).is_some_and(|keys| keys.iter().all(|key| names.contains(&key.as_str())))
+}
+
+/// The columns of which no two rows have the same, if rows were grouped.
+fn keys(plan: &LogicalPlan) -> Option<Vec<String>> {
+    match plan {
+        LogicalPlan::Aggregate(aggregate) => aggregate
+            .group_expr
+            .iter()
+            .map(|group| match group {
+                Expr::Column(column) => Some(column.name.clone()),
+                _ => None,
+            })
+            .collect(),
+        LogicalPlan::Projection(projection) => {
+            let given = |key: &String| {
+                let is_it = |expr: &&Expr| matches!((*expr).clone().unalias(), Expr::Column(of) if of.name == *key);
+                let expr = projection.expr.iter().find(is_it)?;
+                output(expr).map(|of| of.name)
+            };
+            keys(&projection.input)?.iter().map(given).collect()
+        }
+        LogicalPlan::Filter(filter) => keys(&filter.input),
+        LogicalPlan::SubqueryAlias(alias) => keys(&alias.input),
+        LogicalPlan::Window(window) => keys(&window.input),
+        _ => None,
+    }
 }
 
 fn function_name(function: &WindowFunction) -> String {

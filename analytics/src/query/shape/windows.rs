@@ -4,6 +4,7 @@ use datafusion::common::tree_node::{TreeNode as _, TreeNodeRecursion};
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::{Aggregate, BinaryExpr, Expr, LogicalPlan, Operator, Projection};
 
+use super::super::EVENTS;
 use super::super::dialect::{Mark, WINDOW_END, WINDOW_START, width_us};
 use super::{Refusal, output, refuse};
 
@@ -26,23 +27,14 @@ pub(in super::super) enum Windows {
     },
 }
 
-/// By which column rows have their time.
-const TIME: &str = "event_time";
-
 /// Of which windows a column of a plan is the beginning, as a function gave it, through
 /// everything above it.
 pub(super) fn of(plan: &LogicalPlan, name: &str) -> Option<Windows> {
     match plan {
-        LogicalPlan::Projection(projection) => {
-            let mut of_name = projection
-                .expr
-                .iter()
-                .filter(|expr| output(expr).is_some_and(|of| of.name == name));
-            match of_name.next()?.clone().unalias() {
-                Expr::Column(column) => of(&projection.input, &column.name),
-                start => begun_by(&start).filter(|_| is_of_table(&projection.input, TIME)),
-            }
-        }
+        LogicalPlan::Projection(projection) => match named(projection, name)? {
+            Expr::Column(column) => of(&projection.input, &column.name),
+            start => function_of(&start, &projection.input),
+        },
         LogicalPlan::Filter(filter) => of(&filter.input, name),
         LogicalPlan::SubqueryAlias(alias) => of(&alias.input, name),
         LogicalPlan::Window(window) => of(&window.input, name),
@@ -55,12 +47,26 @@ pub(super) fn of(plan: &LogicalPlan, name: &str) -> Option<Windows> {
     }
 }
 
-/// The windows whose beginning an expression works out of `event_time`.
-fn begun_by(start: &Expr) -> Option<Windows> {
+/// The windows whose beginning an expression works out of the time that the rows of a table
+/// have.
+pub(super) fn function_of(start: &Expr, input: &LogicalPlan) -> Option<Windows> {
+    let (windows, time) = begun_by(start)?;
+    let (table, column) = follow(input, time, true)?;
+    (column == time_of(&table)).then_some(windows)
+}
+
+/// By which column the rows of a table have their time: those of a view by when their window
+/// begins.
+pub(in super::super) fn time_of(table: &str) -> &'static str {
+    if table == EVENTS { "event_time" } else { WINDOW_START }
+}
+
+/// The windows whose beginning an expression works out, and the column of times.
+fn begun_by(start: &Expr) -> Option<(Windows, &str)> {
     let (start, marked) = match Mark::of(start) {
         Some((Mark::Session { gap_us, keys }, Expr::Column(time))) => {
             let sessions = Windows::Sessions { gap_us: *gap_us, keys: keys.clone() };
-            return (time.name == TIME).then_some(sessions);
+            return Some((sessions, &time.name));
         }
         Some((Mark::Session { .. }, _)) => return None,
         Some((Mark::Pane { slide_us, width_us }, start)) => (start, Some((*slide_us, *width_us))),
@@ -69,32 +75,49 @@ fn begun_by(start: &Expr) -> Option<Windows> {
     let Expr::Cast(cast) = start else { return None };
     let Expr::ScalarFunction(bin) = &*cast.expr else { return None };
     let [width, Expr::Column(time)] = bin.args.as_slice() else { return None };
-    if bin.func.name() != "date_bin" || time.name != TIME {
+    if bin.func.name() != "date_bin" {
         return None;
     }
     let bin_us = width_us(width)?;
     let (slide_us, width_us) = marked.unwrap_or((bin_us, bin_us));
-    (slide_us == bin_us).then_some(Windows::Fixed { slide_us, width_us })
+    (slide_us == bin_us).then_some((Windows::Fixed { slide_us, width_us }, &time.name))
 }
 
-/// Whether a column is that of the table by this name, whatever is between.
-pub(super) fn is_of_table(plan: &LogicalPlan, name: &str) -> bool {
+/// The table and column that a column of a plan is, whatever is between and however often it
+/// was renamed; of a union, if it is the same of all.
+fn follow(plan: &LogicalPlan, name: &str, through_unions: bool) -> Option<(String, String)> {
+    let follow = |plan: &LogicalPlan, name: &str| follow(plan, name, through_unions);
     match plan {
-        LogicalPlan::Projection(projection) => {
-            let mut named = projection
-                .expr
-                .iter()
-                .filter(|expr| output(expr).is_some_and(|of| of.name == name));
-            named.next().is_some_and(|expr| match expr.clone().unalias() {
-                Expr::Column(column) => column.name == name && is_of_table(&projection.input, name),
-                _ => false,
-            })
+        LogicalPlan::Projection(projection) => match named(projection, name)? {
+            Expr::Column(column) => follow(&projection.input, &column.name),
+            _ => None,
+        },
+        LogicalPlan::Filter(filter) => follow(&filter.input, name),
+        LogicalPlan::SubqueryAlias(alias) => follow(&alias.input, name),
+        LogicalPlan::Window(window) => follow(&window.input, name),
+        LogicalPlan::Union(union) if through_unions => {
+            let at = union.schema.index_of_column_by_name(None, name)?;
+            let mut of_inputs = union.inputs.iter().map(|input| {
+                let (_, field) = input.schema().qualified_field(at);
+                follow(input, field.name())
+            });
+            let first = of_inputs.next()??;
+            of_inputs.all(|of| of.as_ref() == Some(&first)).then_some(first)
         }
-        LogicalPlan::Filter(filter) => is_of_table(&filter.input, name),
-        LogicalPlan::SubqueryAlias(alias) => is_of_table(&alias.input, name),
-        LogicalPlan::TableScan(_) => true,
-        _ => false,
+        LogicalPlan::TableScan(scan) => Some((scan.table_name.table().to_owned(), name.to_owned())),
+        _ => None,
     }
+}
+
+/// Whether a column is that of the events by this name, and each of them is there once at most.
+pub(super) fn is_of_events(plan: &LogicalPlan, name: &str) -> bool {
+    follow(plan, name, false).is_some_and(|(table, column)| table == EVENTS && column == name)
+}
+
+/// What a projection gives by a name.
+fn named(projection: &Projection, name: &str) -> Option<Expr> {
+    let is_it = |expr: &&Expr| output(expr).is_some_and(|of| of.name == name);
+    projection.expr.iter().find(is_it).map(|expr| expr.clone().unalias())
 }
 
 /// Refuses another column by the name of a window's bound: everything here goes by these.
@@ -137,7 +160,7 @@ fn keeps(projection: &Projection, expr: &Expr) -> bool {
                 matches!(expr, Expr::Alias(start)
                 if start.name == WINDOW_START && start.expr == *left)
             };
-            let width = begun_by(left).map(|windows| match windows {
+            let width = begun_by(left).map(|(windows, _)| match windows {
                 Windows::Fixed { width_us, .. } => width_us,
                 Windows::Sessions { gap_us, .. } => gap_us,
             });
@@ -174,7 +197,7 @@ pub(super) fn are_whole(aggregate: &Aggregate) -> Result<(), Refusal> {
             LogicalPlan::Filter(filter) if reads(&filter.predicate) => return refused(),
             LogicalPlan::Filter(filter) => &filter.input,
             LogicalPlan::SubqueryAlias(alias) => &alias.input,
-            LogicalPlan::Projection(projection) => {
+            LogicalPlan::Projection(projection) if !is_function(projection) => {
                 if projection.expr.iter().filter(|expr| !is_plain(expr)).any(reads) {
                     return refused();
                 }
@@ -247,16 +270,12 @@ pub(super) fn are_sessions(
 /// Whether a column is that of the function by this name, whatever is between.
 fn is_of_function(plan: &LogicalPlan, name: &str) -> bool {
     match plan {
-        LogicalPlan::Projection(projection) => {
-            let mut named = projection
-                .expr
-                .iter()
-                .filter(|expr| output(expr).is_some_and(|of| of.name == name));
-            let is_same =
-                |expr: &Expr| matches!(expr.clone().unalias(), Expr::Column(of) if of.name == name);
-            let Some(expr) = named.next() else { return false };
-            is_function(projection) || is_same(expr) && is_of_function(&projection.input, name)
-        }
+        LogicalPlan::Projection(projection) => match named(projection, name) {
+            None => false,
+            Some(_) if is_function(projection) => true,
+            Some(Expr::Column(of)) => of.name == name && is_of_function(&projection.input, name),
+            Some(_) => false,
+        },
         LogicalPlan::Filter(filter) => is_of_function(&filter.input, name),
         LogicalPlan::SubqueryAlias(alias) => is_of_function(&alias.input, name),
         _ => false,

@@ -100,13 +100,95 @@ const TEXTS: &[&str] = &[
         max(event_time) AS last
      FROM SESSION(events, event_time, api_name, client_address, INTERVAL '45 seconds') AS s
      GROUP BY api_name, kind, s.window_start, s.window_end, client_address",
+    // What holds rows: three failures in a row, a sequence, pairs within a window.
+    "SELECT window_start, window_end, api_name, count(*) AS n, max(at) AS last
+     FROM (SELECT window_start, window_end, api_name, event_time AS at,
+            sum(CASE WHEN http_response_status_code >= 400 THEN 1 ELSE 0 END) OVER (
+                PARTITION BY window_start, api_name
+                ORDER BY event_time, log_partition, log_offset
+                ROWS BETWEEN 2 PRECEDING AND CURRENT ROW) AS failed
+           FROM HOP(events, event_time, INTERVAL '20 seconds', INTERVAL '1 minute')
+           WHERE kind = 'request' AND replay_id IS NULL OR kind = 'request')
+     WHERE failed = 2 GROUP BY window_start, window_end, api_name",
+    "-- title: a test
+-- owner: tests
+-- horizon: 2 min
+     WITH steps AS (
+        SELECT window_start, client_address, api_name,
+            lag(api_name) OVER (PARTITION BY window_start, client_address
+                ORDER BY event_time, log_partition, log_offset) AS before
+        FROM TUMBLE(events, event_time, INTERVAL '30 seconds') AS t WHERE t.kind = 'request'),
+     counted AS (
+        SELECT window_start, client_address, before, api_name, count(*) AS n
+        FROM steps GROUP BY window_start, client_address, before, api_name)
+     SELECT DISTINCT window_start, before, api_name, sum(n) OVER (
+            PARTITION BY before, api_name ORDER BY window_start
+            RANGE BETWEEN INTERVAL '2 minutes' PRECEDING AND INTERVAL '30 seconds' PRECEDING)
+            AS known
+     FROM counted",
+    "SELECT a.window_start, a.client_address, count(*) AS pairs, min(b.event_time) AS first
+     FROM TUMBLE((SELECT * FROM events WHERE http_response_status_code = 500), event_time,
+        INTERVAL '1 minute') AS a
+     JOIN TUMBLE(events, event_time, INTERVAL '1 minute') AS b
+        ON a.window_start = b.window_start AND a.client_address = b.client_address
+        AND b.event_time > a.event_time AND b.event_time <= a.event_time + INTERVAL '20 seconds'
+     WHERE b.http_response_status_code = 200 GROUP BY a.window_start, a.client_address",
+    "SELECT a.window_start, a.n, b.n AS failed
+     FROM (SELECT window_start, count(*) AS n
+           FROM HOP(events, event_time, INTERVAL '15 seconds', INTERVAL '30 seconds')
+           WHERE kind = 'request' GROUP BY window_start) AS a
+     LEFT JOIN (SELECT window_start, count(*) AS n
+           FROM HOP(events, event_time, INTERVAL '15 seconds', INTERVAL '30 seconds')
+           WHERE http_response_status_code >= 500 GROUP BY window_start) AS b
+        USING (window_start)",
+    "SELECT window_start, 'ok' AS what, count(*) AS n
+     FROM TUMBLE(events, event_time, INTERVAL '20 seconds')
+     WHERE http_response_status_code < 400 GROUP BY window_start
+     UNION ALL
+     SELECT window_start, client_address, min(http_response_body_size)
+     FROM TUMBLE(events, event_time, INTERVAL '20 seconds')
+     WHERE http_response_status_code >= 400 GROUP BY window_start, client_address",
+    // A row for each event.
+    "-- title: a test
+-- owner: tests
+-- horizon: 1 min
+     SELECT window_start, event_time, client_address, log_partition, log_offset, count(*) OVER (
+            PARTITION BY client_address ORDER BY window_start
+            RANGE BETWEEN INTERVAL '1 minute' PRECEDING AND CURRENT ROW) AS lately
+     FROM TUMBLE((SELECT * FROM events WHERE kind = 'request'
+        UNION ALL SELECT * FROM events WHERE http_response_status_code = 500), event_time,
+        INTERVAL '10 seconds') WHERE client_address <> '198.51.100.1'",
+    // Views over views.
+    "SELECT window_start, window_end, client_address, sum(n) AS n, max(n) AS most,
+        sum(bytes) AS bytes, count(*) AS windows
+     FROM TUMBLE((SELECT window_start AS at, client_address, n, bytes, replay_id FROM of_clients),
+        at, INTERVAL '1 minute') GROUP BY window_start, window_end, client_address",
+    "-- title: a test
+-- owner: tests
+-- lateness: 5 s
+-- horizon: 2 min
+     SELECT window_start, client_address, most, count(*) OVER (PARTITION BY client_address
+            ORDER BY window_start RANGE BETWEEN INTERVAL '2 minutes' PRECEDING
+            AND INTERVAL '30 seconds' PRECEDING) AS before
+     FROM (SELECT window_start, client_address, max(lately) AS most
+        FROM HOP((SELECT window_start AS t, * EXCLUDE (window_start, window_end, replay_id)
+            FROM of_clients_and_before), t, INTERVAL '30 seconds', INTERVAL '1 minute')
+        GROUP BY window_start, client_address)",
+    "SELECT window_start, client_address, n - before AS more
+     FROM (SELECT window_start, client_address, n, lag(n) OVER (
+            PARTITION BY window_start, client_address ORDER BY t
+            ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) AS before
+        FROM (SELECT window_start, client_address, t, sum(n) AS n
+            FROM TUMBLE((SELECT window_start AS t, client_address, n FROM of_clients), t,
+                INTERVAL '1 minute') GROUP BY window_start, client_address, t))
+     WHERE n > before",
 ];
 
 /// Random events of several sources, late ones and replays among them, in random batches,
 /// interleavings and restarts.
 #[tokio::test]
 async fn a_stream_answers_as_all_rows_at_once() {
-    for seed in 0..40 {
+    for seed in 0..4 * TEXTS.len() as u64 {
         let mut rng = Rng::with_seed(seed);
         let text = TEXTS[seed as usize % TEXTS.len()];
         let count = rng.usize(150..500);

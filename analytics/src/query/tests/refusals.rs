@@ -1,11 +1,11 @@
-use crate::query::{Plan, QueryFile};
+use crate::query::{Plan, QueryFile, Sources};
 
 const HEAD: &str = "-- title: a test\n-- owner: tests\n";
 const FROM: &str = "FROM TUMBLE(events, event_time, INTERVAL '1 minute') GROUP BY window_start";
 
 async fn fault(text: &str) -> String {
     let told = match QueryFile::parse("test", text) {
-        Ok(file) => match Plan::new(file).await {
+        Ok(file) => match Plan::new(file, &Sources::default()).await {
             Ok(_) => panic!("it was taken:\n{text}"),
             Err(fault) => fault.to_string(),
         },
@@ -58,6 +58,10 @@ async fn a_query_that_could_not_be_exact_is_refused_with_its_reason() {
     let hop = |times: &str, what: &str| {
         format!("SELECT window_start, {what} FROM HOP(events, event_time, {times}) GROUP BY 1")
     };
+    let join = |by: &str, on: &str, what: &str| {
+        let of = |name: &str| format!("({}) AS {name}", select("count(*) AS n"));
+        format!("SELECT {what} FROM {} {by} {} ON {on}", of("a"), of("b"))
+    };
     let session = |groups: &str, what: &str, filter: &str| {
         format!(
             "SELECT {what} FROM SESSION(events, event_time, client_address, INTERVAL '1 minute') {filter} GROUP BY {groups}"
@@ -69,7 +73,6 @@ async fn a_query_that_could_not_be_exact_is_refused_with_its_reason() {
         (format!("SELECT nothing, count(*) {FROM}"), "there is no column nothing"),
         (format!("SELECT window_start,\n  coutn(*) {FROM}"), "line 4: Invalid function 'coutn'"),
         ("SELECT count(*) FROM events".to_owned(), "does not group by window_start"),
-        ("SELECT * FROM TUMBLE(events, event_time, INTERVAL '1 minute')".to_owned(), "does not group by a window"),
         (format!("SELECT count(*) {FROM}"), "has no column window_start"),
         (format!("SELECT window_start + INTERVAL '1 s' AS window_start, count(*) {FROM}"), "calls another column window_start"),
         ("SELECT window_start, count(*) FROM TUMBLE(events, log_time, INTERVAL '1 minute') GROUP BY window_start".to_owned(), "does not group by window_start"),
@@ -124,18 +127,97 @@ async fn a_query_that_could_not_be_exact_is_refused_with_its_reason() {
         (select("last_value(kind ORDER BY event_time)"), "last_value depends on the order"),
         (select("count(*) OVER ()"), "count reads rows of all time"),
         (select("sum(count(*)) OVER (ORDER BY window_start)"), "without a bound"),
-        (select("row_number() OVER (PARTITION BY window_start)"), "row_number OVER (…) depends on"),
+        (select("kind, row_number() OVER (PARTITION BY window_start)").replace("GROUP BY window_start", "GROUP BY window_start, kind"), "row_number OVER (…) depends on"),
         (select("sum(count(*)) OVER (ORDER BY window_start ROWS 3 PRECEDING)"), "reads ROWS of windows"),
         (select("sum(count(*)) OVER (ORDER BY window_start RANGE BETWEEN INTERVAL '1 hour' PRECEDING AND CURRENT ROW)"), "more than its horizon"),
         (format!("{} ORDER BY 1", select("count(*)")), "leave ORDER BY out"),
         (format!("{} LIMIT 1", select("count(*)")), "LIMIT over what has no end"),
-        (format!("{} UNION ALL {}", select("count(*)"), select("count(*)")), "UNION is not there yet"),
-        (format!("SELECT DISTINCT * FROM ({})", select("count(*)")), "SELECT DISTINCT"),
-        (format!("SELECT window_start, count(*) FROM ({}) GROUP BY 1", select("kind, count(*)").replace("GROUP BY window_start", "GROUP BY window_start, kind")), "groups twice"),
+        (format!("{} UNION ALL {}", select("count(*)"), select("count(*)").replace("1 minute", "2 minutes")), "puts rows of different windows together"),
+        (format!("SELECT DISTINCT n FROM ({})", select("count(*) AS n")), "leaves out rows that are alike of all windows; let window_start be"),
+        (format!("SELECT n, max(window_start) AS last FROM ({}) GROUP BY 1", select("count(*) AS n")), "groups rows of all windows together"),
+        (format!("SELECT DISTINCT ON (window_start) window_start, n FROM ({})", select("count(*) AS n")), "in an order that several may share"),
+        (join("JOIN", "a.n = b.n", "a.window_start, a.n"), "joins rows of different windows; write JOIN … ON a.window_start = b.window_start"),
+        (join("JOIN", "a.window_start = b.window_start", "a.n"), "has no column window_start"),
+        (join("LEFT JOIN", "a.window_start = b.window_start", "b.window_start, b.n"), "has no column window_start"),
+        (join("FULL JOIN", "a.window_start = b.window_start", "a.window_start, b.n"), "has no column window_start"),
+        (join("LEFT JOIN", "a.window_start = b.window_start AND a.n < b.n", "a.window_start, rank() OVER (PARTITION BY b.window_start ORDER BY a.n)"), "reads rows of all time"),
+        (format!("{} UNION ALL SELECT window_start, log_offset FROM TUMBLE(events, event_time, INTERVAL '1 minute')", select("avg(latency_total_us)")), "avg of whole numbers"),
+        ("SELECT a.event_time FROM events AS a JOIN events AS b ON a.event_time = b.event_time".to_owned(), "joins what has no end, and not by the same windows"),
+        ("SELECT window_start, event_time FROM (VALUES (1)) AS v(n) LEFT JOIN TUMBLE(events, event_time, INTERVAL '1 minute') AS t ON t.log_offset = v.n".to_owned(), "let what has no end be the side that is kept whole"),
+        ("SELECT window_start, lag(kind) OVER (PARTITION BY window_start ORDER BY event_time) FROM TUMBLE(events, event_time, INTERVAL '1 minute')".to_owned(), "give its OVER a PARTITION BY window_start and an ORDER BY that ends in log_partition, log_offset"),
+        ("SELECT window_start, lag(kind) OVER (PARTITION BY window_start ORDER BY log_partition, log_offset) FROM TUMBLE((SELECT * FROM events UNION ALL SELECT * FROM events), event_time, INTERVAL '1 minute')".to_owned(), "depends on the order of rows that are alike"),
+        ("SELECT window_start, lag(kind) OVER (PARTITION BY window_end ORDER BY log_partition, log_offset) FROM TUMBLE(events, event_time, INTERVAL '1 minute')".to_owned(), "reads rows of all time"),
+        ("SELECT window_start, lag(kind) OVER (ORDER BY event_time) FROM (SELECT window_start, event_time, kind FROM SESSION(events, event_time, kind, INTERVAL '1 minute'))".to_owned(), "asks more of sessions than one GROUP BY"),
+        ("SELECT kind, row_number() OVER (ORDER BY event_time) FROM events".to_owned(), "a window function reads rows of all time"),
         (select("(SELECT count(*) FROM events)"), "a query within an expression"),
         ("DELETE FROM events".to_owned(), "DML not supported"),
     ] {
         let told = fault(&format!("{HEAD}{query}")).await;
         assert!(told.contains(expected), "{query}\n{told}\nexpected {expected}");
     }
+}
+
+/// What a query reads of other queries has to be there, and must not read it in turn.
+#[tokio::test]
+async fn a_view_that_cannot_be_read_is_named() {
+    let file = |name: &str, query: &str| QueryFile::parse(name, &format!("{HEAD}{query}")).unwrap();
+    let over = |view: &str| {
+        format!(
+            "SELECT window_start, sum(n) AS n FROM TUMBLE((SELECT window_start AS t, n FROM {view}), \
+             t, INTERVAL '1 hour') GROUP BY window_start"
+        )
+    };
+    let minutes = file("minutes", &format!("SELECT window_start, count(*) AS n {FROM}"));
+    let sessions = file(
+        "sessions",
+        "SELECT window_start, window_end, count(*) AS n FROM SESSION(events, event_time, \
+         INTERVAL '1 minute') GROUP BY window_start, window_end",
+    );
+    let hours = file("hours", &over("minutes"));
+    let (here, there) = (file("here", &over("there")), file("there", &over("here")));
+    let broken = file("broken", "SELECT window_start, n FROM nowhere");
+    let found = QueryFile::parse(
+        "found",
+        &format!(
+            "-- severity: low\n-- subject: kind\n-- message: m\n{HEAD}SELECT window_start, window_end, kind, count(*) AS n FROM TUMBLE(events, event_time, INTERVAL '1 minute') GROUP BY 1, 2, 3"
+        ),
+    );
+    let all = [minutes, sessions, hours, here.clone(), there, broken, found.unwrap()];
+    let sources = Sources::of(&all);
+    let two = format!("{} UNION ALL {}", over("minutes"), over("hours"));
+    for (query, expected) in [
+        (over("hours"), None),
+        (over("nothing"), Some("table 'datafusion.public.nothing' not found")),
+        (
+            over("here"),
+            Some(
+                "the view here: line 3: table 'datafusion.public.there' not found: the view there",
+            ),
+        ),
+        (over("broken"), Some("the view broken: line 3: table")),
+        (over("sessions"), Some("reads the sessions of sessions, which is not there yet")),
+        (over("found"), Some("table 'datafusion.public.found' not found")),
+        (two, Some("reads hours and minutes, which do not go on together")),
+        (
+            over("minutes").replace("window_start AS t", "window_start + INTERVAL '1 s' AS t"),
+            Some("does not group by window_start"),
+        ),
+        (
+            "SELECT window_start, n FROM TUMBLE(minutes, window_start, INTERVAL '1 hour')"
+                .to_owned(),
+            Some("the table has a column window_start already"),
+        ),
+    ] {
+        let told = Plan::new(file("reads", &query), &sources).await.err();
+        let told = told.map(|fault| fault.to_string());
+        match expected {
+            None => assert_eq!(told, None, "{query}"),
+            Some(expected) => {
+                let told = told.unwrap_or_else(|| panic!("it was taken:\n{query}"));
+                assert!(told.contains(expected), "{query}\n{told}\nexpected {expected}");
+            }
+        }
+    }
+    let told = Plan::new(here, &sources).await.unwrap_err().to_string();
+    assert!(told.contains("the view there: line 3: table 'datafusion.public.here' not found: the view here reads this query itself") || told.contains("here reads this query itself"), "{told}");
 }

@@ -15,7 +15,7 @@ use ingest::log::{Headers, LogTime, Record};
 use serde_json::Value;
 
 use crate::intake::{Decoder, Stamps, stamped_schema, watermark};
-use crate::query::{Continuous, Plan, QueryFile, Span, backtest};
+use crate::query::{Continuous, Plan, QueryFile, Sources, Span, backtest};
 
 fn shipped() -> Vec<PathBuf> {
     let queries = Path::new(env!("CARGO_MANIFEST_DIR")).join("../queries");
@@ -35,7 +35,7 @@ async fn plan(path: &Path) -> Plan {
     let query = name(path).strip_suffix(".sql").unwrap();
     let file =
         QueryFile::parse(query, &text).unwrap_or_else(|faults| panic!("{path:?}: {faults:?}"));
-    Plan::new(file).await.unwrap_or_else(|fault| panic!("{path:?}: {fault}"))
+    Plan::new(file, &Sources::default()).await.unwrap_or_else(|fault| panic!("{path:?}: {fault}"))
 }
 
 fn records(csv: &str) -> Vec<Record> {

@@ -13,7 +13,7 @@ use ingest::log::{Headers, LogTime, Record};
 
 use crate::intake::{Decoder, Stamps, stamped_schema, watermark};
 use crate::query::plan::in_order;
-use crate::query::{Continuous, Plan, QueryFile, Span, backtest};
+use crate::query::{Continuous, Plan, QueryFile, Sources, Span, backtest};
 
 pub(super) const S: i64 = 1_000_000;
 /// When the worlds begin; a whole hour.
@@ -29,8 +29,36 @@ pub(super) fn file(text: &str) -> QueryFile {
     QueryFile::parse("test", &text).unwrap()
 }
 
+/// Views that a text may read.
+fn sources() -> Sources {
+    const VIEWS: &[(&str, &str)] = &[
+        (
+            "of_clients",
+            "SELECT window_start, window_end, client_address, count(*) AS n,
+                sum(http_response_body_size) AS bytes
+             FROM TUMBLE(events, event_time, INTERVAL '10 seconds') WHERE kind = 'request'
+             GROUP BY window_start, window_end, client_address",
+        ),
+        (
+            "of_clients_and_before",
+            "-- title: a test
+-- owner: tests
+-- horizon: 1 min
+             SELECT window_start AS at, client_address, n, window_start, window_end,
+                sum(n) OVER (PARTITION BY client_address ORDER BY window_start
+                    RANGE BETWEEN INTERVAL '1 minute' PRECEDING AND CURRENT ROW) AS lately
+             FROM (SELECT window_start, window_end, client_address, sum(n) AS n
+                FROM HOP((SELECT window_start AS t, client_address, n FROM of_clients), t,
+                    INTERVAL '15 seconds', INTERVAL '45 seconds')
+                GROUP BY window_start, window_end, client_address)",
+        ),
+    ];
+    let view = |(name, text): &(&str, &str)| QueryFile { name: (*name).to_owned(), ..file(text) };
+    Sources::of(&VIEWS.iter().map(view).collect::<Vec<_>>())
+}
+
 pub(super) async fn plan(text: &str) -> Plan {
-    Plan::new(file(text)).await.unwrap_or_else(|fault| panic!("{fault}\n{text}"))
+    Plan::new(file(text), &sources()).await.unwrap_or_else(|fault| panic!("{fault}\n{text}"))
 }
 
 /// Sources that live from the beginning to the end, and say so.

@@ -1,0 +1,255 @@
+//! Queries that ask about the rows of one window at a time: what each node gives of a window
+//! depends on the rows of that window alone, and for window functions over closed windows on
+//! those of a horizon before it. So the text runs over a few windows as it would over all.
+
+use std::sync::Arc;
+
+use datafusion::common::DFSchema;
+use datafusion::logical_expr::utils::split_conjunction;
+use datafusion::logical_expr::{BinaryExpr, Distinct, Expr, Join, JoinType, LogicalPlan, Operator};
+
+use super::windows::{self, Windows};
+use super::{
+    Refusal, Shape, WINDOW_START, Work, are_exact, expressions, one_function, panes_are_few, reach,
+    refuse,
+};
+
+pub(super) fn of(plan: &LogicalPlan, stream: String) -> Result<Shape, Refusal> {
+    let rows = Rows::of(plan, &stream)?;
+    let start = plan.schema().index_of_column_by_name(None, WINDOW_START);
+    let (Some(windows), true) = (rows.windows, start.is_some_and(|at| rows.starts.contains(&at)))
+    else {
+        return refuse(
+            "SELECT",
+            "its answer has no column window_start of TUMBLE or HOP(events, event_time, …)",
+            "select FROM TUMBLE(events, event_time, INTERVAL '1 minute'), and window_start as it \
+             is, in each SELECT",
+        );
+    };
+    let horizon_us = reach::of(plan)?;
+    if let Windows::Fixed { slide_us, width_us } = &windows {
+        panes_are_few(*slide_us, *width_us, horizon_us)?;
+    }
+    Ok(Shape { windows, horizon_us, work: Work::Rows, stream })
+}
+
+/// What is known of the rows of a node.
+#[derive(Debug, Default)]
+struct Rows {
+    /// Whether they come of what has no end.
+    is_stream: bool,
+    /// In which windows they are, above a function.
+    windows: Option<Windows>,
+    /// Which columns are the beginning of a row's window.
+    starts: Vec<usize>,
+}
+
+impl Rows {
+    fn of(plan: &LogicalPlan, stream: &str) -> Result<Self, Refusal> {
+        match plan {
+            LogicalPlan::TableScan(scan) => {
+                let is_stream = scan.table_name.table() == stream;
+                Ok(Self { is_stream, ..Self::default() })
+            }
+            LogicalPlan::EmptyRelation(_) | LogicalPlan::Values(_) => Ok(Self::default()),
+            LogicalPlan::SubqueryAlias(alias) => Self::of(&alias.input, stream),
+            LogicalPlan::Filter(filter) => {
+                expressions(&filter.predicate)?;
+                Self::of(&filter.input, stream)
+            }
+            LogicalPlan::Projection(projection) => {
+                projection.expr.iter().try_for_each(expressions)?;
+                let mut rows = Self::of(&projection.input, stream)?;
+                let input = projection.input.schema();
+                let places = projection.expr.iter().enumerate();
+                let starts = places.filter(|(_, expr)| rows.is_start(expr, input));
+                let starts: Vec<usize> = starts.map(|(place, _)| place).collect();
+                let mut functions = projection.expr.iter().enumerate().filter_map(|(at, expr)| {
+                    let is_named = matches!(expr, Expr::Alias(of) if of.name == WINDOW_START);
+                    let start = is_named.then(|| expr.clone().unalias())?;
+                    Some((at, windows::function_of(&start, &projection.input)?))
+                });
+                match functions.next() {
+                    Some(_) if rows.windows.is_some() => return one_function(),
+                    Some((_, Windows::Sessions { .. })) => return of_sessions(),
+                    Some((at, windows)) => (rows.windows, rows.starts) = (Some(windows), vec![at]),
+                    None => rows.starts = starts,
+                }
+                Ok(rows)
+            }
+            LogicalPlan::Aggregate(aggregate) => {
+                are_exact(aggregate)?;
+                let rows = Self::of(&aggregate.input, stream)?;
+                let groups = aggregate.group_expr.iter().enumerate();
+                let starts = groups.filter(|(_, of)| rows.is_start(of, aggregate.input.schema()));
+                let starts = starts.map(|(at, _)| at).collect();
+                rows.by_window(starts, "GROUP BY", "groups rows of all windows together")
+            }
+            LogicalPlan::Window(window) => {
+                window.window_expr.iter().try_for_each(expressions)?;
+                let rows = Self::of(&window.input, stream)?;
+                // How far its functions read is looked at by their reach.
+                let is_bound = |expr: &Expr| rows.is_start(expr, window.input.schema());
+                let is_bound = |of: &Expr| match of.clone().unalias() {
+                    Expr::WindowFunction(of) => {
+                        let of = of.params;
+                        of.partition_by.iter().any(is_bound)
+                            || of.order_by.first().is_some_and(|by| is_bound(&by.expr))
+                    }
+                    _ => false,
+                };
+                match rows.is_stream && !window.window_expr.iter().all(is_bound) {
+                    false => Ok(rows),
+                    true => refuse(
+                        "OVER",
+                        "a window function reads rows of all time",
+                        "select FROM TUMBLE(events, event_time, INTERVAL '1 minute'), and give \
+                         its OVER a PARTITION BY window_start",
+                    ),
+                }
+            }
+            LogicalPlan::Distinct(Distinct::All(input)) => {
+                let rows = Self::of(input, stream)?;
+                let starts = rows.starts.clone();
+                rows.by_window(starts, "DISTINCT", "leaves out rows that are alike of all windows")
+            }
+            LogicalPlan::Union(union) => Self::of_union(&union.inputs, stream),
+            LogicalPlan::Join(join) => Self::of_join(join, stream),
+            LogicalPlan::Sort(_) => refuse(
+                "ORDER BY",
+                "orders its answer, which comes window by window",
+                "leave ORDER BY out; rows come ordered by window and then by their columns",
+            ),
+            LogicalPlan::Limit(_) => refuse(
+                "LIMIT",
+                "LIMIT over what has no end",
+                "rank() OVER (PARTITION BY window_start ORDER BY …) and filter by it",
+            ),
+            LogicalPlan::Distinct(Distinct::On(_)) => refuse(
+                "DISTINCT",
+                "DISTINCT ON takes the first of rows in an order that several may share",
+                "row_number() OVER (PARTITION BY window_start, … ORDER BY …, log_partition, log_offset) and filter by it",
+            ),
+            LogicalPlan::Unnest(_) => refuse("unnest", "unnest is not there yet", ""),
+            other => refuse(
+                "SELECT",
+                format!("{} cannot run over what has no end", other.display()),
+                "see docs/queries.md for what can",
+            ),
+        }
+    }
+
+    fn of_union(inputs: &[Arc<LogicalPlan>], stream: &str) -> Result<Self, Refusal> {
+        let mut all = inputs.iter().map(|input| Self::of(input, stream));
+        let Some(mut rows) = all.next().transpose()? else { return Ok(Self::default()) };
+        for other in all {
+            let other = other?;
+            if rows.windows != other.windows || rows.is_stream != other.is_stream {
+                return refuse(
+                    "UNION",
+                    "puts rows of different windows together",
+                    "give both sides the same function of windows",
+                );
+            }
+            rows.starts.retain(|at| other.starts.contains(at));
+        }
+        Ok(rows)
+    }
+
+    fn of_join(join: &Join, stream: &str) -> Result<Self, Refusal> {
+        let on = join.on.iter().flat_map(|(left, right)| [left, right]);
+        on.chain(&join.filter).try_for_each(expressions)?;
+        let (left, right) = (Self::of(&join.left, stream)?, Self::of(&join.right, stream)?);
+        let columns = join.left.schema().fields().len();
+        let keeps_left = matches!(
+            join.join_type,
+            JoinType::Inner
+                | JoinType::Left
+                | JoinType::LeftSemi
+                | JoinType::LeftAnti
+                | JoinType::LeftMark
+        );
+        let keeps_right = matches!(
+            join.join_type,
+            JoinType::Inner
+                | JoinType::Right
+                | JoinType::RightSemi
+                | JoinType::RightAnti
+                | JoinType::RightMark
+        );
+        let has_left = !matches!(
+            join.join_type,
+            JoinType::RightSemi | JoinType::RightAnti | JoinType::RightMark
+        );
+        let moved = if has_left { columns } else { 0 };
+        let of_left = || left.starts.iter().copied().filter(|_| keeps_left);
+        let of_right = || right.starts.iter().map(|at| at + moved).filter(|_| keeps_right);
+        match (left.is_stream, right.is_stream) {
+            (false, false) => Ok(Self::default()),
+            (true, false) if keeps_left => {
+                Ok(Self { starts: of_left().collect(), windows: left.windows, is_stream: true })
+            }
+            (false, true) if keeps_right => {
+                Ok(Self { starts: of_right().collect(), windows: right.windows, is_stream: true })
+            }
+            (true, true) if left.windows.is_some() && left.windows == right.windows => {
+                if !left.is_joined(&right, join) {
+                    return refuse(
+                        "JOIN",
+                        "joins rows of different windows",
+                        "write JOIN … ON a.window_start = b.window_start AND …",
+                    );
+                }
+                let starts = of_left().chain(of_right()).collect();
+                Ok(Self { starts, windows: left.windows, is_stream: true })
+            }
+            (true, true) => refuse(
+                "JOIN",
+                "joins what has no end, and not by the same windows",
+                "join two of TUMBLE or HOP(events, event_time, …) with the same times, ON a.window_start = b.window_start",
+            ),
+            _ => refuse(
+                "JOIN",
+                "keeps the rows of a table that no row of a window is joined to",
+                "let what has no end be the side that is kept whole",
+            ),
+        }
+    }
+
+    /// Whether a join is of rows of the same window.
+    fn is_joined(&self, right: &Self, join: &Join) -> bool {
+        let (of_left, of_right) = (join.left.schema(), join.right.schema());
+        let is_it = |a: &Expr, b: &Expr| self.is_start(a, of_left) && right.is_start(b, of_right);
+        let by_filter = join.filter.iter().flat_map(split_conjunction).any(|of| match of {
+            Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) => {
+                is_it(left, right) || is_it(right, left)
+            }
+            _ => false,
+        });
+        by_filter || join.on.iter().any(|(left, right)| is_it(left, right))
+    }
+
+    /// Whether an expression over rows with such columns is the beginning of their window.
+    fn is_start(&self, expr: &Expr, schema: &DFSchema) -> bool {
+        let Expr::Column(column) = expr.clone().unalias() else { return false };
+        let at = schema.index_of_column_by_name(column.relation.as_ref(), &column.name);
+        at.is_some_and(|at| self.starts.contains(&at))
+    }
+
+    /// The same rows, put together by their windows, of which `starts` says.
+    fn by_window(mut self, starts: Vec<usize>, at: &str, what: &str) -> Result<Self, Refusal> {
+        if self.is_stream && starts.is_empty() {
+            return refuse(at, what, "let window_start be among the columns");
+        }
+        self.starts = starts;
+        Ok(self)
+    }
+}
+
+fn of_sessions<T>() -> Result<T, Refusal> {
+    refuse(
+        "SESSION",
+        "asks more of sessions than one GROUP BY, which is not there yet",
+        "use TUMBLE or HOP, or let a view over this view do the rest",
+    )
+}
