@@ -69,6 +69,9 @@ async fn whole(
     let config = SessionConfig::new().with_target_partitions(2);
     let session = SessionContext::new_with_config_rt(config, runtime.clone());
     dialect::register(&session)?;
+    for table in plan.joined() {
+        session.register_table(table.name(), table.table())?;
+    }
     if let Some(below) = plan.below() {
         let rows = Box::pin(whole(below, history, span, runtime)).await?;
         let rows = of_timeline(&rows, span.replay.as_deref())?;

@@ -54,6 +54,11 @@ pub const WINDOW_START: &str = "window_start";
 /// When a window ends, exclusive.
 pub const WINDOW_END: &str = "window_end";
 
+/// Whether a column of that name says of a window when it begins or ends.
+pub(super) fn is_bound(name: &str) -> bool {
+    name == WINDOW_START || name == WINDOW_END
+}
+
 /// The shortest window, and the shortest gap between sessions, in microseconds.
 const WIDTH_US_MIN: i64 = 1_000_000;
 /// The longest window, and the longest gap.

@@ -113,19 +113,7 @@ impl QueryFile {
     /// # Errors
     /// What is wrong with it.
     pub fn parse(name: &str, text: &str) -> Result<Self, Vec<Fault>> {
-        let named = !name.is_empty()
-            && name.len() <= NAME_BYTES_MAX
-            && name
-                .bytes()
-                .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
-        if !named {
-            let mend = format!("use 1 to {NAME_BYTES_MAX} of a-z, 0-9 and _");
-            return Err(vec![Fault::new(None, format!("`{name}` is no name of a query"), mend)]);
-        }
-        if [super::EVENTS, crate::sql::ALERTS, crate::sql::ACCOUNT].contains(&name) {
-            let what = format!("`{name}` is a table already");
-            return Err(vec![Fault::new(None, what, "give the file another name".to_owned())]);
-        }
+        check_name(name, "query").map_err(|fault| vec![fault])?;
         if text.len() > TEXT_BYTES_MAX {
             let what = format!("has {} bytes", text.len());
             return Err(vec![Fault::new(None, what, format!("use at most {TEXT_BYTES_MAX}"))]);
@@ -147,6 +135,24 @@ impl QueryFile {
     pub fn is_detection(&self) -> bool {
         self.header.severity.is_some()
     }
+}
+
+/// Refuses what cannot be the name of a query or a table, which `what` says.
+pub(super) fn check_name(name: &str, what: &str) -> Result<(), Fault> {
+    let named = !name.is_empty()
+        && name.len() <= NAME_BYTES_MAX
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
+    if !named {
+        let mend = format!("use 1 to {NAME_BYTES_MAX} of a-z, 0-9 and _");
+        return Err(Fault::new(None, format!("`{name}` is no name of a {what}"), mend));
+    }
+    if [super::EVENTS, crate::sql::ALERTS, crate::sql::ACCOUNT].contains(&name) {
+        let what = format!("`{name}` is a table already");
+        return Err(Fault::new(None, what, "give the file another name"));
+    }
+    Ok(())
 }
 
 fn header(text: &str) -> Result<Header, Fault> {

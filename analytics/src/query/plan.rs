@@ -37,7 +37,7 @@ use super::sessions::Sessions;
 use super::shape::{self, Refusal, Shape, Windows};
 use super::slot::Slot;
 use super::sources::Sources;
-use super::{Error, Fault, QueryFile};
+use super::{Error, Fault, QueryFile, Reference};
 use crate::compute;
 
 /// Goes up when state that an older program kept is no longer understood.
@@ -60,6 +60,8 @@ pub struct Plan {
     hash: String,
     /// The view that it reads, if it does not read events.
     below: Option<Arc<Plan>>,
+    /// The tables that it is joined with.
+    joined: Vec<Reference>,
 }
 
 /// What it runs, and over what.
@@ -86,7 +88,7 @@ impl Plan {
     ) -> Result<Self, Fault> {
         let mut readers = readers.clone();
         readers.insert(file.name.clone());
-        let mut tables = Tables::new();
+        let mut tables = Tables::new(sources);
         for view in sources.views_in(&file.text) {
             if readers.contains(&view.name) {
                 tables.unreadable.push(format!("{} reads this query itself", view.name));
@@ -143,29 +145,33 @@ impl Plan {
     async fn work(file: QueryFile, shape: Shape, tables: Tables) -> Result<Self, Fault> {
         let failed = |error: &DataFusionError| fault(&file, error);
         let rows = tables.rows.clone();
-        let (work, context) = match shape.work {
+        let (work, context, joined) = match shape.work {
             shape::Work::Groups => {
                 let session =
                     session(&file, &tables, Rows::ForState).map_err(|error| failed(&error))?;
-                let frame = DataFrame::new(session.state(), logical(&session, &file).await?);
+                let logical = logical(&session, &file).await?;
+                let joined = tables.joined(&logical);
+                let frame = DataFrame::new(session.state(), logical);
                 let physical = frame.create_physical_plan().await.map_err(|e| failed(&e))?;
                 let groups = Groups::of(&physical, &shape.windows).map_err(|e| failed(&e))?;
-                (Work::Groups(groups), session.task_ctx())
+                (Work::Groups(groups), session.task_ctx(), joined)
             }
             shape::Work::Rows => {
                 let state = Slot::shared(rows.columns().clone());
-                let tables = tables.over(state.clone());
+                let over = tables.over(state.clone());
                 let session =
-                    session(&file, &tables, Rows::OfWindows).map_err(|error| failed(&error))?;
+                    session(&file, &over, Rows::OfWindows).map_err(|error| failed(&error))?;
                 let logical = logical(&session, &file).await?;
+                let joined = tables.joined(&logical);
                 let time = shape::time_of(&shape.stream);
                 let held = Held::of(&session, logical, (&shape.stream, &rows), state, time).await;
-                (Work::Rows(held.map_err(|error| failed(&error))?), session.task_ctx())
+                (Work::Rows(held.map_err(|error| failed(&error))?), session.task_ctx(), joined)
             }
         };
         let below = tables.below().cloned();
-        let hash = hash(&file, below.as_deref());
-        Ok(Self { file, shape, context, rows, work, hash, below })
+        let joined: Vec<_> = joined.into_iter().cloned().collect();
+        let hash = hash(&file, below.as_deref(), &joined);
+        Ok(Self { file, shape, context, rows, work, hash, below, joined })
     }
 
     /// The file that it was made of.
@@ -184,6 +190,11 @@ impl Plan {
     /// The view that it reads, if it does not read events.
     pub(super) fn below(&self) -> Option<&Arc<Plan>> {
         self.below.as_ref()
+    }
+
+    /// The tables that it is joined with.
+    pub(super) fn joined(&self) -> &[Reference] {
+        &self.joined
     }
 
     /// Whether it holds rows as they came, and no partial aggregates.
@@ -438,7 +449,7 @@ fn micros(duration: std::time::Duration) -> i64 {
 }
 
 /// Of the text what it means: not how it is laid out, nor its comments.
-fn hash(file: &QueryFile, below: Option<&Plan>) -> String {
+fn hash(file: &QueryFile, below: Option<&Plan>, joined: &[Reference]) -> String {
     let mut hash = Sha256::new();
     hash.update(STATE_VERSION.to_be_bytes());
     hash.update(micros(file.header.lateness).to_be_bytes());
@@ -449,6 +460,10 @@ fn hash(file: &QueryFile, below: Option<&Plan>) -> String {
     }
     if let Some(below) = below {
         hash.update(below.hash());
+    }
+    for table in joined {
+        hash.update(table.name());
+        hash.update(table.hash());
     }
     hash.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
 }

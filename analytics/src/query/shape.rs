@@ -6,10 +6,11 @@
 //!   ─► TUMBLE, HOP or SESSION of ─► Projection, Filter, alias ─► a stream
 //! ```
 //!
-//! Of these, partial aggregates are held ([`Work::Groups`]). What is not so, and asks about
+//! Anywhere in it a table that stays as it is may be joined. Of these, partial aggregates are held ([`Work::Groups`]). What is not so, and asks about
 //! the rows of one window at a time, holds rows ([`Work::Rows`], [`local`]). Whatever is not
 //! listed there either is refused, with its reason.
 
+mod joins;
 mod local;
 mod reach;
 mod windows;
@@ -20,9 +21,11 @@ use datafusion::arrow::datatypes::DataType;
 use datafusion::common::Column;
 use datafusion::common::tree_node::{TreeNode as _, TreeNodeRecursion};
 use datafusion::error::DataFusionError;
-use datafusion::logical_expr::expr::AggregateFunction;
+use datafusion::logical_expr::expr::{AggregateFunction, Exists, InSubquery};
 use datafusion::logical_expr::{Aggregate, Expr, ExprSchemable as _, LogicalPlan, Volatility};
 
+use self::joins::Sides;
+pub(super) use self::joins::reads;
 pub(super) use self::windows::{Windows, time_of};
 use super::aggregate::{APPROX_PERCENTILE, SPREADS, is_share};
 use super::dialect::WINDOW_START;
@@ -73,7 +76,7 @@ fn refuse<T>(
 pub(super) fn of(plan: &LogicalPlan, streams: &BTreeSet<String>) -> Result<Shape, Refusal> {
     let stream = stream(plan, streams)?;
     windows::keep_their_names(plan)?;
-    match is_grouped_once(plan) {
+    match is_grouped_once(plan, &stream) {
         true => grouped_once(plan, stream),
         false => local::of(plan, stream),
     }
@@ -103,8 +106,9 @@ fn stream(plan: &LogicalPlan, streams: &BTreeSet<String>) -> Result<String, Refu
     }
 }
 
-/// Whether groups of rows are all that a plan is made of, and what is asked of them.
-fn is_grouped_once(plan: &LogicalPlan) -> bool {
+/// Whether groups of rows are all that a plan is made of, and what is asked of them; with
+/// tables joined.
+fn is_grouped_once(plan: &LogicalPlan, stream: &str) -> bool {
     let (mut at, mut groups) = (plan, 0);
     loop {
         at = match at {
@@ -116,10 +120,20 @@ fn is_grouped_once(plan: &LogicalPlan) -> bool {
                 groups += 1;
                 &of.input
             }
+            LogicalPlan::Join(of) => match Sides::of(of, stream) {
+                Sides { stream: Some(side), table: Some(table) } if has_no_groups(table) => side,
+                _ => return false,
+            },
             LogicalPlan::TableScan(_) => return groups == 1,
             _ => return false,
         };
     }
+}
+
+fn has_no_groups(plan: &LogicalPlan) -> bool {
+    let groups = plan
+        .exists(|node| Ok(matches!(node, LogicalPlan::Aggregate(_) | LogicalPlan::Distinct(_))));
+    !groups.expect("the closure gives no error")
 }
 
 fn grouped_once(plan: &LogicalPlan, stream: String) -> Result<Shape, Refusal> {
@@ -128,21 +142,21 @@ fn grouped_once(plan: &LogicalPlan, stream: String) -> Result<Shape, Refusal> {
         match at {
             LogicalPlan::Aggregate(aggregate) => break aggregate,
             LogicalPlan::Window(window) => {
-                window.window_expr.iter().try_for_each(expressions)?;
+                window.window_expr.iter().try_for_each(|expr| expressions(expr, &stream))?;
                 at = &window.input;
             }
-            other => at = passed(other)?,
+            other => at = passed(other, &stream)?,
         }
     };
     let horizon_us = reach::of(plan)?;
-    aggregates(aggregate)?;
+    aggregates(aggregate, &stream)?;
     let mut at = &*aggregate.input;
     let mut functions = 0;
     while !matches!(at, LogicalPlan::TableScan(_)) {
         if matches!(at, LogicalPlan::Projection(of) if windows::is_function(of)) {
             functions += 1;
         }
-        at = passed(at)?;
+        at = passed(at, &stream)?;
     }
     let Some(windows) = windows::of(plan, WINDOW_START) else {
         return refuse(
@@ -158,13 +172,13 @@ fn grouped_once(plan: &LogicalPlan, stream: String) -> Result<Shape, Refusal> {
     }
     match &windows {
         Windows::Fixed { slide_us, width_us } if width_us != slide_us => {
-            windows::are_whole(aggregate)?;
+            windows::are_whole(aggregate, &stream)?;
             panes_are_few(*slide_us, *width_us, horizon_us)?;
         }
         Windows::Fixed { .. } => {}
         Windows::Sessions { keys, .. } => {
-            windows::are_whole(aggregate)?;
-            windows::are_sessions(plan, aggregate, keys)?;
+            windows::are_whole(aggregate, &stream)?;
+            windows::are_sessions(plan, aggregate, keys, &stream)?;
         }
     }
     Ok(Shape { windows, horizon_us, work: Work::Groups, stream })
@@ -191,18 +205,19 @@ fn panes_are_few(slide_us: i64, width_us: i64, horizon_us: i64) -> Result<(), Re
     }
 }
 
-/// The input of a node that keeps rows as they are, or leaves some out.
-fn passed(node: &LogicalPlan) -> Result<&LogicalPlan, Refusal> {
+/// The input of a node that looks at each row by itself.
+fn passed<'a>(node: &'a LogicalPlan, stream: &str) -> Result<&'a LogicalPlan, Refusal> {
     match node {
         LogicalPlan::Projection(projection) => {
-            projection.expr.iter().try_for_each(expressions)?;
+            projection.expr.iter().try_for_each(|expr| expressions(expr, stream))?;
             Ok(&projection.input)
         }
         LogicalPlan::Filter(filter) => {
-            expressions(&filter.predicate)?;
+            expressions(&filter.predicate, stream)?;
             Ok(&filter.input)
         }
         LogicalPlan::SubqueryAlias(alias) => Ok(&alias.input),
+        LogicalPlan::Join(join) => joins::with_table(join, stream),
         other => refuse(
             "SELECT",
             format!("{} cannot run over what has no end", other.display()),
@@ -212,8 +227,8 @@ fn passed(node: &LogicalPlan) -> Result<&LogicalPlan, Refusal> {
 }
 
 /// Checks the aggregate, and that the window's beginning is among its groups.
-fn aggregates(aggregate: &Aggregate) -> Result<(), Refusal> {
-    are_exact(aggregate)?;
+fn aggregates(aggregate: &Aggregate, stream: &str) -> Result<(), Refusal> {
+    are_exact(aggregate, stream)?;
     let start = |group: &Expr| {
         matches!(group, Expr::Column(column)
             if column.name == WINDOW_START && windows::of(&aggregate.input, WINDOW_START).is_some())
@@ -229,15 +244,15 @@ fn aggregates(aggregate: &Aggregate) -> Result<(), Refusal> {
 }
 
 /// Refuses aggregates whose answer depends on more than which rows they are of.
-fn are_exact(aggregate: &Aggregate) -> Result<(), Refusal> {
+fn are_exact(aggregate: &Aggregate, stream: &str) -> Result<(), Refusal> {
     for group in &aggregate.group_expr {
         if matches!(group, Expr::GroupingSet(_)) {
             return refuse("GROUP BY", "grouping sets are not there yet", "write a query for each");
         }
-        expressions(group)?;
+        expressions(group, stream)?;
     }
     for expr in &aggregate.aggr_expr {
-        expressions(expr)?;
+        expressions(expr, stream)?;
         let Expr::AggregateFunction(function) = expr.clone().unalias() else {
             return refuse("GROUP BY", format!("{expr} is no aggregate"), "");
         };
@@ -333,8 +348,8 @@ fn exact(function: &AggregateFunction, of: &Aggregate) -> Result<(), Refusal> {
     }
 }
 
-/// Refuses what gives another answer at another time, or reads another table.
-fn expressions(expr: &Expr) -> Result<(), Refusal> {
+/// Refuses what gives another answer at another time, or reads the stream once more.
+fn expressions(expr: &Expr, stream: &str) -> Result<(), Refusal> {
     let mut refused = Ok(());
     let walked = expr.apply(|node| {
         refused = match node {
@@ -348,6 +363,12 @@ fn expressions(expr: &Expr) -> Result<(), Refusal> {
                     "use event_time or window_start",
                 )
             }
+            Expr::Exists(Exists { subquery, .. })
+            | Expr::InSubquery(InSubquery { subquery, .. })
+                if !joins::reads(&subquery.subquery, stream) =>
+            {
+                Ok(())
+            }
             Expr::Exists(_)
             | Expr::InSubquery(_)
             | Expr::SetComparison(_)
@@ -355,7 +376,7 @@ fn expressions(expr: &Expr) -> Result<(), Refusal> {
             | Expr::OuterReferenceColumn(..) => refuse(
                 "(SELECT",
                 "a query within an expression is not there yet",
-                "write two views",
+                "join a table; or write IN (SELECT … FROM a table) in a WHERE",
             ),
             Expr::Unnest(_) => refuse("unnest", "unnest is not there yet", ""),
             Expr::Placeholder(_) | Expr::ScalarVariable(..) => {

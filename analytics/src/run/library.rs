@@ -3,7 +3,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use crate::detect::Detection;
-use crate::query::{Fault, Plan, QueryFile, Sources};
+use crate::query::{Fault, Plan, QueryFile, Reference, Sources};
 
 /// The queries that run wherever nobody says otherwise: name and text.
 const SHIPPED: &[(&str, &str)] = &[
@@ -11,7 +11,7 @@ const SHIPPED: &[(&str, &str)] = &[
     ("traffic_by_api_minute", include_str!("../../../queries/views/traffic_by_api_minute.sql")),
 ];
 
-/// The most query files of a node.
+/// The most query files of a node, and the most tables.
 const FILES_MAX: usize = 500;
 
 /// The continuous queries of a node, each of which can run.
@@ -27,14 +27,14 @@ pub struct FileFaults(Vec<(PathBuf, Fault)>);
 
 impl Library {
     /// The shipped queries, and the `*.sql` of a directory and its subdirectories `views`
-    /// and `detections`. A file of the directory stands in for a shipped one of its name.
+    /// and `detections`, with the tables that are `*.csv` and `*.parquet` in `tables`. A file of the directory stands in for a shipped one of its name.
     ///
     /// # Errors
     /// All that is wrong with the files.
     pub async fn load(dir: Option<&Path>) -> Result<Self, FileFaults> {
         let mut faults = Vec::new();
         let mut files: Vec<(Option<PathBuf>, QueryFile)> = Vec::new();
-        for path in dir.map(list).transpose()?.unwrap_or_default() {
+        for path in dir.map(|dir| list(dir, Kind::Queries)).transpose()?.unwrap_or_default() {
             match read(&path) {
                 Ok(file) => match files.iter().find(|(_, other)| other.name == file.name) {
                     None => files.push((Some(path), file)),
@@ -53,7 +53,22 @@ impl Library {
                 files.push((None, QueryFile::parse(name, text).expect("its header is tested")));
             }
         }
-        let sources = Sources::of(files.iter().map(|(_, file)| file));
+        let mut tables: Vec<Reference> = Vec::new();
+        for path in dir.map(|dir| list(dir, Kind::Tables)).transpose()?.unwrap_or_default() {
+            let named = |table: &Reference| {
+                tables.iter().any(|other| other.name() == table.name())
+                    || files.iter().any(|(_, file)| file.name == table.name())
+            };
+            match Reference::read(&path) {
+                Ok(table) if named(&table) => {
+                    let what = format!("there is another query or table called {}", table.name());
+                    faults.push((path, Fault::of_file(what, "rename one of the files")));
+                }
+                Ok(table) => tables.push(table),
+                Err(fault) => faults.push((path, fault)),
+            }
+        }
+        let sources = Sources::new(files.iter().map(|(_, file)| file), tables);
         for (path, file) in &files {
             if let (Some(path), Err(of_file)) = (path, can_run(file, &sources).await) {
                 faults.extend(of_file.into_iter().map(|fault| (path.clone(), fault)));
@@ -83,31 +98,58 @@ impl Library {
     }
 }
 
-fn list(dir: &Path) -> Result<Vec<PathBuf>, FileFaults> {
+/// What is looked for in a directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Queries,
+    Tables,
+}
+
+impl Kind {
+    fn folders(self) -> &'static [&'static str] {
+        match self {
+            Self::Queries => &["", "views", "detections"],
+            Self::Tables => &["tables"],
+        }
+    }
+
+    fn is_it(self, path: &Path) -> bool {
+        let extension = path.extension().and_then(|of| of.to_str()).unwrap_or_default();
+        match self {
+            Self::Queries => extension == "sql",
+            Self::Tables => ["csv", "parquet"].contains(&extension),
+        }
+    }
+}
+
+fn list(dir: &Path, kind: Kind) -> Result<Vec<PathBuf>, FileFaults> {
     let unreadable = |path: &Path, error: &std::io::Error| {
         let fault =
             Fault::of_file(format!("cannot be read: {error}"), "give a directory of .sql files");
         FileFaults(vec![(path.to_owned(), fault)])
     };
     let mut paths = Vec::new();
-    let folders =
-        [(dir.to_owned(), true), (dir.join("views"), false), (dir.join("detections"), false)];
-    for (dir, is_needed) in folders {
+    for folder in kind.folders() {
+        let dir = if folder.is_empty() { dir.to_owned() } else { dir.join(folder) };
         let entries = match std::fs::read_dir(&dir) {
             Ok(entries) => entries,
-            Err(error) if error.kind() == ErrorKind::NotFound && !is_needed => continue,
+            Err(error) if error.kind() == ErrorKind::NotFound && !folder.is_empty() => continue,
             Err(error) => return Err(unreadable(&dir, &error)),
         };
         for entry in entries {
             let path = entry.map_err(|error| unreadable(&dir, &error))?.path();
-            if path.extension().is_some_and(|extension| extension == "sql") {
+            if kind.is_it(&path) {
                 paths.push(path);
             }
         }
     }
     paths.sort();
     if paths.len() > FILES_MAX {
-        let what = format!("{} query files", paths.len());
+        let what = format!(
+            "{} files of {}",
+            paths.len(),
+            if kind == Kind::Queries { "queries" } else { "tables" }
+        );
         let fault = Fault::of_file(what, format!("use at most {FILES_MAX}"));
         return Err(FileFaults(vec![(dir.to_owned(), fault)]));
     }
@@ -156,5 +198,49 @@ mod tests {
         let nowhere = dir.path().join("nowhere");
         let error = Library::load(Some(&nowhere)).await.unwrap_err().to_string();
         assert!(error.contains("nowhere: "), "{error}");
+    }
+
+    #[tokio::test]
+    async fn tables_are_read_and_what_is_none_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let tables = dir.path().join("tables");
+        std::fs::create_dir(&tables).unwrap();
+        let write = |name: &str, text: &str| std::fs::write(tables.join(name), text).unwrap();
+        write("owners.csv", "address,owner,quota\n198.51.100.1,north,10\n");
+        let joined = "-- title: a test\n-- owner: tests\nSELECT window_start, owner, \
+            max(quota) AS quota FROM TUMBLE(events, event_time, INTERVAL '1 minute') \
+            JOIN owners ON address = client_address GROUP BY 1, 2";
+        std::fs::write(dir.path().join("by_owner.sql"), joined).unwrap();
+        let library = Library::load(Some(dir.path())).await.unwrap();
+        let names = || library.sources().tables().iter().map(Reference::name).collect::<Vec<_>>();
+        assert_eq!(names(), ["owners"]);
+        let hash = async |library: &Library| {
+            let file = library.files().iter().find(|file| file.name == "by_owner").unwrap();
+            Plan::new(file.clone(), library.sources()).await.unwrap().hash().to_owned()
+        };
+        let before = hash(&library).await;
+        write("owners.csv", "address,owner,quota\n198.51.100.1,south,10\n");
+        let changed = Library::load(Some(dir.path())).await.unwrap();
+        assert_ne!(hash(&changed).await, before, "a query over other rows is another query");
+
+        for (name, text, expected) in [
+            ("events.csv", "a\n1\n", "`events` is a table already"),
+            ("Owners.csv", "a\n1\n", "`Owners` is no name of a table"),
+            ("by_owner.csv", "a\n1\n", "another query or table called by_owner"),
+            ("short.csv", "a,b\n1\n", "is no table: "),
+            ("twice.csv", "a,a\n1,2\n", "line 1: `a` cannot be the name of a column"),
+            ("bounds.csv", "window_start\n1\n", "`window_start` cannot be the name"),
+            ("empty.csv", "", "has 0 columns, 1 to 200"),
+            ("other.parquet", "no parquet", "is no table: "),
+        ] {
+            write(name, text);
+            let told = Library::load(Some(dir.path())).await.unwrap_err().to_string();
+            assert!(told.contains(name) && told.contains(expected), "{told}");
+            std::fs::remove_file(tables.join(name)).unwrap();
+        }
+        let many = format!("a\n{}", "1\n".repeat(200_001));
+        write("many.csv", &many);
+        let told = Library::load(Some(dir.path())).await.unwrap_err().to_string();
+        assert!(told.contains("has 200001 rows, at most 200000"), "{told}");
     }
 }

@@ -74,7 +74,9 @@ impl Tables {
             let rows = MemTable::try_new(table.schema.clone(), vec![rows]);
             Arc::new(rows.expect("the rows were read by the schema"))
         };
-        self.tables.iter().map(|(name, table)| (name.clone(), provider(table))).collect()
+        let views = self.tables.iter().map(|(name, table)| (name.clone(), provider(table)));
+        let stay = self.sources.tables().iter().map(|of| (of.name().to_owned(), of.table()));
+        views.chain(stay).collect()
     }
 
     /// Follows the topics until it is told to stop.

@@ -16,9 +16,10 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::prelude::{SessionConfig, SessionContext};
 
 use super::super::dialect::{self, Rows};
+use super::super::shape;
 use super::super::slot::Slot;
-use super::super::sources::REPLAY_ID;
-use super::super::{EVENTS, Fault, QueryFile};
+use super::super::sources::{REPLAY_ID, Sources};
+use super::super::{EVENTS, Fault, QueryFile, Reference};
 use super::faults::fault;
 use super::{Plan, WORK_TIMES};
 use crate::intake::stamped_schema;
@@ -26,6 +27,7 @@ use crate::intake::stamped_schema;
 /// The tables of a query's session.
 #[derive(Debug, Clone)]
 pub(super) struct Tables {
+    sources: Sources,
     /// Where the rows come into that it reads.
     pub(super) rows: Slot,
     /// The views that its text may mean.
@@ -37,9 +39,10 @@ pub(super) struct Tables {
 }
 
 impl Tables {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(sources: &Sources) -> Self {
         let rows = Slot::new(stamped_schema());
-        Self { rows, views: Vec::new(), unreadable: Vec::new(), stream: None }
+        let sources = sources.clone();
+        Self { sources, rows, views: Vec::new(), unreadable: Vec::new(), stream: None }
     }
 
     pub(super) fn streams(&self) -> BTreeSet<String> {
@@ -62,6 +65,12 @@ impl Tables {
     /// The same, of which the rows come into another slot.
     pub(super) fn over(&self, rows: Slot) -> Self {
         Self { rows, ..self.clone() }
+    }
+
+    /// The tables that a plan reads beside the stream.
+    pub(super) fn joined(&self, plan: &LogicalPlan) -> Vec<&Reference> {
+        let tables = self.sources.tables().iter();
+        tables.filter(|table| shape::reads(plan, table.name())).collect()
     }
 
     /// Of a text that cannot be planned, what may be the reason.
@@ -91,7 +100,7 @@ impl Tables {
                 Some(_) => {}
             }
         }
-        Ok(())
+        self.sources.register(session)
     }
 }
 

@@ -10,8 +10,8 @@ use datafusion::logical_expr::{BinaryExpr, Distinct, Expr, Join, JoinType, Logic
 
 use super::windows::{self, Windows};
 use super::{
-    Refusal, Shape, WINDOW_START, Work, are_exact, expressions, one_function, panes_are_few, reach,
-    refuse,
+    Refusal, Shape, WINDOW_START, Work, are_exact, expressions, joins, one_function, panes_are_few,
+    reach, refuse,
 };
 
 pub(super) fn of(plan: &LogicalPlan, stream: String) -> Result<Shape, Refusal> {
@@ -54,11 +54,11 @@ impl Rows {
             LogicalPlan::EmptyRelation(_) | LogicalPlan::Values(_) => Ok(Self::default()),
             LogicalPlan::SubqueryAlias(alias) => Self::of(&alias.input, stream),
             LogicalPlan::Filter(filter) => {
-                expressions(&filter.predicate)?;
+                expressions(&filter.predicate, stream)?;
                 Self::of(&filter.input, stream)
             }
             LogicalPlan::Projection(projection) => {
-                projection.expr.iter().try_for_each(expressions)?;
+                projection.expr.iter().try_for_each(|expr| expressions(expr, stream))?;
                 let mut rows = Self::of(&projection.input, stream)?;
                 let input = projection.input.schema();
                 let places = projection.expr.iter().enumerate();
@@ -78,7 +78,7 @@ impl Rows {
                 Ok(rows)
             }
             LogicalPlan::Aggregate(aggregate) => {
-                are_exact(aggregate)?;
+                are_exact(aggregate, stream)?;
                 let rows = Self::of(&aggregate.input, stream)?;
                 let groups = aggregate.group_expr.iter().enumerate();
                 let starts = groups.filter(|(_, of)| rows.is_start(of, aggregate.input.schema()));
@@ -86,7 +86,7 @@ impl Rows {
                 rows.by_window(starts, "GROUP BY", "groups rows of all windows together")
             }
             LogicalPlan::Window(window) => {
-                window.window_expr.iter().try_for_each(expressions)?;
+                window.window_expr.iter().try_for_each(|expr| expressions(expr, stream))?;
                 let rows = Self::of(&window.input, stream)?;
                 // How far its functions read is looked at by their reach.
                 let is_bound = |expr: &Expr| rows.is_start(expr, window.input.schema());
@@ -157,40 +157,23 @@ impl Rows {
     }
 
     fn of_join(join: &Join, stream: &str) -> Result<Self, Refusal> {
-        let on = join.on.iter().flat_map(|(left, right)| [left, right]);
-        on.chain(&join.filter).try_for_each(expressions)?;
+        joins::conditions(join, stream)?;
         let (left, right) = (Self::of(&join.left, stream)?, Self::of(&join.right, stream)?);
-        let columns = join.left.schema().fields().len();
-        let keeps_left = matches!(
-            join.join_type,
-            JoinType::Inner
-                | JoinType::Left
-                | JoinType::LeftSemi
-                | JoinType::LeftAnti
-                | JoinType::LeftMark
-        );
-        let keeps_right = matches!(
-            join.join_type,
-            JoinType::Inner
-                | JoinType::Right
-                | JoinType::RightSemi
-                | JoinType::RightAnti
-                | JoinType::RightMark
-        );
         let has_left = !matches!(
             join.join_type,
             JoinType::RightSemi | JoinType::RightAnti | JoinType::RightMark
         );
-        let moved = if has_left { columns } else { 0 };
-        let of_left = || left.starts.iter().copied().filter(|_| keeps_left);
-        let of_right = || right.starts.iter().map(|at| at + moved).filter(|_| keeps_right);
+        let moved = if has_left { join.left.schema().fields().len() } else { 0 };
+        let (keeps_left, keeps_right) =
+            (joins::keeps_left(join.join_type), joins::keeps_right(join.join_type));
+        let of_left = left.starts.iter().copied().filter(|_| keeps_left);
+        let of_right = right.starts.iter().map(|at| at + moved).filter(|_| keeps_right);
+        let starts = of_left.chain(of_right).collect();
         match (left.is_stream, right.is_stream) {
             (false, false) => Ok(Self::default()),
-            (true, false) if keeps_left => {
-                Ok(Self { starts: of_left().collect(), windows: left.windows, is_stream: true })
-            }
-            (false, true) if keeps_right => {
-                Ok(Self { starts: of_right().collect(), windows: right.windows, is_stream: true })
+            (true, false) | (false, true) => {
+                joins::with_table(join, stream)?;
+                Ok(Self { starts, windows: left.windows.or(right.windows), is_stream: true })
             }
             (true, true) if left.windows.is_some() && left.windows == right.windows => {
                 if !left.is_joined(&right, join) {
@@ -200,18 +183,12 @@ impl Rows {
                         "write JOIN … ON a.window_start = b.window_start AND …",
                     );
                 }
-                let starts = of_left().chain(of_right()).collect();
                 Ok(Self { starts, windows: left.windows, is_stream: true })
             }
             (true, true) => refuse(
                 "JOIN",
                 "joins what has no end, and not by the same windows",
                 "join two of TUMBLE or HOP(events, event_time, …) with the same times, ON a.window_start = b.window_start",
-            ),
-            _ => refuse(
-                "JOIN",
-                "keeps the rows of a table that no row of a window is joined to",
-                "let what has no end be the side that is kept whole",
             ),
         }
     }

@@ -2,11 +2,13 @@
 
 use datafusion::common::tree_node::{TreeNode as _, TreeNodeRecursion};
 use datafusion::error::DataFusionError;
-use datafusion::logical_expr::{Aggregate, BinaryExpr, Expr, LogicalPlan, Operator, Projection};
+use datafusion::logical_expr::{
+    Aggregate, BinaryExpr, Expr, Join, LogicalPlan, Operator, Projection,
+};
 
 use super::super::EVENTS;
-use super::super::dialect::{Mark, WINDOW_END, WINDOW_START, width_us};
-use super::{Refusal, output, refuse};
+use super::super::dialect::{Mark, WINDOW_END, WINDOW_START, is_bound, width_us};
+use super::{Refusal, joins, output, refuse};
 
 /// The windows of a function.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,6 +45,7 @@ pub(super) fn of(plan: &LogicalPlan, name: &str) -> Option<Windows> {
                 |group: &Expr| matches!(group, Expr::Column(column) if column.name == name);
             aggregate.group_expr.iter().any(grouped).then(|| of(&aggregate.input, name))?
         }
+        LogicalPlan::Join(join) => of(side_with(join, name)?, name),
         _ => None,
     }
 }
@@ -84,9 +87,10 @@ fn begun_by(start: &Expr) -> Option<(Windows, &str)> {
 }
 
 /// The table and column that a column of a plan is, whatever is between and however often it
-/// was renamed; of a union, if it is the same of all.
-fn follow(plan: &LogicalPlan, name: &str, through_unions: bool) -> Option<(String, String)> {
-    let follow = |plan: &LogicalPlan, name: &str| follow(plan, name, through_unions);
+/// was renamed; of a union, if it is the same of all. Unless rows may `repeat`, not through what
+/// gives a row more than once.
+fn follow(plan: &LogicalPlan, name: &str, repeat: bool) -> Option<(String, String)> {
+    let follow = |plan: &LogicalPlan, name: &str| follow(plan, name, repeat);
     match plan {
         LogicalPlan::Projection(projection) => match named(projection, name)? {
             Expr::Column(column) => follow(&projection.input, &column.name),
@@ -95,7 +99,7 @@ fn follow(plan: &LogicalPlan, name: &str, through_unions: bool) -> Option<(Strin
         LogicalPlan::Filter(filter) => follow(&filter.input, name),
         LogicalPlan::SubqueryAlias(alias) => follow(&alias.input, name),
         LogicalPlan::Window(window) => follow(&window.input, name),
-        LogicalPlan::Union(union) if through_unions => {
+        LogicalPlan::Union(union) if repeat => {
             let at = union.schema.index_of_column_by_name(None, name)?;
             let mut of_inputs = union.inputs.iter().map(|input| {
                 let (_, field) = input.schema().qualified_field(at);
@@ -104,6 +108,7 @@ fn follow(plan: &LogicalPlan, name: &str, through_unions: bool) -> Option<(Strin
             let first = of_inputs.next()??;
             of_inputs.all(|of| of.as_ref() == Some(&first)).then_some(first)
         }
+        LogicalPlan::Join(join) if repeat => follow(side_with(join, name)?, name),
         LogicalPlan::TableScan(scan) => Some((scan.table_name.table().to_owned(), name.to_owned())),
         _ => None,
     }
@@ -112,6 +117,16 @@ fn follow(plan: &LogicalPlan, name: &str, through_unions: bool) -> Option<(Strin
 /// Whether a column is that of the events by this name, and each of them is there once at most.
 pub(super) fn is_of_events(plan: &LogicalPlan, name: &str) -> bool {
     follow(plan, name, false).is_some_and(|(table, column)| table == EVENTS && column == name)
+}
+
+/// The side of a join that alone has a column of a name.
+fn side_with<'a>(join: &'a Join, name: &str) -> Option<&'a LogicalPlan> {
+    let has = |side: &LogicalPlan| side.schema().has_column_with_unqualified_name(name);
+    match (has(&join.left), has(&join.right)) {
+        (true, false) => Some(&join.left),
+        (false, true) => Some(&join.right),
+        _ => None,
+    }
 }
 
 /// What a projection gives by a name.
@@ -169,14 +184,10 @@ fn keeps(projection: &Projection, expr: &Expr) -> bool {
     }
 }
 
-fn is_bound(name: &str) -> bool {
-    name == WINDOW_START || name == WINDOW_END
-}
-
 /// Refuses what reads the bounds of a window before its rows are grouped, if a row does not
 /// know them: it is aggregated in its pane, or as a session of its own, of which it would be
 /// read.
-pub(super) fn are_whole(aggregate: &Aggregate) -> Result<(), Refusal> {
+pub(super) fn are_whole(aggregate: &Aggregate, stream: &str) -> Result<(), Refusal> {
     let reads = |expr: &Expr| expr.column_refs().iter().any(|of| is_bound(&of.name));
     let refused = || {
         refuse(
@@ -203,6 +214,13 @@ pub(super) fn are_whole(aggregate: &Aggregate) -> Result<(), Refusal> {
                 }
                 &projection.input
             }
+            LogicalPlan::Join(join) => {
+                let on = join.on.iter().flat_map(|(left, right)| [left, right]);
+                if on.chain(&join.filter).any(reads) {
+                    return refused();
+                }
+                joins::with_table(join, stream)?
+            }
             _ => return Ok(()),
         };
     }
@@ -214,6 +232,7 @@ pub(super) fn are_sessions(
     plan: &LogicalPlan,
     aggregate: &Aggregate,
     keys: &[String],
+    stream: &str,
 ) -> Result<(), Refusal> {
     let names = || [WINDOW_START, WINDOW_END].into_iter().chain(keys.iter().map(String::as_str));
     let grouped = |name: &str| {
@@ -247,15 +266,16 @@ pub(super) fn are_sessions(
             LogicalPlan::Projection(projection) => &projection.input,
             LogicalPlan::Filter(filter) => &filter.input,
             LogicalPlan::SubqueryAlias(alias) => &alias.input,
+            LogicalPlan::Join(join) => joins::with_table(join, stream)?,
             _ => break,
         };
     }
     let mut at = &*aggregate.input;
     loop {
         at = match at {
-            LogicalPlan::Filter(_) => {
+            LogicalPlan::Filter(_) | LogicalPlan::Join(_) => {
                 return refuse(
-                    "WHERE",
+                    if matches!(at, LogicalPlan::Join(_)) { "JOIN" } else { "WHERE" },
                     "leaves rows out after they made a session",
                     "put the condition into the table: SESSION((SELECT * FROM events WHERE …), …)",
                 );
@@ -278,6 +298,9 @@ fn is_of_function(plan: &LogicalPlan, name: &str) -> bool {
         },
         LogicalPlan::Filter(filter) => is_of_function(&filter.input, name),
         LogicalPlan::SubqueryAlias(alias) => is_of_function(&alias.input, name),
+        LogicalPlan::Join(join) => {
+            side_with(join, name).is_some_and(|side| is_of_function(side, name))
+        }
         _ => false,
     }
 }

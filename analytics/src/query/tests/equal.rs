@@ -158,6 +158,32 @@ const TEXTS: &[&str] = &[
      FROM TUMBLE((SELECT * FROM events WHERE kind = 'request'
         UNION ALL SELECT * FROM events WHERE http_response_status_code = 500), event_time,
         INTERVAL '10 seconds') WHERE client_address <> '198.51.100.1'",
+    // Tables that stay as they are.
+    "SELECT window_start, owner, count(*) AS n, max(quota) AS quota, sum(n_bytes) AS bytes
+     FROM (SELECT window_start, client_address, http_response_body_size AS n_bytes
+           FROM HOP(events, event_time, INTERVAL '15 seconds', INTERVAL '30 seconds')
+           WHERE kind = 'request') AS t
+     JOIN owners AS o ON o.address = t.client_address GROUP BY window_start, owner",
+    "-- title: a test
+-- owner: tests
+-- horizon: 1 min
+     SELECT window_start, client_address, n, coalesce(owner, 'nobody') AS owner,
+        sum(n) OVER (PARTITION BY client_address, owner ORDER BY window_start
+            RANGE BETWEEN INTERVAL '1 minute' PRECEDING AND CURRENT ROW) AS lately
+     FROM (SELECT window_start, client_address, count(*) AS n
+           FROM TUMBLE(events, event_time, INTERVAL '15 seconds')
+           WHERE client_address NOT IN (SELECT address FROM owners WHERE quota > 20)
+           GROUP BY window_start, client_address)
+     LEFT JOIN owners ON address = client_address AND n < quota",
+    "SELECT window_start, window_end, client_address, owner, count(*) AS n
+     FROM SESSION((SELECT event_time, client_address, owner FROM events
+            JOIN owners ON address = client_address),
+        event_time, client_address, INTERVAL '20 seconds')
+     GROUP BY window_start, window_end, client_address, owner",
+    "SELECT window_start, client_address, row_number() OVER (PARTITION BY window_start
+            ORDER BY event_time, log_partition, log_offset) AS place
+     FROM TUMBLE(events, event_time, INTERVAL '10 seconds')
+     WHERE EXISTS (SELECT 1 FROM owners WHERE address = client_address)",
     // Views over views.
     "SELECT window_start, window_end, client_address, sum(n) AS n, max(n) AS most,
         sum(bytes) AS bytes, count(*) AS windows

@@ -1,4 +1,4 @@
-use crate::query::{Plan, QueryFile, Sources};
+use crate::query::{Plan, QueryFile, Reference, Sources};
 
 const HEAD: &str = "-- title: a test\n-- owner: tests\n";
 const FROM: &str = "FROM TUMBLE(events, event_time, INTERVAL '1 minute') GROUP BY window_start";
@@ -183,7 +183,7 @@ async fn a_view_that_cannot_be_read_is_named() {
         ),
     );
     let all = [minutes, sessions, hours, here.clone(), there, broken, found.unwrap()];
-    let sources = Sources::of(&all);
+    let sources = Sources::new(&all, Vec::new());
     let two = format!("{} UNION ALL {}", over("minutes"), over("hours"));
     for (query, expected) in [
         (over("hours"), None),
@@ -219,5 +219,51 @@ async fn a_view_that_cannot_be_read_is_named() {
         }
     }
     let told = Plan::new(here, &sources).await.unwrap_err().to_string();
-    assert!(told.contains("the view there: line 3: table 'datafusion.public.here' not found: the view here reads this query itself") || told.contains("here reads this query itself"), "{told}");
+    let why = "the view there: line 3: table 'datafusion.public.here' not found: \
+               the view here reads this query itself";
+    assert!(told.contains(why), "{told}");
+}
+
+/// A row that is joined to two is there twice; and a table has no end of its own.
+#[tokio::test]
+async fn a_join_that_could_not_be_exact_is_refused() {
+    let owners = Reference::of_csv("owners", "address,owner\n198.51.100.1,north\n");
+    let sources = Sources::new([], vec![owners]);
+    let tumble = "TUMBLE(events, event_time, INTERVAL '1 minute')";
+    let joined = format!("{tumble} JOIN owners ON address = client_address");
+    for (query, expected) in [
+        (
+            format!(
+                "SELECT window_start, first_value(owner ORDER BY event_time, log_partition, \
+                 log_offset) FROM {joined} GROUP BY 1"
+            ),
+            "first_value depends on the order of the rows",
+        ),
+        (
+            format!(
+                "SELECT window_start, lag(owner) OVER (PARTITION BY window_start ORDER BY \
+                 event_time, log_partition, log_offset) FROM {joined}"
+            ),
+            "depends on the order of rows that are alike",
+        ),
+        (
+            format!(
+                "SELECT window_start, count(*) FROM owners LEFT JOIN {tumble} AS t ON address = \
+                 client_address GROUP BY 1"
+            ),
+            "let what has no end be the side that is kept whole",
+        ),
+        (
+            "SELECT window_start, window_end, client_address, count(*) FROM SESSION(events, \
+             event_time, client_address, INTERVAL '1 minute') JOIN owners ON address = \
+             client_address GROUP BY 1, 2, 3"
+                .to_owned(),
+            "leaves rows out after they made a session",
+        ),
+        ("SELECT owner, count(*) FROM owners GROUP BY 1".to_owned(), "reads no events"),
+    ] {
+        let file = QueryFile::parse("reads", &format!("{HEAD}{query}")).unwrap();
+        let told = Plan::new(file, &sources).await.unwrap_err().to_string();
+        assert!(told.contains(expected), "{query}\n{told}\nexpected {expected}");
+    }
 }

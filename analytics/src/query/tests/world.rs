@@ -13,7 +13,7 @@ use ingest::log::{Headers, LogTime, Record};
 
 use crate::intake::{Decoder, Stamps, stamped_schema, watermark};
 use crate::query::plan::in_order;
-use crate::query::{Continuous, Plan, QueryFile, Sources, Span, backtest};
+use crate::query::{Continuous, Plan, QueryFile, Reference, Sources, Span, backtest};
 
 pub(super) const S: i64 = 1_000_000;
 /// When the worlds begin; a whole hour.
@@ -29,8 +29,14 @@ pub(super) fn file(text: &str) -> QueryFile {
     QueryFile::parse("test", &text).unwrap()
 }
 
-/// Views that a text may read.
+/// Views and a table that a text may read.
 fn sources() -> Sources {
+    const OWNERS: &str = "address,owner,quota
+198.51.100.1,north,10
+198.51.100.1,south,20
+198.51.100.2,north,30
+198.51.100.4,,5
+";
     const VIEWS: &[(&str, &str)] = &[
         (
             "of_clients",
@@ -54,7 +60,8 @@ fn sources() -> Sources {
         ),
     ];
     let view = |(name, text): &(&str, &str)| QueryFile { name: (*name).to_owned(), ..file(text) };
-    Sources::of(&VIEWS.iter().map(view).collect::<Vec<_>>())
+    let tables = vec![Reference::of_csv("owners", OWNERS)];
+    Sources::new(&VIEWS.iter().map(view).collect::<Vec<_>>(), tables)
 }
 
 pub(super) async fn plan(text: &str) -> Plan {

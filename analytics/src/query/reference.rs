@@ -1,0 +1,135 @@
+//! Tables that queries are joined with: files that stay as they are while a node runs.
+
+use std::fs::File;
+use std::io::{Cursor, Read as _};
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::compute::concat_batches;
+use arrow::csv::ReaderBuilder;
+use arrow::csv::reader::Format;
+use arrow::datatypes::SchemaRef;
+use arrow::error::ArrowError;
+use bytes::Bytes;
+use datafusion::catalog::TableProvider;
+use datafusion::datasource::MemTable;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use sha2::{Digest as _, Sha256};
+
+use super::{Fault, file};
+
+/// The largest file of a table, in bytes, and its most rows and columns: each query that reads
+/// it has them in memory.
+const BYTES_MAX: u64 = 16 * 1024 * 1024;
+const ROWS_MAX: usize = 200_000;
+const COLUMNS_MAX: usize = 200;
+
+/// A table of rows that stay as they are.
+#[derive(Debug, Clone)]
+pub struct Reference {
+    name: String,
+    rows: RecordBatch,
+    /// Of what it was read from: state of a query that read other rows is of no use.
+    hash: [u8; 32],
+}
+
+impl Reference {
+    /// Reads a file: `.csv` with the names of its columns in the first line, or `.parquet`.
+    /// The table is called as the file is.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn read(path: &Path) -> Result<Self, Fault> {
+        let name = path.file_stem().and_then(|name| name.to_str()).unwrap_or_default();
+        file::check_name(name, "table")?;
+        let mut bytes = Vec::new();
+        File::open(path)
+            .and_then(|file| file.take(BYTES_MAX + 1).read_to_end(&mut bytes))
+            .map_err(|error| {
+                Fault::of_file(format!("cannot be read: {error}"), "give a file of rows")
+            })?;
+        if bytes.len() as u64 > BYTES_MAX {
+            let what = format!("is larger than {} MiB", BYTES_MAX >> 20);
+            return Err(Fault::of_file(what, "leave out what no query reads"));
+        }
+        let is_csv = path.extension().is_some_and(|of| of == "csv");
+        let read = if is_csv { csv(&bytes) } else { in_parquet(bytes.clone()) };
+        let rows = read.map_err(|why| {
+            let what = format!("is no table: {}", told(&why));
+            Fault::of_file(what, "write the names of columns into the first line, and as many values into each other")
+        })?;
+        Self::new(name, rows, &bytes)
+    }
+
+    fn new(name: &str, rows: RecordBatch, bytes: &[u8]) -> Result<Self, Fault> {
+        let (schema, mend) = (rows.schema(), "leave out what no query reads");
+        if rows.num_rows() > ROWS_MAX {
+            let what = format!("has {} rows, at most {ROWS_MAX}", rows.num_rows());
+            return Err(Fault::of_file(what, mend));
+        }
+        let columns = schema.fields().len();
+        if !(1..=COLUMNS_MAX).contains(&columns) {
+            return Err(Fault::of_file(format!("has {columns} columns, 1 to {COLUMNS_MAX}"), mend));
+        }
+        let names = || schema.fields().iter().map(|field| field.name());
+        for (at, name) in names().enumerate() {
+            let is_twice = names().take(at).any(|other| other == name);
+            if name.is_empty() || is_twice || super::dialect::is_bound(name) {
+                let what = format!("`{name}` cannot be the name of a column");
+                return Err(Fault::new(1, what, "give each column a name of its own"));
+            }
+        }
+        Ok(Self { name: name.to_owned(), rows, hash: Sha256::digest(bytes).into() })
+    }
+
+    /// What queries call it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(super) fn hash(&self) -> &[u8] {
+        &self.hash
+    }
+
+    /// It as a table of a session.
+    pub(crate) fn table(&self) -> Arc<dyn TableProvider> {
+        let rows = vec![vec![self.rows.clone()]];
+        let table = MemTable::try_new(self.rows.schema(), rows);
+        Arc::new(table.expect("the rows are of their own schema"))
+    }
+
+    #[cfg(test)]
+    pub(super) fn of_csv(name: &str, text: &str) -> Self {
+        Self::new(name, csv(text.as_bytes()).unwrap(), text.as_bytes()).unwrap()
+    }
+}
+
+/// The rows, of types that all values of a column have.
+fn csv(bytes: &[u8]) -> Result<RecordBatch, ArrowError> {
+    let (schema, _) = Format::default().with_header(true).infer_schema(Cursor::new(bytes), None)?;
+    let schema = Arc::new(schema);
+    let reader = ReaderBuilder::new(schema.clone()).with_header(true).build(Cursor::new(bytes))?;
+    together(&schema, reader)
+}
+
+fn in_parquet(bytes: Vec<u8>) -> Result<RecordBatch, ArrowError> {
+    let reader = ParquetRecordBatchReaderBuilder::try_new(Bytes::from(bytes))?;
+    let schema = reader.schema().clone();
+    together(&schema, reader.build()?)
+}
+
+fn together(
+    schema: &SchemaRef,
+    rows: impl Iterator<Item = Result<RecordBatch, ArrowError>>,
+) -> Result<RecordBatch, ArrowError> {
+    concat_batches(schema, &rows.collect::<Result<Vec<_>, _>>()?)
+}
+
+/// Without the name of the library's error.
+fn told(error: &ArrowError) -> String {
+    match error {
+        ArrowError::CsvError(what) | ArrowError::ParquetError(what) => what.clone(),
+        other => other.to_string(),
+    }
+}
