@@ -76,9 +76,12 @@ fn refuse<T>(
 pub(super) fn of(plan: &LogicalPlan, streams: &BTreeSet<String>) -> Result<Shape, Refusal> {
     let stream = stream(plan, streams)?;
     windows::keep_their_names(plan)?;
-    match is_grouped_once(plan, &stream) {
-        true => grouped_once(plan, stream),
-        false => local::of(plan, stream),
+    if !is_grouped_once(plan, &stream) {
+        return local::of(plan, stream);
+    }
+    match grouped_once(plan, &stream)? {
+        Some(shape) => Ok(shape),
+        None => local::of(plan, stream),
     }
 }
 
@@ -136,27 +139,28 @@ fn has_no_groups(plan: &LogicalPlan) -> bool {
     !groups.expect("the closure gives no error")
 }
 
-fn grouped_once(plan: &LogicalPlan, stream: String) -> Result<Shape, Refusal> {
+/// Nothing if its rows have to be held all the same, as they ask of which window they are.
+fn grouped_once(plan: &LogicalPlan, stream: &str) -> Result<Option<Shape>, Refusal> {
     let mut at = plan;
     let aggregate = loop {
         match at {
             LogicalPlan::Aggregate(aggregate) => break aggregate,
             LogicalPlan::Window(window) => {
-                window.window_expr.iter().try_for_each(|expr| expressions(expr, &stream))?;
+                window.window_expr.iter().try_for_each(|expr| expressions(expr, stream))?;
                 at = &window.input;
             }
-            other => at = passed(other, &stream)?,
+            other => at = passed(other, stream)?,
         }
     };
     let horizon_us = reach::of(plan)?;
-    aggregates(aggregate, &stream)?;
+    aggregates(aggregate, stream)?;
     let mut at = &*aggregate.input;
     let mut functions = 0;
     while !matches!(at, LogicalPlan::TableScan(_)) {
         if matches!(at, LogicalPlan::Projection(of) if windows::is_function(of)) {
             functions += 1;
         }
-        at = passed(at, &stream)?;
+        at = passed(at, stream)?;
     }
     let Some(windows) = windows::of(plan, WINDOW_START) else {
         return refuse(
@@ -172,16 +176,25 @@ fn grouped_once(plan: &LogicalPlan, stream: String) -> Result<Shape, Refusal> {
     }
     match &windows {
         Windows::Fixed { slide_us, width_us } if width_us != slide_us => {
-            windows::are_whole(aggregate, &stream)?;
             panes_are_few(*slide_us, *width_us, horizon_us)?;
+            if !windows::are_whole(aggregate, stream) {
+                return Ok(None);
+            }
         }
         Windows::Fixed { .. } => {}
         Windows::Sessions { keys, .. } => {
-            windows::are_whole(aggregate, &stream)?;
-            windows::are_sessions(plan, aggregate, keys, &stream)?;
+            if !windows::are_whole(aggregate, stream) {
+                return refuse(
+                    "window_",
+                    "reads window_start or window_end before its rows are grouped; a row of \
+                     SESSION does not know them yet",
+                    "group by them as they are, and do the rest in a SELECT around it",
+                );
+            }
+            windows::are_sessions(plan, aggregate, keys, stream)?;
         }
     }
-    Ok(Shape { windows, horizon_us, work: Work::Groups, stream })
+    Ok(Some(Shape { windows, horizon_us, work: Work::Groups, stream: stream.to_owned() }))
 }
 
 fn one_function<T>() -> Result<T, Refusal> {

@@ -184,44 +184,36 @@ fn keeps(projection: &Projection, expr: &Expr) -> bool {
     }
 }
 
-/// Refuses what reads the bounds of a window before its rows are grouped, if a row does not
-/// know them: it is aggregated in its pane, or as a session of its own, of which it would be
-/// read.
-pub(super) fn are_whole(aggregate: &Aggregate, stream: &str) -> Result<(), Refusal> {
+/// Whether nothing reads the bounds of a window before its rows are grouped, where a row does
+/// not know them: it is aggregated in its pane, or as a session of its own, of which it would
+/// be read.
+pub(super) fn are_whole(aggregate: &Aggregate, stream: &str) -> bool {
     let reads = |expr: &Expr| expr.column_refs().iter().any(|of| is_bound(&of.name));
-    let refused = || {
-        refuse(
-            "window_",
-            "reads window_start or window_end before its rows are grouped; a row of HOP is in \
-             several windows, and one of SESSION does not know them yet",
-            "group by them as they are, and do the rest in a SELECT around it",
-        )
-    };
     let is_plain = |expr: &Expr| matches!(expr, Expr::Column(_));
     let groups = aggregate.group_expr.iter().filter(|expr| !is_plain(expr));
     if groups.chain(&aggregate.aggr_expr).any(reads) {
-        return refused();
+        return false;
     }
     let mut at = &*aggregate.input;
     loop {
         at = match at {
-            LogicalPlan::Filter(filter) if reads(&filter.predicate) => return refused(),
+            LogicalPlan::Filter(filter) if reads(&filter.predicate) => return false,
             LogicalPlan::Filter(filter) => &filter.input,
             LogicalPlan::SubqueryAlias(alias) => &alias.input,
             LogicalPlan::Projection(projection) if !is_function(projection) => {
                 if projection.expr.iter().filter(|expr| !is_plain(expr)).any(reads) {
-                    return refused();
+                    return false;
                 }
                 &projection.input
             }
             LogicalPlan::Join(join) => {
                 let on = join.on.iter().flat_map(|(left, right)| [left, right]);
-                if on.chain(&join.filter).any(reads) {
-                    return refused();
+                match joins::Sides::of(join, stream).stream {
+                    Some(side) if !on.chain(&join.filter).any(reads) => side,
+                    _ => return false,
                 }
-                joins::with_table(join, stream)?
             }
-            _ => return Ok(()),
+            _ => return true,
         };
     }
 }

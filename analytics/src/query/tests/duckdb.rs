@@ -167,9 +167,9 @@ const TEXTS: [(&str, &str); 9] = [
         "SELECT window_start, client_address, sum(n) AS n, max(n) AS most, count(*) AS windows
          FROM TUMBLE((SELECT window_start AS at, client_address, n FROM of_clients), at,
             INTERVAL '1 minute') GROUP BY window_start, client_address",
-        "SELECT run, timeline, at // 60000000 * 60000000 AS window_start, client_address, sum(n),
+        "SELECT run, timeline, begun // 60000000 * 60000000 AS window_start, client_address, sum(n),
             max(n), count(*)
-         FROM (SELECT run, timeline, event_time // 10000000 * 10000000 AS at, client_address,
+         FROM (SELECT run, timeline, event_time // 10000000 * 10000000 AS begun, client_address,
             count(*) AS n FROM events WHERE kind = 'request' GROUP BY ALL) GROUP BY ALL",
     ),
 ];

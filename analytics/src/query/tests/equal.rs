@@ -158,6 +158,11 @@ const TEXTS: &[&str] = &[
      FROM TUMBLE((SELECT * FROM events WHERE kind = 'request'
         UNION ALL SELECT * FROM events WHERE http_response_status_code = 500), event_time,
         INTERVAL '10 seconds') WHERE client_address <> '198.51.100.1'",
+    // A row asks of which window it is.
+    "SELECT window_start, api_name, max(window_end - event_time) AS since,
+        count(*) FILTER (WHERE event_time >= window_end - INTERVAL '10 seconds') AS lately
+     FROM HOP(events, event_time, INTERVAL '10 seconds', INTERVAL '40 seconds')
+     WHERE kind = 'request' AND event_time > window_start GROUP BY window_start, api_name",
     // Tables that stay as they are.
     "SELECT window_start, owner, count(*) AS n, max(quota) AS quota, sum(n_bytes) AS bytes
      FROM (SELECT window_start, client_address, http_response_body_size AS n_bytes
