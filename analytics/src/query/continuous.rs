@@ -390,7 +390,7 @@ impl Timeline {
             return Ok(None);
         }
         pane.keep(open);
-        let rows = plan.finish(ended).await?;
+        let rows = plan.finish(ended, i64::MIN..closes).await?;
         Ok((rows.num_rows() > 0).then_some(rows))
     }
 
@@ -412,7 +412,7 @@ impl Timeline {
     /// The answer of the windows that begin from one time on, and before another.
     async fn answer(&self, from: i64, before: i64, plan: &Plan) -> Result<RecordBatch, Error> {
         let reads = from.saturating_sub(plan.horizon_us());
-        let rows = plan.finish(self.windows(reads, before, plan)?).await?;
+        let rows = plan.finish(self.windows(reads, before, plan)?, reads..before).await?;
         let starts = rows.column_by_name(WINDOW_START).expect("the shape was checked");
         let starts = starts.as_primitive::<TimestampMicrosecondType>();
         let is_new = |start: i64| from <= start && start < before;

@@ -24,6 +24,7 @@
 mod fixed;
 mod mark;
 mod session;
+mod some;
 
 use std::sync::Arc;
 
@@ -47,6 +48,7 @@ use datafusion::sql::sqlparser::ast::{
 use futures_util::FutureExt as _;
 
 pub(super) use self::mark::Mark;
+pub(super) use self::some::SomeWindows;
 use super::aggregate;
 
 /// The column that a window's rows share: when it begins, inclusive.
@@ -82,10 +84,12 @@ pub(super) fn register_as(session: &SessionContext, rows: Rows) -> Result<()> {
 }
 
 /// What the functions give.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Rows {
     /// Each row once for every window that it lies in.
     OfWindows,
+    /// Each row once for every window that it lies in and that is asked for.
+    OfSome(SomeWindows),
     /// Each row once, with the part of windows that its state is kept by.
     ForState,
 }
@@ -224,7 +228,7 @@ impl Functions {
                 "{called}'s second argument is a column of times, not {time} of type {time_type}; {usage}"
             );
         }
-        Ok(Call { function, rows: self.rows, table, time, time_type, context })
+        Ok(Call { function, rows: self.rows.clone(), table, time, time_type, context })
     }
 
     /// The table that the function's argument names. The session has not loaded it, as

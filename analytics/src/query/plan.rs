@@ -6,6 +6,7 @@ mod held;
 mod tables;
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
@@ -32,7 +33,7 @@ use self::held::Held;
 pub(super) use self::tables::of_timeline;
 pub(crate) use self::tables::with_replay;
 use self::tables::{Tables, logical, session};
-use super::dialect::{Rows, WINDOW_START};
+use super::dialect::{Rows, SomeWindows, WINDOW_START};
 use super::sessions::Sessions;
 use super::shape::{self, Refusal, Shape, Windows};
 use super::slot::Slot;
@@ -158,13 +159,14 @@ impl Plan {
             }
             shape::Work::Rows => {
                 let state = Slot::shared(rows.columns().clone());
-                let over = tables.over(state.clone());
-                let session =
-                    session(&file, &over, Rows::OfWindows).map_err(|error| failed(&error))?;
+                let (over, asked) = (tables.over(state.clone()), SomeWindows::default());
+                let given = Rows::OfSome(asked.clone());
+                let session = session(&file, &over, given).map_err(|error| failed(&error))?;
                 let logical = logical(&session, &file).await?;
                 let joined = tables.joined(&logical);
                 let time = shape::time_of(&shape.stream);
-                let held = Held::of(&session, logical, (&shape.stream, &rows), state, time).await;
+                let held =
+                    Held::of(&session, logical, (&shape.stream, &rows), (state, asked), time).await;
                 (Work::Rows(held.map_err(|error| failed(&error))?), session.task_ctx(), joined)
             }
         };
@@ -355,11 +357,16 @@ impl Plan {
         self.run(&groups.state, state, &groups.reduce).await
     }
 
-    /// State to the answer.
-    pub(super) async fn finish(&self, state: Vec<RecordBatch>) -> Result<RecordBatch, Error> {
+    /// State to the answer of the windows that begin in a time, and perhaps of others.
+    pub(super) async fn finish(
+        &self,
+        state: Vec<RecordBatch>,
+        windows: Range<i64>,
+    ) -> Result<RecordBatch, Error> {
         let rows = match &self.work {
             Work::Groups(groups) => self.run(&groups.state, state, &groups.finish).await?,
             Work::Rows(held) => {
+                held.asked.ask(windows);
                 let rows = self.run(&held.state, state, &held.whole).await;
                 held.state.put(Vec::new());
                 rows?

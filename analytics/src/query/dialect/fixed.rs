@@ -45,11 +45,17 @@ pub(super) fn windows(call: Call<'_>, slide: Interval, size: Interval) -> Result
         return plan.project(columns)?.build();
     }
     let start = Expr::Column(Column::from_name(WINDOW_START));
-    let starts = (0..windows).map(|back| match back {
-        0 => start.clone(),
-        _ => start.clone() - lit(us(back * slide.us)),
-    });
-    let starts = make_array(starts.collect());
+    let starts = match &call.rows {
+        Rows::OfSome(some) => some.starts(start.clone(), slide.us, windows),
+        _ => make_array(
+            (0..windows)
+                .map(|back| match back {
+                    0 => start.clone(),
+                    _ => start.clone() - lit(us(back * slide.us)),
+                })
+                .collect(),
+        ),
+    };
     let plan = plan.project(with(last))?.project(with(starts))?.unnest_column(WINDOW_START)?;
     let mut columns = with(start.clone());
     columns.push((start + size.expr).alias(WINDOW_END));

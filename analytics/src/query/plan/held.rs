@@ -13,6 +13,7 @@ use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::SessionContext;
 
+use super::super::dialect::SomeWindows;
 use super::super::slot::Slot;
 
 /// What holds rows, and what runs over them.
@@ -23,6 +24,8 @@ pub(super) struct Held {
     /// Where the whole text finds what is held.
     pub(super) state: Slot,
     pub(super) whole: Arc<dyn ExecutionPlan>,
+    /// Which windows it answers.
+    pub(super) asked: SomeWindows,
     /// The column by which rows have their time.
     time: usize,
 }
@@ -34,7 +37,7 @@ impl Held {
         session: &SessionContext,
         logical: LogicalPlan,
         (table, rows): (&str, &Slot),
-        state: Slot,
+        (state, asked): (Slot, SomeWindows),
         time: &str,
     ) -> Result<Self> {
         let is_kept = filter(&session.state().optimize(&logical)?, table);
@@ -52,7 +55,7 @@ impl Held {
             let what = "the rows that are kept have other columns than those that are read";
             return Err(DataFusionError::Internal(what.to_owned()));
         }
-        Ok(Self { keep, state, whole, time: columns.index_of(time)? })
+        Ok(Self { keep, state, whole, asked, time: columns.index_of(time)? })
     }
 
     pub(super) fn schema(&self) -> SchemaRef {
