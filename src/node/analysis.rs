@@ -150,7 +150,8 @@ pub(crate) fn check_library(
 ) -> Result<(), Failure> {
     if is_wanted(Role::Analytics) {
         let runtime = tokio::runtime::Builder::new_current_thread().build();
-        let loading = Library::load(config.analytics.queries_dir.as_deref());
+        let analytics = &config.analytics;
+        let loading = Library::load(analytics.queries_dir.as_deref(), &analytics.shipped);
         let loaded = runtime.context("start the runtime")?.block_on(loading);
         loaded.map(drop).map_err(|faults| Failure::Usage(faults.into()))?;
     }

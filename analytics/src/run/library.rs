@@ -2,14 +2,9 @@ use std::fmt;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+use super::shipped::{self, SHIPPED, Shipped};
 use crate::detect::Detection;
 use crate::query::{Fault, Plan, QueryFile, Reference, Sources};
-
-/// The queries that run wherever nobody says otherwise: name and text.
-const SHIPPED: &[(&str, &str)] = &[
-    ("client_out_of_range", include_str!("../../../queries/detections/client_out_of_range.sql")),
-    ("traffic_by_api_minute", include_str!("../../../queries/views/traffic_by_api_minute.sql")),
-];
 
 /// The most query files of a node, and the most tables.
 const FILES_MAX: usize = 500;
@@ -26,16 +21,16 @@ pub struct Library {
 pub struct FileFaults(Vec<(PathBuf, Fault)>);
 
 impl Library {
-    /// The shipped queries, and the `*.sql` of a directory and its subdirectories `views`
+    /// Those of the shipped queries that are named, and the `*.sql` of a directory and its subdirectories `views`
     /// and `detections`, with the tables that are `*.csv` and `*.parquet` in `tables`. A file of the directory stands in for a shipped one of its name.
     ///
     /// # Errors
     /// All that is wrong with the files.
-    pub async fn load(dir: Option<&Path>) -> Result<Self, FileFaults> {
+    pub async fn load(dir: Option<&Path>, shipped: &[String]) -> Result<Self, FileFaults> {
         let mut faults = Vec::new();
         let mut files: Vec<(Option<PathBuf>, QueryFile)> = Vec::new();
         for path in dir.map(|dir| list(dir, Kind::Queries)).transpose()?.unwrap_or_default() {
-            match read(&path) {
+            match parse(&path) {
                 Ok(file) => match files.iter().find(|(_, other)| other.name == file.name) {
                     None => files.push((Some(path), file)),
                     Some(_) => {
@@ -48,16 +43,21 @@ impl Library {
                 }
             }
         }
-        for (name, text) in SHIPPED {
-            if files.iter().all(|(_, file)| file.name != *name) {
-                files.push((None, QueryFile::parse(name, text).expect("its header is tested")));
-            }
-        }
+        let of_dir: Vec<String> = files.iter().map(|(_, file)| file.name.clone()).collect();
+        let others = SHIPPED.iter().filter(|of| of_dir.iter().all(|name| name != of.name));
+        let parsed =
+            |of: &Shipped| QueryFile::parse(of.name, of.text).expect("its header is tested");
+        let (run, read): (Vec<_>, Vec<_>) = others
+            .partition(|of| shipped.iter().any(|name| name == of.name || name == shipped::ALL));
+        files.extend(run.into_iter().map(|of| (None, parsed(of))));
+        // What does not run by itself may be read all the same.
+        let read: Vec<QueryFile> = read.into_iter().map(parsed).collect();
         let mut tables: Vec<Reference> = Vec::new();
         for path in dir.map(|dir| list(dir, Kind::Tables)).transpose()?.unwrap_or_default() {
             let named = |table: &Reference| {
                 tables.iter().any(|other| other.name() == table.name())
                     || files.iter().any(|(_, file)| file.name == table.name())
+                    || read.iter().any(|file| file.name == table.name())
             };
             match Reference::read(&path) {
                 Ok(table) if named(&table) => {
@@ -68,7 +68,7 @@ impl Library {
                 Err(fault) => faults.push((path, fault)),
             }
         }
-        let sources = Sources::new(files.iter().map(|(_, file)| file), tables);
+        let sources = Sources::new(files.iter().map(|(_, file)| file).chain(&read), tables);
         for (path, file) in &files {
             if let (Some(path), Err(of_file)) = (path, can_run(file, &sources).await) {
                 faults.extend(of_file.into_iter().map(|fault| (path.clone(), fault)));
@@ -156,7 +156,7 @@ fn list(dir: &Path, kind: Kind) -> Result<Vec<PathBuf>, FileFaults> {
     Ok(paths)
 }
 
-fn read(path: &Path) -> Result<QueryFile, Vec<Fault>> {
+fn parse(path: &Path) -> Result<QueryFile, Vec<Fault>> {
     let text = std::fs::read_to_string(path).map_err(|error| {
         vec![Fault::of_file(format!("cannot be read: {error}"), "name a file of SQL")]
     })?;
@@ -187,16 +187,36 @@ impl std::error::Error for FileFaults {}
 mod tests {
     use super::*;
 
+    async fn load(dir: &Path) -> Result<Library, FileFaults> {
+        Library::load(Some(dir), &shipped::by_default()).await
+    }
+
+    #[tokio::test]
+    async fn what_is_shipped_runs_where_it_is_named_and_a_file_stands_in_for_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let all = Library::load(None, &["all".to_owned()]).await.unwrap();
+        assert_eq!(all.files().len(), SHIPPED.len());
+        let one = Library::load(None, &["silent_integration".to_owned()]).await.unwrap();
+        let names: Vec<&str> = one.files().iter().map(|file| file.name.as_str()).collect();
+        assert_eq!(names, ["silent_integration"], "what it reads runs within it");
+        let other = "-- title: other\n-- owner: o\nSELECT window_start, count(*) AS n FROM \
+            TUMBLE(events, event_time, INTERVAL '1 minute') GROUP BY window_start";
+        std::fs::write(dir.path().join("scanner.sql"), other).unwrap();
+        let none = Library::load(Some(dir.path()), &[]).await.unwrap();
+        assert_eq!(none.files().len(), 1);
+        assert_eq!(none.files()[0].header.title, "other");
+    }
+
     #[tokio::test]
     async fn only_a_missing_folder_is_passed_over() {
         let dir = tempfile::tempdir().unwrap();
-        let shipped = Library::load(Some(dir.path())).await.unwrap();
-        assert_eq!(shipped.files().len(), SHIPPED.len());
+        let shipped = load(dir.path()).await.unwrap();
+        assert_eq!(shipped.files().len(), shipped::by_default().len());
         std::fs::write(dir.path().join("detections"), "not a folder").unwrap();
-        let error = Library::load(Some(dir.path())).await.unwrap_err().to_string();
+        let error = load(dir.path()).await.unwrap_err().to_string();
         assert!(error.contains("detections: ") && error.contains("cannot be read"), "{error}");
         let nowhere = dir.path().join("nowhere");
-        let error = Library::load(Some(&nowhere)).await.unwrap_err().to_string();
+        let error = load(&nowhere).await.unwrap_err().to_string();
         assert!(error.contains("nowhere: "), "{error}");
     }
 
@@ -211,7 +231,7 @@ mod tests {
             max(quota) AS quota FROM TUMBLE(events, event_time, INTERVAL '1 minute') \
             JOIN owners ON address = client_address GROUP BY 1, 2";
         std::fs::write(dir.path().join("by_owner.sql"), joined).unwrap();
-        let library = Library::load(Some(dir.path())).await.unwrap();
+        let library = load(dir.path()).await.unwrap();
         let names = || library.sources().tables().iter().map(Reference::name).collect::<Vec<_>>();
         assert_eq!(names(), ["owners"]);
         let hash = async |library: &Library| {
@@ -220,7 +240,7 @@ mod tests {
         };
         let before = hash(&library).await;
         write("owners.csv", "address,owner,quota\n198.51.100.1,south,10\n");
-        let changed = Library::load(Some(dir.path())).await.unwrap();
+        let changed = load(dir.path()).await.unwrap();
         assert_ne!(hash(&changed).await, before, "a query over other rows is another query");
 
         for (name, text, expected) in [
@@ -234,13 +254,13 @@ mod tests {
             ("other.parquet", "no parquet", "is no table: "),
         ] {
             write(name, text);
-            let told = Library::load(Some(dir.path())).await.unwrap_err().to_string();
+            let told = load(dir.path()).await.unwrap_err().to_string();
             assert!(told.contains(name) && told.contains(expected), "{told}");
             std::fs::remove_file(tables.join(name)).unwrap();
         }
         let many = format!("a\n{}", "1\n".repeat(200_001));
         write("many.csv", &many);
-        let told = Library::load(Some(dir.path())).await.unwrap_err().to_string();
+        let told = load(dir.path()).await.unwrap_err().to_string();
         assert!(told.contains("has 200001 rows, at most 200000"), "{told}");
     }
 }

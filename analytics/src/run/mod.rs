@@ -36,6 +36,7 @@ mod library;
 mod output;
 mod owner;
 mod running;
+pub mod shipped;
 mod sources;
 mod status;
 mod tables;

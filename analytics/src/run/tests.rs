@@ -33,7 +33,7 @@ async fn library(dir: &std::path::Path) -> Library {
     let queries = dir.join("queries");
     std::fs::create_dir_all(&queries).unwrap();
     std::fs::write(queries.join("many.sql"), DETECTION).unwrap();
-    Library::load(Some(&queries)).await.unwrap()
+    Library::load(Some(&queries), &super::shipped::by_default()).await.unwrap()
 }
 
 /// Producers that write to a log.

@@ -5,6 +5,7 @@ use ingest::registry::Fault;
 use serde::Deserialize;
 
 use crate::alert::{Mail, Webhook};
+use crate::run::shipped::{self, SHIPPED};
 use crate::sql::Limits;
 
 /// How the analytics role listens, commits and answers.
@@ -28,6 +29,8 @@ pub struct Config {
     /// A directory of continuous queries, `*.sql` in it and in its `views` and
     /// `detections`, beside those that come with Weir.
     pub queries_dir: Option<PathBuf>,
+    /// Which of the queries that come with Weir run, by name; `all` for all of them.
+    pub shipped: Vec<String>,
     /// How alerts are sent by email; if it is left out, they are in the log alone.
     pub mail: Option<Mail>,
     /// Where alerts are posted besides, up to 10.
@@ -47,6 +50,7 @@ impl Default for Config {
             tail_bytes_max: 128 * 1024 * 1024,
             queries: Limits::default(),
             queries_dir: None,
+            shipped: shipped::by_default(),
             mail: None,
             webhooks: Vec::new(),
         }
@@ -74,6 +78,14 @@ impl Config {
         range("queries.memory_bytes_max", memory, 1_000_000, 64_000_000_000);
         range("queries.rows_max", queries.rows_max as u64, 1, 10_000_000);
         range("queries.at_once_max", queries.at_once_max as u64, 1, 1_000);
+        for (at, name) in self.shipped.iter().enumerate() {
+            if name != shipped::ALL && SHIPPED.iter().all(|of| of.name != name) {
+                let names = SHIPPED.iter().map(|of| of.name).collect::<Vec<_>>().join(", ");
+                let what = format!("no query that comes with Weir is called {name}");
+                let mend = format!("use all, or some of {names}");
+                faults.push(Fault::new(format!("shipped[{at}]"), what, mend));
+            }
+        }
         faults.extend(self.mail.iter().flat_map(Mail::faults));
         if self.webhooks.len() > WEBHOOKS_MAX {
             let what = format!("{} of them", self.webhooks.len());
@@ -99,9 +111,10 @@ mod tests {
     fn what_is_out_of_range_is_told_of_at_once() {
         assert!(Config::default().validate().is_ok());
         let queries = Limits { time_ms: 1, rows_max: 0, ..Limits::default() };
-        let config = Config { commit_ms: 1, queries, ..Config::default() };
+        let shipped = vec!["scanner".to_owned(), "scaner".to_owned()];
+        let config = Config { commit_ms: 1, queries, shipped, ..Config::default() };
         let faults = config.validate().unwrap_err();
         let paths: Vec<&str> = faults.iter().map(|fault| fault.path.as_str()).collect();
-        assert_eq!(paths, ["commit_ms", "queries.time_ms", "queries.rows_max"]);
+        assert_eq!(paths, ["commit_ms", "queries.time_ms", "queries.rows_max", "shipped[1]"]);
     }
 }

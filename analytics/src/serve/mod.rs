@@ -132,7 +132,8 @@ impl Analytics {
         let webhooks = config.webhooks.iter().map(Sender::webhook);
         let senders: Vec<Sender> =
             mail.chain(webhooks).collect::<Result<_, _>>().map_err(Error::Alerts)?;
-        let library = Arc::new(Library::load(config.queries_dir.as_deref()).await?);
+        let library =
+            Arc::new(Library::load(config.queries_dir.as_deref(), &config.shipped).await?);
         run::make_topics(&*parts.log, &library).await?;
         let state_dir = follow.lake_dir.join("state");
         // Whom the lake is for besides is for the operator to say.

@@ -1,8 +1,9 @@
 //! Each shipped query, over the events that stand beside it: the answer is the one that
 //! stands there too, at once, as a stream, and as a stream with restarts.
 //!
-//! `NAME.CASE.events.csv` has a row per event, with `times` for as many alike, and
-//! `NAME.CASE.expected.csv` the answer. `WEIR_BLESS=1` writes the answers anew.
+//! `NAME.CASE.events.csv` has a row per event, with `times` for as many alike, each `every`
+//! seconds after the one before, and `NAME.CASE.expected.csv` the answer. `WEIR_BLESS=1`
+//! writes the answers anew.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use serde_json::Value;
 
 use crate::intake::{Decoder, Stamps, stamped_schema, watermark};
 use crate::query::{Continuous, Plan, QueryFile, Sources, Span, backtest};
+use crate::run::shipped::{SHIPPED, Shipped};
 
 fn shipped() -> Vec<PathBuf> {
     let queries = Path::new(env!("CARGO_MANIFEST_DIR")).join("../queries");
@@ -35,37 +37,61 @@ async fn plan(path: &Path) -> Plan {
     let query = name(path).strip_suffix(".sql").unwrap();
     let file =
         QueryFile::parse(query, &text).unwrap_or_else(|faults| panic!("{path:?}: {faults:?}"));
-    Plan::new(file, &Sources::default()).await.unwrap_or_else(|fault| panic!("{path:?}: {fault}"))
+    let parsed = |of: &Shipped| QueryFile::parse(of.name, of.text).unwrap();
+    let all: Vec<QueryFile> = SHIPPED.iter().map(parsed).collect();
+    let sources = Sources::new(&all, Vec::new());
+    Plan::new(file, &sources).await.unwrap_or_else(|fault| panic!("{path:?}: {fault}"))
 }
 
-fn records(csv: &str) -> Vec<Record> {
+/// An event of a file: when it was, and its fields.
+type Told<'a> = (Timestamp, Vec<(&'a str, &'a str)>);
+
+/// The events of a file, in the order of their time if it has times that repeat.
+fn told(csv: &str) -> Vec<Told<'_>> {
     let mut lines = csv.lines();
     let names: Vec<&str> = lines.next().unwrap().split(',').collect();
-    let mut records = Vec::new();
+    let mut told = Vec::new();
     for line in lines {
         let values: Vec<&str> = line.split(',').collect();
         assert_eq!(values.len(), names.len(), "{line}");
-        let times = names.iter().position(|name| *name == "times").map_or("1", |at| values[at]);
-        for _ in 0..times.parse().unwrap() {
-            let sequence = records.len() as i64 + 1;
-            let id = EventId { producer: Producer::new("gateway").unwrap(), boot: 1, sequence };
-            let mut event =
-                Event::new(id, Timestamp::from_micros(0), Kind::Request, Outcome::Success);
-            event.sequence_before = (sequence > 1).then_some(sequence - 1);
-            let mut json: Value = serde_json::from_slice(&event.to_json()).unwrap();
-            for (name, text) in names.iter().zip(&values) {
-                if *name != "times" && !text.is_empty() {
-                    json[*name] = text.parse::<i64>().map_or_else(|_| (*text).into(), Into::into);
-                }
-            }
-            records.push(Record {
-                offset: records.len() as u64,
-                time: LogTime(i64::MAX / 2_000),
-                key: None,
-                value: Some(json.to_string().into()),
-                headers: Headers::default(),
-            });
+        let mut fields: Vec<(&str, &str)> = names.iter().copied().zip(values).collect();
+        let mut take = |name: &str| {
+            let at = fields.iter().position(|(of, _)| *of == name)?;
+            Some(fields.remove(at).1)
+        };
+        let number = |text: Option<&str>, or: i64| text.map_or(or, |text| text.parse().unwrap());
+        let (times, every) = (number(take("times"), 1), number(take("every"), 0));
+        let begin: jiff::Timestamp = take("event_time").unwrap().parse().unwrap();
+        fields.retain(|(_, text)| !text.is_empty());
+        for index in 0..times {
+            let at = begin.as_microsecond() + index * every * 1_000_000;
+            told.push((Timestamp::from_micros(at), fields.clone()));
         }
+    }
+    if names.contains(&"every") {
+        told.sort_by_key(|(at, _)| at.as_micros());
+    }
+    told
+}
+
+fn records(csv: &str) -> Vec<Record> {
+    let mut records = Vec::new();
+    for (at, fields) in told(csv) {
+        let sequence = records.len() as i64 + 1;
+        let id = EventId { producer: Producer::new("gateway").unwrap(), boot: 1, sequence };
+        let mut event = Event::new(id, at, Kind::Request, Outcome::Success);
+        event.sequence_before = (sequence > 1).then_some(sequence - 1);
+        let mut json: Value = serde_json::from_slice(&event.to_json()).unwrap();
+        for (name, text) in fields {
+            json[name] = text.parse::<i64>().map_or_else(|_| text.into(), Into::into);
+        }
+        records.push(Record {
+            offset: records.len() as u64,
+            time: LogTime(i64::MAX / 2_000),
+            key: None,
+            value: Some(json.to_string().into()),
+            headers: Headers::default(),
+        });
     }
     records
 }
@@ -102,6 +128,10 @@ async fn stream(path: &Path, records: &[Record], size: usize, restarts: bool) ->
 #[tokio::test]
 async fn a_shipped_query_answers_as_is_written_beside_it() {
     let files = shipped();
+    let is_shipped =
+        |path: &Path| SHIPPED.iter().any(|of| name(path) == format!("{}.sql", of.name));
+    let queries = files.iter().filter(|path| name(path).ends_with(".sql"));
+    assert!(queries.clone().all(|path| is_shipped(path)) && queries.count() == SHIPPED.len());
     for path in files.iter().filter(|path| name(path).ends_with(".sql")) {
         let begins = format!("{}.", name(path).strip_suffix(".sql").unwrap());
         let cases = files
@@ -126,11 +156,18 @@ async fn a_shipped_query_answers_as_is_written_beside_it() {
             }
             let expected = std::fs::read_to_string(&expected).unwrap();
             assert_eq!(at_once, expected, "{case:?} at once");
-            assert_eq!(stream(path, &records, 50, false).await, expected, "{case:?} as a stream");
-            assert_eq!(stream(path, &records, 41, true).await, expected, "{case:?} with restarts");
+            // Some hundred batches, of an odd size.
+            let size = 41.max(records.len() / 100 + 1);
+            assert_eq!(stream(path, &records, size, false).await, expected, "{case:?} as a stream");
+            assert_eq!(
+                stream(path, &records, size + 1, true).await,
+                expected,
+                "{case:?} restarted"
+            );
         }
         // A detection has one that fires it, and one that must not.
         let least = if plan(path).await.file().is_detection() { 2 } else { 1 };
+        println!("{begins} {count} cases");
         assert!(count >= least, "{path:?} has {count} cases beside it, not {least}");
     }
 }

@@ -1,0 +1,70 @@
+-- title: An upstream answers more slowly than it used to
+-- owner: operations
+-- lateness: 60 s
+-- horizon: 168 h
+-- memory_mib: 256
+-- severity: medium
+-- subject: upstream_name
+-- quiet: 30 min
+-- message: >-
+--   {{ upstream_name }} took {{ p95_ms | grouped }} ms or more for one of twenty requests, of {{ requests | grouped }} in five minutes.
+--   Usual is at most {{ limit_ms | grouped }} ms, learnt from {{ windows | grouped }} times five minutes.
+--
+-- Per upstream and five minutes, against the week before: the 95th percentile of ten requests or
+-- more is above the mean of those of the week by 4 standard deviations, by half, and by 20 ms.
+-- Five minutes with fewer than ten requests teach nothing, and nothing is found before three
+-- hours (36 times five minutes) are known. From three times the limit on it is of high severity.
+--
+-- Runbook: `upstream_address` of the events says whether one instance of it is slow, or all are.
+-- One alone: take it out. All: see what they wait for, and whether something was released.
+WITH times AS (
+    SELECT
+        window_start,
+        window_end,
+        upstream_name,
+        requests,
+        p95_us / 1000 AS p95_ms,
+        slowest_us / 1000 AS slowest_ms,
+        CASE WHEN requests >= 10 THEN 1 ELSE 0 END AS teaches
+    FROM TUMBLE(
+        (SELECT window_start AS begun, upstream_name, requests, p95_us, slowest_us FROM latency_by_upstream),
+        begun, INTERVAL '5 minutes'
+    )
+),
+sums AS (
+    SELECT
+        *,
+        sum(teaches) OVER known AS windows,
+        sum(teaches * p95_ms) OVER known AS total,
+        sum(teaches * p95_ms * p95_ms) OVER known AS squares
+    FROM times
+    WINDOW known AS (
+        PARTITION BY upstream_name ORDER BY window_start
+        RANGE BETWEEN INTERVAL '7 days' PRECEDING AND INTERVAL '5 minutes' PRECEDING
+    )
+),
+ranges AS (
+    -- windows * squares - square of the total is windows squared times the variance, in whole
+    -- numbers, so that the root is of the same number each time.
+    SELECT
+        *,
+        greatest(
+            ceil((total + 4 * sqrt(windows * squares - total * total)) / windows),
+            ceil(1.5 * total / windows),
+            ceil(1.0 * total / windows) + 20
+        ) AS range_ms
+    FROM sums
+    WHERE windows >= 36
+)
+SELECT
+    window_start,
+    window_end,
+    upstream_name,
+    requests,
+    p95_ms,
+    slowest_ms,
+    CAST(range_ms AS BIGINT) AS limit_ms,
+    windows,
+    CASE WHEN p95_ms > 3 * range_ms THEN 'high' ELSE 'medium' END AS severity
+FROM ranges
+WHERE requests >= 10 AND p95_ms > range_ms
