@@ -14,6 +14,8 @@
 -- after five seconds or more. What limits, rules or the caller's own mistakes refused (400 to
 -- 499) is not asked. So an API that is rarely called is found too, which error_burst passes over.
 --
+-- In the access log of May 2015 nothing is found: three of its requests failed, on two days.
+--
 -- It holds the requests of ten minutes. For an API with more than 1,000 a second, copy it and
 -- make the window shorter.
 --
