@@ -11,3 +11,5 @@ pub mod query;
 pub mod run;
 pub mod serve;
 pub mod sql;
+mod time;
+mod topics;

@@ -2,23 +2,21 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::time::Duration;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use datafusion::catalog::TableProvider;
 use datafusion::datasource::MemTable;
-use ingest::log::{Error, EventLog, LogTime, Partition, ReadLimit, Record};
+use ingest::log::{Batch, EventLog, LogTime, Partition, Record};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::detect::Alert;
 use crate::run::ALERTS_TOPIC;
+use crate::topics::{self, Keeper};
 
 /// How many alerts are kept in memory; the last that changed.
 const ALERTS_MAX: usize = 100_000;
-/// The pause after the log failed.
-const PAUSE: Duration = Duration::from_secs(1);
 
 /// The table, read from the topic of alerts; cheap to clone.
 #[derive(Debug, Clone, Default)]
@@ -68,34 +66,22 @@ impl AlertTable {
     }
 
     /// Follows the topic until it is told to stop.
-    pub async fn follow(self, log: Arc<dyn EventLog>, mut stop: watch::Receiver<bool>) {
-        loop {
-            let ended = tokio::select! {
-                ended = self.read(&log) => ended,
-                _ = stop.wait_for(|stop| *stop) => return,
-            };
-            let Err(error) = ended;
-            tracing::warn!(%error, "the alerts cannot be read; they are read again");
-            tokio::select! {
-                () = tokio::time::sleep(PAUSE) => {}
-                _ = stop.wait_for(|stop| *stop) => return,
-            }
-        }
+    pub async fn follow(self, log: Arc<dyn EventLog>, stop: watch::Receiver<bool>) {
+        topics::follow(self, log, stop).await;
+    }
+}
+
+impl Keeper for AlertTable {
+    const WHAT: &str = "alerts";
+
+    fn partitions(&self) -> Vec<(Partition, Option<u64>)> {
+        vec![(Partition::new(ALERTS_TOPIC, 0), self.0.lock().next)]
     }
 
-    /// Ends by a failure alone.
-    async fn read(&self, log: &Arc<dyn EventLog>) -> Result<std::convert::Infallible, Error> {
-        let partition = Partition::new(ALERTS_TOPIC, 0);
-        let first = log.bounds(&partition).await?.first;
-        let next = self.0.lock().next.unwrap_or(first).max(first);
-        let mut reader = log.reader(vec![(partition, next)]).await?;
-        loop {
-            if let Some(batch) = reader.next(ReadLimit::default()).await? {
-                let mut alerts = self.0.lock();
-                batch.records.iter().for_each(|record| alerts.take(record));
-                alerts.next = Some(batch.next);
-            }
-        }
+    fn take(&self, batch: &Batch) {
+        let mut alerts = self.0.lock();
+        batch.records.iter().for_each(|record| alerts.take(record));
+        alerts.next = Some(batch.next);
     }
 }
 
@@ -170,6 +156,8 @@ fn evidence_of(alert: &Alert) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use arrow::array::AsArray as _;
     use ingest::log::embedded::EmbeddedLog;
     use ingest::log::{NewRecord, TopicSpec};

@@ -33,10 +33,10 @@ pub struct Alert {
     /// Whom it is about.
     pub subject: String,
     /// When the first window began in which it was found.
-    #[serde(with = "time")]
+    #[serde(with = "crate::time")]
     pub from: Timestamp,
     /// When the last window ended in which it was found.
-    #[serde(with = "time")]
+    #[serde(with = "crate::time")]
     pub until: Timestamp,
     /// How many findings there were.
     pub findings: u64,
@@ -66,18 +66,4 @@ pub enum State {
     Open,
     /// Nothing was found for the quiet time, or the replay has ended.
     Resolved,
-}
-
-mod time {
-    use ingest::event::Timestamp;
-    use serde::{Deserialize as _, Deserializer, Serializer};
-
-    pub(super) fn serialize<S: Serializer>(time: &Timestamp, to: S) -> Result<S::Ok, S::Error> {
-        to.collect_str(time)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Timestamp, D::Error> {
-        let text = std::borrow::Cow::<'de, str>::deserialize(from)?;
-        text.parse().map_err(serde::de::Error::custom)
-    }
 }

@@ -148,7 +148,8 @@ pub(super) fn check_name(name: &str, what: &str) -> Result<(), Fault> {
         let mend = format!("use 1 to {NAME_BYTES_MAX} of a-z, 0-9 and _");
         return Err(Fault::new(None, format!("`{name}` is no name of a {what}"), mend));
     }
-    if [super::EVENTS, crate::sql::ALERTS, crate::sql::ACCOUNT].contains(&name) {
+    if [super::EVENTS, crate::sql::ALERTS, crate::sql::ACCOUNT, crate::sql::QUERIES].contains(&name)
+    {
         let what = format!("`{name}` is a table already");
         return Err(Fault::new(None, what, "give the file another name"));
     }

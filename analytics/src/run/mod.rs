@@ -40,6 +40,7 @@ pub mod shipped;
 mod sources;
 mod status;
 mod tables;
+mod told;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -57,9 +58,12 @@ pub use findings::{ALERTS_TOPIC, NOTICES_TOPIC};
 pub use library::{FileFaults, Library};
 pub use status::{QueryState, QueryStatus, Status};
 pub use tables::Tables;
+pub use told::QueryTable;
 
 /// The topic of checkpoints.
 pub const STATE_TOPIC: &str = "weir.state";
+/// Says how the queries fare, by name.
+pub const QUERIES_TOPIC: &str = "weir.query-status";
 /// The group whose one member runs the queries, and the writer's name.
 pub const OWNER: &str = "weir.queries";
 
@@ -111,6 +115,7 @@ pub struct Parts {
 pub async fn make_topics(log: &dyn EventLog, library: &Library) -> Result<(), Error> {
     log.create_topic(&TopicSpec::compacted(STATE_TOPIC, 1)).await?;
     log.create_topic(&TopicSpec::compacted(ALERTS_TOPIC, 1)).await?;
+    log.create_topic(&TopicSpec::compacted(QUERIES_TOPIC, 1)).await?;
     log.create_topic(&TopicSpec::retained(NOTICES_TOPIC, 1, NOTICES_KEPT)).await?;
     for view in library.views() {
         let topic = output::topic_of(&view.name);

@@ -14,6 +14,7 @@ use super::checkpoint::{self, Checkpoint};
 use super::findings::{self, Findings};
 use super::running::{self, Running, STEP_BYTES_MAX, Step};
 use super::sources::{self, Sources};
+use super::told::{self, TELL_EVERY, Told};
 use super::{OWNER, Parts, QueryState, QueryStatus};
 use crate::query::{Plan, QueryFile};
 
@@ -68,6 +69,7 @@ async fn run(parts: &Parts) -> Result<std::convert::Infallible, Error> {
     let mut timer = tokio::time::interval(parts.epoch);
     timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut sources = Sources::new(parts.retire_after);
+    let mut told: Option<Instant> = None;
     loop {
         timer.tick().await;
         for (partition, producer) in
@@ -75,8 +77,40 @@ async fn run(parts: &Parts) -> Result<std::convert::Infallible, Error> {
         {
             sources::retire(&parts.emitter, partition, &producer);
         }
+        let states = parts.status.states();
         while epoch(parts, &mut *writer, &mut held).await? {}
+        let is_due = told.is_none_or(|told| told.elapsed() >= TELL_EVERY);
+        if is_due || parts.status.states() != states {
+            tell(parts, &mut *writer, &mut held).await?;
+            told = Some(Instant::now());
+        }
     }
+}
+
+/// Says to all nodes how the queries fare.
+async fn tell(
+    parts: &Parts,
+    writer: &mut dyn Writer,
+    held: &mut BTreeMap<String, Held>,
+) -> Result<(), Error> {
+    let mut ends = Vec::new();
+    for partition in 0..parts.history.partitions().await {
+        let partition = Partition::new(ingest::emit::TOPIC, partition as u32);
+        ends.push(parts.log.bounds(&partition).await?.end);
+    }
+    let mut records = Vec::new();
+    for file in parts.library.files() {
+        if let Some(Held::Runs(running)) = held.get_mut(&file.name) {
+            running.measure(&ends);
+        }
+        let statuses = parts.status.now();
+        if let Some(of) = statuses.get(&file.name) {
+            let producer = parts.emitter.producer().to_string();
+            let at = Timestamp::from_micros(now());
+            records.push(Told::new(file, &producer, at, of.clone()).record());
+        }
+    }
+    writer.commit(Transaction { records, offsets: Vec::new() }).await.map(drop)
 }
 
 /// Where the queries are to be taken up.
@@ -123,6 +157,11 @@ async fn take_over(parts: &Parts, writer: &mut dyn Writer) -> Result<Kept, Error
     Ok(Kept { checkpoints, generation })
 }
 
+/// By this node's clock, in microseconds since 1970.
+fn now() -> i64 {
+    jiff::Timestamp::now().as_microsecond()
+}
+
 /// Resolves the alerts of a query whose file is gone, and forgets where it was.
 async fn leave(
     parts: &Parts,
@@ -135,6 +174,7 @@ async fn leave(
     let changes = findings.map(Findings::leave).unwrap_or_default();
     let mut records: Vec<_> = changes.iter().flat_map(findings::records).collect();
     records.push((checkpoint::partition(), NewRecord::tombstone(name.to_owned())));
+    records.push(told::gone(name));
     writer.commit(Transaction { records, offsets: Vec::new() }).await?;
     if let Some(file) = &checkpoint.file {
         // One that stays costs room, and nothing else.
@@ -178,19 +218,20 @@ fn fail(parts: &Parts, name: &str, why: String) -> Held {
 
 fn status(running: &Running) -> QueryStatus {
     let closed = running.query().closed(None).filter(|of| *of > i64::MIN);
+    let until = closed.map(|closed| running.query().plan().answered_until(closed));
     QueryStatus {
         state: QueryState::Running,
         error: None,
+        rows: running.rows,
         late: running.query().late(),
         state_bytes: running.query().state_bytes(),
-        closed_until: closed.map(|closed| told(running.query().plan().answered_until(closed))),
+        closed_until: until.map(Timestamp::from_micros),
+        watermark: running.floor.map(Timestamp::from_micros),
+        behind: running.behind,
+        committed: running.committed,
         given_up: running.query().given_up().len(),
         answered: running.answered,
     }
-}
-
-fn told(time_us: i64) -> String {
-    Timestamp::from_micros(time_us).to_string()
 }
 
 /// One step of each query, and what they gave in as few transactions as the log takes.
@@ -235,6 +276,9 @@ async fn epoch(
     for (name, step) in &steps {
         if let Some(Held::Runs(running)) = held.get_mut(name) {
             running.answered += step.rows as u64;
+            if step.has_checkpoint {
+                running.committed = Some(Timestamp::from_micros(now()));
+            }
             parts.status.put(name, status(running));
         }
         if let Some(old) = &step.old {

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use arrow::array::RecordBatch;
 use futures_util::StreamExt as _;
+use ingest::event::Timestamp;
 use ingest::log::{BATCH_BYTES_MAX, NewRecord, Partition};
 use tokio::time::Instant;
 
@@ -45,6 +46,14 @@ pub(super) struct Running {
     /// Those of the query that this one replaces.
     replaced: Option<Findings>,
     pub(super) answered: u64,
+    /// Rows that it took in.
+    pub(super) rows: u64,
+    /// What all live sources had passed as it stepped last.
+    pub(super) floor: Option<i64>,
+    /// Records of the log that it had not reached as it was measured last.
+    pub(super) behind: u64,
+    /// When its last checkpoint was committed.
+    pub(super) committed: Option<Timestamp>,
 }
 
 /// What a step gave.
@@ -56,6 +65,8 @@ pub(super) struct Step {
     pub(super) rows: usize,
     /// Whether there is more to do at once.
     pub(super) more: bool,
+    /// Whether the checkpoint is among them.
+    pub(super) has_checkpoint: bool,
     /// The file of the checkpoint before, of no use once the records are committed.
     pub(super) old: Option<PathBuf>,
 }
@@ -119,11 +130,22 @@ impl Running {
             file: checkpoint.and_then(|of| of.file.clone()),
             state_dir: state_dir.to_owned(),
             answered: 0,
+            rows: 0,
+            floor: None,
+            behind: 0,
+            committed: None,
         })
     }
 
     pub(super) fn query(&self) -> &Continuous {
         &self.query
+    }
+
+    /// Sees how far it is behind where the log ends, per partition.
+    pub(super) fn measure(&mut self, ends: &[u64]) {
+        let behind =
+            ends.iter().zip(&self.reached).map(|(end, reached)| end.saturating_sub(*reached));
+        self.behind = behind.sum();
     }
 
     /// Takes in what came since, closes what may be closed, and says what is to be
@@ -152,6 +174,7 @@ impl Running {
             *partition = reached.max(*partition);
         }
 
+        self.floor = floor;
         if self.findings.is_none() {
             let closed = floor.map(|floor| self.query.plan().closes(floor));
             self.findings = Some(Findings::new(closed, ended.clone()));
@@ -214,6 +237,7 @@ impl Running {
 
     async fn feed(&mut self, rows: &RecordBatch) -> Result<(), String> {
         self.fed = true;
+        self.rows += rows.num_rows() as u64;
         self.query.feed(rows).await.map_err(|error| error.to_string())
     }
 
@@ -274,6 +298,7 @@ impl Running {
             has_findings,
         };
         step.records.push(checkpoint.record(&name));
+        step.has_checkpoint = true;
         let old = std::mem::replace(&mut self.file, file);
         step.old = old.map(|old| old.path(&self.state_dir));
         (self.is_new, self.fed, self.checkpointed) = (false, false, Instant::now());

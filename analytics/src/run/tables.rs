@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
 
 use arrow::array::{RecordBatch, StringArray};
 use arrow::datatypes::SchemaRef;
@@ -10,18 +9,17 @@ use arrow::error::ArrowError;
 use arrow::json::ReaderBuilder;
 use datafusion::catalog::TableProvider;
 use datafusion::datasource::MemTable;
-use ingest::log::{Batch, Error, EventLog, Partition, ReadLimit, Record};
+use ingest::log::{Batch, EventLog, Partition, Record};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::Library;
 use super::output::{GENERATION_HEADER, PLAN_HEADER, REPLAY_HEADER, topic_of};
 use crate::query::{Fault, Plan, REPLAY_ID, Sources, with_replay};
+use crate::topics::{self, Keeper};
 
 /// How many rows of a view are kept in memory; the latest.
 const ROWS_MAX: usize = 1_000_000;
-/// The pause after the log failed.
-const PAUSE: Duration = Duration::from_secs(1);
 
 /// The tables of the views, read from their topics; cheap to clone.
 #[derive(Debug, Clone)]
@@ -80,41 +78,23 @@ impl Tables {
     }
 
     /// Follows the topics until it is told to stop.
-    pub async fn follow(self, log: Arc<dyn EventLog>, mut stop: watch::Receiver<bool>) {
-        loop {
-            let ended = tokio::select! {
-                ended = self.read(&log) => ended,
-                _ = stop.wait_for(|stop| *stop) => return,
-            };
-            let Err(error) = ended;
-            tracing::warn!(%error, "the rows of views cannot be read; they are read again");
-            tokio::select! {
-                () = tokio::time::sleep(PAUSE) => {}
-                _ = stop.wait_for(|stop| *stop) => return,
-            }
-        }
+    pub async fn follow(self, log: Arc<dyn EventLog>, stop: watch::Receiver<bool>) {
+        topics::follow(self, log, stop).await;
+    }
+}
+
+impl Keeper for Tables {
+    const WHAT: &str = "the rows of views";
+
+    fn partitions(&self) -> Vec<(Partition, Option<u64>)> {
+        let tables = self.tables.iter();
+        tables.map(|(name, of)| (Partition::new(topic_of(name), 0), of.rows.lock().next)).collect()
     }
 
-    /// Ends by a failure alone.
-    async fn read(&self, log: &Arc<dyn EventLog>) -> Result<std::convert::Infallible, Error> {
-        if self.tables.is_empty() {
-            std::future::pending::<()>().await;
-        }
-        let mut from = Vec::new();
-        for (name, table) in &*self.tables {
-            let partition = Partition::new(topic_of(name), 0);
-            let first = log.bounds(&partition).await?.first;
-            let next = table.rows.lock().next.unwrap_or(first).max(first);
-            from.push((partition, next));
-        }
-        let mut reader = log.reader(from).await?;
-        loop {
-            if let Some(batch) = reader.next(ReadLimit::default()).await? {
-                let view = batch.partition.topic.strip_prefix("weir.views.").unwrap_or_default();
-                if let Some(table) = self.tables.get(view) {
-                    table.take(&batch);
-                }
-            }
+    fn take(&self, batch: &Batch) {
+        let view = batch.partition.topic.strip_prefix("weir.views.").unwrap_or_default();
+        if let Some(table) = self.tables.get(view) {
+            table.take(batch);
         }
     }
 }

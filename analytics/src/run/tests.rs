@@ -126,6 +126,7 @@ struct Node {
     history: Arc<History>,
     tables: Tables,
     status: Status,
+    queries: QueryTable,
     stop: watch::Sender<bool>,
     following: JoinHandle<Result<(), follow::Error>>,
     running: JoinHandle<()>,
@@ -143,6 +144,8 @@ impl Node {
         let following = tokio::spawn(service.run(stopped.clone()));
         let (status, tables) = (Status::default(), Tables::new(&library).await.unwrap());
         tokio::spawn(tables.clone().follow(log.clone(), stopped.clone()));
+        let queries = QueryTable::default();
+        tokio::spawn(queries.clone().follow(log.clone(), stopped.clone()));
         let parts = Parts {
             log: log.clone(),
             threads: Threads::new().unwrap(),
@@ -156,7 +159,7 @@ impl Node {
             retire_after: Duration::from_secs(3_600),
         };
         let running = tokio::spawn(run(parts, stopped));
-        Self { history, tables, status, stop, following, running }
+        Self { history, tables, status, queries, stop, following, running }
     }
 
     /// As a kill: nothing is finished.
@@ -366,7 +369,8 @@ async fn a_query_that_runs_has_a_checkpoint() {
 /// Waits until a query's first row is as it is waited for.
 async fn until(node: &Node, sql: &str, is_there: impl Fn(i64) -> bool) -> i64 {
     let queries = Sql::new(node.history.clone(), Limits::default(), Threads::new().unwrap())
-        .with_tables(node.tables.clone());
+        .with_tables(node.tables.clone())
+        .with_queries(node.queries.clone());
     let began = std::time::Instant::now();
     loop {
         let answer = queries.query(sql).await.unwrap();
@@ -498,5 +502,17 @@ async fn an_answer_that_is_too_large_stops_no_other_query() {
     }
     until(&node, &format!("SELECT count(*) FROM {VIEW}"), |rows| rows > 5).await;
     assert_eq!(node.status.now()[VIEW].state, QueryState::Running);
+    // Who asks is told of both.
+    let of = |name: &str, what: &str| {
+        format!(
+            "SELECT count(*) FROM weir_queries WHERE name = '{name}' AND kind = 'view' AND {what}"
+        )
+    };
+    let failed = "state = 'failed' AND error LIKE '%make the window shorter%'";
+    until(&node, &of("own", failed), |rows| rows == 1).await;
+    let runs = "state = 'running' AND error IS NULL AND rows_in >= 600 AND rows_late > 0 \
+                AND rows_out > 5 AND rows_behind = 0 AND state_bytes BETWEEN 1 AND memory_bytes \
+                AND watermark >= closed_until AND told >= committed";
+    until(&node, &of(VIEW, runs), |rows| rows == 1).await;
     node.stop().await;
 }

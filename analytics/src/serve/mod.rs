@@ -33,7 +33,7 @@ use crate::alert::{self, AlertTable, Sender};
 use crate::compute::Threads;
 use crate::follow;
 use crate::postgres;
-use crate::run::{self, FileFaults, Library, Tables};
+use crate::run::{self, FileFaults, Library, QueryTable, Tables};
 use crate::sql::Sql;
 
 pub use config::Config;
@@ -155,6 +155,8 @@ impl Analytics {
         let alerts = AlertTable::default();
         tokio::spawn(alerts.clone().follow(parts.log.clone(), stopped.clone()));
         let queries = run::Status::default();
+        let query_table = QueryTable::default();
+        tokio::spawn(query_table.clone().follow(parts.log.clone(), stopped.clone()));
         if config.mail.is_none() {
             tracing::info!("alerts are not sent by email: analytics.mail is not set");
         }
@@ -182,7 +184,7 @@ impl Analytics {
             stopped.clone(),
         ));
         let sql = Sql::new(history, config.queries.clone(), threads);
-        let sql = sql.with_tables(tables).with_alerts(alerts);
+        let sql = sql.with_tables(tables).with_alerts(alerts).with_queries(query_table);
         let door = Door::new(TokenHash::of(&parts.token), emitter.clone(), SERVICE);
         let hang_up = CancellationToken::new();
         let postgres = postgres.map(|(listener, address)| {

@@ -36,7 +36,7 @@ use crate::alert::AlertTable;
 use crate::compute::{self, Threads};
 use crate::lake::{self, History, Snapshot};
 use crate::query::{self, Plan, QueryFile, Span};
-use crate::run::Tables;
+use crate::run::{QueryTable, Tables};
 
 /// Where the tables are, as `information_schema` has it.
 const CATALOG: &str = "weir";
@@ -50,6 +50,8 @@ pub const ALERTS: &str = "alerts";
 
 /// The account of each queue; no query may be called so.
 pub const ACCOUNT: &str = "delivery_account";
+/// The table of the continuous queries.
+pub const QUERIES: &str = "weir_queries";
 const ACCOUNT_SQL: &str = include_str!("delivery_account.sql");
 
 /// What queries may take.
@@ -126,6 +128,7 @@ pub struct Sql {
     places: Arc<Semaphore>,
     tables: Option<Tables>,
     alerts: Option<AlertTable>,
+    queries: Option<QueryTable>,
 }
 
 impl Sql {
@@ -138,7 +141,16 @@ impl Sql {
             .build_arc()
             .expect("an environment without a disk is made of memory alone");
         let places = Arc::new(Semaphore::new(limits.at_once_max));
-        Self { history, limits, threads, runtime, places, tables: None, alerts: None }
+        Self {
+            history,
+            limits,
+            threads,
+            runtime,
+            places,
+            tables: None,
+            alerts: None,
+            queries: None,
+        }
     }
 
     /// And over the answers of views.
@@ -149,6 +161,11 @@ impl Sql {
     /// And over alerts.
     pub fn with_alerts(self, alerts: AlertTable) -> Self {
         Self { alerts: Some(alerts), ..self }
+    }
+
+    /// And over how the continuous queries fare.
+    pub fn with_queries(self, queries: QueryTable) -> Self {
+        Self { queries: Some(queries), ..self }
     }
 
     /// Runs one query to its end.
@@ -289,7 +306,9 @@ impl Sql {
         };
         put(EVENTS, events).map_err(|error| self.planned(&error))?;
         let alerts = self.alerts.iter().map(|of| (ALERTS.to_owned(), of.provider()));
-        for (name, table) in self.tables.iter().flat_map(Tables::providers).chain(alerts) {
+        let queries = self.queries.iter().map(|of| (QUERIES.to_owned(), of.provider()));
+        let views = self.tables.iter().flat_map(Tables::providers);
+        for (name, table) in views.chain(alerts).chain(queries) {
             put(&name, table).map_err(|error| self.planned(&error))?;
         }
         let account = session.sql(ACCOUNT_SQL).await.map_err(|error| self.planned(&error))?;
@@ -383,7 +402,7 @@ fn queries_only() -> SQLOptions {
 }
 
 /// Words that a query begins with.
-const QUERIES: [&str; 8] =
+const STATEMENTS: [&str; 8] =
     ["select", "with", "explain", "show", "describe", "desc", "values", "table"];
 
 /// Why a text is no query that can be run.
@@ -395,7 +414,7 @@ fn not_planned(session: &SessionContext, text: &str, error: &DataFusionError) ->
     let lines = text.lines().map(str::trim).filter(|line| !line.starts_with("--"));
     let first = lines.flat_map(str::split_whitespace).next().unwrap_or_default();
     let is_word = !first.is_empty() && first.chars().all(|c| c.is_ascii_alphabetic());
-    if is_word && !QUERIES.contains(&first.to_ascii_lowercase().as_str()) {
+    if is_word && !STATEMENTS.contains(&first.to_ascii_lowercase().as_str()) {
         return Error::Query(format!(
             "{} is not run here: only queries are, which begin with SELECT, WITH, EXPLAIN, SHOW \
              or DESCRIBE, and change nothing",

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::spool::{Room, Spool};
 use super::{Error, Metrics, WhenFull};
-use crate::event::{Event, EventId, Kind, Outcome};
+use crate::event::{Event, EventId, Kind, Outcome, Producer};
 
 /// How often a flush looks.
 const FLUSH_LOOK: Duration = Duration::from_millis(5);
@@ -38,6 +38,11 @@ impl Emitter {
     /// As [`Self::event`], in the memory of another, which is gone by that.
     pub fn renew(&self, event: &mut Event, kind: Kind, outcome: Outcome) {
         self.0.renew(event, kind, outcome);
+    }
+
+    /// Who tells what it emits.
+    pub fn producer(&self) -> &Producer {
+        &self.0.config.producer
     }
 
     /// Which start of the producer this is.
