@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::replay::until;
 use crate::weir::{PATIENCE, Weir};
@@ -67,7 +67,7 @@ async fn requests_are_in_sql_and_once_after_a_stop_and_a_kill() {
 
 /// Another engine reads the table while it is written: each look is a whole snapshot.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn duckdb_reads_the_lake_while_it_is_written() {
+async fn other_engines_read_the_lake_while_it_is_written() {
     let mut weir = Weir::new();
     weir.set("WEIR_ANALYTICS__COMMIT_MS", "150");
     weir.start(&[]);
@@ -96,6 +96,8 @@ async fn duckdb_reads_the_lake_while_it_is_written() {
         assert_eq!(look["rows"], look["different"], "{look}");
         assert_eq!(look["rows"], look["places"], "{look}");
         assert_eq!(look["beyond"], Value::Array(Vec::new()), "{look}");
+        let by_duckdb = json!([look["rows"], look["different"], look["requests"]]);
+        assert_eq!(look["others"], json!({"polars": by_duckdb, "pandas": by_duckdb}));
     }
     assert_eq!(last[0]["requests"], sent, "{last:?}");
 }

@@ -1,5 +1,6 @@
 """Reads the lake's table of events as other engines do: the files that its log names,
-as deltalake lists them, by DuckDB. Prints what it finds as JSON, a line for each look."""
+as deltalake lists them, by DuckDB, polars, and pandas by way of pyarrow. Prints what it finds as
+JSON, a line for each look."""
 
 import json
 import pathlib
@@ -8,6 +9,29 @@ import time
 
 import deltalake
 import duckdb
+import polars
+import pyarrow.dataset
+
+IDENTITY = ["producer", "boot", "sequence"]
+
+
+def by_polars(files):
+    """Rows, different ones, and requests."""
+    rows = polars.scan_parquet(files).select(
+        polars.len().alias("rows"),
+        polars.struct(IDENTITY).n_unique().alias("different"),
+        (polars.col("kind") == "request").sum().alias("requests"),
+    )
+    return list(rows.collect().row(0))
+
+
+def by_pandas(files):
+    """The same."""
+    found = pyarrow.dataset.dataset(files, format="parquet").to_table([*IDENTITY, "kind"])
+    rows = found.to_pandas()
+    different = len(rows.drop_duplicates(IDENTITY))
+    return [len(rows), different, int((rows["kind"] == "request").sum())]
+
 
 table, looks = pathlib.Path(sys.argv[1]), int(sys.argv[2])
 for look in range(looks):
@@ -35,6 +59,7 @@ for look in range(looks):
             if offset >= snapshot.transaction_version(f"weir.events/{partition}")
         ]
         told |= {"rows": count, "different": different, "requests": requests}
+        told |= {"others": {"polars": by_polars(files), "pandas": by_pandas(files)}}
         told |= {"replayed": replayed, "places": places, "beyond": beyond}
     print(json.dumps(told), flush=True)
     if look + 1 < looks:

@@ -1,5 +1,5 @@
-//! Other engines over the lake: DuckDB, with the files that the Python package deltalake
-//! lists.
+//! Other engines over the lake: DuckDB, polars and pandas, with the files that the Python package
+//! deltalake lists.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -13,7 +13,9 @@ use crate::smtp::PYTHON;
 /// Looks at a table of events so many times, with 0.2 s between. Answers a line of JSON
 /// for each look: `version`, `files`, `rows`, and if there are rows `different` ones by
 /// their identity, `places` in the log, `requests`, those of them that were `replayed` by
-/// their ids, and the partitions that have rows `beyond` the offset that the commit names.
+/// their ids, and the partitions that have rows `beyond` the offset that the commit names, all
+/// by DuckDB; and by the `others`, `polars` and `pandas`, a list of rows, different ones and
+/// requests.
 ///
 /// # Errors
 /// When it is not installed, or cannot read the table.
@@ -49,7 +51,7 @@ fn lines(command: &mut Command, input: &str) -> Result<Vec<String>> {
     drop(stdin);
     let output = running.wait_with_output().context("wait for Python")?;
     if !output.status.success() {
-        bail!("DuckDB failed\n{}", String::from_utf8_lossy(&output.stderr));
+        bail!("Python failed\n{}", String::from_utf8_lossy(&output.stderr));
     }
     let text = String::from_utf8(output.stdout).context("what was read is no text")?;
     Ok(text.lines().map(str::to_owned).collect())
