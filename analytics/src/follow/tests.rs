@@ -1,3 +1,5 @@
+mod kill;
+
 use std::num::NonZeroU32;
 
 use arrow::array::AsArray as _;

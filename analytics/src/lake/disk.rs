@@ -12,6 +12,7 @@ use deltalake::logstore::object_store::{
     ObjectStore, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions,
     Result, UploadPart,
 };
+use fail::fail_point;
 use futures_util::stream::BoxStream;
 
 /// The local disk as an object store. What a call has put is on the disk when it answers,
@@ -148,7 +149,9 @@ fn write(to: &FilePath, payload: &PutPayload, is_new: bool) -> std::io::Result<W
     std::fs::create_dir_all(dir)?;
     let (mut file, beside) = beside(to)?;
     let written = payload.iter().try_for_each(|part| file.write_all(part));
-    let named = written.and_then(|()| file.sync_all()).and_then(|()| match is_new {
+    let synced = written.and_then(|()| file.sync_all());
+    fail_point!("lake::drafted");
+    let named = synced.and_then(|()| match is_new {
         true => match std::fs::hard_link(&beside, to) {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(Written::NameTaken(error)),
             linked => linked.map(|()| Written::Done),

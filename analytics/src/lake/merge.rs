@@ -14,6 +14,7 @@ use deltalake::kernel::transaction::{
 use deltalake::kernel::{Action, Add, Transaction};
 use deltalake::operations::vacuum::VacuumMode;
 use deltalake::protocol::DeltaOperation;
+use fail::fail_point;
 
 use super::Error;
 use super::files::written;
@@ -57,6 +58,7 @@ impl Table {
     pub async fn merge(&mut self) -> Result<bool, Error> {
         let Some(files) = self.due()? else { return Ok(false) };
         let actions = self.merged(&files).await?;
+        fail_point!("merge::written");
         let number = self.transaction(MERGE_ID.to_owned()).await?.unwrap_or(0) + 1;
         let transactions = vec![Transaction::new(MERGE_ID, number)];
         let properties = CommitProperties::default().with_application_transactions(transactions);
@@ -65,6 +67,7 @@ impl Table {
         let commit = CommitBuilder::from(properties).with_actions(actions);
         let snapshot = self.table.snapshot().map_err(self.fail("the reading"))?;
         let commit = commit.build(Some(snapshot), self.table.log_store(), operation).await;
+        fail_point!("merge::committed");
         // It may stand on a commit that another process has made meanwhile, whose stamps
         // say up to where the table's rows are.
         self.refresh().await?;
@@ -77,6 +80,7 @@ impl Table {
         }
         let cleaning = self.table.clone().vacuum().with_mode(VacuumMode::Full);
         cleaning.await.map_err(self.fail("the removing of files"))?;
+        fail_point!("merge::cleaned");
         self.refresh().await?;
         let (place, number) = (PathBuf::from(&self.place), self.number);
         let swept = tokio::task::spawn_blocking(move || sweep(&place, number)).await;

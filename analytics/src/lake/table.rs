@@ -13,6 +13,7 @@ use deltalake::logstore::object_store::{
 };
 use deltalake::protocol::{DeltaOperation, SaveMode};
 use deltalake::{DeltaTable, DeltaTableBuilder, DeltaTableError};
+use fail::fail_point;
 use url::Url;
 
 use super::Error;
@@ -161,7 +162,9 @@ impl Table {
             return Err(Error::Overtaken { place: self.place.clone() });
         }
         let added = written(&self.table, rows.to_vec()).await.map_err(self.fail("the writing"))?;
+        fail_point!("lake::written");
         let number = self.keep(&stamps).await?;
+        fail_point!("lake::kept");
         let offsets = stamps.iter().enumerate().map(|(partition, of)| {
             let next = i64::try_from(of.next()).unwrap_or(i64::MAX);
             Transaction::new(partition_id(partition), next)
@@ -176,6 +179,7 @@ impl Table {
         let commit = CommitBuilder::from(properties).with_actions(actions);
         let snapshot = self.table.snapshot().map_err(self.fail("the reading"))?;
         let commit = commit.build(Some(snapshot), self.table.log_store(), operation).await;
+        fail_point!("lake::committed");
         match commit {
             Ok(_) => {
                 let before = self.number;

@@ -49,7 +49,30 @@ pub struct Died {
 /// # Errors
 /// When the program cannot be started, ends before, or writes what is not text.
 pub fn kill(name: &str, value: impl AsRef<OsStr>, death: Death) -> Result<Died> {
+    die_as(&mut Command::new(std::env::current_exe()?), name, value, death)
+}
+
+/// The same, where this program is a harness of tests: of them it runs the one of the name
+/// `test` alone, whose lines are among those of the harness.
+///
+/// # Errors
+/// As [`kill`].
+pub fn kill_in_test(
+    test: &str,
+    name: &str,
+    value: impl AsRef<OsStr>,
+    death: Death,
+) -> Result<Died> {
     let mut command = Command::new(std::env::current_exe()?);
+    die_as(command.args(["--exact", test, "--nocapture"]), name, value, death)
+}
+
+fn die_as(
+    command: &mut Command,
+    name: &str,
+    value: impl AsRef<OsStr>,
+    death: Death,
+) -> Result<Died> {
     command.env(name, value).stdout(Stdio::piped());
     let within = match death {
         Death::After(time) => time,
