@@ -10,22 +10,26 @@
 --   minutes; {{ failed | grouped }} of {{ requests | grouped }} requests failed, {{ slow | grouped }} were slow.
 --
 -- Per API and ten minutes, of which one begins every minute: five requests one after another, in
--- the order in which they ended, each of which was answered with a server error (500 to 599) or
--- after five seconds or more. What limits, rules or the caller's own mistakes refused (400 to
--- 499) is not asked. So an API that is rarely called is found too, which error_burst passes over.
+-- the order in which they ended, each of which was answered with a server error (500 to 599), or
+-- lasted five seconds or longer, or whose upstream failed, broke off or did not answer in time.
+-- What limits, rules or the caller's own mistakes refused (400 to 499) is not asked, nor is who
+-- went away before five seconds. So an API that is rarely called is found too, which error_burst
+-- passes over.
+--
+-- Parameters: five in a row; 5 s; ten minutes.
 --
 -- In the access log of May 2015 nothing is found: three of its requests failed, on two days.
 --
 -- It holds the requests of ten minutes. For an API with more than 1,000 a second, copy it and
 -- make the window shorter.
 --
--- Runbook: as for error_burst. `a_failing_route` is of the last one that failed.
+-- Runbook: as for error_burst. `a_failing_route` is that of the last that failed.
 SELECT
     window_start,
     window_end,
     api_name,
     count(*) AS requests,
-    count(*) FILTER (WHERE http_response_status_code >= 500) AS failed,
+    count(*) FILTER (WHERE is_failed) AS failed,
     count(*) FILTER (WHERE latency_total_us >= 5000000) AS slow,
     count(*) FILTER (WHERE in_a_row = 5) AS runs,
     last_value(http_route ORDER BY event_time, log_partition, log_offset)
@@ -41,13 +45,17 @@ FROM (
     FROM (
         SELECT
             *,
-            CASE
-                WHEN http_response_status_code >= 500 OR latency_total_us >= 5000000 THEN 1
-                ELSE 0
-            END AS is_bad
-        FROM HOP(events, event_time, INTERVAL '1 minute', INTERVAL '10 minutes')
-        WHERE kind = 'request' AND api_name IS NOT NULL
-            AND (http_response_status_code < 400 OR http_response_status_code >= 500)
+            CASE WHEN is_failed OR latency_total_us >= 5000000 THEN 1 ELSE 0 END AS is_bad
+        FROM (
+            SELECT
+                *,
+                coalesce(http_response_status_code >= 500, false)
+                    OR outcome IN ('upstream_error', 'upstream_timeout', 'unavailable', 'internal_error')
+                    AS is_failed
+            FROM HOP(events, event_time, INTERVAL '1 minute', INTERVAL '10 minutes')
+            WHERE kind = 'request' AND api_name IS NOT NULL
+        )
+        WHERE is_failed OR latency_total_us >= 5000000 OR http_response_status_code < 400
     )
 )
 GROUP BY window_start, window_end, api_name

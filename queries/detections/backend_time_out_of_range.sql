@@ -7,16 +7,21 @@
 -- subject: upstream_name
 -- quiet: 30 min
 -- message: >-
---   {{ upstream_name }} took {{ p95_ms | grouped }} ms or more for one of twenty requests, of {{ requests | grouped }} in five minutes.
---   Usual is at most {{ limit_ms | grouped }} ms, learnt from {{ windows | grouped }} times five minutes.
+--   One of twenty of {{ requests | grouped }} requests to {{ upstream_name }} took {{ p95_ms | grouped }} ms or longer.
+--   Usual at this hour is at most {{ limit_ms | grouped }} ms, learnt from {{ windows | grouped }} times five minutes.
 --
--- Per upstream and five minutes, against the week before: the 95th percentile of ten requests or
--- more is above the mean of those of the week by 4 standard deviations, by half, and by 20 ms.
--- Five minutes with fewer than ten requests teach nothing, and nothing is found before three
--- hours (36 times five minutes) are known. From three times the limit on it is of high severity.
+-- Per upstream and five minutes, against the same hour of the days of the week before that are a day
+-- old or older: the 95th percentile of 20 requests or more lies above the mean of theirs by 4
+-- standard deviations, by half, and by 20 ms. What is slow today is thus not what is usual
+-- tomorrow morning; a job that makes each night slow is. Five minutes with fewer than 20
+-- requests teach nothing. It begins once 24 times five minutes of the hour are known: after
+-- two or three days. Above three times the limit it is of high severity. Hours are those of UTC.
+--
+-- Parameters: 20 requests; 4 deviations; 1.5 times; 20 ms; 24 times five minutes; 3 times the limit.
 --
 -- Runbook: `upstream_address` of the events says whether one instance of it is slow, or all are.
--- One alone: take it out. All: see what they wait for, and whether something was released.
+-- One alone: take it out. All: see what they wait for, and whether something was released. The
+-- time is until the last byte of its answer: `latency_ttfb_us` is until the first.
 WITH times AS (
     SELECT
         window_start,
@@ -25,7 +30,8 @@ WITH times AS (
         requests,
         p95_us / 1000 AS p95_ms,
         slowest_us / 1000 AS slowest_ms,
-        CASE WHEN requests >= 10 THEN 1 ELSE 0 END AS teaches
+        extract(hour FROM window_start) AS hour,
+        CASE WHEN requests >= 20 THEN 1 ELSE 0 END AS teaches
     FROM TUMBLE(
         (SELECT window_start AS begun, upstream_name, requests, p95_us, slowest_us FROM latency_by_upstream),
         begun, INTERVAL '5 minutes'
@@ -39,22 +45,23 @@ sums AS (
         sum(teaches * p95_ms * p95_ms) OVER known AS squares
     FROM times
     WINDOW known AS (
-        PARTITION BY upstream_name ORDER BY window_start
-        RANGE BETWEEN INTERVAL '7 days' PRECEDING AND INTERVAL '5 minutes' PRECEDING
+        PARTITION BY upstream_name, hour ORDER BY window_start
+        RANGE BETWEEN INTERVAL '7 days' PRECEDING AND INTERVAL '1 day' PRECEDING
     )
 ),
 ranges AS (
-    -- windows * squares - square of the total is windows squared times the variance, in whole
-    -- numbers, so that the root is of the same number each time.
+    -- The sums are exact; what is made of them is of the same numbers each time.
     SELECT
         *,
-        greatest(
-            ceil((total + 4 * sqrt(windows * squares - total * total)) / windows),
-            ceil(1.5 * total / windows),
-            ceil(1.0 * total / windows) + 20
-        ) AS range_ms
+        1.0 * total / nullif(windows, 0) AS mean,
+        sqrt(greatest(0.0, CAST(windows AS DOUBLE) * squares - CAST(total AS DOUBLE) * total))
+            / nullif(windows, 0) AS deviation
     FROM sums
-    WHERE windows >= 36
+    WHERE windows >= 24
+),
+limits AS (
+    SELECT *, CAST(ceil(greatest(mean + 4 * deviation, 1.5 * mean, mean + 20)) AS BIGINT) AS limit_ms
+    FROM ranges
 )
 SELECT
     window_start,
@@ -63,8 +70,8 @@ SELECT
     requests,
     p95_ms,
     slowest_ms,
-    CAST(range_ms AS BIGINT) AS limit_ms,
+    limit_ms,
     windows,
-    CASE WHEN p95_ms > 3 * range_ms THEN 'high' ELSE 'medium' END AS severity
-FROM ranges
-WHERE requests >= 10 AND p95_ms > range_ms
+    CASE WHEN p95_ms > 3 * limit_ms THEN 'high' ELSE 'medium' END AS severity
+FROM limits
+WHERE requests >= 20 AND p95_ms > limit_ms

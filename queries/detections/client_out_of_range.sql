@@ -73,12 +73,16 @@ learnt AS (
     WHERE own_hours >= 12 OR all_hours >= 200
 ),
 ranges AS (
-    -- hours * sum of squares - square of the sum is hours squared times the variance,
-    -- in whole numbers, so that the root is of the same number each time.
+    -- hours * sum of squares - square of the sum is hours squared times the variance. The sums
+    -- are exact; their products may be longer than a whole number.
     SELECT
         *,
-        greatest(30, ceil((requests_sum + deviations * sqrt(hours * requests_squared - requests_sum * requests_sum)) / hours)) AS requests_range,
-        greatest(5, ceil((errors_sum + deviations * sqrt(hours * errors_squared - errors_sum * errors_sum)) / hours)) AS errors_range
+        greatest(30, ceil((requests_sum + deviations * sqrt(greatest(0.0,
+            CAST(hours AS DOUBLE) * requests_squared - CAST(requests_sum AS DOUBLE) * requests_sum
+        ))) / nullif(hours, 0))) AS requests_range,
+        greatest(5, ceil((errors_sum + deviations * sqrt(greatest(0.0,
+            CAST(hours AS DOUBLE) * errors_squared - CAST(errors_sum AS DOUBLE) * errors_sum
+        ))) / nullif(hours, 0))) AS errors_range
     FROM learnt
 )
 SELECT

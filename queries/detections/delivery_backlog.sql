@@ -6,20 +6,24 @@
 -- quiet: 30 min
 -- message: >-
 --   {{ waiting | grouped }} messages wait in the queue {{ delivery_queue }}, {{ more | grouped }} more than half an hour
---   before.
+--   before, and never fewer than {{ fewest | grouped }} meanwhile.
 --
--- Per queue and half an hour, of which one begins every minute: 1,000 messages or more wait, as
--- its owners said last, and no fewer than they said first. From 10,000 on it is critical. Those
--- that are scheduled for later wait too.
+-- Per queue and half an hour, of which one begins every minute: 1,000 messages or more waited all
+-- the time, as its owners say each minute, and no fewer at its end than at its beginning. So
+-- a batch that is worked off is not told of. From 10,000 on it is critical. Messages that are
+-- scheduled for later wait too.
 --
--- Runbook: `weir deliveries show` of the queue. Is its target down (events of kind delivery, by
--- their fault_code), or only slow (rate and concurrency of the queue)? Dead letters do not wait.
+-- Parameters: 1,000 and 10,000 messages; half an hour.
+--
+-- Runbook: `weir deliveries queues` has its rates and limits. Is its target down (events of kind
+-- delivery, by their `fault_code`), or only slow? Dead letters do not wait.
 SELECT
     window_start,
     window_end,
     delivery_queue,
     sum(last_waiting) AS waiting,
     sum(last_waiting) - sum(first_waiting) AS more,
+    sum(fewest_waiting) AS fewest,
     count(*) AS partitions,
     CASE WHEN sum(last_waiting) >= 10000 THEN 'critical' ELSE 'high' END AS severity
 FROM (
@@ -28,6 +32,8 @@ FROM (
         window_end,
         delivery_queue,
         delivery_partition,
+        min(event_time) AS first_told,
+        min(delivery_waiting) AS fewest_waiting,
         first_value(delivery_waiting ORDER BY event_time, log_partition, log_offset)
             AS first_waiting,
         last_value(delivery_waiting ORDER BY event_time, log_partition, log_offset)
@@ -36,5 +42,7 @@ FROM (
     WHERE kind = 'queue' AND delivery_waiting IS NOT NULL
     GROUP BY window_start, window_end, delivery_queue, delivery_partition
 )
+-- Of half an hour that was told of from its beginning on.
+WHERE first_told < window_start + INTERVAL '3 minutes'
 GROUP BY window_start, window_end, delivery_queue
-HAVING sum(last_waiting) >= 1000 AND sum(last_waiting) >= sum(first_waiting)
+HAVING sum(fewest_waiting) >= 1000 AND sum(last_waiting) >= sum(first_waiting)

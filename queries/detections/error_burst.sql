@@ -8,12 +8,14 @@
 --   {{ api_name }} answered {{ failed | grouped }} of {{ requests | grouped }} requests within five minutes with a server
 --   error, to {{ clients | grouped }} clients.
 --
--- Per API and five minutes, of which one begins every minute: 20 server errors or more (500
--- to 599) that are a tenth of the requests or more. From a half on it is critical. Callers'
--- own mistakes (400 to 499) and what limits refuse do not count.
+-- Per API and five minutes, of which one begins every minute: 20 requests or more, a tenth of all
+-- or more, that were answered with a server error (500 to 599), or whose upstream failed, broke
+-- off or did not answer in time. From a half on it is critical. Callers' own mistakes (400 to
+-- 499) and what limits refuse do not count.
 --
--- Runbook: `a_failing_route` and `an_upstream` say where to look first. Is the upstream up
--- (events of kind upstream)? Was something applied shortly before (kind configuration)?
+-- Runbook: `a_failing_route` and `an_upstream` say where to look first; `outcome` and `error_type`
+-- of the events, whether the upstream answers at all. Was something applied shortly before
+-- (events of kind admin)?
 SELECT
     window_start,
     window_end,
@@ -30,12 +32,19 @@ FROM (
         window_end,
         api_name,
         count(*) AS requests,
-        count(*) FILTER (WHERE http_response_status_code >= 500) AS failed,
-        count(DISTINCT client_address) FILTER (WHERE http_response_status_code >= 500) AS clients,
-        min(http_route) FILTER (WHERE http_response_status_code >= 500) AS a_failing_route,
-        min(upstream_name) FILTER (WHERE http_response_status_code >= 500) AS an_upstream
-    FROM HOP(events, event_time, INTERVAL '1 minute', INTERVAL '5 minutes')
-    WHERE kind = 'request' AND api_name IS NOT NULL
+        count(*) FILTER (WHERE is_failed) AS failed,
+        count(DISTINCT client_address) FILTER (WHERE is_failed) AS clients,
+        min(http_route) FILTER (WHERE is_failed) AS a_failing_route,
+        min(upstream_name) FILTER (WHERE is_failed) AS an_upstream
+    FROM (
+        SELECT
+            *,
+            coalesce(http_response_status_code >= 500, false)
+                OR outcome IN ('upstream_error', 'upstream_timeout', 'unavailable', 'internal_error')
+                AS is_failed
+        FROM HOP(events, event_time, INTERVAL '1 minute', INTERVAL '5 minutes')
+        WHERE kind = 'request' AND api_name IS NOT NULL
+    )
     GROUP BY window_start, window_end, api_name
 )
 WHERE failed >= 20 AND 10 * failed >= requests

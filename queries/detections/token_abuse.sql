@@ -6,16 +6,19 @@
 -- subject: app_id
 -- quiet: 2 h
 -- message: >-
---   {{ app_id }} was given {{ tokens | grouped }} tokens within an hour, from {{ addresses | grouped }} addresses.
---   Usual is at most {{ tokens_limit | grouped }}, learnt from {{ learnt_from }}.
+--   {{ app_id }} was given {{ tokens | grouped }} tokens within an hour. Expected are at most {{ tokens_limit | grouped }}:
+--   {{ learnt_from }}.
 --
--- Per application and hour: tokens that were issued, refreshed or exchanged, against its own week
--- before at 4 standard deviations above the mean, if 24 of its hours are known, and 20 at least;
--- as long as they are not, 60. From three times the limit on it is of medium severity.
+-- Per application and hour: tokens that were issued, refreshed or exchanged. More than 60 are found
+-- always, since a token lasts longer than a minute. Once 24 hours of the week before are known in
+-- which it asked for any, so is what lies above their mean by 4 standard deviations and by half,
+-- from 21 on. Above three times the limit it is of medium severity.
+--
+-- Parameters: 60 and 20 tokens; 24 hours; 4 deviations; 1.5 times; 3 times the limit.
 --
 -- Runbook: mostly a client that asks for a token before each call, and does not keep it for as
--- long as `expires_in` says: tell its owner. From addresses that are not its own, or by night, its
--- secret is with somebody else: change it.
+-- long as `expires_in` says: tell its owner. If `an_address` is none of its own, its secret is with
+-- somebody else: change it. Tokens that were given are good until they expire.
 WITH hours AS (
     SELECT
         window_start,
@@ -44,23 +47,34 @@ sums AS (
 ranges AS (
     SELECT
         *,
+        1.0 * total / nullif(hours, 0) AS mean,
+        4 * sqrt(greatest(0.0,
+            CAST(hours AS DOUBLE) * squares - CAST(total AS DOUBLE) * total)) / nullif(hours, 0)
+            AS spread
+    FROM sums
+),
+limits AS (
+    SELECT
+        *,
         CASE
             WHEN hours >= 24 THEN
-                greatest(20, ceil((total + 4 * sqrt(hours * squares - total * total)) / hours))
+                CAST(least(60, greatest(20, ceil(mean + spread), ceil(1.5 * mean))) AS BIGINT)
             ELSE 60
-        END AS tokens_range
-    FROM sums
+        END AS tokens_limit
+    FROM ranges
 )
 SELECT
     window_start,
     window_end,
     app_id,
     tokens,
-    CAST(tokens_range AS BIGINT) AS tokens_limit,
+    tokens_limit,
     addresses,
     an_address,
-    CASE WHEN hours >= 24 THEN concat(hours, ' hours of its own') ELSE 'nothing yet' END
-        AS learnt_from,
-    CASE WHEN tokens > 3 * tokens_range THEN 'medium' ELSE 'low' END AS severity
-FROM ranges
-WHERE tokens > tokens_range
+    CASE
+        WHEN tokens_limit < 60 THEN concat('learnt from ', hours, ' hours of its own')
+        ELSE 'one a minute'
+    END AS learnt_from,
+    CASE WHEN tokens > 3 * tokens_limit THEN 'medium' ELSE 'low' END AS severity
+FROM limits
+WHERE tokens > tokens_limit

@@ -14,5 +14,5 @@ SELECT
     max(latency_total_us) AS slowest_us
 FROM TUMBLE(events, event_time, INTERVAL '5 minutes')
 WHERE kind = 'request' AND api_name IS NOT NULL AND latency_total_us IS NOT NULL
-    AND outcome IN ('success', 'client_error', 'upstream_error', 'upstream_timeout')
+    AND outcome IN ('success', 'client_error', 'client_closed', 'upstream_error', 'upstream_timeout')
 GROUP BY window_start, window_end, api_name, http_route

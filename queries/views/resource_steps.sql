@@ -3,7 +3,7 @@
 -- lateness: 60 s
 -- memory_mib: 256
 --
--- Per application, API and ten minutes: how often a caller that had just asked for `before`
+-- Per application, API, caller and ten minutes: how often a caller that had just asked for `before`
 -- asked for `http_route` next. A caller is an address of an application; its first request of
 -- the ten minutes follows none.
 SELECT
@@ -11,10 +11,10 @@ SELECT
     window_end,
     app_id,
     api_name,
+    client_address,
     before,
     http_route,
-    count(*) AS steps,
-    min(client_address) AS a_client
+    count(*) AS steps
 FROM (
     SELECT
         window_start,
@@ -31,4 +31,4 @@ FROM (
     WHERE kind = 'request' AND app_id IS NOT NULL AND http_route IS NOT NULL
 )
 WHERE before IS NOT NULL
-GROUP BY window_start, window_end, app_id, api_name, before, http_route
+GROUP BY window_start, window_end, app_id, api_name, client_address, before, http_route

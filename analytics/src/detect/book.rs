@@ -53,7 +53,9 @@ impl Book {
         let subjects = subjects.as_string::<i32>();
         let mut changes = Vec::new();
         for (row, found) in evidence::rows(rows)?.into_iter().enumerate() {
-            self.pass(detection, replay, starts[row], &mut changes);
+            // Until there the windows before it have answered.
+            let before = starts[row].saturating_add(detection.overlap_us);
+            self.pass(detection, replay, before, &mut changes);
             let subject = if subjects.is_null(row) { "" } else { subjects.value(row) };
             let window = (starts[row], ends[row]);
             changes.push(self.find(detection, replay, subject, window, found));
@@ -61,7 +63,8 @@ impl Book {
         Ok(changes)
     }
 
-    /// Resolves what has been quiet until a time, in microseconds since 1970.
+    /// Resolves what has been quiet until a time up to which windows have answered, in
+    /// microseconds since 1970.
     pub fn pass(
         &mut self,
         detection: &Detection,

@@ -28,16 +28,23 @@ pub struct Detection {
     pub(super) recipients: Vec<String>,
     pub(super) subject: String,
     pub(super) quiet_us: i64,
+    /// By how much a window overlaps the one that begins last in it.
+    pub(super) overlap_us: i64,
     message: String,
     environment: Arc<Environment<'static>>,
 }
 
 impl Detection {
-    /// The detection of a query file, if it is one, over the columns that its query gives.
+    /// The detection of a query file, if it is one, over the columns that its query gives, of
+    /// windows that overlap by so much.
     ///
     /// # Errors
     /// What does not fit together.
-    pub fn of(file: &QueryFile, columns: &SchemaRef) -> Result<Option<Self>, Vec<Fault>> {
+    pub fn of(
+        file: &QueryFile,
+        columns: &SchemaRef,
+        overlap_us: i64,
+    ) -> Result<Option<Self>, Vec<Fault>> {
         let header = &file.header;
         let Some(severity) = header.severity else { return Ok(None) };
         let mut faults = Vec::new();
@@ -96,6 +103,7 @@ impl Detection {
             severity,
             recipients: header.recipients.clone(),
             subject,
+            overlap_us,
             quiet_us: i64::try_from(quiet.as_micros()).unwrap_or(i64::MAX),
             message,
             environment: Arc::new(environment),

@@ -28,7 +28,7 @@ const HEADER: &str = "-- severity: high\n-- subject: client_address\n-- quiet: 2
 -- message: \"{{ client_address }} had {{ errors | grouped }} errors.\"";
 
 fn detection() -> Detection {
-    Detection::of(&file(HEADER), &schema()).unwrap().unwrap()
+    Detection::of(&file(HEADER), &schema(), 0).unwrap().unwrap()
 }
 
 /// Findings of (hour, subject, errors).
@@ -87,7 +87,7 @@ fn a_finding_may_say_how_bad_it_is_itself() {
     let mut fields: Vec<_> = schema().fields().iter().cloned().collect();
     fields.push(Arc::new(Field::new("severity", DataType::Utf8, true)));
     let with_severity = Arc::new(Schema::new(fields));
-    let detection = Detection::of(&file(HEADER), &with_severity).unwrap().unwrap();
+    let detection = Detection::of(&file(HEADER), &with_severity, 0).unwrap().unwrap();
     let mut book = Book::default();
     let mut take = |hour: i64, severity: &str| {
         let mut columns = rows(&[(hour, "a", 1)]).columns().to_vec();
@@ -104,7 +104,7 @@ fn a_finding_may_say_how_bad_it_is_itself() {
     assert_eq!(take(9, "dreadful").state, State::Resolved);
     let mut wrong: Vec<_> = schema().fields().iter().cloned().collect();
     wrong.push(Arc::new(Field::new("severity", DataType::Int64, true)));
-    let faults = Detection::of(&file(HEADER), &Arc::new(Schema::new(wrong))).unwrap_err();
+    let faults = Detection::of(&file(HEADER), &Arc::new(Schema::new(wrong)), 0).unwrap_err();
     assert_eq!(faults[0].what, "the column severity is no text");
 }
 
@@ -186,7 +186,7 @@ fn alerts_do_not_depend_on_batches_or_restarts() {
 #[test]
 fn a_detection_that_does_not_fit_its_query_is_refused() {
     let check = |header: &str, expected: &str| {
-        let faults = Detection::of(&file(header), &schema()).unwrap_err();
+        let faults = Detection::of(&file(header), &schema(), 0).unwrap_err();
         let told: String = faults.iter().map(|fault| format!("{fault}\n")).collect();
         assert!(told.contains(expected), "{told}");
     };
@@ -203,5 +203,5 @@ fn a_detection_that_does_not_fit_its_query_is_refused() {
     };
     check(&message("{{ requests }}"), "line 5: message: the query gives no column requests");
     check(&message("{{ errors"), "line 5: message: syntax error");
-    assert!(Detection::of(&file(""), &schema()).unwrap().is_none());
+    assert!(Detection::of(&file(""), &schema(), 0).unwrap().is_none());
 }

@@ -24,6 +24,8 @@ const GIVEN_UP_MAX: usize = 1_000;
 const PANE_ROWS_MIN: usize = 2_048;
 /// By what sessions are held, all together, since they may yet be joined: behind all times.
 const TOGETHER: i64 = i64::MAX;
+/// How many windows of a view close at once for the query that reads it.
+const BELOW_AT_ONCE: i64 = 16;
 /// Rows of state of windows that overlap, which are put together at once; one window at least.
 const ROWS_AT_ONCE: usize = 64 * 1_024;
 
@@ -213,6 +215,29 @@ impl Continuous {
         Ok(())
     }
 
+    /// Takes what the view below gives as its windows close, a few of them at a time: all of
+    /// them may be many times what is held.
+    async fn take_from_below(
+        &mut self,
+        timeline: Option<&str>,
+        floor_us: i64,
+    ) -> Result<(), Error> {
+        while let Some(below) = &mut self.below {
+            let next =
+                below.first_open(timeline).map(|first| below.plan.floor_of(first, BELOW_AT_ONCE));
+            let step = next.map_or(floor_us, |next| next.min(floor_us));
+            let rows = Box::pin(below.advance(timeline, step)).await?;
+            if let Some(rows) = rows {
+                self.take(timeline, rows).await?;
+            }
+            if step >= floor_us || next.is_none() {
+                break;
+            }
+        }
+        self.agree();
+        Ok(())
+    }
+
     /// Gives up what the view below has given up, and the other way round.
     fn agree(&mut self) {
         let Some(below) = &mut self.below else { return };
@@ -268,14 +293,11 @@ impl Continuous {
         timeline: Option<&str>,
         floor_us: i64,
     ) -> Result<Option<RecordBatch>, Error> {
-        let closes = match &mut self.below {
+        let closes = match &self.below {
             None => self.plan.closes(floor_us),
-            Some(below) => {
-                let rows = Box::pin(below.advance(timeline, floor_us)).await?;
-                let closed = below.closed(timeline);
-                if let Some(rows) = rows {
-                    self.take(timeline, rows).await?;
-                }
+            Some(_) => {
+                self.take_from_below(timeline, floor_us).await?;
+                let closed = self.below.as_ref().and_then(|below| below.closed(timeline));
                 let Some(closed) = closed else { return Ok(None) };
                 self.plan.closes_by(closed)
             }
@@ -296,6 +318,7 @@ impl Continuous {
     /// # Errors
     /// The query has failed then.
     pub async fn end(&mut self, timeline: Option<&str>) -> Result<Option<RecordBatch>, Error> {
+        self.take_from_below(timeline, i64::MAX).await?;
         if let Some(below) = &mut self.below
             && let Some(rows) = Box::pin(below.end(timeline)).await?
         {

@@ -19,8 +19,8 @@ use datafusion::dataframe::DataFrame;
 use datafusion::error::{DataFusionError, Result as Planned};
 use datafusion::execution::TaskContext;
 use datafusion::logical_expr::LogicalPlan;
-use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::execution_plan::reset_plan_states;
+use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::prelude::SessionContext;
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
@@ -46,6 +46,9 @@ const STATE_VERSION: u32 = 1;
 
 /// Making all that a query may hold smaller takes more than that: so many times as much.
 const WORK_TIMES: usize = 2;
+
+/// How many views lie below one another, at most.
+const READERS_MAX: usize = 4;
 
 /// In how many steps at least the sessions of one gap are closed that end within it.
 const PARTS_OF_GAP: i64 = 256;
@@ -91,6 +94,12 @@ impl Plan {
         readers.insert(file.name.clone());
         let mut tables = Tables::new(sources);
         for view in sources.views_in(&file.text) {
+            if readers.len() > READERS_MAX {
+                let why =
+                    format!("{} would be the {}th view below another", view.name, readers.len());
+                tables.unreadable.push(why);
+                continue;
+            }
             if readers.contains(&view.name) {
                 tables.unreadable.push(format!("{} reads this query itself", view.name));
                 continue;
@@ -102,8 +111,8 @@ impl Plan {
         }
         let session = session(&file, &tables, Rows::ForState).map_err(|e| fault(&file, &e))?;
         let logical = logical(&session, &file).await.map_err(|fault| tables.explain(fault))?;
-        let streams = tables.streams();
-        let shape = shape::of(&logical, &streams).map_err(|refusal| refused(&file, refusal))?;
+        let shape =
+            shape::of(&logical, &tables.known()).map_err(|refusal| refused(&file, refusal))?;
         let horizon_us = micros(file.header.horizon);
         if shape.horizon_us > horizon_us {
             let needs = std::time::Duration::from_micros(shape.horizon_us.unsigned_abs());
@@ -228,7 +237,7 @@ impl Plan {
     }
 
     /// By how much a window overlaps the one that begins last in it, in microseconds.
-    pub(super) fn overlap_us(&self) -> i64 {
+    pub fn overlap_us(&self) -> i64 {
         match self.shape.windows {
             Windows::Fixed { slide_us, width_us } => width_us - slide_us,
             Windows::Sessions { .. } => 0,
@@ -263,7 +272,9 @@ impl Plan {
             Windows::Fixed { slide_us, .. } => slide_us,
             Windows::Sessions { gap_us, .. } => (gap_us / PARTS_OF_GAP).max(1),
         };
-        self.floor_for(windows.saturating_mul(each).saturating_add(start_us))
+        // A session ends a gap after its last row at the earliest.
+        let gap_us = self.sessions().map_or(0, |sessions| sessions.gap_us);
+        self.floor_for(windows.saturating_mul(each).saturating_add(start_us + gap_us))
     }
 
     /// The floor at which windows close that begin before a time.
@@ -384,11 +395,21 @@ impl Plan {
         slot.put(rows);
         // A plan that has run keeps what it had found, and panics or repeats it.
         let plan = reset_plan_states(plan.clone())?;
-        let ran = datafusion::physical_plan::collect(plan, self.context.clone()).await;
-        ran.map_err(|error| match error.find_root() {
+        let failed = |error: DataFusionError| match error.find_root() {
             DataFusionError::ResourcesExhausted(_) => self.too_much(),
             _ => Error::Failed { name: self.file.name.clone(), source: Box::new(error) },
-        })
+        };
+        let mut stream = execute_stream(plan, self.context.clone()).map_err(failed)?;
+        let (mut ran, mut bytes) = (Vec::new(), 0);
+        // What it gives is in nobody's account but this one.
+        while let Some(batch) = stream.try_next().await.map_err(failed)? {
+            bytes += batch.get_array_memory_size();
+            if bytes > WORK_TIMES * self.memory_max() {
+                return Err(self.too_much());
+            }
+            ran.push(batch);
+        }
+        Ok(ran)
     }
 
     pub(super) fn too_much(&self) -> Error {

@@ -6,10 +6,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use arrow::compute::concat_batches;
+use arrow::compute::{cast, concat_batches};
 use arrow::csv::ReaderBuilder;
 use arrow::csv::reader::Format;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use bytes::Bytes;
 use datafusion::catalog::TableProvider;
@@ -22,6 +22,7 @@ use super::{Fault, file};
 /// The largest file of a table, in bytes, and its most rows and columns: each query that reads
 /// it has them in memory.
 const BYTES_MAX: u64 = 16 * 1024 * 1024;
+const MEMORY_MAX: usize = 64 * 1024 * 1024;
 const ROWS_MAX: usize = 200_000;
 const COLUMNS_MAX: usize = 200;
 
@@ -57,7 +58,12 @@ impl Reference {
         let read = if is_csv { csv(&bytes) } else { in_parquet(bytes.clone()) };
         let rows = read.map_err(|why| {
             let what = format!("is no table: {}", told(&why));
-            Fault::of_file(what, "write the names of columns into the first line, and as many values into each other")
+            let mend = if is_csv {
+                "write the names of columns into the first line, and as many values into each other"
+            } else {
+                "write it with another program, or as CSV"
+            };
+            Fault::of_file(what, mend)
         })?;
         Self::new(name, rows, &bytes)
     }
@@ -66,6 +72,15 @@ impl Reference {
         let (schema, mend) = (rows.schema(), "leave out what no query reads");
         if rows.num_rows() > ROWS_MAX {
             let what = format!("has {} rows, at most {ROWS_MAX}", rows.num_rows());
+            return Err(Fault::of_file(what, mend));
+        }
+        let bytes_in_memory = rows.get_array_memory_size();
+        if bytes_in_memory > MEMORY_MAX {
+            let what = format!(
+                "takes {} MiB of memory, at most {}",
+                bytes_in_memory >> 20,
+                MEMORY_MAX >> 20
+            );
             return Err(Fault::of_file(what, mend));
         }
         let columns = schema.fields().len();
@@ -115,8 +130,27 @@ fn csv(bytes: &[u8]) -> Result<RecordBatch, ArrowError> {
 
 fn in_parquet(bytes: Vec<u8>) -> Result<RecordBatch, ArrowError> {
     let reader = ParquetRecordBatchReaderBuilder::try_new(Bytes::from(bytes))?;
+    let rows = reader.metadata().file_metadata().num_rows();
+    if usize::try_from(rows).is_ok_and(|rows| rows > ROWS_MAX) {
+        let why = format!("it has {rows} rows, at most {ROWS_MAX}");
+        return Err(ArrowError::ParquetError(why));
+    }
     let schema = reader.schema().clone();
-    together(&schema, reader.build()?)
+    plain(together(&schema, reader.build()?)?)
+}
+
+/// The same without dictionaries, which what reads the answers of views as JSON does not know.
+fn plain(rows: RecordBatch) -> Result<RecordBatch, ArrowError> {
+    let (mut fields, mut columns) = (Vec::new(), Vec::new());
+    for (field, column) in rows.schema().fields().iter().zip(rows.columns()) {
+        let of = match field.data_type() {
+            DataType::Dictionary(_, of) => (**of).clone(),
+            other => other.clone(),
+        };
+        columns.push(cast(column, &of)?);
+        fields.push(field.as_ref().clone().with_data_type(of));
+    }
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)
 }
 
 fn together(

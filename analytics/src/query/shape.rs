@@ -18,13 +18,12 @@ mod windows;
 use std::collections::BTreeSet;
 
 use datafusion::arrow::datatypes::DataType;
-use datafusion::common::Column;
 use datafusion::common::tree_node::{TreeNode as _, TreeNodeRecursion};
+use datafusion::common::{Column, DFSchema};
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::expr::{AggregateFunction, Exists, InSubquery};
 use datafusion::logical_expr::{Aggregate, Expr, ExprSchemable as _, LogicalPlan, Volatility};
 
-use self::joins::Sides;
 pub(super) use self::joins::reads;
 pub(super) use self::windows::{Windows, time_of};
 use super::aggregate::{APPROX_PERCENTILE, SPREADS, is_share};
@@ -71,11 +70,21 @@ fn refuse<T>(
     Err(Refusal { at: at.into(), what: what.into(), mend: mend.into() })
 }
 
-/// Looks at a plan as the SQL planner made it, before anything was optimized away. Tables that
-/// are no `streams` stay as they are.
-pub(super) fn of(plan: &LogicalPlan, streams: &BTreeSet<String>) -> Result<Shape, Refusal> {
-    let stream = stream(plan, streams)?;
+/// The tables that a plan may read.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Known {
+    /// What has no end.
+    pub(super) streams: BTreeSet<String>,
+    /// What stays as it is.
+    pub(super) tables: BTreeSet<String>,
+}
+
+/// Looks at a plan as the SQL planner made it, before anything was optimized away.
+pub(super) fn of(plan: &LogicalPlan, known: &Known) -> Result<Shape, Refusal> {
+    let stream = stream(plan, known)?;
     windows::keep_their_names(plan)?;
+    everywhere(plan, &stream)?;
+    columns_are_named(plan)?;
     if !is_grouped_once(plan, &stream) {
         return local::of(plan, stream);
     }
@@ -86,15 +95,25 @@ pub(super) fn of(plan: &LogicalPlan, streams: &BTreeSet<String>) -> Result<Shape
 }
 
 /// The one table of what has no end that a plan reads.
-fn stream(plan: &LogicalPlan, streams: &BTreeSet<String>) -> Result<String, Refusal> {
-    let mut read = BTreeSet::new();
+fn stream(plan: &LogicalPlan, known: &Known) -> Result<String, Refusal> {
+    let (mut read, mut unknown) = (BTreeSet::new(), None);
     let walked = plan.apply_with_subqueries(|node| {
         if let LogicalPlan::TableScan(scan) = node {
-            read.extend(streams.get(scan.table_name.table()).cloned());
+            let name = scan.table_name.table();
+            match known.streams.get(name) {
+                Some(stream) => read.extend([stream.clone()]),
+                None if known.tables.contains(name) => {}
+                None => unknown = Some(name.to_owned()),
+            }
         }
         Ok::<_, DataFusionError>(TreeNodeRecursion::Continue)
     });
     walked.expect("the closure gives no error");
+    if let Some(name) = unknown {
+        let name = name.trim_end_matches("()").to_owned();
+        let what = format!("reads {name}, which is neither events, nor a view, nor a table");
+        return refuse(name, what, "put the rows into a file of tables/");
+    }
     let names = read.iter().map(String::as_str).collect::<Vec<_>>().join(" and ");
     match read.pop_first().filter(|_| read.is_empty()) {
         Some(stream) => Ok(stream),
@@ -105,6 +124,61 @@ fn stream(plan: &LogicalPlan, streams: &BTreeSet<String>) -> Result<String, Refu
             "FROM",
             format!("reads {names}, which do not go on together"),
             "read one of them, as often as is needed",
+        ),
+    }
+}
+
+/// Refuses what is of no use anywhere, in a table that is joined or asked about either.
+fn everywhere(plan: &LogicalPlan, stream: &str) -> Result<(), Refusal> {
+    let mut refused = Ok(());
+    let walked = plan.apply_with_subqueries(|node| {
+        refused = node_everywhere(node, stream);
+        Ok::<_, DataFusionError>(match refused {
+            Ok(()) => TreeNodeRecursion::Continue,
+            Err(_) => TreeNodeRecursion::Stop,
+        })
+    });
+    walked.expect("the closure gives no error");
+    refused
+}
+
+fn node_everywhere(node: &LogicalPlan, stream: &str) -> Result<(), Refusal> {
+    match node {
+        LogicalPlan::Limit(_) => {
+            return refuse(
+                "LIMIT",
+                "LIMIT over what has no end",
+                "rank() OVER (PARTITION BY window_start ORDER BY …) and filter by it",
+            );
+        }
+        LogicalPlan::Projection(of) if windows::is_function(of) => {
+            let is_known = of.expr.iter().any(|expr| {
+                let start = expr.clone().unalias();
+                windows::function_of(&start, &of.input).is_some()
+            });
+            if !is_known {
+                return refuse(
+                    "FROM",
+                    "does not group by window_start of events: the windows are of another table, \
+                     or of another time than that of its rows",
+                    "write TUMBLE(events, event_time, …), or of a view by its window_start",
+                );
+            }
+        }
+        _ => {}
+    }
+    node.expressions().iter().try_for_each(|expr| expressions(expr, stream))
+}
+
+/// Refuses an answer whose columns nobody could tell apart.
+fn columns_are_named(plan: &LogicalPlan) -> Result<(), Refusal> {
+    let mut names = BTreeSet::new();
+    match plan.schema().fields().iter().find(|field| !names.insert(field.name())) {
+        None => Ok(()),
+        Some(twice) => refuse(
+            twice.name(),
+            format!("gives two columns called {}", twice.name()),
+            "give one of them another name",
         ),
     }
 }
@@ -123,20 +197,26 @@ fn is_grouped_once(plan: &LogicalPlan, stream: &str) -> bool {
                 groups += 1;
                 &of.input
             }
-            LogicalPlan::Join(of) => match Sides::of(of, stream) {
-                Sides { stream: Some(side), table: Some(table) } if has_no_groups(table) => side,
-                _ => return false,
+            LogicalPlan::Join(of) => match joins::side(of, stream) {
+                Some(side) => side,
+                None => return false,
             },
-            LogicalPlan::TableScan(_) => return groups == 1,
+            LogicalPlan::TableScan(_) => return groups == 1 && groups_of(plan) == 1,
             _ => return false,
         };
     }
 }
 
-fn has_no_groups(plan: &LogicalPlan) -> bool {
-    let groups = plan
-        .exists(|node| Ok(matches!(node, LogicalPlan::Aggregate(_) | LogicalPlan::Distinct(_))));
-    !groups.expect("the closure gives no error")
+/// How many nodes of a plan group rows, those of tables and of queries within expressions too.
+fn groups_of(plan: &LogicalPlan) -> usize {
+    let mut groups = 0;
+    let walked = plan.apply_with_subqueries(|node| {
+        let is_one = matches!(node, LogicalPlan::Aggregate(_) | LogicalPlan::Distinct(_));
+        groups += usize::from(is_one);
+        Ok::<_, DataFusionError>(TreeNodeRecursion::Continue)
+    });
+    walked.expect("the closure gives no error");
+    groups
 }
 
 /// Nothing if its rows have to be held all the same, as they ask of which window they are.
@@ -169,9 +249,7 @@ fn grouped_once(plan: &LogicalPlan, stream: &str) -> Result<Option<Shape>, Refus
             "select window_start as it is, in each SELECT",
         );
     };
-    let is_tumble =
-        matches!(&windows, Windows::Fixed { slide_us, width_us } if slide_us == width_us);
-    if functions != usize::from(!is_tumble) {
+    if functions != 1 {
         return one_function();
     }
     match &windows {
@@ -274,16 +352,38 @@ fn are_exact(aggregate: &Aggregate, stream: &str) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// The type of an expression as it will be once those of its parts agree: a floating-point
+/// number if any of its values may be one.
+fn type_of(expr: &Expr, schema: &DFSchema) -> DataType {
+    let parts: Vec<&Expr> = match expr {
+        Expr::Case(case) => {
+            let values = case.when_then_expr.iter().map(|(_, then)| &**then);
+            values.chain(case.else_expr.as_deref()).collect()
+        }
+        Expr::ScalarFunction(function)
+            if ["coalesce", "greatest", "least", "nvl", "nvl2", "nullif"]
+                .contains(&function.func.name()) =>
+        {
+            function.args.iter().collect()
+        }
+        Expr::BinaryExpr(of) if of.op.is_numerical_operators() => vec![&of.left, &of.right],
+        Expr::Alias(alias) => vec![&alias.expr],
+        Expr::Negative(of) => vec![of],
+        _ => Vec::new(),
+    };
+    let mut types = parts.into_iter().map(|part| type_of(part, schema));
+    match types.find(DataType::is_floating) {
+        Some(float) => float,
+        None => expr.get_type(schema).unwrap_or(DataType::Null),
+    }
+}
+
 /// Refuses an aggregate whose answer depends on how its rows were batched or ordered.
 fn exact(function: &AggregateFunction, of: &Aggregate) -> Result<(), Refusal> {
     let name = function.func.name();
-    let types: Vec<DataType> = function
-        .params
-        .args
-        .iter()
-        .filter_map(|argument| argument.get_type(of.input.schema()).ok())
-        .collect();
-    let first = types.first().unwrap_or(&DataType::Null);
+    let argument = function.params.args.first();
+    let first = argument.map_or(DataType::Null, |of_first| type_of(of_first, of.input.schema()));
+    let first = &first;
     if function.params.distinct && !matches!(name, "count" | "sum" | "min" | "max") {
         return refuse(
             name,
@@ -329,15 +429,7 @@ fn exact(function: &AggregateFunction, of: &Aggregate) -> Result<(), Refusal> {
             ),
         },
         "first_value" | "last_value" | "array_agg" | "string_agg" | "nth_value" => {
-            let ends =
-                function.params.order_by.iter().rev().map(|of| of.expr.schema_name().to_string());
-            let mut ends = ends.map(|name| name.rsplit('.').next().unwrap_or_default().to_owned());
-            let is_place = |name: &str| windows::is_of_events(&of.input, name);
-            if ends.next().as_deref() == Some("log_offset")
-                && ends.next().as_deref() == Some("log_partition")
-                && is_place("log_offset")
-                && is_place("log_partition")
-            {
+            if windows::ends_in_place(&function.params.order_by, &of.input) {
                 return Ok(());
             }
             refuse(

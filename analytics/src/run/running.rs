@@ -112,7 +112,8 @@ impl Running {
             }
         };
         let detection =
-            Detection::of(query.plan().file(), &query.plan().schema()).map_err(|faults| {
+            Detection::of(query.plan().file(), &query.plan().schema(), query.plan().overlap_us())
+                .map_err(|faults| {
                 let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
                 faults.join("; ")
             })?;
@@ -197,7 +198,8 @@ impl Running {
         if let Some((detection, findings)) = self.detection.as_ref().zip(self.findings.as_mut())
             && let Some(closed) = self.query.closed(None)
         {
-            step.change(&findings.pass(detection, closed));
+            let until = self.query.plan().answered_until(closed);
+            step.change(&findings.pass(detection, until));
         }
         let open: Vec<String> = self.query.timelines().flatten().map(str::to_owned).collect();
         for replay in open.iter().filter(|replay| ended.contains(replay)) {

@@ -288,7 +288,8 @@ async fn windows_answer_once_over_kills_and_owners() {
             let of = |name| library.files().iter().find(move |file| file.name == name).unwrap();
             let expected = lines(&[node.at_once(of(VIEW), &span).await.1]);
             let (plan, found) = node.at_once(of("many"), &span).await;
-            let detection = Detection::of(of("many"), &plan.schema()).unwrap().unwrap();
+            let detection =
+                Detection::of(of("many"), &plan.schema(), plan.overlap_us()).unwrap().unwrap();
             let mut book = Book::default();
             let changes = book.take(&detection, replay.as_deref(), &found).unwrap();
             notices.extend(changes.into_iter().filter(|of| of.opens).map(|of| of.alert));

@@ -11,6 +11,7 @@ use std::time::Duration;
 use ingest::event::{Kind, Outcome};
 use ingest::registry::Name;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::Parts;
 use super::delivery::{Workers, statuses};
@@ -18,13 +19,15 @@ use super::status::PartitionStatus;
 
 /// How often is looked; what has not changed is told once by each owner.
 const TELL_EVERY: Duration = Duration::from_secs(2);
+/// While messages wait, it is told again that often, though nothing has changed.
+const TELL_AGAIN: Duration = Duration::from_secs(60);
 
 /// What was told of a partition: epoch, end, committed, completed ahead of it, parked, scheduled.
 type Told = (u64, u64, u64, u64, u64, u64);
 
 /// Tells until it is told to stop.
 pub(super) async fn tell(parts: Parts, workers: Workers, mut stop: watch::Receiver<bool>) {
-    let mut told: BTreeMap<(Name, u32), Told> = BTreeMap::new();
+    let mut told: BTreeMap<(Name, u32), (Told, Instant)> = BTreeMap::new();
     loop {
         tokio::select! {
             _ = stop.wait_for(|stop| *stop) => return,
@@ -38,15 +41,22 @@ pub(super) async fn tell(parts: Parts, workers: Workers, mut stop: watch::Receiv
                 let key = (status.queue.clone(), *partition);
                 // The log did not say where it ends.
                 let is_known = of.end >= of.committed + of.completed_ahead;
-                if is_known
-                    && told.get(&key) != Some(&now)
-                    && tell_of(&parts, &status.queue, *partition, (of, scheduled))
-                {
-                    told.insert(key, now);
+                let waiting = waiting(of, scheduled);
+                let is_due = told.get(&key).is_none_or(|(before, at)| {
+                    *before != now || waiting > 0 && at.elapsed() >= TELL_AGAIN
+                });
+                if is_known && is_due && tell_of(&parts, &status.queue, *partition, of, waiting) {
+                    told.insert(key, (now, Instant::now()));
                 }
             }
         }
     }
+}
+
+/// How many messages of a partition wait, with those that are scheduled.
+fn waiting(status: &PartitionStatus, scheduled: u64) -> u64 {
+    let in_queue = status.end.saturating_sub(status.committed + status.completed_ahead);
+    in_queue + status.parked + scheduled
 }
 
 /// Answers whether the event is kept.
@@ -54,7 +64,8 @@ fn tell_of(
     parts: &Parts,
     queue: &Name,
     partition: u32,
-    (status, scheduled): (&PartitionStatus, u64),
+    status: &PartitionStatus,
+    waiting: u64,
 ) -> bool {
     let number = |number: u64| i64::try_from(number).ok();
     let mut event = parts.emitter.event(Kind::Queue, Outcome::Success);
@@ -63,8 +74,6 @@ fn tell_of(
     event.delivery_partition = Some(i64::from(partition));
     event.delivery_owner_epoch = number(status.epoch);
     event.delivery_logged = number(status.end);
-    let in_queue = status.end - status.committed - status.completed_ahead;
-    let waiting = in_queue + status.parked + scheduled;
     event.delivery_waiting = number(waiting);
     let kept = parts.emitter.emit(event);
     if let Err(error) = &kept {

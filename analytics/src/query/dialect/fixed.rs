@@ -36,9 +36,9 @@ pub(super) fn windows(call: Call<'_>, slide: Interval, size: Interval) -> Result
     };
     let plan = LogicalPlanBuilder::from(call.table);
     if windows == 1 || call.rows == Rows::ForState {
-        let start = match windows {
-            1 => last,
-            _ => Mark::Pane { slide_us: slide.us, width_us: size.us }.put(last),
+        let start = match call.rows {
+            Rows::ForState => Mark::Pane { slide_us: slide.us, width_us: size.us }.put(last),
+            _ => last,
         };
         let mut columns = with(start.clone());
         columns.push((start + size.expr).alias(WINDOW_END));

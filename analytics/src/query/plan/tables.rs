@@ -1,6 +1,5 @@
 //! What a query's text finds: the session that it is planned in, and its tables.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::array::{RecordBatch, StringArray};
@@ -16,7 +15,7 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::prelude::{SessionConfig, SessionContext};
 
 use super::super::dialect::{self, Rows};
-use super::super::shape;
+use super::super::shape::{self, Known};
 use super::super::slot::Slot;
 use super::super::sources::{REPLAY_ID, Sources};
 use super::super::{EVENTS, Fault, QueryFile, Reference};
@@ -45,9 +44,10 @@ impl Tables {
         Self { sources, rows, views: Vec::new(), unreadable: Vec::new(), stream: None }
     }
 
-    pub(super) fn streams(&self) -> BTreeSet<String> {
+    pub(super) fn known(&self) -> Known {
         let views = self.views.iter().map(|view| view.file.name.clone());
-        views.chain([EVENTS.to_owned()]).collect()
+        let tables = self.sources.tables().iter().map(|table| table.name().to_owned());
+        Known { streams: views.chain([EVENTS.to_owned()]).collect(), tables: tables.collect() }
     }
 
     /// From here on it reads that one, all columns of it.

@@ -20,23 +20,13 @@ pub(in super::super) fn reads(plan: &LogicalPlan, table: &str) -> bool {
     reads
 }
 
-/// The sides of a join.
-pub(super) struct Sides<'a> {
-    /// The one that has no end, if the other is a table.
-    pub(super) stream: Option<&'a LogicalPlan>,
-    /// The table.
-    pub(super) table: Option<&'a LogicalPlan>,
-}
-
-impl<'a> Sides<'a> {
-    pub(super) fn of(join: &'a Join, stream: &str) -> Self {
-        let (left, right) = (&*join.left, &*join.right);
-        let (stream, table) = match (reads(left, stream), reads(right, stream)) {
-            (true, false) => (Some(left), Some(right)),
-            (false, true) => (Some(right), Some(left)),
-            _ => (None, None),
-        };
-        Self { stream, table }
+/// The side of a join that has no end, if the other is a table.
+pub(super) fn side<'a>(join: &'a Join, stream: &str) -> Option<&'a LogicalPlan> {
+    let (left, right) = (&*join.left, &*join.right);
+    match (reads(left, stream), reads(right, stream)) {
+        (true, false) => Some(left),
+        (false, true) => Some(right),
+        _ => None,
     }
 }
 
@@ -62,7 +52,7 @@ pub(super) fn conditions(join: &Join, stream: &str) -> Result<(), Refusal> {
 /// by itself.
 pub(super) fn with_table<'a>(join: &'a Join, stream: &str) -> Result<&'a LogicalPlan, Refusal> {
     conditions(join, stream)?;
-    let Some(side) = Sides::of(join, stream).stream else {
+    let Some(side) = side(join, stream) else {
         return refuse("JOIN", "joins tables alone", "read events, or a view");
     };
     let is_left = std::ptr::eq(side, &*join.left);

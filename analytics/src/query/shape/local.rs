@@ -8,6 +8,7 @@ use datafusion::common::DFSchema;
 use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::logical_expr::{BinaryExpr, Distinct, Expr, Join, JoinType, LogicalPlan, Operator};
 
+use super::super::dialect::{WINDOW_END, is_bound};
 use super::windows::{self, Windows};
 use super::{
     Refusal, Shape, WINDOW_START, Work, are_exact, expressions, joins, one_function, panes_are_few,
@@ -26,6 +27,14 @@ pub(super) fn of(plan: &LogicalPlan, stream: String) -> Result<Shape, Refusal> {
              is, in each SELECT",
         );
     };
+    let end = plan.schema().index_of_column_by_name(None, WINDOW_END);
+    if end.is_some_and(|at| !rows.ends.contains(&at)) {
+        return refuse(
+            "window_end",
+            "its window_end is of the side of a join that may be empty",
+            "select that of the side that is kept whole",
+        );
+    }
     let horizon_us = reach::of(plan)?;
     if let Windows::Fixed { slide_us, width_us } = &windows {
         panes_are_few(*slide_us, *width_us, horizon_us)?;
@@ -42,6 +51,8 @@ struct Rows {
     windows: Option<Windows>,
     /// Which columns are the beginning of a row's window.
     starts: Vec<usize>,
+    /// And which are its end.
+    ends: Vec<usize>,
 }
 
 impl Rows {
@@ -61,9 +72,8 @@ impl Rows {
                 projection.expr.iter().try_for_each(|expr| expressions(expr, stream))?;
                 let mut rows = Self::of(&projection.input, stream)?;
                 let input = projection.input.schema();
-                let places = projection.expr.iter().enumerate();
-                let starts = places.filter(|(_, expr)| rows.is_start(expr, input));
-                let starts: Vec<usize> = starts.map(|(place, _)| place).collect();
+                let starts = places_of(&projection.expr, |of| rows.is_start(of, input));
+                let ends = places_of(&projection.expr, |of| rows.is_end(of, input));
                 let mut functions = projection.expr.iter().enumerate().filter_map(|(at, expr)| {
                     let is_named = matches!(expr, Expr::Alias(of) if of.name == WINDOW_START);
                     let start = is_named.then(|| expr.clone().unalias())?;
@@ -72,33 +82,41 @@ impl Rows {
                 match functions.next() {
                     Some(_) if rows.windows.is_some() => return one_function(),
                     Some((_, Windows::Sessions { .. })) => return of_sessions(),
-                    Some((at, windows)) => (rows.windows, rows.starts) = (Some(windows), vec![at]),
-                    None => rows.starts = starts,
+                    Some((at, windows)) => {
+                        let is_end =
+                            |of: &Expr| matches!(of, Expr::Alias(of) if of.name == WINDOW_END);
+                        rows.windows = Some(windows);
+                        (rows.starts, rows.ends) = (vec![at], places_of(&projection.expr, is_end));
+                    }
+                    None => (rows.starts, rows.ends) = (starts, ends),
                 }
                 Ok(rows)
             }
             LogicalPlan::Aggregate(aggregate) => {
                 are_exact(aggregate, stream)?;
                 let rows = Self::of(&aggregate.input, stream)?;
-                let groups = aggregate.group_expr.iter().enumerate();
-                let starts = groups.filter(|(_, of)| rows.is_start(of, aggregate.input.schema()));
-                let starts = starts.map(|(at, _)| at).collect();
-                rows.by_window(starts, "GROUP BY", "groups rows of all windows together")
+                let input = aggregate.input.schema();
+                let starts = places_of(&aggregate.group_expr, |of| rows.is_start(of, input));
+                let ends = places_of(&aggregate.group_expr, |of| rows.is_end(of, input));
+                let what = "groups rows of all windows together";
+                rows.by_window(starts, ends, "GROUP BY", what)
             }
             LogicalPlan::Window(window) => {
                 window.window_expr.iter().try_for_each(|expr| expressions(expr, stream))?;
                 let rows = Self::of(&window.input, stream)?;
-                // How far its functions read is looked at by their reach.
-                let is_bound = |expr: &Expr| rows.is_start(expr, window.input.schema());
-                let is_bound = |of: &Expr| match of.clone().unalias() {
+                // How far its functions read is looked at by their reach, which goes by names.
+                let is_start = |expr: &Expr| rows.is_start(expr, window.input.schema());
+                let is_named = |expr: &Expr| expr.column_refs().iter().any(|of| is_bound(&of.name));
+                let is_local = |of: &Expr| match of.clone().unalias() {
                     Expr::WindowFunction(of) => {
-                        let of = of.params;
-                        of.partition_by.iter().any(is_bound)
-                            || of.order_by.first().is_some_and(|by| is_bound(&by.expr))
+                        let (by, order) = (&of.params.partition_by, &of.params.order_by);
+                        by.iter().any(is_start)
+                            || !by.iter().any(is_named)
+                                && order.first().is_some_and(|by| is_start(&by.expr))
                     }
                     _ => false,
                 };
-                match rows.is_stream && !window.window_expr.iter().all(is_bound) {
+                match rows.is_stream && !window.window_expr.iter().all(is_local) {
                     false => Ok(rows),
                     true => refuse(
                         "OVER",
@@ -110,8 +128,9 @@ impl Rows {
             }
             LogicalPlan::Distinct(Distinct::All(input)) => {
                 let rows = Self::of(input, stream)?;
-                let starts = rows.starts.clone();
-                rows.by_window(starts, "DISTINCT", "leaves out rows that are alike of all windows")
+                let (starts, ends) = (rows.starts.clone(), rows.ends.clone());
+                let what = "leaves out rows that are alike of all windows";
+                rows.by_window(starts, ends, "DISTINCT", what)
             }
             LogicalPlan::Union(union) => Self::of_union(&union.inputs, stream),
             LogicalPlan::Join(join) => Self::of_join(join, stream),
@@ -119,11 +138,6 @@ impl Rows {
                 "ORDER BY",
                 "orders its answer, which comes window by window",
                 "leave ORDER BY out; rows come ordered by window and then by their columns",
-            ),
-            LogicalPlan::Limit(_) => refuse(
-                "LIMIT",
-                "LIMIT over what has no end",
-                "rank() OVER (PARTITION BY window_start ORDER BY …) and filter by it",
             ),
             LogicalPlan::Distinct(Distinct::On(_)) => refuse(
                 "DISTINCT",
@@ -140,6 +154,16 @@ impl Rows {
     }
 
     fn of_union(inputs: &[Arc<LogicalPlan>], stream: &str) -> Result<Self, Refusal> {
+        let types = |of: &LogicalPlan| -> Vec<_> {
+            of.schema().fields().iter().map(|field| field.data_type().clone()).collect()
+        };
+        if inputs.windows(2).any(|two| types(&two[0]) != types(&two[1])) {
+            return refuse(
+                "UNION",
+                "puts columns of different types together",
+                "CAST them to the same types on both sides",
+            );
+        }
         let mut all = inputs.iter().map(|input| Self::of(input, stream));
         let Some(mut rows) = all.next().transpose()? else { return Ok(Self::default()) };
         for other in all {
@@ -152,6 +176,7 @@ impl Rows {
                 );
             }
             rows.starts.retain(|at| other.starts.contains(at));
+            rows.ends.retain(|at| other.ends.contains(at));
         }
         Ok(rows)
     }
@@ -166,14 +191,17 @@ impl Rows {
         let moved = if has_left { join.left.schema().fields().len() } else { 0 };
         let (keeps_left, keeps_right) =
             (joins::keeps_left(join.join_type), joins::keeps_right(join.join_type));
-        let of_left = left.starts.iter().copied().filter(|_| keeps_left);
-        let of_right = right.starts.iter().map(|at| at + moved).filter(|_| keeps_right);
-        let starts = of_left.chain(of_right).collect();
+        let kept = |of_left: &[usize], of_right: &[usize]| -> Vec<usize> {
+            let of_left = of_left.iter().copied().filter(|_| keeps_left);
+            of_left.chain(of_right.iter().map(|at| at + moved).filter(|_| keeps_right)).collect()
+        };
+        let starts = kept(&left.starts, &right.starts);
+        let ends = kept(&left.ends, &right.ends);
         match (left.is_stream, right.is_stream) {
             (false, false) => Ok(Self::default()),
             (true, false) | (false, true) => {
                 joins::with_table(join, stream)?;
-                Ok(Self { starts, windows: left.windows.or(right.windows), is_stream: true })
+                Ok(Self { starts, ends, windows: left.windows.or(right.windows), is_stream: true })
             }
             (true, true) if left.windows.is_some() && left.windows == right.windows => {
                 if !left.is_joined(&right, join) {
@@ -183,7 +211,7 @@ impl Rows {
                         "write JOIN … ON a.window_start = b.window_start AND …",
                     );
                 }
-                Ok(Self { starts, windows: left.windows, is_stream: true })
+                Ok(Self { starts, ends, windows: left.windows, is_stream: true })
             }
             (true, true) => refuse(
                 "JOIN",
@@ -208,19 +236,39 @@ impl Rows {
 
     /// Whether an expression over rows with such columns is the beginning of their window.
     fn is_start(&self, expr: &Expr, schema: &DFSchema) -> bool {
-        let Expr::Column(column) = expr.clone().unalias() else { return false };
-        let at = schema.index_of_column_by_name(column.relation.as_ref(), &column.name);
-        at.is_some_and(|at| self.starts.contains(&at))
+        place(expr, schema).is_some_and(|at| self.starts.contains(&at))
+    }
+
+    /// Whether it is the end of their window.
+    fn is_end(&self, expr: &Expr, schema: &DFSchema) -> bool {
+        place(expr, schema).is_some_and(|at| self.ends.contains(&at))
     }
 
     /// The same rows, put together by their windows, of which `starts` says.
-    fn by_window(mut self, starts: Vec<usize>, at: &str, what: &str) -> Result<Self, Refusal> {
+    fn by_window(
+        mut self,
+        starts: Vec<usize>,
+        ends: Vec<usize>,
+        at: &str,
+        what: &str,
+    ) -> Result<Self, Refusal> {
         if self.is_stream && starts.is_empty() {
             return refuse(at, what, "let window_start be among the columns");
         }
-        self.starts = starts;
+        (self.starts, self.ends) = (starts, ends);
         Ok(self)
     }
+}
+
+/// At which places expressions are what is asked.
+fn places_of(exprs: &[Expr], is_it: impl Fn(&Expr) -> bool) -> Vec<usize> {
+    exprs.iter().enumerate().filter(|(_, expr)| is_it(expr)).map(|(place, _)| place).collect()
+}
+
+/// The place of a column that an expression is.
+fn place(expr: &Expr, schema: &DFSchema) -> Option<usize> {
+    let Expr::Column(column) = expr.clone().unalias() else { return None };
+    schema.index_of_column_by_name(column.relation.as_ref(), &column.name)
 }
 
 fn of_sessions<T>() -> Result<T, Refusal> {

@@ -7,12 +7,11 @@ use std::collections::HashMap;
 
 use datafusion::logical_expr::expr::WindowFunction;
 use datafusion::logical_expr::{
-    Expr, ExprSchemable as _, LogicalPlan, WindowFrameBound, WindowFrameUnits,
-    WindowFunctionDefinition,
+    Expr, LogicalPlan, WindowFrameBound, WindowFrameUnits, WindowFunctionDefinition,
 };
 
 use super::super::dialect::{WINDOW_END, WINDOW_START, interval_us};
-use super::{Refusal, output, refuse, windows};
+use super::{Refusal, output, refuse, type_of, windows};
 
 /// How far back a plan's answer reads, in microseconds.
 pub(super) fn of(plan: &LogicalPlan) -> Result<i64, Refusal> {
@@ -85,8 +84,15 @@ fn frame_of(expr: &Expr, input: &LogicalPlan) -> Result<i64, Refusal> {
     };
     let name = function_name(&function);
     let params = &function.params;
-    let is_float = |of: &Expr| of.get_type(input.schema()).is_ok_and(|of| of.is_floating());
-    if matches!(name.as_str(), "sum" | "avg") && params.args.iter().any(is_float) {
+    let first = params.args.first().map(|of| type_of(of, input.schema()));
+    if name == "avg" && first.as_ref().is_some_and(|of| !of.is_decimal() && !of.is_floating()) {
+        return refuse(
+            &name,
+            "avg OVER (…) of whole numbers is summed as floating-point numbers, and not exact",
+            "cast to DECIMAL(20, 3) first, or divide a sum by a count",
+        );
+    }
+    if matches!(name.as_str(), "sum" | "avg") && first.is_some_and(|of| of.is_floating()) {
         return refuse(
             &name,
             format!("{name} OVER (…) of floating-point numbers depends on the order of the rows"),
@@ -127,6 +133,13 @@ fn frame_of(expr: &Expr, input: &LogicalPlan) -> Result<i64, Refusal> {
              or max over a RANGE",
         );
     }
+    if matches!(function.fun, WindowFunctionDefinition::WindowUDF(_)) {
+        return refuse(
+            &name,
+            format!("{name} ranks rows of all time, whatever its frame"),
+            "give its OVER a PARTITION BY window_start",
+        );
+    }
     let in_time = matches!(params.order_by.as_slice(), [by] if is_window_start(&by.expr) && by.asc);
     if !in_time {
         return refuse(
@@ -147,7 +160,7 @@ fn frame_of(expr: &Expr, input: &LogicalPlan) -> Result<i64, Refusal> {
     }
     let before = |bound: &WindowFrameBound| match bound {
         WindowFrameBound::CurrentRow => Some(0),
-        WindowFrameBound::Preceding(value) => interval_us(value),
+        WindowFrameBound::Preceding(value) => interval_us(value).filter(|us| *us >= 0),
         WindowFrameBound::Following(_) => None,
     };
     let (start, end) = (before(&frame.start_bound), before(&frame.end_bound));
@@ -165,13 +178,7 @@ fn frame_of(expr: &Expr, input: &LogicalPlan) -> Result<i64, Refusal> {
 /// their place in the log, or partition and order have all that rows were grouped by.
 fn is_total(function: &WindowFunction, input: &LogicalPlan) -> bool {
     let params = &function.params;
-    let is_last = |expr: &Expr, name: &str| {
-        matches!(expr, Expr::Column(of) if of.name == name) && windows::is_of_events(input, name)
-    };
-    if let [.., partition, offset] = params.order_by.as_slice()
-        && is_last(&partition.expr, "log_partition")
-        && is_last(&offset.expr, "log_offset")
-    {
+    if windows::ends_in_place(&params.order_by, input) {
         return true;
     }
     let ordered = params.order_by.iter().map(|by| &by.expr).chain(&params.partition_by);
@@ -187,14 +194,16 @@ fn is_total(function: &WindowFunction, input: &LogicalPlan) -> bool {
 /// The columns of which no two rows have the same, if rows were grouped.
 fn keys(plan: &LogicalPlan) -> Option<Vec<String>> {
     match plan {
-        LogicalPlan::Aggregate(aggregate) => aggregate
-            .group_expr
-            .iter()
-            .map(|group| match group {
+        LogicalPlan::Aggregate(aggregate) => {
+            let names = aggregate.group_expr.iter().map(|group| match group {
                 Expr::Column(column) => Some(column.name.clone()),
                 _ => None,
-            })
-            .collect(),
+            });
+            let names = names.collect::<Option<Vec<_>>>()?;
+            // Of two of one name nobody knows which is ordered by.
+            let is_twice = |at: usize| names[..at].contains(&names[at]);
+            (!(0..names.len()).any(is_twice)).then_some(names)
+        }
         LogicalPlan::Projection(projection) => {
             let given = |key: &String| {
                 let is_it = |expr: &&Expr| matches!((*expr).clone().unalias(), Expr::Column(of) if of.name == *key);

@@ -2,6 +2,7 @@
 
 use datafusion::common::tree_node::{TreeNode as _, TreeNodeRecursion};
 use datafusion::error::DataFusionError;
+use datafusion::logical_expr::expr::Sort;
 use datafusion::logical_expr::{
     Aggregate, BinaryExpr, Expr, Join, LogicalPlan, Operator, Projection,
 };
@@ -64,26 +65,22 @@ pub(in super::super) fn time_of(table: &str) -> &'static str {
     if table == EVENTS { "event_time" } else { WINDOW_START }
 }
 
-/// The windows whose beginning an expression works out, and the column of times.
+/// The windows whose beginning an expression works out, and the column of times. No text can
+/// write it but by a function.
 fn begun_by(start: &Expr) -> Option<(Windows, &str)> {
-    let (start, marked) = match Mark::of(start) {
-        Some((Mark::Session { gap_us, keys }, Expr::Column(time))) => {
+    let (mark, start) = Mark::of(start)?;
+    let (slide_us, width_us) = match (mark, start) {
+        (Mark::Session { gap_us, keys }, Expr::Column(time)) => {
             let sessions = Windows::Sessions { gap_us: *gap_us, keys: keys.clone() };
             return Some((sessions, &time.name));
         }
-        Some((Mark::Session { .. }, _)) => return None,
-        Some((Mark::Pane { slide_us, width_us }, start)) => (start, Some((*slide_us, *width_us))),
-        None => (start, None),
+        (Mark::Session { .. }, _) => return None,
+        (Mark::Pane { slide_us, width_us }, _) => (*slide_us, *width_us),
     };
     let Expr::Cast(cast) = start else { return None };
     let Expr::ScalarFunction(bin) = &*cast.expr else { return None };
-    let [width, Expr::Column(time)] = bin.args.as_slice() else { return None };
-    if bin.func.name() != "date_bin" {
-        return None;
-    }
-    let bin_us = width_us(width)?;
-    let (slide_us, width_us) = marked.unwrap_or((bin_us, bin_us));
-    (slide_us == bin_us).then_some((Windows::Fixed { slide_us, width_us }, &time.name))
+    let [_, Expr::Column(time)] = bin.args.as_slice() else { return None };
+    Some((Windows::Fixed { slide_us, width_us }, &time.name))
 }
 
 /// The table and column that a column of a plan is, whatever is between and however often it
@@ -115,7 +112,7 @@ fn follow(plan: &LogicalPlan, name: &str, repeat: bool) -> Option<(String, Strin
 }
 
 /// Whether a column is that of the events by this name, and each of them is there once at most.
-pub(super) fn is_of_events(plan: &LogicalPlan, name: &str) -> bool {
+fn is_of_events(plan: &LogicalPlan, name: &str) -> bool {
     follow(plan, name, false).is_some_and(|(table, column)| table == EVENTS && column == name)
 }
 
@@ -127,6 +124,15 @@ fn side_with<'a>(join: &'a Join, name: &str) -> Option<&'a LogicalPlan> {
         (false, true) => Some(&join.right),
         _ => None,
     }
+}
+
+/// Whether an order ends in the place of events in the log, which no two of them share.
+pub(super) fn ends_in_place(order: &[Sort], input: &LogicalPlan) -> bool {
+    let is_it = |by: &Sort, name: &str| {
+        matches!(&by.expr, Expr::Column(of) if of.name == name) && is_of_events(input, name)
+    };
+    matches!(order, [.., partition, offset]
+        if is_it(partition, "log_partition") && is_it(offset, "log_offset"))
 }
 
 /// What a projection gives by a name.
@@ -208,7 +214,7 @@ pub(super) fn are_whole(aggregate: &Aggregate, stream: &str) -> bool {
             }
             LogicalPlan::Join(join) => {
                 let on = join.on.iter().flat_map(|(left, right)| [left, right]);
-                match joins::Sides::of(join, stream).stream {
+                match joins::side(join, stream) {
                     Some(side) if !on.chain(&join.filter).any(reads) => side,
                     _ => return false,
                 }

@@ -188,7 +188,7 @@ const TEXTS: &[&str] = &[
     "SELECT window_start, client_address, row_number() OVER (PARTITION BY window_start
             ORDER BY event_time, log_partition, log_offset) AS place
      FROM TUMBLE(events, event_time, INTERVAL '10 seconds')
-     WHERE EXISTS (SELECT 1 FROM owners WHERE address = client_address)",
+     WHERE client_address IN (SELECT DISTINCT address FROM owners GROUP BY address)",
     // Views over views.
     "SELECT window_start, window_end, client_address, sum(n) AS n, max(n) AS most,
         sum(bytes) AS bytes, count(*) AS windows

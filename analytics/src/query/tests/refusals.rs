@@ -138,7 +138,7 @@ async fn a_query_that_could_not_be_exact_is_refused_with_its_reason() {
         (join("LEFT JOIN", "a.window_start = b.window_start", "b.window_start, b.n"), "has no column window_start"),
         (join("FULL JOIN", "a.window_start = b.window_start", "a.window_start, b.n"), "has no column window_start"),
         (join("LEFT JOIN", "a.window_start = b.window_start AND a.n < b.n", "a.window_start, rank() OVER (PARTITION BY b.window_start ORDER BY a.n)"), "reads rows of all time"),
-        (format!("{} UNION ALL SELECT window_start, log_offset FROM TUMBLE(events, event_time, INTERVAL '1 minute')", select("avg(latency_total_us)")), "avg of whole numbers"),
+        (format!("{} UNION ALL SELECT window_start, CAST(log_offset AS DOUBLE) FROM TUMBLE(events, event_time, INTERVAL '1 minute')", select("avg(latency_total_us)")), "avg of whole numbers"),
         ("SELECT a.event_time FROM events AS a JOIN events AS b ON a.event_time = b.event_time".to_owned(), "joins what has no end, and not by the same windows"),
         ("SELECT window_start, event_time FROM (VALUES (1)) AS v(n) LEFT JOIN TUMBLE(events, event_time, INTERVAL '1 minute') AS t ON t.log_offset = v.n".to_owned(), "let what has no end be the side that is kept whole"),
         ("SELECT window_start, lag(kind) OVER (PARTITION BY window_start ORDER BY event_time) FROM TUMBLE(events, event_time, INTERVAL '1 minute')".to_owned(), "give its OVER a PARTITION BY window_start and an ORDER BY that ends in log_partition, log_offset"),
@@ -146,6 +146,18 @@ async fn a_query_that_could_not_be_exact_is_refused_with_its_reason() {
         ("SELECT window_start, lag(kind) OVER (PARTITION BY window_end ORDER BY log_partition, log_offset) FROM TUMBLE(events, event_time, INTERVAL '1 minute')".to_owned(), "reads rows of all time"),
         ("SELECT window_start, lag(kind) OVER (ORDER BY event_time) FROM (SELECT window_start, event_time, kind FROM SESSION(events, event_time, kind, INTERVAL '1 minute'))".to_owned(), "asks more of sessions than one GROUP BY"),
         ("SELECT kind, row_number() OVER (ORDER BY event_time) FROM events".to_owned(), "a window function reads rows of all time"),
+        (join("LEFT JOIN", "a.window_start = b.window_start AND a.n < b.n", "a.window_start, sum(a.n) OVER (PARTITION BY b.window_start ORDER BY a.window_start RANGE BETWEEN INTERVAL '1 minute' PRECEDING AND CURRENT ROW)"), "reads rows of all time"),
+        (join("JOIN", "a.window_start = b.window_start", "a.window_start, a.n, b.n"), "gives two columns called n"),
+        (join("LEFT JOIN", "a.window_start = b.window_start AND a.n < b.n", "a.window_start, b.window_end").replace("AS n FROM", "AS n, window_end FROM").replace("GROUP BY window_start", "GROUP BY window_start, window_end"), "its window_end is of the side of a join that may be empty"),
+        (format!("{} UNION ALL {}", select("count(*)"), select("CAST(count(*) AS DOUBLE)")), "puts columns of different types together"),
+        (select("sum(CASE WHEN latency_total_us > 1 THEN 1 ELSE CAST(latency_total_us AS DOUBLE) END)"), "sum of floating-point numbers"),
+        (select("rank() OVER (ORDER BY window_start RANGE BETWEEN INTERVAL '1 minute' PRECEDING AND CURRENT ROW)"), "ranks rows of all time"),
+        (select("avg(count(*)) OVER (PARTITION BY window_start)"), "avg OVER (…) of whole numbers"),
+        (select("sum(count(*)) OVER (ORDER BY window_start RANGE BETWEEN INTERVAL '-1 minute' PRECEDING AND CURRENT ROW)"), "without a bound, or later ones"),
+        (select("first_value(kind ORDER BY log_partition, 0 * log_offset)"), "first_value depends on the order"),
+        ("SELECT window_start, count(*) FROM TUMBLE(events, event_time, INTERVAL '1 minute') CROSS JOIN generate_series(1, 9) GROUP BY 1".to_owned(), "reads generate_series, which is neither events, nor a view, nor a table"),
+        ("WITH RECURSIVE n AS (SELECT 1 AS i UNION ALL SELECT i + 1 FROM n) SELECT window_start, count(*) FROM TUMBLE(events, event_time, INTERVAL '1 minute') JOIN n ON i = log_offset GROUP BY 1".to_owned(), "reads n, which is neither events, nor a view, nor a table"),
+        ("SELECT CAST(date_bin(INTERVAL '0 seconds', event_time) AS TIMESTAMP) AS window_start, kind FROM events".to_owned(), "calls another column window_start"),
         (select("(SELECT count(*) FROM events)"), "a query within an expression"),
         ("DELETE FROM events".to_owned(), "DML not supported"),
     ] {
@@ -258,6 +270,42 @@ async fn a_join_that_could_not_be_exact_is_refused() {
             "leaves rows out after they made a session",
         ),
         ("SELECT owner, count(*) FROM owners GROUP BY 1".to_owned(), "reads no events"),
+        (
+            format!(
+                "SELECT window_start, count(*) FROM {tumble} JOIN (SELECT * FROM owners WHERE \
+                 address > CAST(now() AS VARCHAR)) AS o ON address = client_address GROUP BY 1"
+            ),
+            "now() gives another answer each time",
+        ),
+        (
+            format!(
+                "SELECT window_start, count(*) FROM {tumble} WHERE client_address IN (SELECT \
+                 address FROM owners WHERE random() > 0.5) GROUP BY 1"
+            ),
+            "random() gives another answer",
+        ),
+        (
+            format!(
+                "SELECT window_start, count(*) FROM {tumble} WHERE client_address IN (SELECT \
+                 address FROM owners LIMIT 1) GROUP BY 1"
+            ),
+            "LIMIT over what has no end",
+        ),
+        (
+            "SELECT window_start, count(*) FROM HOP(events, event_time, INTERVAL '1 minute', \
+             INTERVAL '1 hour') WHERE EXISTS (SELECT 1 FROM owners WHERE CAST(window_start AS \
+             VARCHAR) = address) GROUP BY 1"
+                .to_owned(),
+            "a query within an expression",
+        ),
+        (
+            "SELECT window_start, count(*) FROM TUMBLE(events, event_time, INTERVAL '1 minute') \
+             JOIN (SELECT owner, window_start AS begun FROM HOP((SELECT CAST(address AS TIMESTAMP) AS \
+             at, owner FROM owners), at, INTERVAL '1 minute', INTERVAL '1 hour')) AS o ON owner = \
+             client_address GROUP BY 1"
+                .to_owned(),
+            "the windows are of another table",
+        ),
     ] {
         let file = QueryFile::parse("reads", &format!("{HEAD}{query}")).unwrap();
         let told = Plan::new(file, &sources).await.unwrap_err().to_string();
