@@ -82,6 +82,30 @@ fn an_alert_opens_counts_and_is_resolved_when_it_is_quiet() {
     assert_ne!(changes[0].alert.id, changes[1].alert.id);
 }
 
+/// Windows that overlap by days are told of by their ends: what was quiet for two hours is
+/// over, though windows that begin before that are yet to answer.
+#[test]
+fn what_is_quiet_is_over_however_much_windows_overlap() {
+    use State::{Open, Resolved};
+    let overlap = 168 * HOUR;
+    let detection = Detection::of(&file(HEADER), &schema(), overlap).unwrap().unwrap();
+    let wide = |start: i64| {
+        let narrow = rows(&[(start, "a", 7)]);
+        let end = TimestampMicrosecondArray::from_iter_values([(start + 169) * HOUR]);
+        let mut columns = narrow.columns().to_vec();
+        columns[1] = Arc::new(end.with_timezone("UTC"));
+        arrow::array::RecordBatch::try_new(schema(), columns).unwrap()
+    };
+    let mut book = Book::default();
+    let changes = book.take(&detection, None, &wide(0)).unwrap();
+    assert_eq!(told(&changes), [("a", Open, 1, 1, true)]);
+    // It was found until hour 169: those that end until 171 find nothing.
+    let changes = book.take(&detection, None, &wide(2)).unwrap();
+    assert_eq!(told(&changes), [("a", Open, 2, 2, false)]);
+    let changes = book.take(&detection, None, &wide(5)).unwrap();
+    assert_eq!(told(&changes), [("a", Resolved, 2, 3, false), ("a", Open, 1, 1, true)]);
+}
+
 #[test]
 fn a_finding_may_say_how_bad_it_is_itself() {
     let mut fields: Vec<_> = schema().fields().iter().cloned().collect();
