@@ -15,6 +15,11 @@
 -- 30 requests or 5 failures in an hour nothing is found, nor before 200 hours of
 -- clients are known. A finding is of high severity from twice the limit on, or if the
 -- failures are out of range and more than half of the requests.
+--
+-- Parameters: 24 and 12 hours; 4 and 8 deviations; 30 requests; 5 failures; 200 hours; twice the limit.
+--
+-- Runbook: `a_user_agent` and `a_failed_path` mostly say what it is. A client of yours that tries again
+-- without a pause: tell its owner. Nobody of yours: block the address with a deny rule.
 WITH hours AS (
     SELECT
         window_start,

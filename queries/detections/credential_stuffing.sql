@@ -14,6 +14,8 @@
 -- right. What is refused for another reason (no credential, one that has expired, a missing
 -- scope, a deny rule), and what asks for no credential, does not count.
 --
+-- Parameters: 30 refusals; nine tenths; ten minutes.
+--
 -- Runbook: block the address with a deny rule. If it was let in, see as whom (`auth_subject`
 -- of the events that the alert's query shows), revoke its tokens and change its secret. Many
 -- people may share an address: a new release with a wrong secret looks like this too.

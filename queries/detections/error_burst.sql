@@ -13,6 +13,8 @@
 -- off or did not answer in time. From a half on it is critical. Callers' own mistakes (400 to
 -- 499) and what limits refuse do not count.
 --
+-- Parameters: 20 requests; a tenth, and a half; five minutes.
+--
 -- Runbook: `a_failing_route` and `an_upstream` say where to look first; `outcome` and `error_type`
 -- of the events, whether the upstream answers at all. Was something applied shortly before
 -- (events of kind admin)?

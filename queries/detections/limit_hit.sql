@@ -12,6 +12,8 @@
 -- that a limit of its own refused (429), by application or subscription. From a half of its
 -- requests on it is of medium severity: the application does not wait when it is told to.
 --
+-- Parameters: 10 refusals; a half; an hour.
+--
 -- Runbook: a low one is a talk about a larger tier. One of medium severity mostly is a loop
 -- without a pause: tell the owner (`app_owner`) of `Retry-After` before others are slowed.
 SELECT

@@ -15,6 +15,8 @@
 -- In the access log of May 2015 nobody is found: the most in ten minutes are 10 different
 -- paths, of 144.76.95.39 on the 20th, a crawler with an old map of the site.
 --
+-- Parameters: 20 paths; a half; ten minutes.
+--
 -- Runbook: `a_path` and `a_user_agent` mostly say what it looks for. If it is nobody of
 -- yours, block the address with a deny rule; what it found is among its other requests.
 SELECT

@@ -54,7 +54,7 @@ impl Reference {
             let what = format!("is larger than {} MiB", BYTES_MAX >> 20);
             return Err(Fault::of_file(what, "leave out what no query reads"));
         }
-        let is_csv = path.extension().is_some_and(|of| of == "csv");
+        let is_csv = path.extension().is_some_and(|of| of.eq_ignore_ascii_case("csv"));
         let read = if is_csv { csv(&bytes) } else { in_parquet(bytes.clone()) };
         let rows = read.map_err(|why| {
             let what = format!("is no table: {}", told(&why));

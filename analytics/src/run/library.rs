@@ -117,10 +117,10 @@ impl Kind {
     }
 
     fn is_it(self, path: &Path) -> bool {
-        let extension = path.extension().and_then(|of| of.to_str()).unwrap_or_default();
+        let extension = path.extension().unwrap_or_default().to_ascii_lowercase();
         match self {
             Self::Queries => extension == "sql",
-            Self::Tables => ["csv", "parquet"].contains(&extension),
+            Self::Tables => extension == "csv" || extension == "parquet",
         }
     }
 }

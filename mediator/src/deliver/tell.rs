@@ -42,15 +42,20 @@ pub(super) async fn tell(parts: Parts, workers: Workers, mut stop: watch::Receiv
                 // The log did not say where it ends.
                 let is_known = of.end >= of.committed + of.completed_ahead;
                 let waiting = waiting(of, scheduled);
-                let is_due = told.get(&key).is_none_or(|(before, at)| {
-                    *before != now || waiting > 0 && at.elapsed() >= TELL_AGAIN
-                });
+                let is_due = is_due(told.get(&key), &now, waiting, Instant::now());
                 if is_known && is_due && tell_of(&parts, &status.queue, *partition, of, waiting) {
                     told.insert(key, (now, Instant::now()));
                 }
             }
         }
     }
+}
+
+/// Whether a partition is to be told of, of which that was told last.
+fn is_due(told: Option<&(Told, Instant)>, now: &Told, waiting: u64, at: Instant) -> bool {
+    told.is_none_or(|(before, told)| {
+        before != now || waiting > 0 && at.duration_since(*told) >= TELL_AGAIN
+    })
 }
 
 /// How many messages of a partition wait, with those that are scheduled.
@@ -80,4 +85,25 @@ fn tell_of(
         tracing::debug!(%queue, %error, "how many messages wait is told later");
     }
     kept.is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A queue that stands still says so each minute; one that is empty has nothing to say.
+    #[test]
+    fn what_waits_is_told_of_again() {
+        let (now, later): (Told, Told) = ((1, 10, 3, 0, 0, 0), (1, 11, 3, 0, 0, 0));
+        let began = Instant::now();
+        let told = Some(&(now, began));
+        let is_due = |now, waiting, seconds| {
+            is_due(told, now, waiting, began + Duration::from_secs(seconds))
+        };
+        assert!(super::is_due(None, &now, 0, began));
+        assert!(is_due(&later, 8, 2));
+        assert!(!is_due(&now, 7, 59));
+        assert!(is_due(&now, 7, 60));
+        assert!(!is_due(&now, 0, 3_600));
+    }
 }

@@ -6,6 +6,9 @@ use datafusion::error::DataFusionError;
 use super::super::shape::Refusal;
 use super::super::{Fault, QueryFile};
 
+/// How much is told of what the planner says: it may write a whole plan down.
+const CHARS_MAX: usize = 400;
+
 pub(super) fn refused(file: &QueryFile, refusal: Refusal) -> Fault {
     Fault::new(line_of(&file.text, &refusal.at), refusal.what, refusal.mend)
 }
@@ -38,7 +41,9 @@ pub(super) fn fault(file: &QueryFile, error: &DataFusionError) -> Fault {
             let line = line.or(told.map(|span| span.start.line as usize));
             // After the first line it guesses what was meant, and often wrongly.
             let what = what.lines().next().unwrap_or_default();
-            Fault::new(line, what.strip_prefix("Error during planning: ").unwrap_or(what), "")
+            let what = what.strip_prefix("Error during planning: ").unwrap_or(what);
+            let short: String = what.chars().take(CHARS_MAX).collect();
+            Fault::new(line, short, "")
         }
     }
 }

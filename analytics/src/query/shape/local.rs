@@ -275,6 +275,6 @@ fn of_sessions<T>() -> Result<T, Refusal> {
     refuse(
         "SESSION",
         "asks more of sessions than one GROUP BY, which is not there yet",
-        "use TUMBLE or HOP, or let a view over this view do the rest",
+        "use TUMBLE or HOP",
     )
 }

@@ -1,10 +1,12 @@
-//! How fast events reach the lake, how soon one is in SQL, how fast a continuous query
-//! takes rows, and what a day of commits costs those who read.
+//! How fast events reach the lake, how soon one is in SQL, how fast continuous queries
+//! take rows, and what a day of commits costs those who read.
 //!
 //! `./dev bench` runs it. Log and lake lie in the temporary folder, or in
 //! `WEIR_BENCH_DIR`. What it is measured beside: the same rows decoded and written as
 //! Parquet by themselves, without a table and without a log; and the same query over all
 //! rows at once, by DataFusion alone.
+
+mod queries;
 
 use std::fs::File;
 use std::num::NonZeroU32;
@@ -16,12 +18,9 @@ use analytics::compute::Threads;
 use analytics::follow::{self, Config};
 use analytics::intake::{Decoder, Stamps};
 use analytics::lake::History;
-use analytics::query::{Continuous, Plan, QueryFile, Sources, Span, backtest};
 use analytics::sql::{Limits, Sql};
 use anyhow::{Context, Result};
 use arrow::array::RecordBatch;
-use datafusion::datasource::MemTable;
-use datafusion::execution::runtime_env::RuntimeEnv;
 use ingest::emit::{self, Emitter, Service, TOPIC};
 use ingest::event::{Event, Kind, Outcome, Producer, SystemClock};
 use ingest::log::embedded::{self, EmbeddedLog};
@@ -41,7 +40,6 @@ const COMMITS: usize = 2_880;
 const EVENTS_A_COMMIT: usize = 20;
 const PANEL: &str = "SELECT date_trunc('minute', event_time), count(*), max(latency_total_us)
     FROM events WHERE kind = 'request' GROUP BY 1";
-const VIEW: &str = include_str!("../../queries/views/traffic_by_api_minute.sql");
 
 /// As in the program.
 #[global_allocator]
@@ -78,7 +76,7 @@ async fn one(round: usize, dir: &Path) -> Result<()> {
          rows decoded and written as Parquet alone {floor:.0}: {:.2} of it",
         rate / floor
     );
-    query(&rows).await?;
+    queries::all(&rows).await?;
     sql(dir, log.clone(), &emitter).await?;
     if round == 0 {
         day(dir, &log, false).await?;
@@ -148,32 +146,6 @@ async fn parquet(dir: &Path, log: &EmbeddedLog) -> Result<(Vec<RecordBatch>, f64
     }
     writer.context("there are rows")?.close()?;
     Ok((rows, EVENTS as f64 / began.elapsed().as_secs_f64()))
-}
-
-/// The shipped view, row by row as a stream, and over all rows at once.
-async fn query(rows: &[RecordBatch]) -> Result<()> {
-    let file = QueryFile::parse("traffic_by_api_minute", VIEW).ok().context("it is right")?;
-    let plan =
-        Plan::new(file, &Sources::default()).await.map_err(|fault| anyhow::anyhow!("{fault}"))?;
-    let count: usize = rows.iter().map(RecordBatch::num_rows).sum();
-    let began = Instant::now();
-    let mut continuous = Continuous::new(plan);
-    for batch in rows {
-        continuous.feed(batch).await?;
-    }
-    let closed = continuous.end(None).await?.map_or(0, |rows| rows.num_rows());
-    let stream = count as f64 / began.elapsed().as_secs_f64();
-    let table = MemTable::try_new(rows[0].schema(), vec![rows.to_vec()])?;
-    let began = Instant::now();
-    let runtime = Arc::new(RuntimeEnv::default());
-    let answer = backtest(continuous.plan(), Arc::new(table), &Span::default(), runtime).await?;
-    let batch = count as f64 / began.elapsed().as_secs_f64();
-    anyhow::ensure!(answer.num_rows() == closed, "{} windows, {closed}", answer.num_rows());
-    println!(
-        "  a windowed query as a stream: {stream:.0} rows a second; over all rows at once, on two \
-         cores: {batch:.0}"
-    );
-    Ok(())
 }
 
 /// From the emitter's answer to the row in SQL.
