@@ -1,17 +1,15 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::ops::Bound::{Excluded, Included};
 use std::sync::Arc;
 
 use arrow::array::{
     Array as _, ArrayRef, AsArray as _, BooleanArray, RecordBatch, RecordBatchOptions, UInt32Array,
 };
-use arrow::compute::{cast, concat_batches, filter_record_batch, take_record_batch};
-use arrow::datatypes::{DataType, Int64Type, SchemaRef, TimestampMicrosecondType};
+use arrow::compute::{cast, filter_record_batch, take_record_batch};
+use arrow::datatypes::{DataType, Int64Type, SchemaRef};
 use arrow::error::ArrowError;
 
-use super::dialect::WINDOW_START;
 use super::plan::of_timeline;
-use super::sessions::Sessions;
+use super::timeline::{TOGETHER, Timeline, by_pane};
 use super::{Error, Plan};
 
 /// How many timelines are followed at once: the live one, and replays that have not
@@ -19,15 +17,8 @@ use super::{Error, Plan};
 pub(super) const TIMELINES_MAX: usize = 64;
 /// How many replays are known to be given up; beyond it, the first by name is forgotten.
 const GIVEN_UP_MAX: usize = 1_000;
-/// How many rows of partial aggregates a pane gathers before it is made smaller; then
-/// twice as many as were left. The cost for a row stays the same, however many there are.
-const PANE_ROWS_MIN: usize = 2_048;
-/// By what sessions are held, all together, since they may yet be joined: behind all times.
-const TOGETHER: i64 = i64::MAX;
 /// How many windows of a view close at once for the query that reads it.
 const BELOW_AT_ONCE: i64 = 16;
-/// Rows of state of windows that overlap, which are put together at once; one window at least.
-const ROWS_AT_ONCE: usize = 64 * 1_024;
 
 /// A query that is running. Rows go in as they come, answers come out as windows close.
 #[derive(Debug)]
@@ -44,35 +35,6 @@ pub struct Continuous {
     pub(super) given_up: BTreeSet<String>,
     /// How often rows were taken in.
     pub(super) feeds: u64,
-}
-
-/// What is held of a timeline.
-#[derive(Debug)]
-pub(super) struct Timeline {
-    /// Windows that begin before it have given their answer, and sessions that end by then.
-    pub(super) closed: i64,
-    /// By when their windows begin: open ones, and closed ones within the horizon. Sessions
-    /// are held together.
-    pub(super) panes: BTreeMap<i64, Pane>,
-    /// When rows of it were taken in last, by [`Continuous::feeds`].
-    pub(super) fed: u64,
-}
-
-/// Partial aggregates of one window.
-#[derive(Debug, Default)]
-pub(super) struct Pane {
-    pub(super) state: Vec<RecordBatch>,
-    /// Whether it is as small as it gets.
-    is_reduced: bool,
-    rows: usize,
-    /// At how many rows it is made smaller.
-    full: usize,
-}
-
-impl Default for Timeline {
-    fn default() -> Self {
-        Self { closed: i64::MIN, panes: BTreeMap::new(), fed: 0 }
-    }
 }
 
 impl Continuous {
@@ -363,160 +325,6 @@ impl Continuous {
     }
 }
 
-impl Timeline {
-    fn state_bytes(&self) -> usize {
-        let batches = self.panes.values().flat_map(|pane| &pane.state);
-        batches.flat_map(|batch| batch.columns()).map(bytes_of).sum()
-    }
-
-    /// The answer of the windows that begin before `closes` and have not given it.
-    async fn close(&mut self, closes: i64, plan: &Plan) -> Result<Option<RecordBatch>, Error> {
-        if let Some(sessions) = plan.sessions() {
-            return self.close_sessions(closes, sessions, plan).await;
-        }
-        let first = self.first_open(plan).filter(|first| *first < closes);
-        self.closed = closes;
-        let Some(first) = first else { return Ok(None) };
-        let ends = plan.answered_until(closes);
-        for (_, pane) in self.panes.range_mut((Included(first), Excluded(ends))) {
-            pane.reduce(plan).await?;
-        }
-        let mut answers = Vec::new();
-        // A timeline that ends closes all; behind its last pane no window begins.
-        let last = self.panes.last_key_value().map_or(first, |(last, _)| *last);
-        let closes = closes.min(last.saturating_add(plan.slide_us()));
-        let mut from = first;
-        while from < closes {
-            let before = self.some_windows(from, closes, plan);
-            answers.push(self.answer(from, before, plan).await?);
-            from = before;
-        }
-        let rows = concat_batches(&plan.schema(), &answers)?;
-        Ok((rows.num_rows() > 0).then_some(rows))
-    }
-
-    /// The answer of the sessions that end by `closes`.
-    async fn close_sessions(
-        &mut self,
-        closes: i64,
-        sessions: &Sessions,
-        plan: &Plan,
-    ) -> Result<Option<RecordBatch>, Error> {
-        self.closed = closes;
-        let Some(pane) = self.panes.get_mut(&TOGETHER) else { return Ok(None) };
-        if sessions.first_end(&pane.state).is_none_or(|end| end > closes) {
-            return Ok(None);
-        }
-        pane.reduce(plan).await?;
-        let (ended, open) = sessions.ended(&pane.state, closes)?;
-        if ended.is_empty() {
-            return Ok(None);
-        }
-        pane.keep(open);
-        let rows = plan.finish(ended, i64::MIN..closes).await?;
-        Ok((rows.num_rows() > 0).then_some(rows))
-    }
-
-    /// Up to where windows are put together at once, from one on: the panes of those that
-    /// overlap are several times what is held.
-    fn some_windows(&self, from: i64, closes: i64, plan: &Plan) -> i64 {
-        if plan.overlap_us() == 0 && !plan.holds_rows() {
-            return closes;
-        }
-        let (mut before, mut rows) = (from, 0);
-        while before < closes && (rows < ROWS_AT_ONCE || before == from) {
-            let panes = self.panes.range(before..before.saturating_add(plan.width_us()));
-            rows += panes.map(|(_, pane)| pane.rows).sum::<usize>();
-            before += plan.slide_us();
-        }
-        before
-    }
-
-    /// The answer of the windows that begin from one time on, and before another.
-    async fn answer(&self, from: i64, before: i64, plan: &Plan) -> Result<RecordBatch, Error> {
-        let reads = from.saturating_sub(plan.horizon_us());
-        let rows = plan.finish(self.windows(reads, before, plan)?, reads..before).await?;
-        let starts = rows.column_by_name(WINDOW_START).expect("the shape was checked");
-        let starts = starts.as_primitive::<TimestampMicrosecondType>();
-        let is_new = |start: i64| from <= start && start < before;
-        let new: BooleanArray = starts.iter().map(|start| start.map(is_new)).collect();
-        Ok(match new.true_count() == rows.num_rows() {
-            true => rows,
-            false => filter_record_batch(&rows, &new)?,
-        })
-    }
-
-    /// When the first window begins that has given no answer, and has rows.
-    fn first_open(&self, plan: &Plan) -> Option<i64> {
-        if let Some(sessions) = plan.sessions() {
-            let end = sessions.first_end(&self.panes.get(&TOGETHER)?.state)?;
-            return Some(end.saturating_sub(sessions.gap_us));
-        }
-        let (first, _) = self.panes.range(self.closed..).next()?;
-        Some(first.saturating_sub(plan.overlap_us()).max(self.closed))
-    }
-
-    /// State of the windows that begin in a time: that of the panes of each, as its own.
-    fn windows(&self, from: i64, before: i64, plan: &Plan) -> Result<Vec<RecordBatch>, ArrowError> {
-        let ends = plan.answered_until(before);
-        if plan.holds_rows() {
-            let panes = self.panes.range((Included(from), Excluded(ends)));
-            return Ok(panes.flat_map(|(_, pane)| pane.state.iter().cloned()).collect());
-        }
-        let mut state = Vec::new();
-        for (pane, of) in self.panes.range((Included(from), Excluded(ends))) {
-            let mut start = *pane;
-            while start >= from && start >= pane.saturating_sub(plan.overlap_us()) {
-                if start < before {
-                    let moved = of.state.iter().map(|of| plan.as_window(of, start));
-                    state.extend(moved.collect::<Result<Vec<_>, _>>()?);
-                }
-                start -= plan.slide_us();
-            }
-        }
-        Ok(state)
-    }
-
-    /// Forgets the windows that begin before `start`, and have given their answer.
-    fn forget(&mut self, start: i64) {
-        self.panes = self.panes.split_off(&start);
-    }
-}
-
-impl Pane {
-    pub(super) fn add(&mut self, state: RecordBatch) {
-        self.full = self.full.max(PANE_ROWS_MIN);
-        self.rows += state.num_rows();
-        self.state.push(state);
-        self.is_reduced = false;
-    }
-
-    async fn reduce(&mut self, plan: &Plan) -> Result<(), Error> {
-        if !self.is_reduced {
-            self.keep(plan.reduce(self.state.clone()).await?);
-        }
-        Ok(())
-    }
-
-    /// Has this state alone from here on, which is as small as it gets.
-    fn keep(&mut self, state: Vec<RecordBatch>) {
-        self.rows = state.iter().map(RecordBatch::num_rows).sum();
-        self.full = PANE_ROWS_MIN.max(self.rows * 2);
-        (self.state, self.is_reduced) = (state, true);
-    }
-}
-
-/// What an array takes: of what it shares with others, its part.
-fn bytes_of(array: &ArrayRef) -> usize {
-    let own = || array.to_data().get_slice_memory_size().unwrap_or(0);
-    match array.data_type() {
-        DataType::Utf8View => own() + array.as_string_view().total_buffer_bytes_used(),
-        DataType::BinaryView => own() + array.as_binary_view().total_buffer_bytes_used(),
-        of if of.is_nested() => array.get_array_memory_size(),
-        _ => own(),
-    }
-}
-
 /// Which of the rows are a timeline's.
 enum Part {
     All,
@@ -562,24 +370,4 @@ fn column(rows: &RecordBatch, name: &str, data_type: &DataType) -> Result<ArrayR
         .column_by_name(name)
         .ok_or_else(|| ArrowError::SchemaError(format!("the rows have no column {name}")))?;
     if column.data_type() == data_type { Ok(column.clone()) } else { cast(column, data_type) }
-}
-
-/// State by the panes that it is held in.
-pub(super) fn by_pane(state: &RecordBatch, plan: &Plan) -> Result<Vec<(i64, RecordBatch)>, Error> {
-    if plan.sessions().is_some() {
-        return Ok(vec![(TOGETHER, state.clone())]);
-    }
-    let (column, grain) = plan.pane_column();
-    let times = state.column(column).as_primitive::<TimestampMicrosecondType>();
-    let mut places: BTreeMap<i64, Vec<u32>> = BTreeMap::new();
-    for (place, time) in (0..).zip(times.values()) {
-        places.entry(time.div_euclid(grain) * grain).or_default().push(place);
-    }
-    if let Some((start, _)) = places.first_key_value().filter(|_| places.len() == 1) {
-        return Ok(vec![(*start, state.clone())]);
-    }
-    let parts = places
-        .into_iter()
-        .map(|(start, places)| Ok((start, take_record_batch(state, &UInt32Array::from(places))?)));
-    parts.collect()
 }

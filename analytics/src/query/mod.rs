@@ -31,6 +31,7 @@ mod sessions;
 mod shape;
 mod slot;
 mod sources;
+mod timeline;
 
 pub use backtest::{Span, backtest};
 pub use continuous::Continuous;

@@ -11,7 +11,7 @@ use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
 use serde::{Deserialize, Serialize};
 
-use super::continuous::{Timeline, by_pane};
+use super::timeline::{Timeline, by_pane};
 use super::{Continuous, Error, Plan};
 
 /// A running query at a moment.
