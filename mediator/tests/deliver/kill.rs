@@ -399,6 +399,10 @@ async fn drained(world: &World, node: &Node, receiver: &Receiver) -> Result<()> 
     Ok(())
 }
 
+/// From how many kills on a key stays blocked for long enough, surely, for its messages to be
+/// parked. With fewer it is chance; `parked.rs` has it on each log by itself.
+const KILLS_THAT_PARK: usize = 20;
+
 /// Whether what is hardest has come about.
 async fn were_parked_and_scheduled(world: &World, node: &Node, kills: usize) -> Result<()> {
     // An owner writes a record there when it begins.
@@ -407,7 +411,7 @@ async fn were_parked_and_scheduled(world: &World, node: &Node, kills: usize) -> 
         let partition = Partition::new(world.topic(".parked"), index);
         parked += node.log.bounds(&partition).await?.end.saturating_sub(owners);
     }
-    ensure!(parked > 0, "no message was parked");
+    ensure!(parked > 0 || kills < KILLS_THAT_PARK, "no message was parked");
     ensure!(node.records(&world.topic(".scheduled")).await?.len() > kills, "some were scheduled");
     Ok(())
 }
