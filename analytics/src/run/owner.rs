@@ -77,12 +77,15 @@ async fn run(parts: &Parts) -> Result<std::convert::Infallible, Error> {
         {
             sources::retire(&parts.emitter, partition, &producer);
         }
-        let states = parts.status.states();
-        while epoch(parts, &mut *writer, &mut held).await? {}
-        let is_due = told.is_none_or(|told| told.elapsed() >= TELL_EVERY);
-        if is_due || parts.status.states() != states {
-            tell(parts, &mut *writer, &mut held).await?;
-            told = Some(Instant::now());
+        let mut more = true;
+        while more {
+            let states = parts.status.states();
+            more = epoch(parts, &mut *writer, &mut held).await?;
+            let is_due = told.is_none_or(|told| told.elapsed() >= TELL_EVERY);
+            if is_due || parts.status.states() != states {
+                tell(parts, &mut *writer, &mut held).await?;
+                told = Some(Instant::now());
+            }
         }
     }
 }
