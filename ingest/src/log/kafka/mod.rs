@@ -17,6 +17,7 @@
 //! Topics are made by Weir. One that somebody else made is used if its settings
 //! say the same; a topic with other time stamps than LogAppendTime is refused.
 
+mod ahead;
 mod ask;
 mod error;
 mod member;

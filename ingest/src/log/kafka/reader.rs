@@ -11,22 +11,20 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::Message;
 use tokio::time::{Instant, timeout_at};
 
+use super::ahead::Ahead;
 use super::ask::{ask_again, run_blocking};
 use super::error::refused;
 use super::{Config, at, index, number, offset_list, records};
 use crate::log::{Batch, Bounds, Error, Partition, ReadLimit, Reader, Record, Result};
 
-/// The positions of a consumer, and the record that it read too far.
+/// The positions of a consumer, and the records that it read too far.
 #[derive(Debug, Default)]
 pub(super) struct Positions {
     pub(super) next: BTreeMap<Partition, u64>,
-    /// The first record of the next batch: it is of another partition.
-    ahead: Option<(Partition, Record)>,
+    /// What the client had given already when a batch ended, or a partition was paused.
+    ahead: Ahead,
     /// Partitions that are not read for now.
     paused: BTreeSet<Partition>,
-    /// What the client had given already when its partition was paused. Its place
-    /// is before everything that the client gives after.
-    held: BTreeMap<Partition, Record>,
     /// Partitions of which the client said that they had ended, since it began.
     ended: BTreeSet<Partition>,
     /// An error that the client says once, after which it reads the partition no
@@ -39,11 +37,8 @@ impl Positions {
     pub(super) fn remove(&mut self, partition: &Partition) {
         self.next.remove(partition);
         self.paused.remove(partition);
-        self.held.remove(partition);
+        self.ahead.forget(partition);
         self.lasting = None;
-        if self.ahead.as_ref().is_some_and(|(of, _)| of == partition) {
-            self.ahead = None;
-        }
     }
 
     /// Those of the partitions that are read here.
@@ -54,23 +49,11 @@ impl Positions {
     /// Tells no more of the partitions, once the client reads them no more.
     pub(super) fn pause(&mut self, partitions: &[Partition]) {
         self.paused.extend(partitions.iter().cloned());
-        if let Some((of, record)) = self.ahead.take_if(|(of, _)| partitions.contains(of)) {
-            self.held.insert(of, record);
-        }
     }
 
     /// Tells of the partitions again, before the client reads them.
     pub(super) fn resume(&mut self, partitions: &[Partition]) {
         self.paused.retain(|of| !partitions.contains(of));
-    }
-
-    /// What comes before anything that the client gives.
-    fn take_ahead(&mut self) -> Option<(Partition, Record)> {
-        if let Some(ahead) = self.ahead.take() {
-            return Some(ahead);
-        }
-        let of = self.held.keys().find(|of| !self.paused.contains(*of))?.clone();
-        self.held.remove_entry(&of)
     }
 
     /// The next records of one partition; pending while there are none. Cancel
@@ -83,7 +66,8 @@ impl Positions {
         if let Some(error) = &self.lasting {
             return Err(error.clone());
         }
-        let (partition, first) = match self.take_ahead() {
+        let paused = &self.paused;
+        let (partition, mut records) = match self.ahead.take(|of| !paused.contains(of)) {
             Some(ahead) => ahead,
             None => loop {
                 let message = match consumer.recv().await {
@@ -94,13 +78,12 @@ impl Positions {
                     }
                     Err(error) => return Err(self.keep(error)),
                 };
-                if let Some(found) = self.take(&message) {
-                    break found;
+                if let Some((partition, record)) = self.take(&message) {
+                    break (partition, vec![record]);
                 }
             },
         };
-        let mut size = bytes_of(&first);
-        let mut records = vec![first];
+        let mut size = records.iter().map(bytes_of).sum::<usize>();
         // What the client has at hand, without waiting for more.
         while size < bytes {
             let message = match consumer.recv().now_or_never() {
@@ -120,8 +103,8 @@ impl Positions {
                     size += bytes_of(&record);
                     records.push(record);
                 }
-                Some(ahead) => {
-                    self.ahead = Some(ahead);
+                Some((of, record)) => {
+                    self.ahead.keep(of, record);
                     break;
                 }
                 None => {}
@@ -257,8 +240,7 @@ impl Reader for KafkaReader {
     }
 
     fn is_at_end(&self, partition: &Partition) -> bool {
-        let is_held = self.positions.ahead.as_ref().is_some_and(|(of, _)| of == partition);
-        self.positions.ended.contains(partition) && !is_held
+        self.positions.ended.contains(partition) && !self.positions.ahead.has(partition)
     }
 }
 

@@ -1,4 +1,5 @@
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
@@ -8,6 +9,8 @@ use super::{numbered, text};
 use crate::subject::{PATIENCE, POLL_INTERVAL_MAX, World};
 
 const TURN: Duration = Duration::from_millis(100);
+/// So many topics are new at a time.
+const NEW_AT_ONCE: usize = 8;
 
 fn turn() -> ReadLimit {
     ReadLimit { wait: TURN, ..ReadLimit::default() }
@@ -225,5 +228,146 @@ pub(super) async fn a_silent_member_is_put_out_and_refused(world: World) -> Resu
     silent.has.clear();
     other.member.leave().await?;
     until(&mut [&mut silent], |w| w[0].has.len() == 1).await?;
+    Ok(())
+}
+
+/// A group that has committed nothing begins with the first record, also of a topic that is
+/// new and written to meanwhile.
+pub(super) async fn a_new_group_begins_with_the_first_record(world: World) -> Result<()> {
+    let topics: usize = std::env::var("WEIR_TOPICS").map_or(Ok(4), |text| text.parse())?;
+    let world = Arc::new(world);
+    let mut at_once = tokio::task::JoinSet::new();
+    for number in 0..topics {
+        if at_once.len() >= NEW_AT_ONCE
+            && let Some(ended) = at_once.join_next().await
+        {
+            ended??;
+        }
+        let world = world.clone();
+        at_once.spawn(async move { begins_with_the_first(&world, &format!("t{number}")).await });
+    }
+    while let Some(ended) = at_once.join_next().await {
+        ended??;
+    }
+    Ok(())
+}
+
+async fn begins_with_the_first(world: &World, topic: &str) -> Result<()> {
+    const RECORDS: u64 = 30;
+    let partitions = world.topic(topic, 3).await?;
+    let mut writing = tokio::task::JoinSet::new();
+    for partition in partitions.clone() {
+        let log = world.log.clone();
+        writing.spawn(async move {
+            for number in 0..RECORDS {
+                let appended = log.append(numbered(&partition, "r", 1)).await?;
+                ensure!(appended[0].offset == number, "{partition}: {appended:?}");
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            anyhow::Ok(())
+        });
+    }
+    let (group, name) = (world.name(&format!("g-{topic}")), world.name(topic));
+    let mut member = world.log.join(&group, &[&name]).await?;
+    let (mut next, mut paused) = (BTreeMap::new(), Vec::new());
+    let start = Instant::now();
+    while next.values().sum::<u64>() < RECORDS * partitions.len() as u64 {
+        ensure!(start.elapsed() < PATIENCE, "{next:?}");
+        for partition in &partitions {
+            let bounds = world.log.bounds(partition).await?;
+            ensure!(bounds.first == 0, "{partition} begins at {bounds:?}");
+        }
+        // As who has to look first where it was.
+        member.resume(&std::mem::take(&mut paused))?;
+        match member.poll(turn()).await? {
+            Polled::Assigned(assigned) => {
+                for (partition, first) in assigned {
+                    ensure!(first == 0, "{partition} is to be read from {first}");
+                    next.insert(partition.clone(), first);
+                    paused.push(partition);
+                }
+                member.pause(&paused)?;
+            }
+            Polled::Records(batch) => {
+                let expected = next.entry(batch.partition.clone()).or_default();
+                for record in &batch.records {
+                    ensure!(record.offset == *expected, "{expected}, not {}", record.offset);
+                    *expected += 1;
+                }
+            }
+            Polled::Idle => {}
+            gone => bail!("{gone:?}"),
+        }
+    }
+    while let Some(written) = writing.join_next().await {
+        written??;
+    }
+    member.leave().await?;
+    Ok(())
+}
+
+/// Whatever is paused and resumed, and in whichever order: each partition's records come in
+/// theirs, and none is passed over.
+pub(super) async fn pauses_at_random_pass_nothing_over(world: World) -> Result<()> {
+    const PARTITIONS: u32 = 3;
+    const RECORDS: usize = 600;
+    let seed = fastrand::u64(..);
+    eprintln!("seed of the pauses {seed}");
+    let mut random = fastrand::Rng::with_seed(seed);
+    let partitions = world.topic("t", PARTITIONS).await?;
+    let (log, to) = (world.log.clone(), partitions.clone());
+    // A few at a time, so that the partitions take turns with whoever reads.
+    let writing = tokio::spawn(async move {
+        for _ in 0..RECORDS / 2 {
+            let records = to.iter().flat_map(|partition| numbered(partition, "r", 2)).collect();
+            log.append(records).await?;
+        }
+        anyhow::Ok(())
+    });
+    let mut member = world.log.join(&world.name("g"), &[&world.name("t")]).await?;
+    let (mut next, mut paused) = (BTreeMap::<u32, u64>::new(), BTreeSet::new());
+    let start = Instant::now();
+    while next.values().sum::<u64>() < RECORDS as u64 * u64::from(PARTITIONS) {
+        ensure!(start.elapsed() < PATIENCE, "{next:?}, {paused:?} are paused");
+        // What is paused stays so for a while, and at times is resumed and paused again
+        // before anything is read.
+        for partition in partitions.iter().filter(|of| next.contains_key(&of.index)) {
+            for _ in 0..random.u8(0..3) {
+                let one = std::slice::from_ref(partition);
+                match paused.take(partition) {
+                    Some(_) if random.u8(..) < 140 => member.resume(one)?,
+                    Some(still) => drop(paused.insert(still)),
+                    None if random.u8(..) < 80 => {
+                        member.pause(one)?;
+                        paused.insert(partition.clone());
+                    }
+                    None => {}
+                }
+            }
+        }
+        // Who is slow finds more of several partitions at once.
+        if random.u8(..) < 60 {
+            tokio::time::sleep(Duration::from_millis(random.u64(1..100))).await;
+        }
+        let wait = Duration::from_millis(random.u64(1..20));
+        match member.poll(ReadLimit { bytes: random.usize(1..400), wait }).await? {
+            Polled::Assigned(assigned) => {
+                next.extend(assigned.iter().map(|(partition, first)| (partition.index, *first)));
+            }
+            Polled::Records(batch) => {
+                let of = &batch.partition;
+                ensure!(!paused.contains(of), "{of} is paused");
+                let expected = next.entry(of.index).or_default();
+                for record in &batch.records {
+                    ensure!(record.offset == *expected, "{of}: {}, not {expected}", record.offset);
+                    *expected += 1;
+                }
+            }
+            Polled::Idle => {}
+            gone => bail!("{gone:?}"),
+        }
+    }
+    writing.await??;
+    member.leave().await?;
     Ok(())
 }

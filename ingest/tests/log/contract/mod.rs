@@ -30,7 +30,8 @@ pub(crate) fn cases() -> Vec<(&'static str, Case)> {
             an_offset_outside_is_an_error, a_time_leads_to_its_first_record,
             a_scan_ends_where_its_partitions_did;
         group: offsets_are_remembered_without_members, members_share_and_hand_over,
-            a_paused_partition_waits_and_loses_nothing, a_pause_ends_with_the_assignment;
+            a_paused_partition_waits_and_loses_nothing, a_pause_ends_with_the_assignment,
+            a_new_group_begins_with_the_first_record, pauses_at_random_pass_nothing_over;
         transaction: records_and_offsets_come_together, a_zombie_writer_is_refused,
             a_refused_transaction_leaves_no_trace;
         cleanup: a_trim_removes_what_is_below;
