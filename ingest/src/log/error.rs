@@ -48,6 +48,14 @@ pub enum Error {
         /// What there is.
         bounds: Bounds,
     },
+    /// A member was given a later record than the next one. Who joins anew reads it.
+    #[error("the record at {offset} of {partition} was passed over; it is read again")]
+    PassedOver {
+        /// The partition.
+        partition: Partition,
+        /// The first record that was not given.
+        offset: u64,
+    },
     /// More than the log takes.
     #[error("{what} of {bytes} bytes is larger than the limit of {limit}")]
     TooLarge {

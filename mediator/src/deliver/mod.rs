@@ -61,6 +61,7 @@ mod config;
 mod control;
 mod dead;
 mod delivery;
+mod gap;
 mod history;
 mod limit;
 mod message;

@@ -30,6 +30,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::attempt::{Attempt, Done};
 use super::control::{self, Controls, Orders};
 use super::dead::{self, Death};
+use super::gap;
 use super::parking::Parking;
 use super::partition::{Start, Window};
 use super::retry::Verdict;
@@ -191,7 +192,7 @@ impl Owner {
                 }
                 command = self.with.commands.recv() => match command {
                     Some(Command::Records { records, next }) => {
-                        self.load(&records, next);
+                        self.load(&records, next).await?;
                         self.obey();
                     }
                     Some(Command::Release(released)) => {
@@ -232,12 +233,18 @@ impl Owner {
         at + wait
     }
 
-    fn load(&mut self, records: &[Record], next: u64) {
+    async fn load(&mut self, records: &[Record], next: u64) -> Result<(), Error> {
         for record in records {
+            let (expected, given) = (self.window.next(), record.offset);
+            if given > expected {
+                let log = &*self.with.shared.parts.log;
+                gap::check(log, &self.messages, expected, given).await?;
+            }
             self.window.load(super::stored::Message::of(record));
         }
         self.window.read_to(next);
         self.look_for_room();
+        Ok(())
     }
 
     fn obey(&mut self) {

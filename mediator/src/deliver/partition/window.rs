@@ -250,6 +250,11 @@ impl Window {
         }
     }
 
+    /// The offset after the last record that was read.
+    pub(crate) fn next(&self) -> u64 {
+        self.next
+    }
+
     /// Passes over offsets that are no records.
     pub(crate) fn read_to(&mut self, next: u64) {
         self.next = self.next.max(next);

@@ -1,6 +1,7 @@
 //! Queues on the embedded log in memory, with a registry and a spool of their own.
 
 mod accept;
+mod gap;
 mod spool;
 
 use std::num::NonZeroU32;

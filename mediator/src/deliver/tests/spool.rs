@@ -12,7 +12,7 @@ use crate::deliver::{Config, Delivery, Parts};
 use crate::endpoint::http::Caller;
 
 /// A target that takes everything, and counts.
-async fn target() -> (String, Arc<AtomicU64>) {
+pub(super) async fn target() -> (String, Arc<AtomicU64>) {
     let count = Arc::new(AtomicU64::new(0));
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -27,7 +27,7 @@ async fn target() -> (String, Arc<AtomicU64>) {
     (url, count)
 }
 
-async fn until(what: &str, mut is: impl AsyncFnMut() -> bool) {
+pub(super) async fn until(what: &str, mut is: impl AsyncFnMut() -> bool) {
     let start = Instant::now();
     while !is().await {
         assert!(start.elapsed() < Duration::from_secs(30), "{what} did not come about");
