@@ -20,7 +20,7 @@ use super::client::{Refused, credentials};
 use super::events::{Told, event};
 use super::form;
 use super::manager::Shared;
-use super::secret::{environment_of, hex, random};
+use super::secret::{hex, random};
 use crate::auth::token_id;
 
 const BODY_BYTES_MAX: usize = 64 * 1024;
@@ -139,7 +139,7 @@ impl Shared {
             }
         }
         let application = name.as_ref().and_then(|name| snapshot.get::<Application>(name));
-        let environment = environment_of(application, &credentials.secret);
+        let environment = Application::environment_of(application, &credentials.secret);
         let (Some(name), Some(application), Some(environment)) = (name, application, environment)
         else {
             if let Some(client) = &told.client {

@@ -1,4 +1,8 @@
+use std::fmt::Write as _;
+
+use aws_lc_rs::constant_time::verify_slices_are_equal;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
 use super::{Kind, KindSpec, Name, Reference};
 use crate::registry::Faults;
@@ -61,10 +65,41 @@ impl Environment {
     }
 }
 
+/// The most secrets of an application.
+const SECRETS_MAX: usize = 10;
+
+impl Application {
+    /// Of which of the application's keys the secret is one. The time that it takes
+    /// tells neither whether the application is known nor how many secrets it has.
+    pub fn environment_of(application: Option<&Self>, secret: &str) -> Option<Environment> {
+        // No hash looks so, and it is as long as one.
+        const NONE: &str = "----------------------------------------------------------------";
+        let given = sha256_hex(secret);
+        let secrets = application.map_or(&[][..], |application| &application.secrets);
+        let mut found = None;
+        for i in 0..SECRETS_MAX {
+            let held = secrets.get(i);
+            let sha256 = held.map_or(NONE, |held| &held.sha256);
+            if verify_slices_are_equal(sha256.as_bytes(), given.as_bytes()).is_ok() {
+                found = held.map(|held| held.environment);
+            }
+        }
+        found
+    }
+}
+
+fn sha256_hex(text: &str) -> String {
+    let mut hex = String::with_capacity(64);
+    for byte in Sha256::digest(text.as_bytes()) {
+        write!(hex, "{byte:02x}").expect("a text takes all");
+    }
+    hex
+}
+
 impl KindSpec for Application {
     fn validate(&self, faults: &mut Faults) {
-        faults.count("secrets", self.secrets.len(), 0, 10);
-        for (i, secret) in self.secrets.iter().enumerate().take(10) {
+        faults.count("secrets", self.secrets.len(), 0, SECRETS_MAX);
+        for (i, secret) in self.secrets.iter().enumerate().take(SECRETS_MAX) {
             let is_digit = |byte: u8| byte.is_ascii_digit() || matches!(byte, b'a'..=b'f');
             if secret.sha256.len() != 64 || !secret.sha256.bytes().all(is_digit) {
                 let mend = "give 64 lower-case hexadecimal digits, as `weir secret` prints";
@@ -97,5 +132,29 @@ impl KindSpec for Application {
 
     fn references(&self) -> Vec<Reference> {
         self.tier.iter().map(|tier| Reference::new("tier", Kind::Tier, tier)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_is_known_by_its_hash() {
+        let secret = "weirs_a secret";
+        let json = format!(
+            r#"{{"owner": "me", "secrets": [{{"sha256": "{}"}}, {{"sha256": "{}", "environment": "sandbox"}}]}}"#,
+            "0".repeat(64),
+            sha256_hex(secret),
+        );
+        let application: Application = serde_json::from_str(&json).unwrap();
+        let check = |application, secret: &str, expected| {
+            assert_eq!(Application::environment_of(application, secret), expected, "{secret}");
+        };
+        check(Some(&application), secret, Some(Environment::Sandbox));
+        check(Some(&application), &secret[1..], None);
+        check(Some(&application), &sha256_hex(secret), None);
+        check(Some(&application), "", None);
+        check(None, secret, None);
     }
 }
