@@ -36,6 +36,8 @@ enum Command {
     Keys,
     /// Run routes and the delivery of queues
     Mediator,
+    /// Run what takes events of other systems
+    Collector,
     /// Run the lake, continuous queries, and SQL over them
     #[cfg(feature = "analytics")]
     Analytics,
@@ -95,6 +97,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Gateway => command::run::role(&cli.settings, Role::Gateway),
         Command::Keys => command::run::role(&cli.settings, Role::Keys),
         Command::Mediator => command::run::role(&cli.settings, Role::Mediator),
+        Command::Collector => command::run::role(&cli.settings, Role::Collector),
         #[cfg(feature = "analytics")]
         Command::Analytics => command::run::role(&cli.settings, Role::Analytics),
         #[cfg(feature = "analytics")]

@@ -1,9 +1,11 @@
 //! Weir's heart: the event schema, the log that events live in, the registry of what
-//! Weir is configured to do, and the HTTP that every role answers by.
+//! Weir is configured to do, and the HTTP that every role answers by, and
+//! the collector of other systems' events.
 
 pub mod directory;
 pub mod emit;
 pub mod event;
 pub mod http;
 pub mod log;
+pub mod receive;
 pub mod registry;

@@ -1,5 +1,5 @@
-//! `weir run`, `weir gateway`, `weir keys`, `weir mediator`, `weir analytics`: a node, until it is
-//! asked to stop.
+//! `weir run`, `weir gateway`, `weir keys`, `weir mediator`, `weir collector`, `weir analytics`: a
+//! node, until it is asked to stop.
 
 use std::net::{SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
@@ -25,6 +25,7 @@ const WHOLE: &[Role] = &[
     Role::Keys,
     Role::Mediator,
     Role::Gateway,
+    Role::Collector,
     #[cfg(feature = "analytics")]
     Role::Console,
 ];
@@ -151,12 +152,17 @@ fn check_ports(config: &Config, wanted: &[Role], with_example: bool) -> Result<(
             add(&format!("gateway.listeners[{at}]"), listener.address);
         }
     }
+    if wanted.contains(&Role::Collector) {
+        add("collector", config.collector.address);
+    }
     for (part, address) in analysis::ports(config, wanted) {
         add(part, address);
     }
     if with_example {
         add("example", config.example.address);
     }
+    let grpc = config.collector.grpc_address.filter(|_| wanted.contains(&Role::Collector));
+    ports.extend(grpc.map(|address| ("collector.grpc_address".to_owned(), address)));
     // All are held until all are known to be free, so that two of ours may not share one.
     let (mut held, mut faults) = (Vec::with_capacity(ports.len()), Vec::new());
     for (setting, address) in ports {

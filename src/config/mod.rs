@@ -53,6 +53,8 @@ pub(crate) struct Config {
     pub(crate) manager: gateway::manager::Config,
     /// The mediator.
     pub(crate) mediator: mediator::Config,
+    /// What takes events of other systems.
+    pub(crate) collector: ingest::receive::Config,
     /// The lake, and SQL over it.
     #[cfg(feature = "analytics")]
     pub(crate) analytics: analytics::serve::Config,
@@ -176,6 +178,7 @@ impl Default for Config {
             keys: gateway::keys::Config::default(),
             manager: gateway::manager::Config::default(),
             mediator: mediator::Config::default(),
+            collector: ingest::receive::Config::default(),
             #[cfg(feature = "analytics")]
             analytics: analytics::serve::Config::default(),
             #[cfg(feature = "analytics")]

@@ -6,6 +6,7 @@ use gateway::keys::KeyManager;
 use gateway::manager::{self, Manager};
 use ingest::event::SystemClock;
 use ingest::http::TokenHash;
+use ingest::receive::{self, Collector};
 use ingest::registry::run_applier;
 use mediator::Mediator;
 use mediator::deliver::{self, Control, DeadLetters, Delivery, History, Queues};
@@ -26,6 +27,8 @@ pub(crate) enum Role {
     Mediator,
     /// What clients call.
     Gateway,
+    /// What takes events of other systems.
+    Collector,
     /// The lake, and SQL over it.
     #[cfg(feature = "analytics")]
     Analytics,
@@ -55,6 +58,7 @@ pub(crate) struct Roles {
     gateway: Option<Gateway>,
     /// What each of its listeners speaks.
     gateway_schemes: Vec<&'static str>,
+    collector: Option<Collector>,
     analysis: Analysis,
 }
 
@@ -148,6 +152,11 @@ impl Roles {
                 listeners.map(|of| if of.tls.is_some() { "https" } else { "http" }).collect();
             self.gateway = Some(Gateway::start(config.gateway.clone(), parts).await?);
         }
+        if wanted.contains(&Role::Collector) {
+            let (view, emitter) = (ground.view.clone(), ground.emitter.clone());
+            let parts = receive::Parts { view, emitter };
+            self.collector = Some(Collector::start(&config.collector, parts).await?);
+        }
         let manager = self.manager.as_ref().map(Manager::address);
         self.analysis.start_console(config, ground, token, manager, wanted).await
     }
@@ -166,6 +175,8 @@ impl Roles {
         add("mediator", self.mediator.as_ref().map(Mediator::address));
         add("key manager", self.keys.as_ref().map(KeyManager::address));
         add("admin API", self.manager.as_ref().map(Manager::address));
+        add("collector", self.collector.as_ref().map(Collector::address));
+        add("collector gRPC", self.collector.as_ref().and_then(Collector::grpc_address));
         for (name, address) in self.analysis.addresses() {
             add(name, address);
         }
@@ -183,6 +194,9 @@ impl Roles {
     pub(crate) async fn stop(mut self) {
         if let Some(gateway) = self.gateway {
             gateway.shutdown().await;
+        }
+        if let Some(collector) = self.collector {
+            collector.shutdown().await;
         }
         self.analysis.stop_console().await;
         if let Some(mediator) = self.mediator {

@@ -15,7 +15,7 @@ fn settings_are_told_with_line_and_mend() {
     check_config(
         "nod: a\n",
         "weir: weir.yaml:1:1: nod: unknown key; did you mean `node`? known are node, zone, \
-         data_dir, log, events, gateway, keys, manager, mediator, analytics, console, example",
+         data_dir, log, events, gateway, keys, manager, mediator, collector, analytics, console, example",
     );
     check_config(
         "node: a\nmediator:\n  in_flight_max: many\n",

@@ -5,6 +5,7 @@
 mod analytics;
 mod browser;
 mod cluster;
+mod collector;
 mod commands;
 mod console;
 mod deliveries;

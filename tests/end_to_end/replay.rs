@@ -53,7 +53,7 @@ fn minutes() -> BTreeMap<String, usize> {
 }
 
 /// Rows of a query.
-fn rows(weir: &Weir, sql: &str) -> Vec<Value> {
+pub(crate) fn rows(weir: &Weir, sql: &str) -> Vec<Value> {
     let (code, said) = weir.run(&["query", sql, "--json"]);
     assert_eq!(code, 0, "{said}");
     serde_json::from_str(&said).unwrap()

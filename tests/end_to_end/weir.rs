@@ -39,15 +39,26 @@ struct Ports {
     analytics: u16,
     postgres: u16,
     console: u16,
+    collector: u16,
+    collector_grpc: u16,
 }
 
 impl Weir {
     pub(crate) fn new() -> Self {
-        let ports = rig::free_ports(8).unwrap();
-        let [gateway, keys, manager, mediator, origin, analytics, postgres, console] =
-            ports.try_into().unwrap();
-        let ports =
-            Ports { gateway, keys, manager, mediator, origin, analytics, postgres, console };
+        let mut free = rig::free_ports(10).unwrap().into_iter();
+        let mut port = || free.next().unwrap();
+        let ports = Ports {
+            gateway: port(),
+            keys: port(),
+            manager: port(),
+            mediator: port(),
+            origin: port(),
+            analytics: port(),
+            postgres: port(),
+            console: port(),
+            collector: port(),
+            collector_grpc: port(),
+        };
         Self {
             dir: tempfile::tempdir().unwrap(),
             ports,
@@ -142,8 +153,8 @@ impl Weir {
     }
 
     fn environment(&self) -> Vec<(&'static str, String)> {
-        let Ports { gateway, keys, manager, mediator, origin, analytics, postgres, console } =
-            self.ports;
+        let Ports { gateway, keys, manager, mediator, origin, .. } = self.ports;
+        let Ports { analytics, postgres, console, collector, collector_grpc, .. } = self.ports;
         let at = |port: u16| format!("127.0.0.1:{port}");
         let mut all = vec![
             ("WEIR_DATA_DIR", self.data_dir().display().to_string()),
@@ -156,6 +167,8 @@ impl Weir {
             ("WEIR_ANALYTICS__ADDRESS", at(analytics)),
             ("WEIR_ANALYTICS__POSTGRES_ADDRESS", at(postgres)),
             ("WEIR_CONSOLE__ADDRESS", at(console)),
+            ("WEIR_COLLECTOR__ADDRESS", at(collector)),
+            ("WEIR_COLLECTOR__GRPC_ADDRESS", at(collector_grpc)),
             ("WEIR_EXAMPLE__REPLAY", "false".to_owned()),
         ];
         all.extend(self.set.clone());
@@ -219,8 +232,9 @@ impl Weir {
     }
 
     /// Where each of its services listens, by the name on their events.
-    pub(crate) fn doors(&self) -> [(&'static str, SocketAddr); 6] {
-        let Ports { gateway, keys, manager, mediator, analytics, console, .. } = self.ports;
+    pub(crate) fn doors(&self) -> [(&'static str, SocketAddr); 7] {
+        let Ports { gateway, keys, manager, mediator, analytics, console, collector, .. } =
+            self.ports;
         let doors = [
             ("weir-gateway", gateway),
             ("weir-keys", keys),
@@ -228,8 +242,17 @@ impl Weir {
             ("weir-mediator", mediator),
             ("weir-analytics", analytics),
             ("weir-console", console),
+            ("weir-collector", collector),
         ];
         doors.map(|(name, port)| (name, ([127, 0, 0, 1], port).into()))
+    }
+
+    pub(crate) fn collector(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}{path}", self.ports.collector)
+    }
+
+    pub(crate) fn collector_grpc(&self) -> String {
+        format!("http://127.0.0.1:{}", self.ports.collector_grpc)
     }
 
     pub(crate) fn postgres_port(&self) -> u16 {

@@ -392,12 +392,18 @@ schema! {
     optional "External" "An event of another system." {
         /// CloudEvents id, or what the collector gave in its place.
         external_id: Text since 1;
-        /// CloudEvents source.
+        /// CloudEvents source, or the service that an OTLP log record is of.
         external_source: Text since 1;
-        /// CloudEvents type, or the severity text of an OTLP log record.
+        /// CloudEvents type, or the event name, else the severity, of an OTLP log record.
         external_type: Text since 1;
         /// The data as JSON text.
         external_data: Text since 1 personal Content;
+        /// CloudEvents subject.
+        external_subject: Text since 1 personal Content;
+        /// When it happened by the clock of the other system.
+        external_time: Timestamp since 1;
+        /// CloudEvents attributes that have no field, as a JSON object.
+        external_attributes: Text since 1 personal Content;
     }
 
     optional "Loss" "What is missing, and known to be." {

@@ -93,18 +93,31 @@ impl Door {
     }
 
     fn tell_of(&self, method: &'static str, peer: IpAddr, correlation: &Correlation, code: Code) {
-        let mut event = self.emitter.event(Kind::Authentication, code.outcome());
-        correlation.note(&mut event);
-        event.service_name = Some(Text::from_static(self.service));
-        event.client_address = Some(peer.to_canonical().to_string().into());
-        event.http_response_status_code = Some(code.status().as_u16().into());
-        event.error_type = Some(Text::from_static(code.text()));
-        event.auth_method = Some(Text::from_static(method));
-        event.auth_outcome = Some(Text::from_static("denied"));
-        event.auth_reason = Some(Text::from_static(code.text()));
-        if let Err(error) = self.emitter.emit(event) {
-            tracing::warn!(%error, "the event of a refused caller was not kept");
-        }
+        tell_denied(&self.emitter, self.service, method, peer, correlation, code);
+    }
+}
+
+/// Writes the event of a caller who was not let in, without a part of what was sent: whose
+/// door it was, as `service_name`, and how the caller was to prove itself, as `auth_method`.
+pub fn tell_denied(
+    emitter: &Emitter,
+    service: &'static str,
+    method: &'static str,
+    peer: IpAddr,
+    correlation: &Correlation,
+    code: Code,
+) {
+    let mut event = emitter.event(Kind::Authentication, code.outcome());
+    correlation.note(&mut event);
+    event.service_name = Some(Text::from_static(service));
+    event.client_address = Some(peer.to_canonical().to_string().into());
+    event.http_response_status_code = Some(code.status().as_u16().into());
+    event.error_type = Some(Text::from_static(code.text()));
+    event.auth_method = Some(Text::from_static(method));
+    event.auth_outcome = Some(Text::from_static("denied"));
+    event.auth_reason = Some(Text::from_static(code.text()));
+    if let Err(error) = emitter.emit(event) {
+        tracing::warn!(%error, "the event of a refused caller was not kept");
     }
 }
 

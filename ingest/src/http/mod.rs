@@ -15,7 +15,7 @@ mod token;
 mod write_timeout;
 
 pub use correlation::{CORRELATION_HEADER, Correlation, TRACE_HEADER, TRACE_STATE_HEADER};
-pub use door::Door;
+pub use door::{Door, tell_denied};
 pub use failure::Failure;
 pub use guesses::Guesses;
 pub use lingering::Lingering;

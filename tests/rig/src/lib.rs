@@ -29,6 +29,7 @@ mod lake;
 mod ports;
 mod proxy;
 mod rabbitmq;
+mod senders;
 mod smtp;
 pub mod victim;
 
@@ -41,4 +42,5 @@ pub use lake::{duckdb, read_lake};
 pub use ports::free as free_ports;
 pub use proxy::Proxy;
 pub use rabbitmq::RabbitMq;
+pub use senders::send;
 pub use smtp::{Kept, Smtp};

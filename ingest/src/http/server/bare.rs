@@ -69,8 +69,12 @@ pub(super) async fn complete(
 fn says_what(headers: &HeaderMap) -> bool {
     let content_type = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
     content_type.is_some_and(|text| {
-        let known: [&[u8]; 3] =
-            [b"application/json", PROBLEM_CONTENT_TYPE.as_bytes(), b"text/html"];
+        let known: [&[u8]; 4] = [
+            b"application/json",
+            b"application/x-protobuf",
+            PROBLEM_CONTENT_TYPE.as_bytes(),
+            b"text/html",
+        ];
         known.iter().any(|known| text.starts_with(known))
     })
 }
