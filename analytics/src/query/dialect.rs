@@ -61,6 +61,8 @@ pub(super) fn is_bound(name: &str) -> bool {
     name == WINDOW_START || name == WINDOW_END
 }
 
+/// The rules that bring functions of JSON nearer to the tables.
+const LEAF_RULES: [&str; 2] = ["extract_leaf_expressions", "push_down_leaf_projections"];
 /// The shortest window, and the shortest gap between sessions, in microseconds.
 const WIDTH_US_MIN: i64 = 1_000_000;
 /// The longest window, and the longest gap.
@@ -68,7 +70,9 @@ const WIDTH_US_MAX: i64 = 366 * 86_400 * 1_000_000;
 /// By how many columns sessions are told apart, at most.
 const KEYS_MAX: usize = 8;
 
-/// Makes the table functions of the dialect known to a session, and its aggregates.
+/// Makes the table functions of the dialect known to a session, its aggregates, and the
+/// functions and operators of JSON: `json_get_str(external_data, 'customer', 'name')`,
+/// `external_data ->> 'customer'`.
 ///
 /// # Errors
 /// None of a session that plans SQL.
@@ -79,6 +83,13 @@ pub fn register(session: &SessionContext) -> Result<()> {
 /// The same, for a continuous query.
 pub(super) fn register_as(session: &SessionContext, rows: Rows) -> Result<()> {
     aggregate::register(session);
+    // The session's clones share what is registered.
+    datafusion_functions_json::register_all(&mut session.clone())?;
+    // DataFusion 55.2 moves such a function below one side of a union alone, as that of the
+    // lake and its tail, and then refuses the plan.
+    for rule in LEAF_RULES {
+        session.remove_optimizer_rule(rule);
+    }
     let catalogs = session.state().catalog_list().clone();
     session.register_relation_planner(Arc::new(Functions { catalogs, rows }))
 }

@@ -213,6 +213,13 @@ const TEXTS: &[&str] = &[
             FROM TUMBLE((SELECT window_start AS t, client_address, n FROM of_clients), t,
                 INTERVAL '1 minute') GROUP BY window_start, client_address, t))
      WHERE n > before",
+    // JSON that a text holds.
+    r#"SELECT window_start, json_get_str('{"api": "' || api_name || '"}', 'api') AS api,
+        sum(json_get_int('[' || CAST(http_response_body_size AS VARCHAR) || ']', 0)) AS bytes,
+        count(*) FILTER (WHERE
+            (('{"a": ' || CAST(latency_total_us AS VARCHAR) || '}') ->> 'a') LIKE '%1%') AS ones
+     FROM TUMBLE(events, event_time, INTERVAL '20 seconds') WHERE kind = 'request'
+     GROUP BY window_start, api"#,
 ];
 
 /// Random events of several sources, late ones and replays among them, in random batches,
