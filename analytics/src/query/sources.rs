@@ -8,7 +8,7 @@ use datafusion::prelude::SessionContext;
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 
-use super::{QueryFile, Reference};
+use super::{EVENTS, QueryFile, Reference};
 
 /// The column of a view's table that says of which replay a row is; absent for live traffic.
 pub(crate) const REPLAY_ID: &str = "replay_id";
@@ -31,6 +31,15 @@ impl Sources {
     /// The tables that stay as they are.
     pub fn tables(&self) -> &[Reference] {
         &self.tables
+    }
+
+    /// What may be read: events, the views and the tables, in the order of their names.
+    pub(super) fn names(&self) -> Vec<&str> {
+        let tables = self.tables.iter().map(Reference::name);
+        let mut names: Vec<&str> =
+            self.views.keys().map(String::as_str).chain(tables).chain([EVENTS]).collect();
+        names.sort_unstable();
+        names
     }
 
     /// Makes the tables known to a session.

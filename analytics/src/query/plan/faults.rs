@@ -6,6 +6,8 @@ use datafusion::error::DataFusionError;
 use super::super::shape::Refusal;
 use super::super::{Fault, QueryFile};
 
+/// What is said of a table that is not there, before its name.
+pub(super) const NO_TABLE: &str = "there is no table ";
 /// How much is told of what the planner says: it may write a whole plan down.
 const CHARS_MAX: usize = 400;
 
@@ -42,10 +44,19 @@ pub(super) fn fault(file: &QueryFile, error: &DataFusionError) -> Fault {
             // After the first line it guesses what was meant, and often wrongly.
             let what = what.lines().next().unwrap_or_default();
             let what = what.strip_prefix("Error during planning: ").unwrap_or(what);
+            if let Some(name) = missing_table(what) {
+                return Fault::new(line_of(&file.text, name), format!("{NO_TABLE}{name}"), "");
+            }
             let short: String = what.chars().take(CHARS_MAX).collect();
             Fault::new(line, short, "")
         }
     }
+}
+
+/// The name of a table that is not there, as the planner says it.
+fn missing_table(what: &str) -> Option<&str> {
+    let (_, rest) = what.split_once("table 'datafusion.public.")?;
+    Some(rest.split_once("' not found")?.0)
 }
 
 /// The line, from 1, on which a word of the query stands.

@@ -19,9 +19,10 @@ use super::super::shape::{self, Known};
 use super::super::slot::Slot;
 use super::super::sources::{REPLAY_ID, Sources};
 use super::super::{EVENTS, Fault, QueryFile, Reference};
-use super::faults::fault;
+use super::faults::{NO_TABLE, fault};
 use super::{Plan, WORK_TIMES};
 use crate::intake::stamped_schema;
+use ingest::registry::nearest;
 
 /// The tables of a query's session.
 #[derive(Debug, Clone)]
@@ -73,11 +74,16 @@ impl Tables {
         tables.filter(|table| shape::reads(plan, table.name())).collect()
     }
 
-    /// Of a text that cannot be planned, what may be the reason.
+    /// Of a text that cannot be planned, what may be the reason, or what would be right.
     pub(super) fn explain(&self, fault: Fault) -> Fault {
         let mut fault = fault;
         if let Some(why) = self.unreadable.first().filter(|_| fault.what.contains("table")) {
             fault.what = format!("{}: the view {why}", fault.what);
+        } else if let Some(missing) = fault.what.strip_prefix(NO_TABLE) {
+            let names = self.sources.names();
+            let near = nearest(missing, names.iter().copied());
+            let near = near.map_or(String::new(), |near| format!("did you mean {near}? "));
+            fault.mend = format!("{near}there are {}", names.join(", "));
         }
         fault
     }

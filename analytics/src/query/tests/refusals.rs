@@ -196,16 +196,15 @@ async fn a_view_that_cannot_be_read_is_named() {
     let two = format!("{} UNION ALL {}", over("minutes"), over("hours"));
     for (query, expected) in [
         (over("hours"), None),
-        (over("nothing"), Some("table 'datafusion.public.nothing' not found")),
         (
-            over("here"),
-            Some(
-                "the view here: line 3: table 'datafusion.public.there' not found: the view there",
-            ),
+            over("nothing"),
+            Some("there is no table nothing; there are broken, events, here, hours, minutes, "),
         ),
-        (over("broken"), Some("the view broken: line 3: table")),
+        (over("minute"), Some("there is no table minute; did you mean minutes? there are")),
+        (over("here"), Some("the view here: line 3: there is no table there: the view there")),
+        (over("broken"), Some("the view broken: line 3: there is no table nowhere")),
         (over("sessions"), Some("reads the sessions of sessions, which is not there yet")),
-        (over("found"), Some("table 'datafusion.public.found' not found")),
+        (over("found"), Some("there is no table found; there are")),
         (two, Some("reads hours and minutes, which do not go on together")),
         (
             over("minutes").replace("window_start AS t", "window_start + INTERVAL '1 s' AS t"),
@@ -228,7 +227,7 @@ async fn a_view_that_cannot_be_read_is_named() {
         }
     }
     let told = Plan::new(here, &sources).await.unwrap_err().to_string();
-    let why = "the view there: line 3: table 'datafusion.public.here' not found: \
+    let why = "the view there: line 3: there is no table here: \
                the view here reads this query itself";
     assert!(told.contains(why), "{told}");
 }
