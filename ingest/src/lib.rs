@@ -1,5 +1,5 @@
 //! Weir's heart: the event schema, the log that events live in, the registry of what
-//! Weir is configured to do, and the HTTP that every role answers by, and
+//! Weir is configured to do, the HTTP that every role answers by, and
 //! the collector of other systems' events.
 
 pub mod directory;

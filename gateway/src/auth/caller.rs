@@ -112,7 +112,7 @@ mod tests {
             &scopes,
             Some(
                 "Bearer realm=\"orders\", error=\"insufficient_scope\", error_description=\
-                 \"the token lacks the scope that is needed here\", scope=\"read write\"",
+                 \"the scope that is needed here is missing\", scope=\"read write\"",
             ),
         );
         check(Code::SubscriptionMissing, &scopes, None);

@@ -87,7 +87,7 @@ impl Error {
     }
 
     /// Whether there was no room for the event.
-    pub(super) fn is_full(&self) -> bool {
+    pub(crate) fn is_full(&self) -> bool {
         matches!(self, Self::Full { .. } | Self::DiskFull { .. })
     }
 

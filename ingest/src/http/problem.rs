@@ -111,7 +111,7 @@ codes! {
     /// It is not good yet.
     TokenNotYetValid = "token_not_yet_valid" 401 Denied "the bearer token is not valid yet";
     /// The token has none of the scopes that the resource asks for.
-    ScopeMissing = "scope_missing" 403 Denied "the token lacks the scope that is needed here";
+    ScopeMissing = "scope_missing" 403 Denied "the scope that is needed here is missing";
     /// The application is not known.
     ApplicationUnknown = "application_unknown" 403 Denied "the application is not known";
     /// The application has no subscription to the API.
@@ -192,7 +192,7 @@ codes! {
 
     // Weir itself.
     /// The event of the request could not be kept, so the request is not taken.
-    EventsUnavailable = "events_unavailable" 503 Unavailable "the gateway takes no requests at the moment";
+    EventsUnavailable = "events_unavailable" 503 Unavailable "no requests are taken at the moment";
     /// Too many requests or connections are under way.
     Overloaded = "overloaded" 503 Unavailable "too much is under way here";
     /// The gateway stopped, and could wait no longer. The answer is broken off.

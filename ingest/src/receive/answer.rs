@@ -4,13 +4,14 @@ use axum::Json;
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use http::header::RETRY_AFTER;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
 
 use super::WAIT_S;
 use super::row::Row;
 use super::sender::Sender;
-use crate::emit::Emitter;
+use crate::emit::{Emitter, Error};
+use crate::event::Event;
 use crate::http::{Code, Problem};
 
 /// How many events are written at a time, and of how many bytes, about.
@@ -31,17 +32,29 @@ pub(super) struct Taken {
 pub(super) struct Rejected {
     /// Its place: in a batch from 0, among lines their number from 1.
     pub(super) row: usize,
-    /// A code of [`Code`].
-    pub(super) code: &'static str,
+    #[serde(serialize_with = "by_text")]
+    pub(super) code: Code,
     /// What is wrong, where, and how to mend it.
     pub(super) detail: String,
 }
 
+fn by_text<S: Serializer>(code: &Code, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(code.text())
+}
+
 impl Rejected {
-    pub(super) fn new(row: usize, problem: &Problem) -> Self {
-        let title = || problem.code.title().to_owned();
-        let detail = problem.detail.clone().unwrap_or_else(title);
-        Self { row, code: problem.code.text(), detail }
+    fn new(row: usize, problem: Problem) -> Self {
+        let Problem { code, detail } = problem;
+        Self { row, code, detail: detail.unwrap_or_else(|| code.title().to_owned()) }
+    }
+
+    /// There was no room for it, or its event could not be kept.
+    fn by_emitter(row: usize, error: &Error) -> Self {
+        let problem = match error {
+            Error::TooLarge { .. } => Problem::new(Code::BodyTooLarge, error.to_string()),
+            _ => Problem::new(Code::EventsUnavailable, "send it again later"),
+        };
+        Self::new(row, problem)
     }
 }
 
@@ -62,7 +75,7 @@ pub(super) async fn take(
         let row = match checked {
             Ok(row) => row,
             Err(problem) => {
-                taken.rejected.push(Rejected::new(place, &problem));
+                taken.rejected.push(Rejected::new(place, problem));
                 continue;
             }
         };
@@ -80,20 +93,26 @@ pub(super) async fn take(
 }
 
 impl Taken {
-    fn write(
-        &mut self,
-        emitter: &Emitter,
-        events: &mut Vec<crate::event::Event>,
-        places: &mut Vec<usize>,
-    ) {
+    fn write(&mut self, emitter: &Emitter, events: &mut Vec<Event>, places: &mut Vec<usize>) {
         // The spool's reserve is for the events of work that others have done.
         match emitter.admit().and_then(|()| emitter.emit_all(events)) {
-            Ok(_) => self.accepted += events.len(),
-            Err(error) => {
-                tracing::warn!(%error, count = events.len(), "events of others were not kept");
-                let problem = Problem::new(Code::EventsUnavailable, "send it again later");
-                let rejected = places.iter().map(|place| Rejected::new(*place, &problem));
+            Ok(ids) => self.accepted += ids.len(),
+            Err(error) if error.is_full() => {
+                tracing::warn!(%error, count = events.len(), "there is no room for others' events");
+                let rejected = places.iter().map(|place| Rejected::by_emitter(*place, &error));
                 self.rejected.extend(rejected);
+            }
+            // One of them may be the reason.
+            Err(_) => {
+                for (event, place) in events.drain(..).zip(places.iter()) {
+                    match emitter.emit(event) {
+                        Ok(_) => self.accepted += 1,
+                        Err(error) => {
+                            tracing::warn!(%error, "an event of others was not kept");
+                            self.rejected.push(Rejected::by_emitter(*place, &error));
+                        }
+                    }
+                }
             }
         }
         events.clear();
@@ -102,8 +121,7 @@ impl Taken {
 
     /// Whether some had no room, and are to be sent again.
     pub(super) fn is_in_part_refused_for_now(&self) -> bool {
-        let code = Code::EventsUnavailable.text();
-        self.rejected.iter().any(|rejected| rejected.code == code)
+        self.rejected.iter().any(|rejected| rejected.code == Code::EventsUnavailable)
     }
 
     /// What is wrong, for people.

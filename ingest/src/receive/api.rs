@@ -7,19 +7,18 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, WWW_AUTHENTICATE};
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde_json::value::RawValue;
 
-use super::answer::{Rejected, RequestId, take};
+use super::answer::{Rejected, RequestId, Taken, take};
 use super::lines::{self, About};
 use super::otlp::{self, Encoding};
-use super::row::Row;
 use super::sender::Sender;
 use super::server::{PLACES_OF_LOGS, Shared};
 use super::unpack::{too_large, unpack};
 use super::{BODY_BYTES_MAX, ROWS_MAX, cloud};
-use crate::http::{Code, Correlation, Failure, Peer, Problem};
+use crate::http::{Code, Correlation, Failure, Peer};
 
 const CHALLENGE: HeaderValue = HeaderValue::from_static("Basic realm=\"weir collector\"");
 /// What the content types of CloudEvents begin with, in whatever format.
@@ -76,10 +75,8 @@ async fn events(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Failure> {
-    let body = unpack(&headers, read(body).await?)?;
-    let id = RequestId::of(&sender, &body);
-    let taken =
-        |rows: Vec<(usize, Result<Row, Problem>)>| take(&shared.emitter, &sender, &id, rows);
+    let body = read(&headers, body).await?;
+    let (emitter, id) = (&shared.emitter, RequestId::of(&sender, &body));
     let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let media_type = content_type.unwrap_or_default().split(';').next().unwrap_or_default();
     let media_type = media_type.trim().to_ascii_lowercase();
@@ -87,27 +84,28 @@ async fn events(
     // (HTTP binding, section 3).
     let is_structured = media_type.starts_with(CLOUD_EVENTS);
     if !is_structured && headers.contains_key(cloud::VERSION_HEADER) {
-        return one(taken(vec![(0, cloud::of_headers(&headers, body.into()))]).await.rejected);
+        let row = cloud::of_headers(&headers, body.into());
+        return one(take(emitter, &sender, &id, [(0, row)]).await);
     }
     match &*media_type {
         EVENT => {
-            let json = json::<&RawValue>(&body)?;
-            one(taken(vec![(0, cloud::of_json(json))]).await.rejected)
+            let row = cloud::of_json(json::<&RawValue>(&body)?);
+            one(take(emitter, &sender, &id, [(0, row)]).await)
         }
         BATCH => {
             let batch = json::<Vec<&RawValue>>(&body)?;
             count(batch.len())?;
-            let rows = batch.into_iter().map(cloud::of_json).enumerate().collect();
-            Ok(taken(rows).await.into_response())
+            let rows: Vec<_> = batch.into_iter().map(cloud::of_json).enumerate().collect();
+            Ok(take(emitter, &sender, &id, rows).await.into_response())
         }
         lines_of if LINES.contains(&lines_of) => {
             let about = about(parameters)?;
             count(lines::lines(&body).take(ROWS_MAX + 1).count())?;
             let source = format!("/applications/{}", sender.name);
-            let rows = lines::lines(&body)
+            let rows: Vec<_> = lines::lines(&body)
                 .map(|(number, line)| (number, lines::read(line, &about, &source)))
                 .collect();
-            Ok(taken(rows).await.into_response())
+            Ok(take(emitter, &sender, &id, rows).await.into_response())
         }
         _ => {
             let lines = LINES[0];
@@ -120,14 +118,13 @@ async fn events(
 }
 
 /// The answer to one event: nothing more is to be said of one that was taken.
-fn one(rejected: Vec<Rejected>) -> Result<Response, Failure> {
-    let Some(Rejected { code, detail, .. }) = rejected.into_iter().next() else {
+fn one(taken: Taken) -> Result<Response, Failure> {
+    let Some(Rejected { code, detail, .. }) = taken.rejected.into_iter().next() else {
         return Ok(StatusCode::NO_CONTENT.into_response());
     };
-    let code = Code::ALL.iter().find(|of| of.text() == code).copied();
     Err(match code {
-        Some(Code::EventsUnavailable) => Failure::waiting(Code::EventsUnavailable, super::WAIT_S),
-        code => Failure::new(code.unwrap_or(Code::BodyInvalid), detail),
+        Code::EventsUnavailable => Failure::waiting(code, super::WAIT_S),
+        _ => Failure::new(code, detail),
     })
 }
 
@@ -138,7 +135,7 @@ async fn logs(
     body: Body,
 ) -> Result<Response, Failure> {
     let encoding = Encoding::of(&headers)?;
-    let body = unpack(&headers, read(body).await?)?;
+    let body = read(&headers, body).await?;
     let request = encoding.read(&body)?;
     otlp::check(&request)?;
     let id = RequestId::of(&sender, &body);
@@ -150,9 +147,16 @@ async fn logs(
     Ok(([(CONTENT_TYPE, encoding.content_type())], body).into_response())
 }
 
-async fn read(body: Body) -> Result<Bytes, Failure> {
+/// The body, unpacked.
+async fn read(headers: &HeaderMap, body: Body) -> Result<Bytes, Failure> {
     // Only one that is too long fails so: one that breaks off has nobody to be told.
-    axum::body::to_bytes(body, BODY_BYTES_MAX).await.map_err(|_| too_large().into())
+    let body = axum::body::to_bytes(body, BODY_BYTES_MAX).await.map_err(|_| too_large())?;
+    if !headers.contains_key(CONTENT_ENCODING) {
+        return Ok(body);
+    }
+    let headers = headers.clone();
+    let unpacked = tokio::task::spawn_blocking(move || unpack(&headers, body)).await;
+    Ok(unpacked.map_err(|_| Code::InternalError)??)
 }
 
 fn json<'a, T: serde::Deserialize<'a>>(body: &'a [u8]) -> Result<T, Failure> {

@@ -7,7 +7,6 @@ use base64::engine::general_purpose::STANDARD;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName};
 use percent_encoding::percent_decode_str;
-use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
@@ -39,6 +38,8 @@ pub(super) fn of_json(json: &RawValue) -> Result<Row, Problem> {
 
 /// As [`of_json`], of an object that was read.
 pub(super) fn of_members(mut members: Members) -> Result<Row, Problem> {
+    // Null says no more than nothing (section 2.2).
+    members.retain(|_, value| value.get() != "null");
     let (data, base64) = (members.remove("data"), members.remove("data_base64"));
     let mut attributes = Map::new();
     for (name, value) in &members {
@@ -141,45 +142,36 @@ fn is_json(media_type: &str) -> bool {
     essence.ends_with("/json") || essence.ends_with("+json")
 }
 
-#[derive(Deserialize)]
-struct Known {
-    specversion: Option<String>,
-    id: Option<String>,
-    source: Option<String>,
-    r#type: Option<String>,
-    subject: Option<String>,
-    time: Option<String>,
-}
-
 fn of_attributes(mut attributes: Map<String, Value>, data: Option<String>) -> Result<Row, Problem> {
     if attributes.len() > ATTRIBUTES_MAX {
         let count = attributes.len();
         return Err(invalid(format_args!("{count} attributes, {ATTRIBUTES_MAX} are allowed")));
     }
     let is_name = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-    if let Some(name) = attributes.keys().find(|name| !name.bytes().all(is_name)) {
+    let is_wrong = |name: &&String| name.is_empty() || !name.bytes().all(is_name);
+    if let Some(name) = attributes.keys().find(is_wrong) {
         let mend = "use lower-case letters and digits";
         let name = short(name);
         return Err(invalid(format_args!("{name:?} is no name of an attribute; {mend}")));
     }
-    // Null says no more than nothing (JSON format, section 2.2).
-    attributes.retain(|_, value| !value.is_null());
     let mut take = |name: &str| match attributes.remove(name) {
         Some(Value::String(text)) => Ok(Some(text)),
         Some(_) => Err(invalid(format_args!("{name} is not a text"))),
         None => Ok(None),
     };
-    let known = Known {
-        specversion: take("specversion")?,
-        id: take("id")?,
-        source: take("source")?,
-        r#type: take("type")?,
-        subject: take("subject")?,
-        time: take("time")?,
-    };
+    let (version, id, source) = (take("specversion")?, take("id")?, take("source")?);
+    let (kind, subject, time) = (take("type")?, take("subject")?, take("time")?);
     let (correlation_id, trace) = (take("correlationid")?, take("traceparent")?);
+    // One that cannot be read stays what it is.
+    let mut kept = |name: &str, text: Option<String>| {
+        attributes.extend(text.map(|text| (name.to_owned(), text.into())));
+    };
+    let joined = correlation_id.as_deref().and_then(correlation);
+    kept("correlationid", correlation_id.filter(|_| joined.is_none()));
+    let traced = trace.as_deref().and_then(trace_of);
+    kept("traceparent", trace.filter(|_| traced.is_none()));
     let missing = |name: &str| invalid(format_args!("{name} is missing"));
-    match known.specversion.as_deref() {
+    match version.as_deref() {
         Some(VERSION) => {}
         Some(other) => {
             let other = short(other);
@@ -189,20 +181,20 @@ fn of_attributes(mut attributes: Map<String, Value>, data: Option<String>) -> Re
         }
         None => return Err(missing("specversion")),
     }
-    let time = known.time.map(|text| {
+    let time = time.map(|text| {
         let time: Result<Timestamp, _> = text.parse();
         time.map_err(|error| invalid(format_args!("time {:?}: {error}", short(&text))))
     });
     Ok(Row {
-        id: Some(known.id.ok_or_else(|| missing("id"))?),
-        source: known.source.ok_or_else(|| missing("source"))?,
-        kind: known.r#type.ok_or_else(|| missing("type"))?,
-        subject: known.subject,
+        id: Some(id.ok_or_else(|| missing("id"))?),
+        source: source.ok_or_else(|| missing("source"))?,
+        kind: kind.ok_or_else(|| missing("type"))?,
+        subject,
         time: time.transpose()?,
         data,
         attributes: (!attributes.is_empty()).then(|| Value::Object(attributes).to_string()),
-        correlation_id: correlation_id.as_deref().and_then(correlation),
-        trace: trace.as_deref().and_then(trace_of),
+        correlation_id: joined,
+        trace: traced,
         service: None,
         service_version: None,
     })

@@ -193,6 +193,9 @@ fn scope_of(scope: Option<InstrumentationScope>) -> Shared {
             object.insert(name.to_owned(), text.into());
         }
     }
+    if !scope.attributes.is_empty() {
+        object.insert("attributes".to_owned(), self::object(&scope.attributes, 0)?.into());
+    }
     shared("scope", object)
 }
 
@@ -201,6 +204,8 @@ fn scope_of(scope: Option<InstrumentationScope>) -> Shared {
 struct Data<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     severity_number: Option<i32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    severity_text: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     body: Option<Value>,
     #[serde(skip_serializing_if = "Map::is_empty")]
@@ -214,6 +219,7 @@ struct Data<'a> {
 fn row(record: LogRecord, about: &About, scope: &Shared) -> Result<Row, Problem> {
     let data = Data {
         severity_number: Some(record.severity_number).filter(|number| *number != 0),
+        severity_text: Some(&*record.severity_text).filter(|text| !text.is_empty()),
         body: record.body.as_ref().map(|body| json(body, 0)).transpose()?,
         attributes: object(&record.attributes, 0)?,
         resource: about.attributes.as_ref().map_err(Clone::clone)?.as_deref(),
@@ -221,8 +227,8 @@ fn row(record: LogRecord, about: &About, scope: &Shared) -> Result<Row, Problem>
     };
     let step = usize::try_from(record.severity_number).ok().filter(|number| *number > 0);
     let name = step.and_then(|number| SEVERITIES.get((number - 1) / 4));
-    let texts = [record.event_name, record.severity_text];
-    let kind = texts.into_iter().find(|text| !text.is_empty());
+    let texts = [&record.event_name, &record.severity_text];
+    let kind = texts.into_iter().find(|text| !text.is_empty()).cloned();
     let nanos = [record.time_unix_nano, record.observed_time_unix_nano];
     let micros = nanos.into_iter().find(|nanos| *nanos > 0).map(|nanos| nanos / 1_000);
     Ok(Row {

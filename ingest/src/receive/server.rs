@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::sender::Senders;
@@ -25,6 +25,8 @@ const SERVER: Server = Server {
 };
 /// How long a stop waits for requests.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
+/// What a stop may take besides.
+const STOP_REST: Duration = Duration::from_secs(1);
 /// The most requests at a time.
 const REQUESTS_MAX: usize = 16;
 /// As how many of them one of OTLP counts: what it unpacks to in memory may be a hundred times
@@ -121,8 +123,9 @@ impl Collector {
     /// Takes no new requests, and waits for those under way.
     pub async fn shutdown(self) {
         self.stop.cancel();
+        let deadline = Instant::now() + STOP_WITHIN + STOP_REST;
         for mut task in self.tasks {
-            match timeout(STOP_WITHIN, &mut task).await {
+            match timeout_at(deadline, &mut task).await {
                 Ok(Ok(())) => {}
                 Ok(Err(_)) => tracing::error!("the collector ended by a defect"),
                 Err(_) => task.abort(),

@@ -14,10 +14,11 @@ use crate::http::{Code, Problem};
 /// [`Code::ContentTypeUnsupported`] of another encoding, [`Code::BodyInvalid`],
 /// [`Code::BodyTooLarge`].
 pub(super) fn unpack(headers: &HeaderMap, body: Bytes) -> Result<Bytes, Problem> {
-    let encoding = headers.get(CONTENT_ENCODING).map(|value| value.to_str().unwrap_or("?"));
-    match encoding.map(str::trim) {
-        None | Some("" | "identity") => Ok(body),
-        Some("gzip" | "x-gzip") => {
+    let encodings = headers.get_all(CONTENT_ENCODING).iter().map(|of| of.to_str().unwrap_or("?"));
+    let encodings = encodings.collect::<Vec<_>>().join(", ").to_ascii_lowercase();
+    match encodings.trim() {
+        "" | "identity" => Ok(body),
+        "gzip" | "x-gzip" => {
             let mut unpacked = Vec::new();
             let read = MultiGzDecoder::new(&*body)
                 .take(BODY_BYTES_MAX as u64 + 1)
@@ -30,7 +31,7 @@ pub(super) fn unpack(headers: &HeaderMap, body: Bytes) -> Result<Bytes, Problem>
             }
             Ok(unpacked.into())
         }
-        Some(other) => {
+        other => {
             let detail = format!("content-encoding {other} is not known; send gzip or none");
             Err(Problem::new(Code::ContentTypeUnsupported, detail))
         }

@@ -9,8 +9,9 @@ use super::{numbered, text};
 use crate::subject::{PATIENCE, POLL_INTERVAL_MAX, World};
 
 const TURN: Duration = Duration::from_millis(100);
-/// So many topics are new at a time.
-const NEW_AT_ONCE: usize = 8;
+/// So many topics are new, and so many of them at a time.
+const NEW_TOPICS: usize = 6;
+const NEW_AT_ONCE: usize = 3;
 
 fn turn() -> ReadLimit {
     ReadLimit { wait: TURN, ..ReadLimit::default() }
@@ -234,10 +235,9 @@ pub(super) async fn a_silent_member_is_put_out_and_refused(world: World) -> Resu
 /// A group that has committed nothing begins with the first record, also of a topic that is
 /// new and written to meanwhile.
 pub(super) async fn a_new_group_begins_with_the_first_record(world: World) -> Result<()> {
-    let topics: usize = std::env::var("WEIR_TOPICS").map_or(Ok(4), |text| text.parse())?;
     let world = Arc::new(world);
     let mut at_once = tokio::task::JoinSet::new();
-    for number in 0..topics {
+    for number in 0..NEW_TOPICS {
         if at_once.len() >= NEW_AT_ONCE
             && let Some(ended) = at_once.join_next().await
         {
