@@ -21,6 +21,7 @@ use std::time::Duration;
 use ingest::emit;
 use ingest::event::{Clock, Producer};
 use ingest::log::EventLog;
+use ingest::redact::Pseudonyms;
 use ingest::registry::{Fault, View};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -46,6 +47,8 @@ pub struct Parts {
     pub partitions: NonZeroU32,
     /// What events' times are taken from.
     pub clock: Arc<dyn Clock>,
+    /// By what values in events become pseudonyms, where a rule asks for that.
+    pub pseudonyms: Option<Pseudonyms>,
 }
 
 /// Why the data plane did not start.
@@ -107,7 +110,7 @@ impl Gateway {
     /// # Errors
     /// [`StartError`]; then nothing runs and no port is bound.
     pub async fn start(config: Config, parts: Parts) -> Result<Self, StartError> {
-        let Parts { view, log, partitions, clock } = parts;
+        let Parts { view, log, partitions, clock, pseudonyms } = parts;
         let faults = config.validate();
         if !faults.is_empty() {
             return Err(StartError::Config(faults));
@@ -117,7 +120,7 @@ impl Gateway {
         let connector = connector.map_err(StartError::Trust)?;
         let replay_token = config.replay_token().map_err(StartError::ReplayToken)?;
         let (addresses, mut bound) = bind(&config, count)?;
-        let publisher = Publisher::new(view);
+        let publisher = Publisher::new(view, pseudonyms);
         let key_sets = KeySets::new(&config.auth);
         let keys = KeyFetcher::new(&config.auth, key_sets.clone())?;
         keys.fetch_first(FIRST_KEYS_WITHIN).await;

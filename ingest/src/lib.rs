@@ -1,6 +1,6 @@
 //! Weir's heart: the event schema, the log that events live in, the registry of what
-//! Weir is configured to do, the HTTP that every role answers by, and
-//! the collector of other systems' events.
+//! Weir is configured to do, what is taken out of events before they are written, the
+//! HTTP that every role answers by, and the collector of other systems' events.
 
 pub mod directory;
 pub mod emit;
@@ -8,4 +8,5 @@ pub mod event;
 pub mod http;
 pub mod log;
 pub mod receive;
+pub mod redact;
 pub mod registry;

@@ -18,7 +18,7 @@ use ingest::registry::files::{self, FileErrors, Override};
 use serde::Deserialize;
 
 use crate::cli::Settings;
-use crate::node::analysis;
+use crate::node::{analysis, pseudonyms};
 
 /// The file that is read if no other is named, and if it is there.
 const FILE: &str = "weir.yaml";
@@ -30,6 +30,8 @@ pub(crate) const CONSOLE_TOKEN_FILE: &str = "console-token";
 const REPLAY_TOKEN_FILE: &str = "replay-token";
 /// The same, of what opens the signing keys.
 const PASSPHRASE_FILE: &str = "keys-passphrase";
+/// The same, of the pseudonyms in events.
+const HASH_KEY_FILE: &str = "hash-key";
 
 /// The settings of a node.
 #[derive(Debug, Clone, Deserialize)]
@@ -145,6 +147,9 @@ pub(crate) struct Events {
     pub(crate) spool_bytes_max: u64,
     /// How often spools are synced, 10 to 60,000 ms: what a power cut may lose.
     pub(crate) sync_interval_ms: u64,
+    /// The key of the pseudonyms that redaction puts in the place of values, the same on all nodes;
+    /// an embedded log makes one in its data directory.
+    pub(crate) hash_key_file: Option<PathBuf>,
 }
 
 impl Events {
@@ -162,7 +167,8 @@ impl Events {
         let fault = |(path, value, min, max): &(&str, u64, u64, u64)| {
             Fault::new(*path, format!("{value} is out of range"), format!("use {min} to {max}"))
         };
-        wrong.map(fault).collect()
+        let key = self.hash_key_file.as_deref().and_then(pseudonyms::fault);
+        wrong.map(fault).chain(key).collect()
     }
 }
 
@@ -196,6 +202,7 @@ impl Default for Events {
             partitions: NonZeroU32::new(4).expect("four is not zero"),
             spool_bytes_max,
             sync_interval_ms: sync_interval.as_millis() as u64,
+            hash_key_file: None,
         }
     }
 }
@@ -301,6 +308,11 @@ impl Config {
     pub(crate) fn passphrase_file(&self) -> PathBuf {
         let set = self.keys.passphrase_file.clone();
         set.unwrap_or_else(|| self.data_dir.join(PASSPHRASE_FILE))
+    }
+
+    /// Where an embedded log has the key of the pseudonyms in its events.
+    pub(crate) fn hash_key_file(&self) -> PathBuf {
+        self.data_dir.join(HASH_KEY_FILE)
     }
 
     /// Everything that is out of range, and every file that cannot be used.

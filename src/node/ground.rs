@@ -11,11 +11,12 @@ use ingest::event::{Producer, SystemClock};
 use ingest::log::embedded::{self, EmbeddedLog};
 use ingest::log::kafka::{self, KafkaLog};
 use ingest::log::{EventLog, TopicSpec};
+use ingest::redact::Pseudonyms;
 use ingest::registry::{Fault, Kept, Proposer, Recalled, Topics, View};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::Role;
+use super::{Role, pseudonyms};
 use crate::config::{self, Config, Log};
 
 /// How long events stay in the log: the lake has them after seconds.
@@ -33,6 +34,10 @@ pub(crate) struct Ground {
     pub(crate) proposer: Proposer,
     /// Of all roles but the data plane, which has one for each of its threads.
     pub(crate) emitter: Emitter,
+    /// By what values in events become pseudonyms.
+    pub(crate) pseudonyms: Option<Pseudonyms>,
+    /// Follows what the registry says is taken out of events.
+    redacting: JoinHandle<()>,
     stop: watch::Sender<bool>,
     events: JoinHandle<()>,
     /// Keeps the configuration for a start while the log is away.
@@ -75,6 +80,7 @@ impl Ground {
             Some(log) => log,
             None => open_embedded(data_dir).await?,
         };
+        let pseudonyms = pseudonyms::of(config)?;
         let partitions = config.events.partitions;
         let topics = Topics::default();
         let view = match recalled {
@@ -100,13 +106,25 @@ impl Ground {
             tokio::task::spawn_blocking(move || emit::open(settings, log, Arc::new(SystemClock)))
         };
         let (emitter, service) = opened.await.context("open the node's spool")??;
+        let redacting = pseudonyms::redact(&view, &emitter, pseudonyms.clone());
         let (stop, stopped) = watch::channel(false);
         let events = tokio::spawn(async move {
             if let Err(error) = service.run(told(stopped)).await {
                 tracing::error!(%error, "the node's events stopped");
             }
         });
-        Ok(Self { log, topics, view, proposer, emitter, stop, events, keeping })
+        Ok(Self {
+            log,
+            topics,
+            view,
+            proposer,
+            emitter,
+            pseudonyms,
+            redacting,
+            stop,
+            events,
+            keeping,
+        })
     }
 
     /// Sends what is left of the events, then lets go of the log.
@@ -114,6 +132,7 @@ impl Ground {
         if let Some(keeping) = self.keeping {
             keeping.abort();
         }
+        self.redacting.abort();
         self.stop.send_replace(true);
         if let Err(error) = self.events.await {
             tracing::error!(%error, "the node's events stopped");

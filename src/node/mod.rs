@@ -15,6 +15,7 @@ pub(crate) mod analysis;
 mod ground;
 pub(crate) mod open_files;
 mod passphrase;
+pub(crate) mod pseudonyms;
 mod roles;
 mod signal;
 pub(crate) mod surroundings;

@@ -142,6 +142,7 @@ impl Roles {
         }
         if wanted.contains(&Role::Gateway) {
             let parts = gateway::Parts {
+                pseudonyms: ground.pseudonyms.clone(),
                 view: ground.view.clone(),
                 log: ground.log.clone(),
                 partitions: config.events.partitions,

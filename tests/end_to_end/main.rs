@@ -17,5 +17,6 @@ mod kill;
 mod outage;
 mod postgres;
 mod queues;
+mod redaction;
 mod replay;
 mod weir;

@@ -137,8 +137,11 @@ async fn run(mode: Mode, origin: SocketAddr) -> Result<()> {
         auth: auth::Config { issuers: vec![issuer], ..auth::Config::default() },
         ..Config::default()
     };
-    let gateway =
-        Gateway::start(config, Parts { view, log: log.clone(), partitions, clock }).await?;
+    let gateway = Gateway::start(
+        config,
+        Parts { view, log: log.clone(), partitions, clock, pseudonyms: None },
+    )
+    .await?;
     let mut tokens = Vec::new();
     if mode == Mode::Guarded {
         let client = reqwest::Client::new();

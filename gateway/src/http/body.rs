@@ -12,6 +12,7 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 use ingest::http::Code;
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use super::capture::Copied;
 use super::record::Record;
 use super::watch::Upload;
 use crate::upstream::Lease;
@@ -45,6 +46,8 @@ pub(crate) struct Intake {
     pub(crate) fault: Cell<Option<Code>>,
     /// Whether nobody takes of it any more.
     pub(crate) is_over: Cell<bool>,
+    /// What of it goes into the event.
+    pub(super) copied: Option<Copied>,
 }
 
 impl RequestBody {
@@ -53,8 +56,9 @@ impl RequestBody {
         upload: Option<Upload>,
         bytes_max: u64,
         idle: Duration,
+        copied: Option<Copied>,
     ) -> (Self, Rc<Intake>) {
-        let intake = Rc::<Intake>::default();
+        let intake = Rc::new(Intake { copied, ..Intake::default() });
         let incoming = (!incoming.is_end_stream()).then_some(incoming);
         let body = Self {
             incoming,
@@ -128,6 +132,9 @@ impl Body for RequestBody {
                 this.intake.last.set(Some(Instant::now()));
                 if bytes > this.bytes_max {
                     return this.cut_off(Code::BodyTooLarge);
+                }
+                if let (Some(copied), Some(part)) = (&this.intake.copied, frame.data_ref()) {
+                    copied.add(part);
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
@@ -256,7 +263,7 @@ impl Body for AnswerBody {
             }
             Some(Ok(frame)) => {
                 let bytes = frame.data_ref().map_or(0, Bytes::len) as u64;
-                stream.record.sent(bytes);
+                stream.record.sent(frame.data_ref().map_or(&[], |part| &**part));
                 if let Some(left) = &mut stream.left {
                     *left = left.saturating_sub(bytes);
                 }

@@ -21,14 +21,15 @@
 //! Limits are in [`crate::Config`]: connections and requests per thread, bytes of a
 //! head and of an address, times. A head has 100 fields at most. Bodies are streamed:
 //! a request holds what hyper reads at once, at most some 400 KiB each way. In events
-//! User-Agent and Referer are cut to 1,024 bytes.
+//! User-Agent and Referer are cut to 1,024 bytes. Where an API keeps bodies, a request holds
+//! up to 64 KiB more each way.
 
 mod admission;
 mod answer;
 mod body;
+mod capture;
 mod connection;
 mod forwarded;
-mod mask;
 mod record;
 mod replay;
 mod stack;

@@ -12,12 +12,12 @@ use ingest::http::{Code, Correlation};
 use tokio::time::Instant;
 
 use super::body::{CutOff, Intake};
+use super::capture::{Capture, Copied};
 use super::connection::Peer;
-use super::mask::{masked_address, masked_query};
 use super::replay::Replayed;
 use super::thread::Thread;
 use crate::config::Telling;
-use crate::publish::{Matched, PublishedApi};
+use crate::publish::{Matched, PublishedApi, Table};
 use crate::upstream::{Calls, Group};
 
 /// The most of a User-Agent and a Referer that an event keeps, in bytes.
@@ -30,8 +30,12 @@ pub(super) struct Record {
     /// Boxed, since it is 3 KB and waits for the upstream. None once it is written.
     event: Option<Box<Event>>,
     thread: Rc<Thread>,
+    /// The configuration that the request began with, and ends with.
+    table: Arc<Table>,
     started: Instant,
     intake: Option<Rc<Intake>>,
+    /// None if its API keeps nothing of what it carries.
+    capture: Option<Box<Capture>>,
     bytes_sent: u64,
     sent: Option<Instant>,
     /// When it happened, if that was not now.
@@ -50,12 +54,14 @@ impl Record {
         event.network_peer_address = Some(peer.address.clone());
         event.tls_protocol_version.clone_from(&peer.tls_version);
         event.tls_cipher.clone_from(&peer.tls_cipher);
-        let (thread, started) = (thread.clone(), Instant::now());
+        let (thread, table, started) = (thread.clone(), thread.table(), Instant::now());
         Self {
             event: Some(event),
             thread,
+            table,
             started,
             intake: None,
+            capture: None,
             bytes_sent: 0,
             sent: None,
             happened: None,
@@ -67,6 +73,11 @@ impl Record {
         self.started
     }
 
+    /// The configuration: all of the request sees the same one.
+    pub(super) fn table(&self) -> &Arc<Table> {
+        &self.table
+    }
+
     /// The event, until it is written.
     pub(super) fn event(&mut self) -> &mut Event {
         self.event.as_mut().expect("an event is filled before it is written")
@@ -76,13 +87,12 @@ impl Record {
         let event = self.event();
         event.http_request_method = Some(method_text(&parts.method));
         event.url_path = Some(shared(parts.uri.path()));
-        event.url_query = parts.uri.query().map(|query| shared(&masked_query(query)));
+        event.url_query = parts.uri.query().map(shared);
         let host = parts.uri.authority().map(|authority| authority.as_str());
         let host = host.or_else(|| parts.headers.get(HOST)?.to_str().ok());
         event.server_address = host.map(|host| shared(cut(host_of(host))));
         event.user_agent_original = text_of(&parts.headers, &http::header::USER_AGENT);
-        event.http_request_header_referer = text_of(&parts.headers, &http::header::REFERER)
-            .map(|text| masked_address(&text).into());
+        event.http_request_header_referer = text_of(&parts.headers, &http::header::REFERER);
         event.network_protocol_version = Some(Text::from_static(match parts.version {
             Version::HTTP_10 => "1.0",
             Version::HTTP_2 => "2",
@@ -116,6 +126,13 @@ impl Record {
         event.api_operation = resource.operation.clone().map(Into::into);
     }
 
+    /// Keeps what the API says of what the request carries: where the beginning of its body
+    /// goes, if it does.
+    pub(super) fn capture(&mut self, matched: &Matched, headers: &HeaderMap) -> Option<Copied> {
+        self.capture = Capture::begin(&matched.api, headers).map(Box::new);
+        self.capture.as_ref()?.of_request()
+    }
+
     pub(super) fn intake(&mut self, intake: Rc<Intake>) {
         self.intake = Some(intake);
     }
@@ -130,9 +147,12 @@ impl Record {
         event.latency_ttfb_us = calls.first_byte.map(micros);
     }
 
-    /// So many bytes of the answer's body were handed on.
-    pub(super) fn sent(&mut self, bytes: u64) {
-        self.bytes_sent += bytes;
+    /// A part of the answer's body was handed on.
+    pub(super) fn sent(&mut self, part: &[u8]) {
+        self.bytes_sent += part.len() as u64;
+        if let Some(capture) = &self.capture {
+            capture.sent(part);
+        }
     }
 
     /// The answer is the gateway's own.
@@ -146,7 +166,10 @@ impl Record {
     }
 
     /// The head of the upstream's answer is about to be handed on.
-    pub(super) fn answering(&mut self, status: http::StatusCode) {
+    pub(super) fn answering(&mut self, status: http::StatusCode, headers: &HeaderMap) {
+        if let Some(capture) = &mut self.capture {
+            capture.answering(headers);
+        }
         let event = self.event();
         event.http_response_status_code = Some(status.as_u16().into());
         event.upstream_status_code = Some(status.as_u16().into());
@@ -186,7 +209,7 @@ impl Record {
         written
     }
 
-    fn tell(&self, event: &mut Event) -> Result<(), CutOff> {
+    fn tell(&mut self, event: &mut Event) -> Result<(), CutOff> {
         let now = Instant::now();
         event.event_time = self.happened.unwrap_or_else(|| self.thread.clock.now());
         event.latency_total_us = Some(micros(now - self.started));
@@ -194,7 +217,10 @@ impl Record {
         let received = self.intake.as_ref().map(|intake| intake.bytes.get());
         event.http_request_body_size = received.and_then(|bytes| i64::try_from(bytes).ok());
         event.http_response_body_size = i64::try_from(self.bytes_sent).ok();
-        match self.thread.emitter.emit_in_place(event) {
+        if let Some(capture) = &mut self.capture {
+            capture.tell(event, self.intake.as_deref());
+        }
+        match self.thread.emitter.emit_in_place(event, self.table.redactor()) {
             Ok(()) => Ok(()),
             Err(error) => {
                 tracing::error!(%error, "an event was not kept, so its answer is broken off");

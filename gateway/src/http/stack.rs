@@ -96,7 +96,7 @@ pub(super) async fn serve(
             // client of HTTP/1.0 by that (RFC 9110, section 2.5).
             *answer.version_mut() = Version::HTTP_11;
             answer.headers_mut().insert(CORRELATION_HEADER, correlation.id_header());
-            record.answering(answer.status());
+            record.answering(answer.status(), answer.headers());
             let is_over = answer.body().is_end_stream();
             if is_over {
                 // hyper does not ask for a body that there is none of.
@@ -153,8 +153,7 @@ async fn pass(
     }
     // What could be read in two ways is not passed on, and nothing after it is read.
     check_form(&parts, limits.url_bytes_max)?;
-    // The configuration is read once: all that follows sees the same one.
-    let table = thread.table();
+    let table = record.table().clone();
     record.event().config_hash = Some(table.config_hash().clone().into());
     let client = match &replayed {
         Some(replayed) => {
@@ -179,7 +178,8 @@ async fn pass(
         return Err(Stop::from(too_large(bytes_max)).closing());
     }
     let idle = thread.config.timeouts.body_idle();
-    let (body, intake) = RequestBody::new(body, upload, bytes_max, idle);
+    let copied = record.capture(&matched, &parts.headers);
+    let (body, intake) = RequestBody::new(body, upload, bytes_max, idle, copied);
     record.intake(intake.clone());
     let deadline = arrived + Duration::from_millis(matched.api.spec.timeout_ms);
     let mut forward = forward_of(peer, correlation, parts, &matched);

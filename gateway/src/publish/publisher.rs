@@ -2,6 +2,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use arc_swap::{ArcSwap, Cache};
+use ingest::redact::Pseudonyms;
 use ingest::registry::View;
 
 use super::Table;
@@ -13,6 +14,7 @@ pub struct Publisher {
     current: Arc<ArcSwap<Table>>,
     /// What was counted outlives a change.
     counters: Arc<Counters>,
+    pseudonyms: Option<Pseudonyms>,
 }
 
 /// Reads the current table at the cost of one atomic load and a comparison. Each
@@ -29,11 +31,11 @@ impl TableReader {
 
 impl Publisher {
     /// Compiles what the view shows now.
-    pub fn new(view: View) -> Self {
+    pub fn new(view: View, pseudonyms: Option<Pseudonyms>) -> Self {
         let counters = Arc::<Counters>::default();
-        let table = Table::compile(&view.snapshot(), &counters);
+        let table = Table::compile(&view.snapshot(), &counters, pseudonyms.as_ref());
         let current = Arc::new(ArcSwap::from_pointee(table));
-        Self { view, current, counters }
+        Self { view, current, counters, pseudonyms }
     }
 
     /// A reader for one thread.
@@ -62,9 +64,10 @@ impl Publisher {
             return;
         }
         let revision = snapshot.revision();
-        let counters = self.counters.clone();
+        let (counters, pseudonyms) = (self.counters.clone(), self.pseudonyms.clone());
         // A thousand APIs take some milliseconds, which others need not wait for.
-        match tokio::task::spawn_blocking(move || Table::compile(&snapshot, &counters)).await {
+        let compile = move || Table::compile(&snapshot, &counters, pseudonyms.as_ref());
+        match tokio::task::spawn_blocking(compile).await {
             Ok(table) => {
                 tracing::info!(revision, config_hash = %table.config_hash(), "configuration in force");
                 self.current.store(Arc::new(table));

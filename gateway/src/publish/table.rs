@@ -4,7 +4,8 @@ use std::sync::Arc;
 // Who calls chooses none of the keys, so they need no guard against collisions.
 use foldhash::HashMap;
 use http::Method;
-use ingest::registry::kind::{Api, Lifecycle, Resource, Upstream};
+use ingest::redact::{Pseudonyms, Redactor};
+use ingest::registry::kind::{Api, Lifecycle, Redaction, Resource, Upstream};
 use ingest::registry::{Name, Snapshot};
 
 use super::path::{decoded, is_contained};
@@ -17,6 +18,7 @@ use crate::upstream;
 pub struct Table {
     snapshot: Arc<Snapshot>,
     config_hash: Arc<str>,
+    redactor: Redactor,
     access: Access,
     /// By context and version, and by context alone for a default version.
     prefixes: HashMap<String, Arc<PublishedApi>>,
@@ -87,7 +89,11 @@ pub enum Missed {
 impl Table {
     /// Compiles a snapshot. What cannot be is left out and told of. Limits go on
     /// counting where `counters` are.
-    pub fn compile(snapshot: &Arc<Snapshot>, counters: &Counters) -> Self {
+    pub fn compile(
+        snapshot: &Arc<Snapshot>,
+        counters: &Counters,
+        pseudonyms: Option<&Pseudonyms>,
+    ) -> Self {
         let mut upstreams = HashMap::default();
         for (name, spec) in snapshot.all::<Upstream>() {
             match upstream::Group::compile(name, spec) {
@@ -100,6 +106,7 @@ impl Table {
         let mut table = Self {
             snapshot: snapshot.clone(),
             config_hash: snapshot.config_hash().to_string().into(),
+            redactor: Redaction::redactor(snapshot, pseudonyms),
             access: Access::compile(snapshot, counters),
             prefixes: HashMap::default(),
             depth_max: 0,
@@ -186,6 +193,11 @@ impl Table {
     /// Who may call at all, and how much.
     pub(crate) fn access(&self) -> &Access {
         &self.access
+    }
+
+    /// What events may hold.
+    pub fn redactor(&self) -> &Redactor {
+        &self.redactor
     }
 
     /// The hash of the configuration, as events carry it.

@@ -111,7 +111,7 @@ async fn requests_find_the_resource_that_is_meant() {
          api/hidden {hidden}\napi/old {old}\napi/orders {orders}"
     );
     world.put("s1", &lines).await;
-    let table = Table::compile(&world.view.snapshot(), &Counters::default());
+    let table = Table::compile(&world.view.snapshot(), &Counters::default(), None);
     let check = |request: &str, expected: &str| {
         assert_eq!(find(&table, request), expected, "{request}");
     };
@@ -174,7 +174,7 @@ async fn requests_find_the_resource_that_is_meant() {
 #[tokio::test]
 async fn a_change_is_shown_to_readers_and_an_earlier_table_stays_as_it_was() {
     let world = World::open().await;
-    let publisher = Publisher::new(world.view.clone());
+    let publisher = Publisher::new(world.view.clone(), None);
     let mut reader = publisher.reader();
     let before = reader.load().clone();
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();

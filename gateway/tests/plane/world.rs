@@ -114,6 +114,7 @@ impl World {
             log: self.log.clone(),
             partitions: std::num::NonZeroU32::MIN,
             clock: Arc::new(SystemClock),
+            pseudonyms: None,
         }
     }
 

@@ -4,9 +4,12 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
+
 use super::spool::{Room, Spool};
 use super::{Error, Metrics, WhenFull};
 use crate::event::{Event, EventId, Kind, Outcome, Producer};
+use crate::redact::Redactor;
 
 /// How often a flush looks.
 const FLUSH_LOOK: Duration = Duration::from_millis(5);
@@ -21,13 +24,20 @@ pub enum Emitted {
     Dropped,
 }
 
-/// Writes events to the spool. Cloning it is cheap; the clones are one producer.
+/// Writes events to the spool, without what may not be written. Cloning it is cheap; the
+/// clones are one producer.
 #[derive(Clone)]
-pub struct Emitter(Arc<Spool>);
+pub struct Emitter(Arc<Spool>, Arc<ArcSwap<Redactor>>);
 
 impl Emitter {
     pub(super) fn new(spool: Arc<Spool>) -> Self {
-        Self(spool)
+        Self(spool, Arc::default())
+    }
+
+    /// From now on, what these rules take out is taken out of what its clones emit too; before
+    /// the first call, what is known for a secret without any.
+    pub fn redact_by(&self, redactor: Arc<Redactor>) {
+        self.1.store(redactor);
     }
 
     /// An event of this producer, of now. Its sequence is given when it is emitted.
@@ -93,21 +103,24 @@ impl Emitter {
         self.write(events)
     }
 
-    /// As [`Self::emit`], for who wants the event back: it has its identity then, and may
-    /// be filled again.
+    /// As [`Self::emit`], by the rules that held when the event began, and for who wants it
+    /// back: it has its identity then, and may be filled again.
     ///
     /// # Errors
     /// As [`Self::emit`].
-    pub fn emit_in_place(&self, event: &mut Event) -> Result<(), Error> {
+    pub fn emit_in_place(&self, event: &mut Event, redactor: &Redactor) -> Result<(), Error> {
         let spool = &self.0;
+        redactor.apply(event);
         event.producer.clone_from(&spool.config.producer);
         self.counted(spool.write_one(event, Room::Whole), 1)
     }
 
     fn write(&self, events: &mut [Event]) -> Result<Vec<EventId>, Error> {
         let spool = &self.0;
+        let redactor = self.1.load();
         for event in events.iter_mut() {
             event.producer = spool.config.producer.clone();
+            redactor.apply(event);
         }
         let written = spool.write(events, Room::Whole);
         self.counted(written, events.len() as u64)

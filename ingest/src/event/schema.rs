@@ -95,7 +95,7 @@ schema! {
         http_request_body_size: i64 since 1 otel "http.request.body.size";
         /// Size of the answer's body as sent, in bytes.
         http_response_body_size: i64 since 1 otel "http.response.body.size";
-        /// Referer header, masked by rule as url_query is.
+        /// Referer header without user and fragment, masked by rule as url_query is.
         http_request_header_referer: Text since 1 otel "http.request.header.referer" personal Content;
         /// Scheme of the request, http or https.
         url_scheme: Text since 1 otel "url.scheme";
@@ -112,7 +112,7 @@ schema! {
         /// Address at the other end of the connection, which may be a proxy.
         network_peer_address: Text since 1 otel "network.peer.address" personal Address;
         /// User-Agent header.
-        user_agent_original: Text since 1 otel "user_agent.original";
+        user_agent_original: Text since 1 otel "user_agent.original" personal Identifier;
         /// Protocol spoken with the client: http, websocket, sse or grpc.
         network_protocol_name: Text since 1 otel "network.protocol.name";
         /// Version of HTTP: 1.0, 1.1 or 2.
@@ -300,6 +300,10 @@ schema! {
     }
 
     optional "Payload" "Bodies: off by default, on per API or route, masked before they are written." {
+        /// Headers of the request, names in lower case, as a JSON object of texts.
+        payload_request_headers: Text since 1 personal Content;
+        /// Headers of the answer, as those of the request.
+        payload_response_headers: Text since 1 personal Content;
         /// Body of the request; for a step, the message before it.
         payload_request: Text since 1 personal Content;
         /// Body of the answer; for a step, the message after it.
@@ -349,7 +353,7 @@ schema! {
         /// Bound that the value passed, in the same unit.
         detection_threshold: i64 since 1;
         /// SQL text that shows the events behind the finding.
-        detection_evidence: Text since 1 personal Content;
+        detection_evidence: Text since 1 personal Identifier;
     }
 
     optional "Alert" "An alert and the notices of it." {

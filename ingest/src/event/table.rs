@@ -149,6 +149,14 @@ macro_rules! schema {
                 Self { $($name,)+ $($($oname: None,)+)+ }
             }
 
+            /// Hands out each text that is there and can tell of a person.
+            pub(crate) fn each_personal_text(
+                &mut self,
+                mut hand: impl FnMut(&'static str, Personal, &mut Option<Text>),
+            ) {
+                $($( schema!(@hand self hand $oname $($personal)?); )+)+
+            }
+
             /// Takes all optional fields away.
             fn clear(&mut self) {
                 $($( self.$oname = None; )+)+
@@ -212,6 +220,12 @@ macro_rules! schema {
                 }),+],
             },)+
         ];
+    };
+    (@hand $event:ident $hand:ident $name:ident) => {};
+    (@hand $event:ident $hand:ident $name:ident $personal:ident) => {
+        if $event.$name.is_some() {
+            $hand(stringify!($name), Personal::$personal, &mut $event.$name);
+        }
     };
     (@option) => { None };
     (@option $value:expr) => { Some($value) };

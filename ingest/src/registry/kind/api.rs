@@ -44,6 +44,42 @@ pub struct Api {
     /// The largest request body, 0 to 1 GiB.
     #[serde(default = "body_bytes_max")]
     pub body_bytes_max: u64,
+    /// What of requests and their answers is kept in events, but for what redaction takes
+    /// out; none: nothing of what they carry.
+    #[serde(default)]
+    pub payload: Option<Payload>,
+}
+
+/// What of requests and their answers is kept in events.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Payload {
+    /// Of which requests.
+    #[serde(default)]
+    pub of: PayloadOf,
+    /// The bodies of requests.
+    #[serde(default = "yes")]
+    pub request: bool,
+    /// The bodies of answers.
+    #[serde(default = "yes")]
+    pub response: bool,
+    /// The headers of both.
+    #[serde(default)]
+    pub headers: bool,
+    /// How much of a body, unpacked: 1 to 65,536 bytes.
+    #[serde(default = "payload_bytes_max")]
+    pub bytes_max: u64,
+}
+
+/// Of which requests something is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PayloadOf {
+    /// Of all.
+    #[default]
+    All,
+    /// Of those that did not succeed.
+    Failures,
 }
 
 /// Some methods of some paths of an API.
@@ -144,6 +180,14 @@ fn body_bytes_max() -> u64 {
     10 * 1024 * 1024
 }
 
+fn yes() -> bool {
+    true
+}
+
+fn payload_bytes_max() -> u64 {
+    16 * 1024
+}
+
 impl KindSpec for Api {
     fn validate(&self, faults: &mut Faults) {
         check_path(faults, "context", &self.context);
@@ -166,6 +210,12 @@ impl KindSpec for Api {
         check_authentication(faults, "authentication", &self.authentication);
         faults.range("timeout_ms", self.timeout_ms, 1, 600_000);
         faults.range("body_bytes_max", self.body_bytes_max, 0, 1024 * 1024 * 1024);
+        if let Some(payload) = &self.payload {
+            faults.range("payload.bytes_max", payload.bytes_max, 1, 64 * 1024);
+            if !(payload.request || payload.response || payload.headers) {
+                faults.add("payload", "keeps nothing", "leave it out");
+            }
+        }
         faults.count("resources", self.resources.len(), 1, 1_000);
         for (i, resource) in self.resources.iter().enumerate().take(1_000) {
             resource.validate(i, faults);

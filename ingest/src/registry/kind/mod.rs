@@ -10,6 +10,7 @@ mod key;
 mod network;
 mod parse;
 mod queue;
+mod redaction;
 mod route;
 mod subscription;
 mod tier;
@@ -20,7 +21,7 @@ use std::fmt;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-pub use self::api::{Api, Authentication, Lifecycle, Method, Resource};
+pub use self::api::{Api, Authentication, Lifecycle, Method, Payload, PayloadOf, Resource};
 pub use self::application::{Application, ClientSecret, Environment};
 pub use self::deny_rule::{DenyRule, Match};
 pub(in crate::registry) use self::key::check_new;
@@ -28,6 +29,7 @@ pub use self::key::{Algorithm, Key, KeyState, Secret};
 pub use self::parse::explain;
 pub(in crate::registry) use self::parse::read_typed;
 pub use self::queue::{Deliver, OnExhausted, Queue, Retry};
+pub use self::redaction::Redaction;
 pub use self::route::{From, FromHttp, Route, Source, Step};
 pub use self::subscription::{Subscription, SubscriptionState};
 pub use self::tier::{Quota, Tier};
@@ -119,6 +121,7 @@ kinds! {
     DenyRule "deny_rule",
     Key "key",
     Queue "queue",
+    Redaction "redaction",
     Route "route",
     Subscription "subscription",
     Tier "tier",
