@@ -9,6 +9,7 @@ pub mod lake;
 mod postgres;
 pub mod query;
 pub mod run;
+pub mod search;
 pub mod serve;
 pub mod sql;
 mod time;

@@ -1,6 +1,7 @@
-//! Boards as HTML; queues in [`queues`].
+//! Boards as HTML; queues in [`queues`], the search for events in [`search`].
 
 pub(crate) mod queues;
+pub(crate) mod search;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -64,12 +65,14 @@ pub(crate) struct Nav<'a> {
 /// The bar above a page.
 fn bar(nav: &Nav<'_>, state: Markup) -> Markup {
     let boards = nav.boards.iter().map(|of| (format!("/boards/{}", of.name), of.title.as_str()));
-    let queues = nav.has_queues.then(|| ("/queues".to_owned(), "Queues"));
+    let others = [("/queues".to_owned(), "Queues"), ("/search".to_owned(), "Search")];
+    // Both are for who has the admin token, which the manager node knows.
+    let others = others.into_iter().filter(|_| nav.has_queues);
     html! {
         header .bar {
             span .brand { "Weir" }
             nav aria-label="Pages" {
-                @for (link, title) in boards.chain(queues) {
+                @for (link, title) in boards.chain(others) {
                     @let current = (link == nav.current).then_some("page");
                     a href=(link) aria-current=[current] { (title) }
                 }
@@ -291,7 +294,7 @@ pub(crate) fn alone(board: &Board, filled: &Filled) -> Markup {
 pub(crate) enum Wanted {
     /// The console's, for boards.
     Console,
-    /// The admin token, for queues.
+    /// The admin token, for queues and the search.
     Admin,
 }
 
@@ -311,7 +314,7 @@ pub(crate) fn login(wanted: Wanted, failed: Option<&str>, next: &str) -> Markup 
                                 " of its data directory."
                             },
                             Wanted::Admin => p {
-                                "Who looks into queues, and decides of them, has the admin token. It is in the file "
+                                "Who looks into queues and messages, and decides of them, has the admin token. It is in the file "
                                 code { "admin-token" } " of the manager node's data directory."
                             },
                         }

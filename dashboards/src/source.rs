@@ -62,6 +62,11 @@ impl Source {
         self.ask(sql, Some(position)).await.map(|(rows, _)| rows)
     }
 
+    /// The rows of a query over the events up to now, or why there are none.
+    pub(crate) async fn found(&self, sql: String) -> Result<Vec<RecordBatch>, String> {
+        self.ask(sql, None).await.map(|(rows, _)| rows)
+    }
+
     async fn ask(
         &self,
         sql: String,

@@ -39,6 +39,7 @@ impl Analysis {
         let parts = serve::Parts {
             log: ground.log.clone(),
             lake_dir: lake_dir.unwrap_or_else(|| config.data_dir.join("lake")),
+            search_dir: config.data_dir.join("search"),
             token: token.text.clone(),
             emitter: ground.emitter.clone(),
         };

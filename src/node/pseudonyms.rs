@@ -84,9 +84,14 @@ pub(super) fn redact(
     let mut changes = view.changes();
     changes.mark_unchanged();
     compile(&view);
+    let mut revision = view.snapshot().revision();
     tokio::spawn(async move {
         while changes.changed().await.is_ok() {
-            compile(&view);
+            let now = view.snapshot().revision();
+            if now != revision {
+                compile(&view);
+                revision = now;
+            }
         }
     })
 }

@@ -155,3 +155,51 @@ async fn an_answer_is_of_the_events_up_to_a_position_or_says_why_not() {
     assert_eq!(answer.json::<Value>().await.unwrap()[0]["n"], 0);
     weir.stop();
 }
+
+#[tokio::test]
+async fn words_are_searched_for_in_sql_and_over_http() {
+    let mut weir = Weir::new();
+    weir.start(&[]);
+    for path in ["/nothing/of/the/kind", "/site/products/4711?colour=blue", "/site/products/4712"] {
+        weir.client.get(weir.gateway(path)).send().await.unwrap();
+    }
+    // At once, though the index takes rows up every ten seconds.
+    let sql = "SELECT url_path, error_type FROM search('error:\"api_not_found\" kind') ORDER BY 1";
+    let told = "url_path,error_type\n/nothing/of/the/kind,api_not_found\n";
+    answers(&weir, sql, told).await;
+    let count = |text: &str| format!("SELECT count(*) AS events FROM search('{text}')");
+    answers(&weir, &count("products"), "events\n2\n").await;
+    answers(&weir, &count("4711 blue"), "events\n1\n").await;
+    weir.kill();
+    weir.start(&[]);
+    answers(&weir, &count("products"), "events\n2\n").await;
+
+    let token = weir.read_token("admin-token");
+    let ask = async |asked: &str| {
+        let url = weir.analytics(&format!("/v1/search?{asked}"));
+        let answer = weir.client.get(url).bearer_auth(token.trim()).send().await.unwrap();
+        let status = answer.status().as_u16();
+        (status, answer.json::<Value>().await.unwrap())
+    };
+    let (status, found) = ask("q=url%3Aproducts&limit=1").await;
+    assert_eq!((status, found.as_array().unwrap().len()), (200, 1), "{found}");
+    let row = &found[0];
+    assert!(row["url_path"].as_str().unwrap().starts_with("/site/products/"), "{row}");
+    assert!(row["score"].as_f64() > Some(0.0), "{row}");
+    let (_, found) = ask("q=url%3Aproducts&before=2020-01-01T00%3A00%3A00Z").await;
+    assert_eq!(found, json!([]));
+    for (asked, expected) in [
+        ("q=http%3A%2F%2Fhost", "there is no field http to search in"),
+        ("q=it's+%22", "is no search: put what is not a word in double quotes"),
+        ("q=a&limit=0", "limit: 0 is out of range; use 1 to 1000"),
+        ("q=a&from=yesterday", "yesterday"),
+        ("query=a", "unknown field `query`"),
+    ] {
+        let (status, said) = ask(asked).await;
+        let detail = said["detail"].as_str().unwrap_or_default();
+        assert!(status == 400 && detail.contains(expected), "{asked}: {status} {said}");
+    }
+    let bare = weir.client.get(weir.analytics("/v1/search?q=a")).send().await.unwrap();
+    assert_eq!(bare.status(), 401);
+    weir.stop();
+}

@@ -19,4 +19,5 @@ mod postgres;
 mod queues;
 mod redaction;
 mod replay;
+mod search;
 mod weir;

@@ -71,6 +71,12 @@ async fn queues_are_shown_only_to_who_has_the_admin_token() {
     // Nor does it lead round in a circle.
     assert_eq!(log_in(&weir.read_token("console-token"), "/queues").await, (403, None));
 
+    // Nor what callers sent.
+    let search = weir.console("/search?q=nut&within=all");
+    let (status, said) = get(&search, &reader).await;
+    assert!(status == 401 && said.contains("admin-token"), "{said}");
+    assert_eq!(log_in(&weir.read_token("console-token"), "/search?q=nut").await, (403, None));
+
     let (status, operator) = log_in(&weir.read_token("admin-token"), "/queues").await;
     let operator = operator.unwrap();
     assert_eq!(status, 303);
@@ -108,12 +114,12 @@ fn serde_urlencoded(pairs: &[(&str, &str)]) -> String {
     pairs.collect::<Vec<_>>().join("&")
 }
 
-async fn click(client: &Client, css: &str) {
+pub(crate) async fn click(client: &Client, css: &str) {
     client.find(Locator::Css(css)).await.unwrap().click().await.unwrap();
 }
 
 /// Waits until the page has a text.
-async fn reads(client: &Client, text: &str) -> String {
+pub(crate) async fn reads(client: &Client, text: &str) -> String {
     let began = Instant::now();
     loop {
         if let Ok(main) = client.find(Locator::Css("main")).await

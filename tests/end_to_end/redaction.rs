@@ -58,6 +58,8 @@ async fn send(weir: &Weir, path: &str, content_type: &str, body: &str) {
         .header("cookie", "sid=hush-cookie-sent")
         .header("x-api-key", "hush-api-key")
         .header("x-control", CONTROL)
+        .header("user-agent", "bot/1 (mallory.agent@example.org; Bearer hush-agent-1234)")
+        .header("x-correlation-id", "mallory.correlation@example.org")
         .header("referer", "https://me:hush-user@example.org/a?session=hush-session#hush-fragment");
     let answer = request.body(body.to_owned()).send().await.unwrap();
     assert_eq!(answer.status(), 200, "{path}");
@@ -101,7 +103,8 @@ async fn no_secret_is_in_an_event_a_file_or_a_line_of_the_log() {
          </wsse:Password><card>45395787<![CDATA[63621486]]></card></order>"
     );
     let form = format!("note={CONTROL}&client_secret=hush-form&mail=mallory.form%40example.org");
-    let text = format!("{CONTROL}: {JWT} of mallory.text@example.org");
+    let text = format!("{CONTROL}: {JWT} of mallory.text@example.org, password: hush-word");
+    let mislabelled = json!({"note": CONTROL, "password": "hush-mislabelled"}).to_string();
     for api in ["/kept", "/bare"] {
         let path = |rest: &str| format!("{api}/{rest}");
         let query = format!("a/{CONTROL}?access_token=hush-query&mail=mallory.query%40example.org");
@@ -110,6 +113,7 @@ async fn no_secret_is_in_an_event_a_file_or_a_line_of_the_log() {
         send(&weir, &path("form"), "application/x-www-form-urlencoded", &form).await;
         send(&weir, &path(&format!("reset/{JWT}")), "text/plain", &text).await;
         send(&weir, &path("image"), "image/png", "hush-image").await;
+        send(&weir, &path("b;jsessionid=hush-path"), "text/plain", &mislabelled).await;
     }
     // What other systems send, and the key of a message.
     let (code, said) = weir.run(&["secret", "--json"]);
@@ -121,7 +125,7 @@ async fn no_secret_is_in_an_event_a_file_or_a_line_of_the_log() {
          \"{sha256}\"}}], scopes: [events.write]}}\n"
     );
     apply(&weir, &[("sender.yaml", &sender)]);
-    let event = json!({"specversion": "1.0", "id": "1", "source": "/erp", "type": "login",
+    let event = json!({"specversion": "1.0", "id": "1", "source": "https://me:hush-source@erp/", "type": "login",
         "subject": "mallory.subject@example.org", "mytoken": "hush-attribute", "data": json});
     let sent = weir.client.post(weir.collector("/v1/events"));
     let sent = sent.basic_auth("erp", made["secret"].as_str());
@@ -130,13 +134,14 @@ async fn no_secret_is_in_an_event_a_file_or_a_line_of_the_log() {
     let token = weir.token(&weir.secret()).await;
     let order = json!({"customer": "mallory.key@example.org", "article": "a"});
     let order = weir.client.post(weir.gateway("/shop/1/orders")).bearer_auth(token).json(&order);
+    let order = order.header("idempotency-key", "mallory.id@example.org-17");
     assert_eq!(order.send().await.unwrap().status(), 202);
 
     let counted = "SELECT count(*) FILTER (WHERE api_name IN ('kept', 'bare')) AS requests,
         count(*) FILTER (WHERE kind = 'external') AS external,
         count(*) FILTER (WHERE kind = 'accept') AS accepted FROM events";
     until(&weir, counted, |row| {
-        row["requests"] == 10 && row["external"] == 1 && row["accepted"].as_i64() > Some(0)
+        row["requests"] == 12 && row["external"] == 1 && row["accepted"].as_i64() > Some(0)
     })
     .await;
     let told = rows(
@@ -156,7 +161,19 @@ async fn no_secret_is_in_an_event_a_file_or_a_line_of_the_log() {
         assert_eq!(files_with(&files, secret), Vec::<String>::new(), "{secret}");
         assert!(!weir.said().contains(secret), "{secret}");
     }
+    // Its emails are in the queue's message, and in no line of the log either.
+    assert!(!weir.said().contains("mallory."));
     assert!(!files_with(&files.join("log"), CONTROL).is_empty());
+
+    // Nor is a word of theirs in the index of the search, which has all others.
+    let found = |text: &str| {
+        rows(&weir, &format!("SELECT count(*) AS events FROM search('{text}')"))[0]["events"]
+            .clone()
+    };
+    assert_ne!(found(&format!("\"{CONTROL}\"")), 0);
+    for word in ["hush", "mallory", "4539578763621486", "DE89370400440532013000"] {
+        assert_eq!(found(word), 0, "{word}");
+    }
 
     // What is left says what it was.
     let of = |path: &str| {
@@ -195,8 +212,10 @@ async fn no_secret_is_in_an_event_a_file_or_a_line_of_the_log() {
     let expected = format!("note={CONTROL}&client_secret=***&mail=[email]");
     assert_eq!(row["request"], expected);
     let row = of("/kept/reset/[token]");
-    assert_eq!(row["response"], format!("{CONTROL}: [token] of [email]"));
+    assert_eq!(row["response"], format!("{CONTROL}: [token] of [email], password: [token]"));
     assert_eq!(of("/kept/image")["request"], Value::Null);
+    let row = of("/kept/b;jsessionid=[token]");
+    assert_eq!(row["request"], json!({"note": CONTROL, "password": "***"}).to_string());
     // Where nothing is asked for, nothing of a body is kept.
     let row = of("/bare/form");
     for column in ["request", "response", "headers", "told"] {
@@ -232,7 +251,7 @@ async fn rules_of_files_hold_for_their_apis_from_their_change_on() {
         "there is no field url_paht",
         "did you mean url_path?",
         "bad.yaml:6:",
-        "fits nothing too",
+        "also fits where there is nothing",
     ] {
         assert!(said.contains(part), "{part} in {said}");
     }

@@ -231,7 +231,8 @@ fn tell(parts: &Parts, alert: &Alert, recipient: &str, sent: Result<(), String>)
     match sent {
         Ok(()) => tracing::info!(alert = alert.id, "an alert was sent"),
         Err(why) => {
-            tracing::error!(alert = alert.id, recipient, why, "an alert could not be sent");
+            let channel = parts.sender.channel();
+            tracing::error!(alert = alert.id, channel, why, "an alert could not be sent");
             event.alert_state = None;
             event.fault_message = Some(why.into());
         }

@@ -121,6 +121,11 @@ impl History {
         sources.collect()
     }
 
+    /// Which lake this is: another one has another identity.
+    pub async fn identity(&self) -> String {
+        self.state.lock().await.table.identity()
+    }
+
     /// How many partitions the log of events has.
     pub async fn partitions(&self) -> usize {
         self.state.lock().await.read.len()

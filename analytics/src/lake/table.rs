@@ -107,6 +107,14 @@ impl Table {
         self.table.version().unwrap_or(0)
     }
 
+    /// The id that the table was made with.
+    pub(super) fn identity(&self) -> String {
+        let metadata = self.table.snapshot().map(|snapshot| snapshot.metadata());
+        let metadata = metadata.ok().and_then(|metadata| serde_json::to_value(metadata).ok());
+        let id = metadata.and_then(|metadata| Some(metadata.get("id")?.as_str()?.to_owned()));
+        id.unwrap_or_default()
+    }
+
     /// The snapshot's rows, as a table of queries.
     ///
     /// # Errors

@@ -33,6 +33,7 @@ pub(super) fn router(shared: Shared) -> Router {
     Router::new()
         .route("/v1/sql", post(query))
         .route("/v1/backtest", post(backtest))
+        .route("/v1/search", get(search))
         .route("/v1/status", get(status))
         .fallback(async || Failure::new(Code::ResourceNotFound, "nothing is here"))
         .method_not_allowed_fallback(async || {
@@ -94,6 +95,55 @@ async fn backtest(
         invalid(&faults.join("\n"))
     })?;
     let answer = shared.sql.backtest(file, span).await.map_err(|error| failure(&error))?;
+    encoded(answer, format).await
+}
+
+/// What is searched for.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Searched {
+    q: String,
+    /// RFC 3339.
+    from: Option<String>,
+    /// RFC 3339.
+    before: Option<String>,
+    limit: Option<u32>,
+}
+
+/// The columns that tell what happened; all others are for SQL.
+const FOUND: &str = "event_time, kind, outcome, node, api_name, http_request_method, url_path, \
+                     http_response_status_code, error_type, fault_message, mediation_route, \
+                     delivery_queue, external_type, correlation_id, score";
+/// How many rows a search answers, and how many it does if nothing is said.
+const FOUND_MAX: u32 = 1_000;
+const FOUND_USUALLY: u32 = 50;
+
+async fn search(
+    State(shared): State<Arc<Shared>>,
+    asked: Result<Query<Searched>, QueryRejection>,
+    headers: HeaderMap,
+) -> Result<Response, Failure> {
+    let invalid = |detail: String| Failure::new(Code::QueryInvalid, detail);
+    let Query(asked) = asked.map_err(|refused| invalid(refused.body_text()))?;
+    let format = format(&headers)?;
+    let limit = asked.limit.unwrap_or(FOUND_USUALLY);
+    if !(1..=FOUND_MAX).contains(&limit) {
+        return Err(invalid(format!("limit: {limit} is out of range; use 1 to {FOUND_MAX}")));
+    }
+    let bounds = [(asked.from, ">="), (asked.before, "<")].into_iter().filter_map(|(text, is)| {
+        let text = text?;
+        Some(match text.parse::<Timestamp>() {
+            Ok(time) => Ok(format!(" AND event_time {is} TIMESTAMP '{time}'")),
+            Err(error) => Err(invalid(format!("{text}: {error}"))),
+        })
+    });
+    let bounds = bounds.collect::<Result<String, _>>()?;
+    let text = asked.q.replace('\'', "''");
+    let sql = format!(
+        "SELECT {FOUND} FROM search('{text}') WHERE true{bounds} \
+         ORDER BY score DESC, event_time DESC LIMIT {limit}"
+    );
+    let answer = shared.sql.query(&sql).await.map_err(|error| failure(&error))?;
     encoded(answer, format).await
 }
 

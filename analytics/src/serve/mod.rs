@@ -34,6 +34,7 @@ use crate::compute::Threads;
 use crate::follow;
 use crate::postgres;
 use crate::run::{self, FileFaults, Library, QueryTable, Tables};
+use crate::search;
 use crate::sql::Sql;
 
 pub use config::Config;
@@ -56,6 +57,8 @@ pub struct Parts {
     pub log: Arc<dyn EventLog>,
     /// The directory of the lake.
     pub lake_dir: PathBuf,
+    /// The directory of the search's index, of this node alone.
+    pub search_dir: PathBuf,
     /// What opens the API.
     pub token: String,
     /// Where it is told which alerts were sent.
@@ -82,6 +85,9 @@ pub enum Error {
         /// What happened.
         source: std::io::Error,
     },
+    /// The index of the search.
+    #[error("analytics: {0}")]
+    Search(#[from] search::Error),
     /// The threads of queries.
     #[error("the threads of queries cannot be started: {0}")]
     Threads(std::io::Error),
@@ -108,6 +114,7 @@ pub struct Analytics {
     hang_up: CancellationToken,
     serving: JoinHandle<()>,
     following: JoinHandle<()>,
+    finding: JoinHandle<()>,
     running: JoinHandle<()>,
     sending: Vec<JoinHandle<()>>,
 }
@@ -150,6 +157,8 @@ impl Analytics {
                 }
             })
         };
+        let (search, finding) = search::open(&parts.search_dir, history.clone()).await?;
+        let finding = tokio::spawn(finding.run(stopped.clone()));
         let tables = Tables::new(&library).await.expect("the library was loaded");
         tokio::spawn(tables.clone().follow(parts.log.clone(), stopped.clone()));
         let alerts = AlertTable::default();
@@ -185,6 +194,7 @@ impl Analytics {
         ));
         let sql = Sql::new(history, config.queries.clone(), threads);
         let sql = sql.with_tables(tables).with_alerts(alerts).with_queries(query_table);
+        let sql = sql.with_search(search);
         let door = Door::new(TokenHash::of(&parts.token), emitter.clone(), SERVICE);
         let hang_up = CancellationToken::new();
         let postgres = postgres.map(|(listener, address)| {
@@ -195,7 +205,7 @@ impl Analytics {
         let router = door.guard(api::router(api::Shared { sql, status, queries }));
         let teller = Teller { emitter, service: SERVICE };
         let serving = tokio::spawn(SERVER.route(listener, router, teller, hang_up.clone()));
-        Ok(Self { address, postgres, stop, hang_up, serving, following, running, sending })
+        Ok(Self { address, postgres, stop, hang_up, serving, following, finding, running, sending })
     }
 
     /// Where it listens.
@@ -222,6 +232,9 @@ impl Analytics {
         }
         for sending in self.sending {
             let _ = sending.await;
+        }
+        if self.finding.await.is_err() {
+            tracing::error!("the search's follower ended by a defect");
         }
         if let Err(error) = self.running.await {
             tracing::error!(%error, "the running of queries broke off");

@@ -37,6 +37,7 @@ use crate::compute::{self, Threads};
 use crate::lake::{self, History, Snapshot};
 use crate::query::{self, Plan, QueryFile, Span};
 use crate::run::{QueryTable, Tables};
+use crate::search::{SEARCH, Search, SearchFunction};
 
 /// Where the tables are, as `information_schema` has it.
 const CATALOG: &str = "weir";
@@ -129,6 +130,7 @@ pub struct Sql {
     tables: Option<Tables>,
     alerts: Option<AlertTable>,
     queries: Option<QueryTable>,
+    search: Option<Search>,
 }
 
 impl Sql {
@@ -150,6 +152,7 @@ impl Sql {
             tables: None,
             alerts: None,
             queries: None,
+            search: None,
         }
     }
 
@@ -166,6 +169,12 @@ impl Sql {
     /// And over how the continuous queries fare.
     pub fn with_queries(self, queries: QueryTable) -> Self {
         Self { queries: Some(queries), ..self }
+    }
+
+    /// With the function [`SEARCH`], over the same history.
+    #[must_use]
+    pub fn with_search(self, search: Search) -> Self {
+        Self { search: Some(search), ..self }
     }
 
     /// Runs one query to its end.
@@ -296,10 +305,15 @@ impl Sql {
         session: &SessionContext,
         before: Option<&[u64]>,
     ) -> Result<Vec<u64>, Error> {
-        let Snapshot { table: events, offsets } = match before {
+        let snapshot = match before {
             Some(offsets) => self.history.snapshot_before(offsets).await?,
             None => self.history.snapshot().await?,
         };
+        if let Some(search) = &self.search {
+            let function = SearchFunction::new(search.clone(), snapshot.clone());
+            session.register_udtf(SEARCH, Arc::new(function));
+        }
+        let Snapshot { table: events, offsets } = snapshot;
         let put = |name: &str, table| {
             session.deregister_table(name)?;
             session.register_table(name, table)
@@ -330,6 +344,7 @@ impl Sql {
         for name in schema.map_or_else(Vec::new, |schema| schema.table_names()) {
             session.deregister_table(name).map_err(|error| self.planned(&error))?;
         }
+        session.deregister_udtf(SEARCH);
         Ok(())
     }
 

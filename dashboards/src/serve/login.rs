@@ -95,15 +95,15 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
 async fn opened(shared: &Shared, caller: &Caller, token: &str, next: &str) -> Response {
     let token = token.trim();
     // To nowhere but here: browsers read `//` and `/\` as another host's name.
-    let is_ours = next.starts_with("/boards/") || next == "/queues" || next.starts_with("/queues/");
-    let next = if is_ours { next } else { "/" };
     let wanted = wanted_for(next);
+    let is_ours = next.starts_with("/boards/") || matches!(wanted, Wanted::Admin);
+    let next = if is_ours { next } else { "/" };
     let again = |why: &str, status: StatusCode| {
         (status, Html(page::login(wanted, Some(why), next).into_string())).into_response()
     };
     let is_admin = match (shared.access.is_console_token(token), &shared.manager) {
         (true, _) if matches!(wanted, Wanted::Admin) => {
-            let why = "This token opens the boards. Queues need the admin token.";
+            let why = "This token opens the boards. Queues and the search need the admin token.";
             return again(why, StatusCode::FORBIDDEN);
         }
         (true, _) | (false, None) => false,
@@ -143,7 +143,9 @@ pub(super) async fn ask(Query(Next { next }): Query<Next>) -> Html<String> {
 }
 
 fn wanted_for(next: &str) -> Wanted {
-    if next.starts_with("/queues") { Wanted::Admin } else { Wanted::Console }
+    let path = next.split('?').next().unwrap_or_default();
+    let is_for_admin = path == "/search" || path == "/queues" || path.starts_with("/queues/");
+    if is_for_admin { Wanted::Admin } else { Wanted::Console }
 }
 
 #[derive(Deserialize)]
@@ -158,4 +160,25 @@ pub(super) async fn log_in(
     Form(form): Form<LogIn>,
 ) -> Response {
     opened(&shared, &caller, &form.token, &form.next).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_callers_sent_is_for_the_admin_token() {
+        for (next, is_for_admin) in [
+            ("/queues", true),
+            ("/queues/a?b", true),
+            ("/search?q=/boards/", true),
+            ("/search", true),
+            ("/searching", false),
+            ("/boards/queues", false),
+            ("//search", false),
+            ("", false),
+        ] {
+            assert_eq!(matches!(wanted_for(next), Wanted::Admin), is_for_admin, "{next}");
+        }
+    }
 }

@@ -99,11 +99,15 @@ impl Capture {
         let text = |side: &Side, copied: Option<&Copied>| text(side, copied?, bytes_max);
         let request = text(&self.request, intake.and_then(|intake| intake.copied.as_ref()));
         let answer = text(&self.answer, Some(&self.copied));
-        let is_cut = [&request, &answer].into_iter().flatten().any(|(_, is_cut)| *is_cut);
+        let is_less =
+            |body: &Option<(String, bool)>| body.as_ref().is_some_and(|(_, is_cut)| *is_cut);
+        let (is_request_cut, is_answer_cut) = (is_less(&request), is_less(&answer));
         let (request_side, answer_side) =
             (std::mem::take(&mut self.request), std::mem::take(&mut self.answer));
-        let is_cut = is_cut || request_side.is_cut || answer_side.is_cut;
+        let is_cut = is_request_cut || is_answer_cut || request_side.is_cut || answer_side.is_cut;
         event.payload_truncated = is_cut.then_some(true);
+        event.payload_request_truncated = is_request_cut.then_some(true);
+        event.payload_response_truncated = is_answer_cut.then_some(true);
         event.payload_request = request.map(|(text, _)| text.into());
         event.payload_request_headers = request_side.headers.map(Into::into);
         event.payload_request_content_type = request_side.content_type.map(Into::into);
@@ -196,4 +200,67 @@ fn is_utf8(content_type: &str) -> bool {
     charset.is_none_or(|charset| {
         ["utf-8", "utf8", "us-ascii", "ascii"].iter().any(|own| charset.eq_ignore_ascii_case(own))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use flate2::Compression;
+    use flate2::write::GzEncoder;
+
+    use super::*;
+
+    fn side(content_type: &str, encoding: Option<&str>) -> Side {
+        let (content_type, encoding) = (Some(content_type.to_owned()), encoding.map(Into::into));
+        Side { content_type, encoding, ..Side::default() }
+    }
+
+    fn kept(side: &Side, body: &[u8], bytes_max: usize) -> Option<(String, bool)> {
+        let copied = Copied::new(bytes_max);
+        // As it comes, in parts.
+        body.chunks(7).for_each(|part| copied.add(part));
+        text(side, &copied, bytes_max)
+    }
+
+    fn packed(plain: &[u8]) -> Vec<u8> {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+        encoder.write_all(plain).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    #[test]
+    fn a_body_is_kept_as_text_up_to_its_bound() {
+        let plain = side("text/plain", None);
+        let whole = |text: &str| Some((text.to_owned(), false));
+        let cut = |text: &str| Some((text.to_owned(), true));
+        assert_eq!(kept(&plain, b"twelve bytes", 12), whole("twelve bytes"));
+        assert_eq!(kept(&plain, b"twelve bytes", 11), cut("twelve byte"));
+        assert_eq!(kept(&plain, "größer".as_bytes(), 3), cut("gr"));
+        assert_eq!(kept(&plain, b"gr\xf6\xdfer", 12), cut("gr"));
+        assert_eq!(kept(&plain, b"", 12), None);
+        let zipped = side("text/plain", Some("GZip"));
+        assert_eq!(kept(&zipped, &packed(b"twelve bytes"), 64), whole("twelve bytes"));
+        assert_eq!(kept(&zipped, &packed(&[b'a'; 5_000]), 64), cut(&"a".repeat(64)));
+        let broken = &packed(&[b'a'; 5_000])[..20];
+        assert!(kept(&zipped, broken, 64).is_none_or(|(_, is_cut)| is_cut));
+        assert_eq!(kept(&zipped, b"no gzip", 64), None);
+        assert_eq!(kept(&side("text/plain", Some("br")), b"twelve bytes", 64), None);
+        assert_eq!(kept(&side("text/plain; charset=iso-8859-1", None), b"a", 64), None);
+        assert_eq!(kept(&side("text/plain; charset=\"UTF-8\"", None), b"a", 64), whole("a"));
+    }
+
+    #[test]
+    fn headers_are_an_object_of_texts_up_to_their_bound() {
+        let mut headers = HeaderMap::new();
+        headers.append("accept", "a".parse().unwrap());
+        headers.append("accept", "b".parse().unwrap());
+        headers.append("x-one", "\"1\"".parse().unwrap());
+        let (json, is_cut) = headers_json(&headers);
+        assert_eq!(json.as_deref(), Some(r#"{"accept":["a","b"],"x-one":"\"1\""}"#));
+        assert!(!is_cut);
+        headers.append("x-long", "x".repeat(HEADERS_BYTES_MAX).parse().unwrap());
+        let (json, is_cut) = headers_json(&headers);
+        assert!(is_cut && json.unwrap().len() < HEADERS_BYTES_MAX);
+    }
 }

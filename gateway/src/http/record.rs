@@ -265,8 +265,15 @@ fn shared(text: &str) -> Text {
     Arc::<str>::from(text).into()
 }
 
+/// A text that is not too long. Of one that is, the last part is left out whole: cut in the
+/// middle it would not be known for what it is, if it is a secret.
 fn cut(text: &str) -> &str {
-    &text[..text.floor_char_boundary(TEXT_BYTES_MAX)]
+    if text.len() <= TEXT_BYTES_MAX {
+        return text;
+    }
+    let head = &text[..text.floor_char_boundary(TEXT_BYTES_MAX)];
+    let end = head.rfind(|c: char| "/?&;, ".contains(c)).unwrap_or(0);
+    &head[..end]
 }
 
 /// The host without user and port.

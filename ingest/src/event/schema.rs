@@ -75,7 +75,7 @@ schema! {
 
     optional "Correlation" "What joins the events of one journey." {
         /// Id of the whole journey, from the client's request to the last delivery.
-        correlation_id: Text since 1;
+        correlation_id: Text since 1 personal Content;
         /// W3C trace id, 32 hexadecimal digits.
         trace_id: Text since 1;
         /// W3C id of the span that the event tells of, 16 hexadecimal digits.
@@ -86,7 +86,7 @@ schema! {
 
     optional "Request" "The request as the client sent it, and the answer that it got." {
         /// Method, in upper case.
-        http_request_method: Text since 1 otel "http.request.method";
+        http_request_method: Text since 1 otel "http.request.method" personal Content;
         /// Path template that matched, with the API's context.
         http_route: Text since 1 otel "http.route";
         /// Status code of the answer to the client.
@@ -104,7 +104,7 @@ schema! {
         /// Query of the request without the question mark, masked by rule.
         url_query: Text since 1 otel "url.query" personal Content;
         /// Host that the client asked for.
-        server_address: Text since 1 otel "server.address";
+        server_address: Text since 1 otel "server.address" personal Content;
         /// Address of the client, behind trusted proxies the one that they name.
         client_address: Text since 1 otel "client.address" personal Address;
         /// Port of the client.
@@ -112,7 +112,7 @@ schema! {
         /// Address at the other end of the connection, which may be a proxy.
         network_peer_address: Text since 1 otel "network.peer.address" personal Address;
         /// User-Agent header.
-        user_agent_original: Text since 1 otel "user_agent.original" personal Identifier;
+        user_agent_original: Text since 1 otel "user_agent.original" personal Content;
         /// Protocol spoken with the client: http, websocket, sse or grpc.
         network_protocol_name: Text since 1 otel "network.protocol.name";
         /// Version of HTTP: 1.0, 1.1 or 2.
@@ -270,7 +270,7 @@ schema! {
         /// Queue or topic of an outside broker that the message came from or went to.
         messaging_destination_name: Text since 1 otel "messaging.destination.name";
         /// Id of the message: the one that the caller got with its 202, and an email's Message-ID.
-        messaging_message_id: Text since 1 otel "messaging.message.id";
+        messaging_message_id: Text since 1 otel "messaging.message.id" personal Content;
         /// Weir's queue that holds the message.
         delivery_queue: Text since 1;
         /// Ordering key of the message.
@@ -309,11 +309,15 @@ schema! {
         /// Body of the answer; for a step, the message after it.
         payload_response: Text since 1 personal Content;
         /// Content type of the request's body.
-        payload_request_content_type: Text since 1;
+        payload_request_content_type: Text since 1 personal Content;
         /// Content type of the answer's body.
-        payload_response_content_type: Text since 1;
-        /// Whether a body was cut to the limit.
+        payload_response_content_type: Text since 1 personal Content;
+        /// Whether a body, or headers, are less than there was.
         payload_truncated: bool since 1;
+        /// Whether the request's body is.
+        payload_request_truncated: bool since 1;
+        /// Whether the answer's body is.
+        payload_response_truncated: bool since 1;
     }
 
     optional "Administration" "An act on the configuration, a queue or a right, chained by hashes." {
@@ -395,11 +399,11 @@ schema! {
 
     optional "External" "An event of another system." {
         /// CloudEvents id, or what the collector gave in its place.
-        external_id: Text since 1;
+        external_id: Text since 1 personal Content;
         /// CloudEvents source, or the service that an OTLP log record is of.
-        external_source: Text since 1;
+        external_source: Text since 1 personal Content;
         /// CloudEvents type, or the event name, else the severity, of an OTLP log record.
-        external_type: Text since 1;
+        external_type: Text since 1 personal Content;
         /// The data as JSON text.
         external_data: Text since 1 personal Content;
         /// CloudEvents subject.

@@ -6,6 +6,7 @@ use super::sender::Sender;
 use crate::emit::Emitter;
 use crate::event::{Event, Kind, Outcome, Text, Timestamp};
 use crate::http::{Code, Problem};
+use crate::redact;
 
 /// The longest text of an attribute, in bytes.
 const TEXT_BYTES_MAX: usize = 1_024;
@@ -62,6 +63,15 @@ impl Row {
             }
             if text.len() > TEXT_BYTES_MAX {
                 return Err(too_large(name, text.len(), TEXT_BYTES_MAX));
+            }
+        }
+        // Neither could be looked into for secrets.
+        let texts = [("data", &self.data), ("the attributes", &self.attributes)];
+        for (name, text) in texts {
+            if text.as_ref().is_some_and(|text| !redact::is_json(text)) {
+                return Err(invalid(format_args!(
+                    "{name}: nested deeper than 64 levels, or with half a character (\\ud800)"
+                )));
             }
         }
         let parts = [

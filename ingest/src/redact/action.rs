@@ -78,10 +78,18 @@ pub(super) fn replacement(
 ) -> String {
     match (action, pseudonyms) {
         (Action::Keep, _) => value.to_owned(),
+        (Action::Hash, Some(_)) if is_pseudonym(value) => value.to_owned(),
         (Action::Hash, Some(pseudonyms)) => pseudonyms.of(value),
         (Action::Shorten, _) => shortened(value),
         (Action::Mask | Action::Hash | Action::Remove, _) => mask.to_owned(),
     }
+}
+
+/// Whether a value was replaced by its pseudonym already: an event may be offered again.
+fn is_pseudonym(value: &str) -> bool {
+    value.strip_prefix("hash:").is_some_and(|digits| {
+        digits.len() == 16 && digits.bytes().all(|byte| byte.is_ascii_hexdigit())
+    })
 }
 
 /// The network that an address is in; of what is no address nothing.
@@ -121,6 +129,7 @@ mod tests {
         assert_eq!(hash("alice", Some(&one)), alice);
         assert_ne!(hash("bob", Some(&one)), alice);
         assert_ne!(hash("alice", Some(&other)), alice);
+        assert_eq!(hash(&alice, Some(&one)), alice);
         assert_eq!(hash("alice", None), "***");
         assert!(Pseudonyms::new(&[1; 31]).is_none());
     }

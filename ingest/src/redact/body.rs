@@ -27,21 +27,60 @@ pub(super) fn body<'a>(
     let essence = content_type?.split(';').next()?.trim().to_ascii_lowercase();
     let (kind, format) = essence.split_once('/')?;
     let suffix = format.rsplit_once('+').map_or(format, |(_, suffix)| suffix);
-    match (kind, suffix) {
-        ("application", "json") => Some(looked(json(text, rules, Place::Member), is_cut)),
-        ("application", "x-ndjson" | "jsonl" | "jsonlines") => Some(lines(text, is_cut, rules)),
-        ("application" | "text", "xml") => Some(looked(xml(text, rules), is_cut)),
-        ("application", "x-www-form-urlencoded") => {
+    let form = match (kind, suffix) {
+        ("application" | "text", "json") => Form::Json,
+        ("application", "x-ndjson" | "ndjson" | "jsonl" | "jsonlines" | "json-seq") => Form::Lines,
+        ("application" | "text", "xml") => Form::Xml,
+        ("application", "x-www-form-urlencoded") => Form::Pairs,
+        ("text", "plain" | "csv") => Form::Text,
+        _ => return None,
+    };
+    // Many send JSON and XML by names that they are not.
+    let form = match form {
+        Form::Pairs | Form::Text if begins_as_json(text) => Form::Json,
+        Form::Pairs | Form::Text if text.trim_start().starts_with('<') => Form::Xml,
+        form => form,
+    };
+    Some(match form {
+        Form::Json if is_cut && is_number(text) => Kept { text: Cow::Borrowed(""), is_cut },
+        Form::Json => looked(json(text, rules, Place::Member), is_cut),
+        Form::Lines => lines(text, is_cut, rules),
+        Form::Xml => looked(xml(text, rules), is_cut),
+        Form::Pairs => {
             let text = if is_cut { until(text, '&') } else { text };
-            Some(Kept { text: query(text, rules), is_cut })
+            Kept { text: query(text, rules), is_cut }
         }
-        ("text", _) => {
+        Form::Text => {
             let text = if is_cut { without_tail(text) } else { text };
-            Some(Kept { text: rules.text(text), is_cut })
+            Kept { text: rules.plain(text), is_cut }
         }
-        // Other types of JSON, as `application/problem+json` has it, were above.
-        _ => None,
+    })
+}
+
+/// How a body is read.
+enum Form {
+    Json,
+    /// Values of JSON, each on its line.
+    Lines,
+    Xml,
+    /// Of names and values, as a query has them.
+    Pairs,
+    Text,
+}
+
+/// Whether a text begins as an object or an array does; `[card]` is none.
+fn begins_as_json(text: &str) -> bool {
+    let mut signs = text.bytes().filter(|byte| !byte.is_ascii_whitespace());
+    match signs.next() {
+        Some(b'{') => true,
+        Some(b'[') => signs.next().is_none_or(|next| b"{]\"-0123456789".contains(&next)),
+        _ => false,
     }
+}
+
+/// Whether a text, which was cut, is a number that may go on.
+fn is_number(text: &str) -> bool {
+    text.trim_start().starts_with(|c: char| c.is_ascii_digit() || c == '-')
 }
 
 fn looked(looked: Looked<'_>, is_cut: bool) -> Kept<'_> {
@@ -59,6 +98,9 @@ fn lines<'a>(text: &'a str, is_cut: bool, rules: &Rules) -> Kept<'a> {
         if value.trim().is_empty() {
             out.push_str(line);
             continue;
+        }
+        if is_cut && line.len() == value.len() && is_number(value) {
+            break;
         }
         match json(value, rules, Place::Member) {
             Looked::Whole(masked) => {
@@ -80,7 +122,8 @@ fn until(text: &str, sign: char) -> &str {
     text.rfind(sign).map_or("", |at| &text[..at])
 }
 
-/// Without the signs at its end that a number, a token or an address may consist of.
+/// Without its last word, and what may be the beginning of a number in groups before it.
 fn without_tail(text: &str) -> &str {
-    text.trim_end_matches(|c: char| c.is_alphanumeric() || "-_.+/=~%@: ".contains(c))
+    let words = text.rfind(char::is_whitespace).map_or("", |at| &text[..at]);
+    words.trim_end_matches(|c: char| c.is_ascii_digit() || c.is_whitespace() || c == '-')
 }

@@ -7,16 +7,19 @@ use std::ops::Range;
 const DIGITS_MIN: usize = 14;
 const DIGITS_MAX: usize = 19;
 
+/// What may stand between groups of digits, also twice: spaces, also those that keep a line
+/// together, a hyphen, and what a space is in a form.
+const BETWEEN: [&str; 5] = [" ", "-", "+", "\u{a0}", "\u{202f}"];
+
 /// Where the numbers of cards stand in a text: 14 to 19 digits of a known scheme whose
-/// check digit is right, as one or in groups with a space or a hyphen between.
+/// check digit is right, as one or in groups.
 pub(super) fn cards(text: &str) -> Vec<Range<usize>> {
     let bytes = text.as_bytes();
     let mut found = Vec::new();
     let mut at = 0;
     while let Some(start) = bytes[at..].iter().position(u8::is_ascii_digit).map(|to| at + to) {
-        let groups = groups_from(bytes, start);
-        let end = groups.last().map_or(start + 1, |group| group.end);
-        at = end;
+        let groups = groups_from(text, start);
+        at = groups.last().map_or(start + 1, |group| group.end);
         if groups.iter().map(ExactSizeIterator::len).sum::<usize>() < DIGITS_MIN {
             continue;
         }
@@ -34,18 +37,22 @@ pub(super) fn cards(text: &str) -> Vec<Range<usize>> {
     found
 }
 
-/// The groups of digits from here on that one character stands between.
-fn groups_from(bytes: &[u8], start: usize) -> Vec<Range<usize>> {
+/// The groups of digits from here on that nothing else stands between.
+fn groups_from(text: &str, start: usize) -> Vec<Range<usize>> {
+    let bytes = text.as_bytes();
     let mut groups = Vec::new();
     let mut at = start;
     loop {
-        let end = bytes[at..]
-            .iter()
-            .position(|byte| !byte.is_ascii_digit())
-            .map_or(bytes.len(), |to| at + to);
+        let digits = bytes[at..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+        let end = at + digits;
         groups.push(at..end);
-        match (bytes.get(end), bytes.get(end + 1)) {
-            (Some(b' ' | b'-' | b'+'), Some(next)) if next.is_ascii_digit() => at = end + 1,
+        let mut next = end;
+        for _ in 0..2 {
+            let between = BETWEEN.iter().find(|between| text[next..].starts_with(**between));
+            next += between.map_or(0, |between| between.len());
+        }
+        match bytes.get(next) {
+            Some(byte) if next > end && byte.is_ascii_digit() => at = next,
             _ => return groups,
         }
     }
@@ -61,7 +68,7 @@ fn longest_card(bytes: &[u8], groups: &[Range<usize>]) -> Option<(Range<usize>, 
         }
         digits.extend(bytes[group.clone()].iter().map(|byte| byte - b'0'));
         let whole = groups[0].start..group.end;
-        if is_card(&digits) && stands_alone(bytes, &whole) {
+        if is_card(&digits) && stands_alone(bytes, &whole) && !is_in_uuid(bytes, &whole) {
             longest = Some((whole, i + 1));
         }
     }
@@ -70,16 +77,32 @@ fn longest_card(bytes: &[u8], groups: &[Range<usize>]) -> Option<(Range<usize>, 
 
 /// Whether what is around makes it no part of a word, of a fraction or of a telephone number.
 fn stands_alone(bytes: &[u8], card: &Range<usize>) -> bool {
-    let before = card.start.checked_sub(1).map(|at| bytes[at]);
-    let further = card.start.checked_sub(2).map(|at| bytes[at]);
+    let before = |by: usize| card.start.checked_sub(by).map(|at| bytes[at]);
     let (after, behind) = (bytes.get(card.end), bytes.get(card.end + 1));
-    let is_fraction = before == Some(b'.') && further.is_some_and(|byte| byte.is_ascii_digit());
-    let is_whole = after == Some(&b'.') && behind.is_some_and(u8::is_ascii_digit);
-    // `%20` and `%2D` before it are a space and a hyphen.
-    let is_escaped = card.start >= 3 && bytes[card.start - 3] == b'%';
-    let in_word = !is_escaped && before.is_some_and(|byte| byte.is_ascii_alphanumeric());
-    let goes_on = after.is_some_and(u8::is_ascii_alphanumeric);
+    let is_digit = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_digit);
+    let is_fraction = before(1) == Some(b'.') && is_digit(before(2).as_ref());
+    let is_whole = after == Some(&b'.') && is_digit(behind);
+    // An escape ends before it: `%20`, `\n`; or the sign of the first track of a card does.
+    let is_escape = before(3) == Some(b'%')
+        || (before(2) == Some(b'\\') && matches!(before(1), Some(b'n' | b'r' | b't')))
+        || (before(2) == Some(b'%') && before(1) == Some(b'B'));
+    let in_word = !is_escape && before(1).is_some_and(|byte| byte.is_ascii_alphanumeric());
+    // `D` ends the number in the second track.
+    let is_track = after == Some(&b'D') && is_digit(behind);
+    let goes_on = !is_track && after.is_some_and(u8::is_ascii_alphanumeric);
     !(is_fraction || is_whole || in_word || goes_on)
+}
+
+/// Whether it is a part of a UUID (RFC 9562, section 4), whose groups may all be digits.
+fn is_in_uuid(bytes: &[u8], card: &Range<usize>) -> bool {
+    let is_uuid = |start: usize| {
+        let Some(text) = bytes.get(start..start + 36) else { return false };
+        text.iter().enumerate().all(|(i, byte)| match i {
+            8 | 13 | 18 | 23 => *byte == b'-',
+            _ => byte.is_ascii_hexdigit(),
+        })
+    };
+    [0, 9, 14, 19, 24].iter().any(|to| card.start.checked_sub(*to).is_some_and(is_uuid))
 }
 
 fn is_card(digits: &[u8]) -> bool {

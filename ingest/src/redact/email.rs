@@ -32,7 +32,7 @@ pub(super) fn emails(text: &str) -> Vec<Range<usize>> {
 
 /// Where what stands before the sign begins.
 fn local_start(text: &str, from: usize, at: usize) -> usize {
-    let is_local = |c: char| c.is_alphanumeric() || "_.%+'-".contains(c);
+    let is_local = |c: char| c.is_alphanumeric() || "_.%+'-".contains(c) || !c.is_ascii();
     let before = text[from..at].char_indices().rev();
     let local = before.take_while(|(to, c)| is_local(*c) && at - from - to <= LOCAL_BYTES_MAX);
     local.last().map_or(at, |(to, _)| from + to)
@@ -41,11 +41,19 @@ fn local_start(text: &str, from: usize, at: usize) -> usize {
 /// Where the domain ends, if it is one.
 fn domain_end(text: &str, from: usize) -> Option<usize> {
     let rest = &text[from..text.floor_char_boundary(from + DOMAIN_BYTES_MAX)];
-    let is_domain = |c: char| c.is_alphanumeric() || c == '.' || c == '-';
+    let is_domain = |c: char| c.is_alphanumeric() || "._-".contains(c) || !c.is_ascii();
     let mut domain = &rest[..rest.find(|c| !is_domain(c)).unwrap_or(rest.len())];
     // What ends a sentence is no part of it, nor is what no domain ends by.
     while let Some((before, last)) = domain.rsplit_once('.') {
-        let is_top = last.chars().count() >= 2 && last.chars().all(char::is_alphabetic);
+        let is_word = last.chars().all(|c| c.is_alphabetic() || !c.is_ascii());
+        let is_top = last.chars().count() >= 2 && (is_word || last.starts_with("xn--"));
+        // What is tied to an address is none of it, as in `bob@example.org-17`.
+        let tied = last.find(['-', '_']).filter(|at| last[..*at].chars().count() >= 2);
+        let tied = tied.filter(|at| !is_top && last[..*at].chars().all(char::is_alphabetic));
+        if let Some(at) = tied {
+            domain = &domain[..before.len() + 1 + at];
+            continue;
+        }
         if is_top {
             let is_name = |part: &str| !part.is_empty() && !part.starts_with('-');
             return before.split('.').all(is_name).then_some(from + domain.len());

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use jiter::{Jiter, JiterError, Peek};
 
 use super::Action;
-use super::name::is_secret;
+use super::name::{is_secret, is_secret_header};
 use super::path::{Progress, Step};
 use super::query::address;
 use super::rules::{Place, Rules};
@@ -56,7 +56,9 @@ struct Walk<'a, 'r> {
 impl Walk<'_, '_> {
     fn all(&mut self) -> Result<(), Fault> {
         let first = self.jiter.peek()?;
-        self.value(first, &self.rules.paths(), 0)?;
+        // Paths are those of bodies and data.
+        let paths = if self.place == Place::Header { Vec::new() } else { self.rules.paths() };
+        self.value(first, &paths, 0)?;
         self.jiter.finish()?;
         Ok(())
     }
@@ -82,8 +84,12 @@ impl Walk<'_, '_> {
             }
             _ => {
                 self.jiter.known_skip(first)?;
+                // What is behind the point, or how it is scaled, makes a number no other.
                 let number = &self.text[start..self.jiter.current_index()];
-                if let Cow::Owned(masked) = self.rules.text(number) {
+                let whole = number.split(['.', 'e', 'E']).next().unwrap_or_default();
+                let is_zero = |rest: &str| rest.bytes().all(|byte| b".0eE+".contains(&byte));
+                let whole = if is_zero(&number[whole.len()..]) { whole } else { number };
+                if let Cow::Owned(masked) = self.rules.text(whole) {
                     self.replace(start, &masked);
                 }
                 Ok(())
@@ -97,7 +103,11 @@ impl Walk<'_, '_> {
         while let Some(found) = name {
             let (paths, by_path) = self.rules.step(paths, Step::Name(&found));
             let place = if depth == 0 { self.place } else { Place::Member };
-            let action = by_path.or_else(|| self.rules.named(place, &found, is_secret(&found)));
+            let is_secret = match place {
+                Place::Header => is_secret_header(&found),
+                _ => is_secret(&found),
+            };
+            let action = by_path.or_else(|| self.rules.named(place, &found, is_secret));
             if let Cow::Owned(masked) = self.rules.text(&found)
                 && action != Some(Action::Keep)
             {
@@ -154,6 +164,14 @@ impl Walk<'_, '_> {
 
     /// The value of a header that is an address.
     fn address(&mut self, first: Peek) -> Result<(), Fault> {
+        if first == Peek::Array {
+            let mut next = self.jiter.known_array()?;
+            while let Some(first) = next {
+                self.address(first)?;
+                next = self.jiter.array_step()?;
+            }
+            return Ok(());
+        }
         if first != Peek::String {
             return self.value(first, &[], 1);
         }
@@ -188,9 +206,21 @@ impl Walk<'_, '_> {
     }
 }
 
-/// Headers whose value is an address (RFC 9110, sections 8.7, 10.1.3 and 10.2.2).
+/// Headers whose value is an address, or a part of one.
+const ADDRESSES: [&str; 9] = [
+    "referer",
+    "location",
+    "content-location",
+    "origin",
+    "destination",
+    "x-original-url",
+    "x-original-uri",
+    "x-forwarded-uri",
+    "x-rewrite-url",
+];
+
 fn holds_address(header: &str) -> bool {
-    ["referer", "location", "content-location"].iter().any(|name| header.eq_ignore_ascii_case(name))
+    ADDRESSES.iter().any(|name| header.eq_ignore_ascii_case(name))
 }
 
 fn quoted(text: &str) -> String {

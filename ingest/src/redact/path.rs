@@ -146,7 +146,7 @@ impl<'a> Reader<'a> {
         } else if is_descendant || self.takes(".") {
             self.short()?
         } else {
-            return Err(self.fault("expected . or [ here"));
+            return Err(self.fault("expected . or [ here; a name with other signs is ['…']"));
         };
         Ok(Segment { is_descendant, selector })
     }
@@ -249,9 +249,11 @@ mod tests {
         };
         check("card", 1, "a path begins with $");
         check("$", 2, "name what is to be found, as in $.card");
-        check("$card", 2, "expected . or [ here");
+        let next = "expected . or [ here; a name with other signs is ['…']";
+        check("$card", 2, next);
+        check("$.first-name", 8, next);
         check("$.", 3, "expected a name, or ['…'] around another one");
-        check("$.a b", 4, "expected . or [ here");
+        check("$.a b", 4, next);
         check("$.a[?@.b]", 5, "expected *, a quoted name or an index");
         check("$.a[-1]", 5, "expected *, a quoted name or an index");
         check("$.a[0:2]", 6, "expected ] here");

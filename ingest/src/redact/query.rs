@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use percent_encoding::percent_decode_str;
+use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 
 use super::name::is_secret_parameter;
 use super::rules::{Place, Rules};
@@ -45,14 +45,18 @@ fn parameter<'a>(pair: &'a str, rules: &Rules) -> Cow<'a, str> {
     }
 }
 
-/// A part of a query: as it is written if nothing is found in it as it is decoded.
+/// A part of a query: as it is written if nothing is found in it as it is decoded; else with
+/// what would divide it, or is no sign of an address, encoded.
 fn text<'a>(part: &'a str, rules: &Rules) -> Cow<'a, str> {
     let plain = decoded(part);
     match rules.text(&plain) {
         Cow::Borrowed(_) => Cow::Borrowed(part),
-        Cow::Owned(masked) => Cow::Owned(masked),
+        Cow::Owned(masked) => Cow::Owned(utf8_percent_encode(&masked, DIVIDING).to_string()),
     }
 }
+
+/// What has a meaning in a query besides itself.
+const DIVIDING: &AsciiSet = &CONTROLS.add(b'&').add(b'=').add(b'#').add(b'%').add(b'+').add(b' ');
 
 /// As who reads it would: `+` is a space.
 pub(super) fn decoded(part: &str) -> Cow<'_, str> {
@@ -63,17 +67,18 @@ pub(super) fn decoded(part: &str) -> Cow<'_, str> {
     Cow::Owned(percent_decode_str(&spaced).decode_utf8_lossy().into_owned())
 }
 
-/// A path, segment by segment, as it is decoded.
+/// And in a path.
+const DIVIDING_PATH: &AsciiSet = &CONTROLS.add(b'?').add(b'#').add(b'%').add(b' ');
+
+/// A path, as it is decoded and as it is written.
 pub(super) fn path<'a>(path: &'a str, rules: &Rules) -> Cow<'a, str> {
-    let Cow::Borrowed(_) = rules.text(path) else { return rules.text(path) };
-    if !path.contains('%') {
-        return Cow::Borrowed(path);
+    if path.contains('%') {
+        let plain = percent_decode_str(path).decode_utf8_lossy();
+        if let Cow::Owned(masked) = rules.text(&plain) {
+            return Cow::Owned(utf8_percent_encode(&masked, DIVIDING_PATH).to_string());
+        }
     }
-    let plain = percent_decode_str(path).decode_utf8_lossy();
-    match rules.text(&plain) {
-        Cow::Borrowed(_) => Cow::Borrowed(path),
-        Cow::Owned(masked) => Cow::Owned(masked),
-    }
+    rules.text(path)
 }
 
 /// An address of a Referer header: no user, no fragment (RFC 9110, section 10.1.3), and the

@@ -6,7 +6,7 @@ use super::action::replacement;
 use super::body::body;
 use super::json::{Looked, json};
 use super::query::{address, path, query};
-use super::rules::{Place, Rules};
+use super::rules::{Place, Rules, selected};
 use super::{Action, MASK, Pseudonyms, Rule};
 use crate::event::{Event, Personal, Text};
 
@@ -30,12 +30,14 @@ impl Redactor {
         let (of_some, of_all): (Vec<_>, Vec<_>) =
             sets.into_iter().partition(|(apis, _)| !apis.is_empty());
         let mut all = Rules::new(pseudonyms.cloned());
-        of_all.iter().flat_map(|(_, rules)| *rules).for_each(|rule| all.add(rule));
+        of_all.iter().for_each(|(_, rules)| all.add(&selected(rules)));
         let mut by_api = HashMap::<Box<str>, Rules>::new();
         for (apis, rules) in of_some {
+            // Read once for all of them.
+            let rules = selected(rules);
             for api in apis {
                 let of_api = by_api.entry(api.into()).or_insert_with(|| all.clone());
-                rules.iter().for_each(|rule| of_api.add(rule));
+                of_api.add(&rules);
             }
         }
         Self { all, by_api }
@@ -53,23 +55,30 @@ impl Redactor {
         let types = Types {
             request: event.payload_request_content_type.clone(),
             response: event.payload_response_content_type.clone(),
-            is_cut: event.payload_truncated == Some(true),
+            is_request_cut: event.payload_request_truncated == Some(true),
+            is_response_cut: event.payload_response_truncated == Some(true),
         };
-        let mut is_cut = false;
+        let mut cut = (false, false);
         event.each_personal_text(|name, personal, text| match rules.field(name) {
             Some(Action::Keep) => {}
             Some(Action::Remove) => *text = None,
             Some(action) => {
                 let value = text.as_deref().unwrap_or_default();
                 let with = replacement(action, value, MASK, rules.pseudonyms());
-                *text = Some(with.into());
+                *text = Some(quoted(name, &with));
             }
             None if personal == Personal::Content => {
-                is_cut |= content(name, text, &types, rules);
+                content(name, text, &types, rules, &mut cut);
             }
             None => {}
         });
-        if is_cut {
+        if cut.0 {
+            event.payload_request_truncated = Some(true);
+        }
+        if cut.1 {
+            event.payload_response_truncated = Some(true);
+        }
+        if cut.0 || cut.1 {
             event.payload_truncated = Some(true);
         }
     }
@@ -79,13 +88,26 @@ impl Redactor {
 struct Types {
     request: Option<Text>,
     response: Option<Text>,
-    is_cut: bool,
+    is_request_cut: bool,
+    is_response_cut: bool,
 }
 
-/// Looks at what somebody sent or asked for, by the form that the field has. Whether it is
-/// less now, but for what was taken out.
-fn content(name: &str, text: &mut Option<Text>, types: &Types, rules: &Rules) -> bool {
-    let Some(value) = text.as_deref() else { return false };
+/// The longest text that is written of a field, in bytes: what is put in the place of secrets
+/// may make it longer than an event can be.
+const TEXT_BYTES_MAX: usize = 400 * 1024;
+/// Of a body.
+const BODY_BYTES_MAX: usize = 128 * 1024;
+
+/// Looks at what somebody sent or asked for, by the form that the field has. `cut` is whether
+/// the bodies of request and answer are less than they were, but for what was taken out.
+fn content(
+    name: &str,
+    text: &mut Option<Text>,
+    types: &Types,
+    rules: &Rules,
+    cut: &mut (bool, bool),
+) {
+    let Some(value) = text.as_deref() else { return };
     let masked = match name {
         "url_query" => query(value, rules),
         "url_path" => path(value, rules),
@@ -95,23 +117,45 @@ fn content(name: &str, text: &mut Option<Text>, types: &Types, rules: &Rules) ->
             whole(json(value, rules, Place::Header))
         }
         "payload_request" | "payload_response" => {
-            let content_type =
-                if name == "payload_request" { &types.request } else { &types.response };
-            let kept = body(value, content_type.as_deref(), types.is_cut, rules);
-            let is_cut = kept.as_ref().is_some_and(|kept| kept.is_cut);
-            match kept.map(|kept| kept.text) {
+            let (content_type, was_cut, is_cut) = match name {
+                "payload_request" => (&types.request, types.is_request_cut, &mut cut.0),
+                _ => (&types.response, types.is_response_cut, &mut cut.1),
+            };
+            let kept = body(value, content_type.as_deref(), was_cut, rules);
+            let is_long = kept.as_ref().is_some_and(|kept| kept.text.len() > BODY_BYTES_MAX);
+            *is_cut = is_long || kept.as_ref().is_some_and(|kept| kept.is_cut);
+            match kept.filter(|_| !is_long).map(|kept| kept.text) {
                 Some(Cow::Borrowed(same)) if same.len() == value.len() => {}
                 kept => *text = kept.map(|kept| kept.into_owned().into()),
             }
-            return is_cut;
+            return;
         }
+        "correlation_id"
+        | "messaging_message_id"
+        | "external_id"
+        | "http_request_method"
+        | "server_address" => rules.id(value),
+        "external_source" => address(value, rules),
         _ => rules.text(value),
     };
-    if let Cow::Owned(masked) = masked {
-        *text = Some(masked.into());
+    match masked {
+        Cow::Borrowed(_) => {}
+        Cow::Owned(masked) if masked.len() > TEXT_BYTES_MAX => *text = Some(quoted(name, MASK)),
+        Cow::Owned(masked) => *text = Some(masked.into()),
     }
-    false
 }
+
+/// A text in a column: as JSON where that is what the column holds.
+fn quoted(name: &str, text: &str) -> Text {
+    match JSON_COLUMNS.contains(&name) {
+        true => serde_json::Value::from(text).to_string().into(),
+        false => text.to_owned().into(),
+    }
+}
+
+/// The columns that hold JSON, whatever is taken out of them.
+const JSON_COLUMNS: [&str; 4] =
+    ["external_data", "external_attributes", "payload_request_headers", "payload_response_headers"];
 
 /// A column of JSON stays one.
 fn whole(looked: Looked<'_>) -> Cow<'_, str> {

@@ -33,7 +33,7 @@ pub struct Rule {
     /// What is known by its form.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pattern: Option<Pattern>,
-    /// A regular expression, with the syntax of the crate `regex`, that does not fit nothing.
+    /// A regular expression, with the syntax of the crate `regex`, that fits one character at least.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub regex: Option<String>,
     /// What becomes of it.
@@ -59,6 +59,7 @@ impl RuleFault {
 }
 
 /// Of what a rule is, read.
+#[derive(Clone)]
 pub(super) enum Selected {
     Field(&'static str),
     Name(String),
@@ -105,6 +106,10 @@ impl Rule {
     fn check_action(&self, selected: &Selected) -> Result<(), RuleFault> {
         let fault = |what, mend| Err(RuleFault::new("action", what, mend));
         match (self.action, selected) {
+            (Action::Keep, Selected::Expression(_)) => fault(
+                "what only an expression fits cannot be kept",
+                "keep the field, name, header, path or pattern that it stands in",
+            ),
             (Action::Remove, Selected::Field(_)) => Ok(()),
             (Action::Remove, _) => fault("only a field can be left out", "use mask"),
             (Action::Shorten, Selected::Field(name)) => {
@@ -129,12 +134,31 @@ fn selected(key: &'static str, text: &str) -> Result<Selected, RuleFault> {
     match key {
         "field" => personal_field(text),
         "name" => Ok(Selected::Name(text.to_lowercase())),
-        "header" => Ok(Selected::Header(text.to_lowercase())),
+        "header" => header(text),
         "json_path" => JsonPath::parse(text).map(Selected::Path).map_err(|error| {
             let mend = "write names, [*], indexes and .. as in $.items[*].iban";
             RuleFault::new("json_path", error.to_string(), mend)
         }),
         _ => expression(text),
+    }
+}
+
+/// Headers that are fields of their own, and those.
+const FIELDS: [(&str, &str); 3] = [
+    ("user-agent", "user_agent_original"),
+    ("referer", "http_request_header_referer"),
+    ("host", "server_address"),
+];
+
+fn header(name: &str) -> Result<Selected, RuleFault> {
+    let name = name.to_lowercase();
+    match FIELDS.iter().find(|(header, _)| *header == name) {
+        Some((_, field)) => Err(RuleFault::new(
+            "header",
+            format!("{name} is in a field of every event"),
+            format!("give field: {field}"),
+        )),
+        None => Ok(Selected::Header(name)),
     }
 }
 
@@ -171,8 +195,12 @@ fn expression(text: &str) -> Result<Selected, RuleFault> {
             RuleFault::new("regex", what, "see the syntax of the crate `regex`")
         }
     })?;
-    match compiled.is_match("") {
-        true => Err(RuleFault::new("regex", "fits nothing too", "use + for * and {1,} for ?")),
-        false => Ok(Selected::Expression(compiled)),
+    let parsed = regex_syntax::parse(text).ok();
+    match parsed.and_then(|of| of.properties().minimum_len()) {
+        Some(1..) => Ok(Selected::Expression(compiled)),
+        _ => {
+            let mend = "use + in place of *, and leave ? out";
+            Err(RuleFault::new("regex", "also fits where there is nothing", mend))
+        }
     }
 }

@@ -1,16 +1,20 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::hash::Hash;
 
 use regex::Regex;
 
 use super::action::replacement;
 use super::path::{Progress, Step};
-use super::pattern::replaced;
+use super::pattern::{Suspected, named_words, replaced};
 use super::rule::Selected;
 use super::{Action, JsonPath, MASK, Pattern, Pseudonyms, Rule};
 
 /// How often a text is looked at again, since what was taken out may have hidden something.
 const PASSES_MAX: usize = 3;
+
+/// How many times as long a text may get by what is put in it.
+const GROWTH_MAX: usize = 4;
 
 /// Where a name stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,19 +42,17 @@ impl Rules {
         Self { pseudonyms, ..Self::default() }
     }
 
-    /// Adds a rule; what cannot hold was refused where it was written, and is left out.
-    pub(super) fn add(&mut self, rule: &Rule) {
-        let action = rule.action;
-        let Ok(selected) = rule.selected() else {
-            return tracing::error!(?rule, "a rule of redaction left out");
-        };
-        match selected {
-            Selected::Field(field) => stricter(self.fields.entry(field).or_insert(action), action),
-            Selected::Name(name) => stricter(self.names.entry(name).or_insert(action), action),
-            Selected::Header(name) => stricter(self.headers.entry(name).or_insert(action), action),
-            Selected::Pattern(of) => stricter(self.patterns.entry(of).or_insert(action), action),
-            Selected::Path(path) => self.paths.push((path, action)),
-            Selected::Expression(expression) => self.expressions.push((expression, action)),
+    /// Adds rules that were read.
+    pub(super) fn add(&mut self, rules: &[(Selected, Action)]) {
+        for (selected, action) in rules.iter().cloned() {
+            match selected {
+                Selected::Field(field) => stricter(&mut self.fields, field, action),
+                Selected::Name(name) => stricter(&mut self.names, name, action),
+                Selected::Header(name) => stricter(&mut self.headers, name, action),
+                Selected::Pattern(pattern) => stricter(&mut self.patterns, pattern, action),
+                Selected::Path(path) => self.paths.push((path, action)),
+                Selected::Expression(expression) => self.expressions.push((expression, action)),
+            }
         }
     }
 
@@ -110,26 +112,53 @@ impl Rules {
 
     /// A text without what is known by its form.
     pub(super) fn text<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        self.looked(text, &Pattern::ALL)
+    }
+
+    /// As [`Self::text`], of an id, where digits are digits.
+    pub(super) fn id<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        self.looked(text, &[Pattern::Token, Pattern::Email])
+    }
+
+    /// As [`Self::text`], of a text that people write, where a secret stands behind its name and
+    /// a colon too.
+    pub(super) fn plain<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        let action = self.patterns.get(&Pattern::Token).copied().unwrap_or_default();
+        let places = if action == Action::Keep { Vec::new() } else { named_words(text) };
+        let with = |found: &str| {
+            replacement(action, found, Pattern::Token.mask(), self.pseudonyms.as_ref())
+        };
+        match replaced(text, &places, with) {
+            Some(masked) => Cow::Owned(self.text(&masked).into_owned()),
+            None => self.text(text),
+        }
+    }
+
+    fn looked<'a>(&self, text: &'a str, patterns: &[Pattern]) -> Cow<'a, str> {
         // The shortest of all, an address of email, has six characters.
         if text.len() < 6 && self.expressions.is_empty() {
             return Cow::Borrowed(text);
         }
-        let mut text = Cow::Borrowed(text);
+        let bytes_max = GROWTH_MAX * text.len() + 1_024;
+        let mut looked = Cow::Borrowed(text);
         for _ in 0..PASSES_MAX {
-            match self.pass(&text) {
-                Some(masked) => text = Cow::Owned(masked),
+            match self.pass(&looked, patterns) {
+                Some(masked) if masked.len() > bytes_max => return Cow::Owned(MASK.to_owned()),
+                Some(masked) if masked == *looked => break,
+                Some(masked) => looked = Cow::Owned(masked),
                 None => break,
             }
         }
-        text
+        looked
     }
 
     /// The text as one look at it for each pattern leaves it, if that is not as it was.
-    fn pass(&self, text: &str) -> Option<String> {
+    fn pass(&self, text: &str, patterns: &[Pattern]) -> Option<String> {
         let mut masked = None::<String>;
-        for pattern in Pattern::ALL {
-            let action = self.patterns.get(&pattern).copied().unwrap_or_default();
-            if action == Action::Keep {
+        let suspected = Suspected::of(text);
+        for pattern in patterns {
+            let action = self.patterns.get(pattern).copied().unwrap_or_default();
+            if action == Action::Keep || !suspected.has(*pattern) {
                 continue;
             }
             let text = masked.as_deref().unwrap_or(text);
@@ -147,6 +176,19 @@ impl Rules {
     }
 }
 
-fn stricter(held: &mut Action, action: Action) {
+/// The rules of a set; what cannot hold was refused where it was written, and is left out.
+pub(super) fn selected(rules: &[Rule]) -> Vec<(Selected, Action)> {
+    let read = rules.iter().filter_map(|rule| match rule.selected() {
+        Ok(selected) => Some((selected, rule.action)),
+        Err(fault) => {
+            tracing::error!(what = fault.what, "a rule of redaction left out");
+            None
+        }
+    });
+    read.collect()
+}
+
+fn stricter<K: Eq + Hash>(held: &mut HashMap<K, Action>, of: K, action: Action) {
+    let held = held.entry(of).or_insert(action);
     *held = action.max(*held);
 }

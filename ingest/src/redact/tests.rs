@@ -2,8 +2,9 @@ use std::borrow::Cow;
 
 use super::body::body;
 use super::json::{Looked, json};
+use super::pattern::Suspected;
 use super::query::{address, decoded, query};
-use super::rules::{Place, Rules};
+use super::rules::{Place, Rules, selected};
 use super::xml::xml;
 use super::{Action, JsonPath, Pattern, Pseudonyms, Redactor, Rule};
 use crate::event::{Event, EventId, Kind, Outcome, Producer, Timestamp};
@@ -16,6 +17,7 @@ fn check_corpus(corpus: &str, look: impl for<'a> Fn(&'a str, &Rules) -> Cow<'a, 
     while let Some(text) = lines.next() {
         let text = text.strip_prefix('.').expect("a text begins with a dot");
         let expected = lines.next().expect("what is written of it");
+        check_suspected(text);
         let masked = look(text, &rules);
         match expected {
             "=" => {
@@ -27,7 +29,15 @@ fn check_corpus(corpus: &str, look: impl for<'a> Fn(&'a str, &Rules) -> Cow<'a, 
         assert_eq!(look(&masked, &rules), masked, "{text}");
         checked += 1;
     }
-    assert!(checked > 2);
+    assert!(checked >= 4, "{checked}");
+}
+
+/// What is found was suspected.
+fn check_suspected(text: &str) {
+    let suspected = Suspected::of(text);
+    for pattern in Pattern::ALL {
+        assert!(suspected.has(pattern) || pattern.find(text).is_empty(), "{pattern:?}: {text}");
+    }
 }
 
 fn whole(looked: Looked<'_>) -> Cow<'_, str> {
@@ -58,7 +68,8 @@ fn rule(json: &str) -> Rule {
 
 fn rules(all: &[&str]) -> Rules {
     let mut rules = Rules::new(Pseudonyms::new(&[7; 32]));
-    all.iter().for_each(|json| rules.add(&rule(json)));
+    let all = all.iter().map(|json| rule(json)).collect::<Vec<_>>();
+    rules.add(&selected(&all));
     rules
 }
 
@@ -102,7 +113,14 @@ fn rules_take_out_what_they_name_and_keep_what_they_are_told_to() {
     assert_eq!(whole(xml(markup, &rules)), expected);
     let card = rules.text("4111111111111111").into_owned();
     assert!(card.starts_with("hash:"), "{card}");
-    assert_eq!(rules.text("x 4111 1111 1111 1111"), rules.text("x 4111 1111 1111 1111"));
+    // Who writes it otherwise has another pseudonym.
+    assert_ne!(rules.text("4111 1111 1111 1111"), card);
+    // What it became stays, also within another text.
+    assert_eq!(rules.text(&card), card);
+    // Paths are those of bodies.
+    let rules = self::rules(&[r#"{"json_path": "$.*", "action": "keep"}"#]);
+    let headers = whole(json(r#"{"authorization":"hush"}"#, &rules, Place::Header));
+    assert_eq!(headers, r#"{"authorization":"***"}"#);
 }
 
 #[test]
@@ -153,7 +171,26 @@ fn a_rule_that_cannot_hold_is_told_of_with_its_mend() {
         "write names, [*], indexes and .. as in $.items[*].iban",
     );
     check(r#"{"regex": "(a"}"#, "regex", "unclosed group", "see the syntax of the crate `regex`");
-    check(r#"{"regex": "a*"}"#, "regex", "fits nothing too", "use + for * and {1,} for ?");
+    for regex in ["a*", r"\\b", r"\\b(KD-[0-9]+)?", "x|"] {
+        check(
+            &format!(r#"{{"regex": "{regex}"}}"#),
+            "regex",
+            "also fits where there is nothing",
+            "use + in place of *, and leave ? out",
+        );
+    }
+    check(
+        r#"{"regex": "a", "action": "keep"}"#,
+        "action",
+        "what only an expression fits cannot be kept",
+        "keep the field, name, header, path or pattern that it stands in",
+    );
+    check(
+        r#"{"header": "User-Agent"}"#,
+        "header",
+        "user-agent is in a field of every event",
+        "give field: user_agent_original",
+    );
     check(
         r#"{"regex": "\\w{5000}"}"#,
         "regex",
@@ -187,8 +224,11 @@ fn of_what_was_cut_no_beginning_of_a_secret_is_kept() {
     check("<a><b>x</b><c>bob@exampl", "application/soap+xml", "<a><b>x</b><c>");
     check("<a><b pass", "text/xml", "<a>");
     check("a=1&b=41111111111", "application/x-www-form-urlencoded", "a=1");
-    check("so, it is 4111 1111 1111 11", "text/plain", "so,");
+    check("so, it is 4111 1111 1111 11", "text/plain", "so, it is");
     check("(bob@example.org) eyJhbGciOiJI.ey", "text/plain", "([email])");
+    check("see amqp://me:S3cret!Pass", "text/plain", "see");
+    check("41111111111", "application/json", "");
+    check("1\n41111111111", "application/x-ndjson", "1\n");
 }
 
 #[test]
@@ -212,6 +252,23 @@ fn what_is_not_understood_is_not_kept() {
     assert_eq!(kept("<a></b>hush", Some("text/xml")), cut("<a>"));
     assert_eq!(kept("<a b=hush></a>", Some("text/xml")), cut(""));
     assert_eq!(kept("a bob@example.org", Some("text/plain")), whole("a [email]"));
+    assert_eq!(
+        kept("password: hush\nnote: b", Some("text/plain")),
+        whole("password: [token]\nnote: b")
+    );
+    // What is called otherwise than it is.
+    let masked = r#"{"password":"***"}"#;
+    let json = r#"{"password":"hush"}"#;
+    for content_type in ["text/plain", "text/json", "application/x-www-form-urlencoded", "text/csv"]
+    {
+        assert_eq!(kept(json, Some(content_type)), whole(masked), "{content_type}");
+    }
+    assert_eq!(kept("<pin>1</pin>", Some("text/plain")), whole("<pin>***</pin>"));
+    assert_eq!(kept("data: {\"password\":\"hush\"}", Some("text/event-stream")), None);
+    assert_eq!(kept("<p>password=hush", Some("text/html")), None);
+    assert_eq!(kept(json, Some("application/xml")), cut(""));
+    assert_eq!(kept("<a/>password=hush", Some("application/xml")), cut("<a/>"));
+    assert_eq!(kept("<a/><b/>", Some("application/xml")), cut("<a/>"));
 }
 
 fn event() -> Event {
@@ -221,6 +278,9 @@ fn event() -> Event {
     event.auth_subject = Some("alice@example.org".into());
     event.url_path = Some("/orders/bob@example.org".into());
     event.url_query = Some("token=hush&a=1".into());
+    event.user_agent_original = Some("bot/1 (ops@example.org)".into());
+    event.correlation_id = Some("bob@example.org-4539578763621486".into());
+    event.server_address = Some("4539578763621486".into());
     event.payload_request = Some(r#"{"password":"hush","secretary":"bob"}"#.into());
     event.payload_request_content_type = Some("application/json".into());
     event.payload_response = Some("\u{1}\u{2}".into());
@@ -234,8 +294,12 @@ fn an_event_is_looked_at_by_the_form_of_each_field() {
     Redactor::default().apply(&mut event);
     assert_eq!(event.url_path.as_deref(), Some("/orders/[email]"));
     assert_eq!(event.url_query.as_deref(), Some("token=***&a=1"));
-    assert_eq!(event.payload_request.as_deref(), Some(r#"{"password":"***","secretary":"***"}"#));
+    assert_eq!(event.payload_request.as_deref(), Some(r#"{"password":"***","secretary":"bob"}"#));
     assert_eq!(event.payload_response, None);
+    assert_eq!(event.user_agent_original.as_deref(), Some("bot/1 ([email])"));
+    // Of ids the digits stay.
+    assert_eq!(event.correlation_id.as_deref(), Some("[email]-4539578763621486"));
+    assert_eq!(event.server_address.as_deref(), Some("4539578763621486"));
     // Who somebody is stays until a rule says otherwise.
     assert_eq!(event.client_address.as_deref(), Some("203.0.113.77"));
     assert_eq!(event.auth_subject.as_deref(), Some("alice@example.org"));
@@ -251,7 +315,7 @@ fn rules_of_an_api_are_for_its_events_alone() {
         rule(r#"{"field": "auth_subject", "action": "hash"}"#),
         rule(r#"{"field": "url_path", "action": "keep"}"#),
         rule(r#"{"field": "url_query", "action": "remove"}"#),
-        rule(r#"{"name": "secretary", "action": "keep"}"#),
+        rule(r#"{"name": "secretary"}"#),
     ];
     let key = Pseudonyms::new(&[7; 32]);
     let sets = [(vec![], &of_all[..]), (vec!["orders"], &of_orders[..])];
@@ -263,15 +327,36 @@ fn rules_of_an_api_are_for_its_events_alone() {
     redactor.apply(&mut other);
     assert_eq!(orders.client_address.as_deref(), Some("203.0.113.0"));
     assert_eq!(other.client_address.as_deref(), Some("203.0.113.0"));
-    assert!(orders.auth_subject.unwrap().starts_with("hash:"));
+    assert!(orders.auth_subject.as_ref().unwrap().starts_with("hash:"));
     assert_eq!(other.auth_subject.as_deref(), Some("alice@example.org"));
     assert_eq!(orders.url_path.as_deref(), Some("/orders/bob@example.org"));
     assert_eq!(other.url_path.as_deref(), Some("/orders/[email]"));
-    assert_eq!((orders.url_query, other.url_query.as_deref()), (None, Some("token=***&a=1")));
-    assert_eq!(orders.payload_request.as_deref(), Some(r#"{"password":"***","secretary":"bob"}"#));
+    assert_eq!((&orders.url_query, other.url_query.as_deref()), (&None, Some("token=***&a=1")));
+    assert_eq!(orders.payload_request.as_deref(), Some(r#"{"password":"***","secretary":"***"}"#));
+    // An event that is offered again is as it was.
+    let once = orders.clone();
+    redactor.apply(&mut orders);
+    assert_eq!(orders, once);
 }
 
-/// Whatever is written, in whatever form: it ends, and finds the same a second time.
+#[test]
+fn what_rules_make_of_a_text_is_no_longer_than_an_event_takes() {
+    let digits = [rule(r#"{"regex": "[0-9]", "action": "hash"}"#)];
+    let key = Pseudonyms::new(&[7; 32]);
+    let redactor = Redactor::new([(vec![], &digits[..])], key.as_ref());
+    let mut event = event();
+    event.payload_request = Some(format!("[{}1]", "1,".repeat(32_000)).into());
+    event.payload_response = Some("1".repeat(65_536).into());
+    event.payload_response_content_type = Some("text/plain".into());
+    event.fault_message = Some("7".repeat(1_000).into());
+    redactor.apply(&mut event);
+    assert_eq!((event.payload_request, event.payload_request_truncated), (None, Some(true)));
+    assert_eq!(event.payload_response.as_deref(), Some("***"));
+    assert_eq!(event.fault_message.as_deref(), Some("***"));
+}
+
+/// Whatever is written, in whatever form: it ends, nothing of a known form is left, and a
+/// second look changes nothing.
 #[test]
 fn no_text_breaks_it() {
     let parts = [
@@ -310,8 +395,8 @@ fn no_text_breaks_it() {
         "DE89",
         "null",
     ];
-    let mut random = fastrand::Rng::with_seed(fastrand::u64(..));
-    let seed = random.get_seed();
+    let seed = 20_261_130;
+    let mut random = fastrand::Rng::with_seed(seed);
     let types = [
         "application/json",
         "text/xml",
@@ -320,13 +405,19 @@ fn no_text_breaks_it() {
         "application/x-www-form-urlencoded",
     ];
     let rules = Rules::default();
-    for _ in 0..20_000 {
+    for _ in 0..2_000 {
         let text = (0..random.usize(0..24)).map(|_| parts[random.usize(..parts.len())]);
         let text = text.collect::<String>();
+        check_suspected(&text);
         for content_type in types {
             let is_cut = random.bool();
             let Some(kept) = body(&text, Some(content_type), is_cut, &rules) else { continue };
-            for pattern in [Pattern::Card, Pattern::Email] {
+            let again = body(&kept.text, Some(content_type), kept.is_cut, &rules).unwrap();
+            // Of a form, what a name became is the name of a secret too.
+            if !kept.is_cut && !content_type.ends_with("urlencoded") {
+                assert_eq!(again.text, kept.text, "seed {seed}: {content_type}: {text:?}");
+            }
+            for pattern in [Pattern::Card, Pattern::Email, Pattern::Iban] {
                 let is_form = content_type.ends_with("urlencoded");
                 let read = if is_form { decoded(&kept.text) } else { kept.text.clone() };
                 let left = pattern.find(&read);

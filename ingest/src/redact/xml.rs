@@ -16,7 +16,19 @@ use super::rules::{Place, Rules};
 /// a document type is left out.
 pub(super) fn xml<'a>(text: &'a str, rules: &Rules) -> Looked<'a> {
     let (out, run, taken, kept) = (String::new(), None, None, None);
-    let mut walk = Walk { text, rules, out, copied: 0, seen: 0, depth: 0, run, taken, kept };
+    let mut walk = Walk {
+        text,
+        rules,
+        out,
+        copied: 0,
+        seen: 0,
+        depth: 0,
+        has_root: false,
+        is_broken: false,
+        run,
+        taken,
+        kept,
+    };
     match walk.all() {
         Ok(()) if walk.copied == 0 => Looked::Whole(Cow::Borrowed(text)),
         Ok(()) => Looked::Whole(Cow::Owned(walk.out + &text[walk.copied..])),
@@ -35,8 +47,10 @@ struct Walk<'a, 'r> {
     copied: usize,
     /// Up to where the text was looked at.
     seen: usize,
-    /// How many elements are open.
+    /// How many elements are open, and whether the outermost was there.
     depth: usize,
+    has_root: bool,
+    is_broken: bool,
     /// A text that goes on, over references and sections, and where it began.
     run: Option<(usize, String)>,
     /// The element whose content is taken out.
@@ -60,6 +74,9 @@ impl Walk<'_, '_> {
             let start = place(&reader);
             let event = reader.read_event().map_err(|_| Fault)?;
             let end = place(&reader);
+            if self.is_broken {
+                return Err(Fault);
+            }
             match event {
                 Event::Text(text) => self.runs_on(start, &text.xml10_content()),
                 Event::CData(text) => self.runs_on(start, &text.xml10_content()),
@@ -70,11 +87,13 @@ impl Walk<'_, '_> {
                         self.runs_on(start, known.unwrap_or(&self.text[start..end]));
                     }
                 },
-                Event::Eof if self.depth > 0 => return Err(Fault),
+                Event::Eof if self.depth > 0 || !self.has_root => return Err(Fault),
                 Event::Eof => {
                     self.end_run(start);
                     return Ok(());
                 }
+                // They stand in no text, and divide none.
+                Event::Comment(_) | Event::PI(_) if self.run.is_some() => {}
                 other => {
                     self.end_run(start);
                     let was_taken = self.taken.is_some();
@@ -90,7 +109,11 @@ impl Walk<'_, '_> {
     fn markup(&mut self, start: usize, end: usize, event: &Event<'_>) -> Result<(), Fault> {
         let is_inside = self.taken.is_some() || self.kept.is_some();
         match event {
+            Event::Start(_) | Event::Empty(_) if self.depth == 0 && self.has_root => {
+                return Err(Fault);
+            }
             Event::Start(tag) => {
+                self.has_root = true;
                 if !is_inside {
                     self.attributes(start, end, tag, ">")?;
                     let name = tag.local_name().into_inner();
@@ -117,7 +140,12 @@ impl Walk<'_, '_> {
                     self.replace(taken.start, start, &escape(&with));
                 }
             }
-            Event::Empty(tag) if !is_inside => self.attributes(start, end, tag, "/>")?,
+            Event::Empty(tag) => {
+                self.has_root = true;
+                if !is_inside {
+                    self.attributes(start, end, tag, "/>")?;
+                }
+            }
             Event::DocType(_) if !is_inside => self.replace(start, end, ""),
             Event::Comment(_) | Event::PI(_) if !is_inside => {
                 if let Cow::Owned(masked) = self.rules.text(&self.text[start..end]) {
@@ -131,6 +159,8 @@ impl Walk<'_, '_> {
 
     /// A part of a text, as it is decoded.
     fn runs_on(&mut self, start: usize, part: &str) {
+        // Outside of the root there are spaces, and nothing that is XML.
+        self.is_broken |= self.depth == 0 && !part.trim_matches('\u{feff}').trim().is_empty();
         match (&mut self.taken, self.kept) {
             (Some(taken), _) => taken.content.push_str(part),
             (None, Some(_)) => {}
@@ -157,15 +187,19 @@ impl Walk<'_, '_> {
         close: &str,
     ) -> Result<(), Fault> {
         let (mut anew, mut is_other) = (format!("<{}", tag.name().into_inner()), false);
+        // What an element of a secret says in attributes is as secret.
+        let of_tag = tag.local_name().into_inner();
+        let of_tag = self.rules.named(Place::Markup, of_tag, is_secret(of_tag));
         for attribute in tag.attributes() {
             let attribute = attribute.map_err(|_| Fault)?;
             let value = attribute.normalized_value(XmlVersion::Implicit1_0).map_err(|_| Fault)?;
             let name = attribute.key.local_name().into_inner();
-            let named = self.rules.named(Place::Markup, name, is_secret(name));
+            let named = self.rules.named(Place::Markup, name, is_secret(name)).or(of_tag);
             let masked = match named {
-                _ if attribute.key.as_namespace_binding().is_some() => None,
-                Some(action) => self.rules.value(action, &value),
-                None => match self.rules.text(&value) {
+                Some(action) if attribute.key.as_namespace_binding().is_none() => {
+                    self.rules.value(action, &value)
+                }
+                _ => match self.rules.text(&value) {
                     Cow::Owned(masked) => Some(masked),
                     Cow::Borrowed(_) => None,
                 },

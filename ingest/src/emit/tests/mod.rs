@@ -4,6 +4,7 @@ mod damage;
 mod flaky;
 mod full;
 mod lives;
+mod redacted;
 mod service;
 
 use std::fs;
