@@ -160,7 +160,8 @@ async fn an_answer_is_of_the_events_up_to_a_position_or_says_why_not() {
 async fn words_are_searched_for_in_sql_and_over_http() {
     let mut weir = Weir::new();
     weir.start(&[]);
-    for path in ["/nothing/of/the/kind", "/site/products/4711?colour=blue", "/site/products/4712"] {
+    for path in ["/nothing/of/the/kind", "/site/zebrafish/4711?colour=blue", "/site/zebrafish/4712"]
+    {
         weir.client.get(weir.gateway(path)).send().await.unwrap();
     }
     // At once, though the index takes rows up every ten seconds.
@@ -168,11 +169,11 @@ async fn words_are_searched_for_in_sql_and_over_http() {
     let told = "url_path,error_type\n/nothing/of/the/kind,api_not_found\n";
     answers(&weir, sql, told).await;
     let count = |text: &str| format!("SELECT count(*) AS events FROM search('{text}')");
-    answers(&weir, &count("products"), "events\n2\n").await;
+    answers(&weir, &count("zebrafish"), "events\n2\n").await;
     answers(&weir, &count("4711 blue"), "events\n1\n").await;
     weir.kill();
     weir.start(&[]);
-    answers(&weir, &count("products"), "events\n2\n").await;
+    answers(&weir, &count("zebrafish"), "events\n2\n").await;
 
     let token = weir.read_token("admin-token");
     let ask = async |asked: &str| {
@@ -181,12 +182,12 @@ async fn words_are_searched_for_in_sql_and_over_http() {
         let status = answer.status().as_u16();
         (status, answer.json::<Value>().await.unwrap())
     };
-    let (status, found) = ask("q=url%3Aproducts&limit=1").await;
+    let (status, found) = ask("q=url%3Azebrafish&limit=1").await;
     assert_eq!((status, found.as_array().unwrap().len()), (200, 1), "{found}");
     let row = &found[0];
-    assert!(row["url_path"].as_str().unwrap().starts_with("/site/products/"), "{row}");
+    assert!(row["url_path"].as_str().unwrap().starts_with("/site/zebrafish/"), "{row}");
     assert!(row["score"].as_f64() > Some(0.0), "{row}");
-    let (_, found) = ask("q=url%3Aproducts&before=2020-01-01T00%3A00%3A00Z").await;
+    let (_, found) = ask("q=url%3Azebrafish&before=2020-01-01T00%3A00%3A00Z").await;
     assert_eq!(found, json!([]));
     for (asked, expected) in [
         ("q=http%3A%2F%2Fhost", "there is no field http to search in"),

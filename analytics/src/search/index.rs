@@ -279,6 +279,7 @@ impl Finder {
         }
         let mut parser = QueryParser::for_index(&self.index, self.fields.texts.clone());
         parser.set_conjunction_by_default();
+        parser.allow_regexes();
         let query = parser.parse_query(text).map_err(|error| Error::Text(told(text, &error)))?;
         let searcher = self.reader.searcher();
         let found = searcher.search(&query, &TopDocs::with_limit(HITS_MAX + 1).order_by_score())?;
@@ -347,6 +348,14 @@ fn told(text: &str, error: &QueryParserError) -> String {
         QueryParserError::AllButQueryForbidden => {
             "a search has to say what is there, not only what is not".to_owned()
         }
+        QueryParserError::PhrasePrefixRequiresAtLeastTwoTerms { .. } => format!(
+            "a star stands behind several words in quotes; for one write it as an expression in a \
+             field, as url:/ord.*/, not {text:?}"
+        ),
+        QueryParserError::UnsupportedQuery(_) => format!(
+            "{text:?} is no search: what stands between slashes is an expression, of one field, as \
+             url:/ord.*/; a path is put in double quotes"
+        ),
         QueryParserError::SyntaxError(_) => format!(
             "{text:?} is no search: put what is not a word in double quotes, and see that quotes \
              and brackets are closed"

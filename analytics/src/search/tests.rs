@@ -180,10 +180,12 @@ async fn what_is_said_is_found_by_its_words() {
         ("\"/orders/4711\"", "c1"),
         ("schraube", "c4"),
         ("größe xl", "c4"),
-        ("\"schr\"*", "c4"),
+        ("\"schraube m\"*", "c4"),
+        ("body:/schr.*/", "c4"),
+        ("/orders/4711", "c1"),
         ("\"203.0.113.77\"", "c4"),
         ("about:c6", "c6"),
-        ("it's", ""),
+        ("\"it's\"", ""),
         ("nothing of it", ""),
     ] {
         assert_eq!(found(text).await, expected, "{text}");
@@ -192,6 +194,9 @@ async fn what_is_said_is_found_by_its_words() {
     for (text, expected) in [
         ("http://host", "there is no field http to search in; there are error, url, body, about"),
         ("-refused", "a search has to say what is there, not only what is not"),
+        ("\"schr\"*", "as url:/ord.*/, not \"\\\"schr\\\"*\""),
+        ("/orders/", "a path is put in double quotes"),
+        ("url:/(/", "a path is put in double quotes"),
         ("\"refused", "is no search: put what is not a word in double quotes"),
         (long.as_str(), "a search has up to 1024 bytes, not 1025"),
     ] {

@@ -406,6 +406,8 @@ impl Sql {
     fn failed(&self, error: &DataFusionError) -> Error {
         match error.find_root() {
             DataFusionError::ResourcesExhausted(_) => Error::Memory(self.limits.memory_bytes_max),
+            // What can be known only when a table is read, such as what is searched for.
+            DataFusionError::Plan(what) => Error::Query(what.clone()),
             _ => Error::Failed(plain(error)),
         }
     }

@@ -146,5 +146,5 @@ fn is_checked(digits: &[u8]) -> bool {
         })
         .map(u32::from)
         .sum();
-    sum % 10 == 0
+    sum.is_multiple_of(10)
 }
