@@ -80,17 +80,16 @@ pub(super) fn redact(
             );
         }
         emitter.redact_by(Arc::new(redactor));
+        snapshot.revision()
     };
     let mut changes = view.changes();
     changes.mark_unchanged();
-    compile(&view);
-    let mut revision = view.snapshot().revision();
+    // Of the very snapshot that was compiled: a later one may be there already.
+    let mut revision = compile(&view);
     tokio::spawn(async move {
         while changes.changed().await.is_ok() {
-            let now = view.snapshot().revision();
-            if now != revision {
-                compile(&view);
-                revision = now;
+            if view.snapshot().revision() != revision {
+                revision = compile(&view);
             }
         }
     })
