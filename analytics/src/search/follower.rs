@@ -128,6 +128,9 @@ impl Service {
                 return Err(error.into());
             }
         };
+        // A history that begins anew reads again what the index has already.
+        let further = iter::zip(index.reached(), reached).map(|(index, read)| read.max(*index));
+        let reached = further.collect();
         let runtime = tokio::runtime::Handle::current();
         let (index, outcome) = run(move || {
             let add = || -> Result<(), Error> {

@@ -91,21 +91,6 @@ impl Node {
         Self { history, search, index, sql, stop }
     }
 
-    /// Waits until the history has come to the end of the log.
-    async fn has_read(&self, log: &dyn EventLog) -> Vec<u64> {
-        let mut ends = Vec::new();
-        for partition in 0..PARTITIONS.get() {
-            ends.push(log.bounds(&Partition::new(TOPIC, partition)).await.unwrap().end);
-        }
-        loop {
-            let reached = self.history.snapshot().await.unwrap().offsets;
-            if reached.iter().zip(&ends).all(|(reached, end)| reached >= end) {
-                return reached;
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    }
-
     /// The correlation ids of what a query answers, in order.
     async fn found(&self, sql: &str) -> Vec<String> {
         let answer = self.sql.query(sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
@@ -124,6 +109,21 @@ impl Node {
             rows += batch.num_rows();
         }
         (places, rows)
+    }
+}
+
+/// Waits until a history has come to the end of its log, and says where that is.
+async fn has_read(history: &History, log: &dyn EventLog) -> Vec<u64> {
+    let mut ends = Vec::new();
+    for partition in 0..PARTITIONS.get() {
+        ends.push(log.bounds(&Partition::new(TOPIC, partition)).await.unwrap().end);
+    }
+    loop {
+        let reached = history.snapshot().await.unwrap().offsets;
+        if reached.iter().zip(&ends).all(|(reached, end)| reached >= end) {
+            return reached;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 
@@ -155,7 +155,7 @@ async fn what_is_said_is_found_by_its_words() {
     events[3].client_address = Some("203.0.113.77".into());
     events[4].external_data = Some(r#"{"article":"nut","customer":"ada"}"#.into());
     append(&*log, events).await;
-    node.has_read(&*log).await;
+    has_read(&node.history, &*log).await;
     let (stop, stopped) = watch::channel(false);
     tokio::spawn(node.index.run(stopped));
     let sql = node.sql;
@@ -222,9 +222,9 @@ async fn a_search_is_of_the_rows_that_its_query_sees() {
     let (dir, log) = (tempfile::tempdir().unwrap(), memory().await);
     let node = Node::start(dir.path(), log.clone()).await;
     append(&*log, (1..=40).map(worded)).await;
-    let before = node.has_read(&*log).await;
+    let before = has_read(&node.history, &*log).await;
     append(&*log, (41..=80).map(worded)).await;
-    node.has_read(&*log).await;
+    has_read(&node.history, &*log).await;
     let (stop, stopped) = watch::channel(false);
     let (sql, index) = (node.sql.clone(), node.index);
     tokio::spawn(index.run(stopped));
@@ -251,7 +251,7 @@ async fn an_index_that_is_damaged_or_of_another_lake_is_made_anew() {
     let (dir, log) = (tempfile::tempdir().unwrap(), memory().await);
     let mut node = Node::start(dir.path(), log.clone()).await;
     append(&*log, (1..=30).map(worded)).await;
-    node.has_read(&*log).await;
+    has_read(&node.history, &*log).await;
     node.index.step().await.unwrap();
     // One process at a time.
     let taken = open(&dir.path().join("search"), node.history.clone()).await;
@@ -280,6 +280,39 @@ async fn an_index_that_is_damaged_or_of_another_lake_is_made_anew() {
         assert_eq!(hits.len(), 4, "{case}");
     }
     node.stop.send_replace(true);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_index_that_is_ahead_of_its_history_has_each_row_once() {
+    let (dir, log) = (tempfile::tempdir().unwrap(), memory().await);
+    let opened = async || {
+        // Nothing is committed to the lake in the time of this test.
+        let config = follow::Config { commit_ms: 60_000, ..follow::Config::new(dir.path()) };
+        let (service, history, _) = follow::open(config, log.clone()).await.unwrap();
+        let (search, index) = open(&dir.path().join("search"), history.clone()).await.unwrap();
+        (service, history, search, index)
+    };
+    let (service, history, search, mut index) = opened().await;
+    let (stop, stopped) = watch::channel(false);
+    let first = tokio::spawn(service.run(stopped.clone()));
+    append(&*log, (1..=30).map(worded)).await;
+    let ends = has_read(&history, &*log).await;
+    index.step().await.unwrap();
+    // As a kill: what it has read is in memory only.
+    first.abort();
+    assert!(first.await.unwrap_err().is_cancelled());
+    drop((history, search, index));
+
+    let (service, history, search, mut index) = opened().await;
+    assert_eq!(history.snapshot().await.unwrap().offsets, [0; 3]);
+    index.step().await.unwrap();
+    assert_eq!(index.reached(), ends);
+    tokio::spawn(service.run(stopped));
+    has_read(&history, &*log).await;
+    index.step().await.unwrap();
+    let hits = search.find("w3", &ends).await.unwrap().rows;
+    assert_eq!(hits.len(), 4);
+    stop.send_replace(true);
 }
 
 /// Appends, says how far, and follows, until it is killed.
@@ -333,7 +366,7 @@ async fn the_index_is_in_step_with_the_lake_after_kill_9() {
         let log = open_log(dir.path());
         topic(&*log).await;
         let mut node = Node::start(dir.path(), log.clone()).await;
-        node.has_read(&*log).await;
+        has_read(&node.history, &*log).await;
         node.index.step().await.unwrap();
         rows = 0;
         for word in 0..WORDS {
