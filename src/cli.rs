@@ -60,6 +60,8 @@ enum Command {
     Apply(command::apply::Options),
     /// See what waits in queues and what is dead, and decide what becomes of it
     Deliveries(command::deliveries::Options),
+    /// See what detections have found, and say that somebody looks at it
+    Alerts(command::alerts::Options),
     /// Make a client secret, and the hash to write into an application
     Secret(command::secret::Options),
 }
@@ -109,6 +111,7 @@ pub(crate) fn run() -> ExitCode {
         Command::ReplayLog(options) => command::replay_log::run(&cli.settings, &options),
         Command::Check(options) => command::check::run(&cli.settings, &options),
         Command::Apply(options) => command::apply::run(&cli.settings, &options),
+        Command::Alerts(options) => command::alerts::run(&cli.settings, &options),
         Command::Deliveries(options) => command::deliveries::run(&cli.settings, &options),
         Command::Secret(options) => command::secret::run(&options),
     };

@@ -39,10 +39,24 @@ struct Remembered {
     known: Vec<Known>,
 }
 
+fn unreachable(error: reqwest::Error) -> String {
+    tracing::debug!(%error, "the analytics node did not answer");
+    match error.is_timeout() {
+        true => "The analytics node did not answer in time.".to_owned(),
+        false => "The analytics node cannot be reached.".to_owned(),
+    }
+}
+
+/// Why a request was refused, by its problem details.
+fn reason_of(body: &[u8]) -> String {
+    let problem: Value = serde_json::from_slice(body).unwrap_or_default();
+    problem["detail"].as_str().unwrap_or("without a reason").to_owned()
+}
+
 impl Source {
     pub(crate) fn new(url: &str, token: String) -> Result<Self, reqwest::Error> {
         let client = client::of_nodes()?;
-        let url = format!("{}/v1/sql", url.trim_end_matches('/'));
+        let url = url.trim_end_matches('/').to_owned();
         Ok(Self { url, token, client, timelines: Arc::default() })
     }
 
@@ -67,6 +81,22 @@ impl Source {
         self.ask(sql, None).await.map(|(rows, _)| rows)
     }
 
+    /// Says something of alerts, at a path below `/v1`; or why it was not taken.
+    pub(crate) async fn tell(&self, path: &[&str], body: &Value) -> Result<Value, String> {
+        let mut url: reqwest::Url = self.url.parse().map_err(|_| "It has no address.")?;
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.pop_if_empty().push("v1").extend(path);
+        }
+        let asked = self.client.post(url).bearer_auth(&self.token).json(body);
+        let answer = asked.send().await.map_err(unreachable)?;
+        let status = answer.status();
+        let body = answer.bytes().await.map_err(unreachable)?;
+        match status.is_success() {
+            true => serde_json::from_slice(&body).map_err(|error| error.to_string()),
+            false => Err(format!("It was not taken: {}", reason_of(&body))),
+        }
+    }
+
     async fn ask(
         &self,
         sql: String,
@@ -74,28 +104,19 @@ impl Source {
     ) -> Result<(Vec<RecordBatch>, Option<HeaderValue>), String> {
         let mut asked = self
             .client
-            .post(&self.url)
+            .post(format!("{}/v1/sql", self.url))
             .bearer_auth(&self.token)
             .header(ACCEPT, "application/vnd.apache.arrow.stream")
             .body(sql);
         if let Some(position) = position {
             asked = asked.header(POSITION_HEADER, position);
         }
-        let unreachable = |error: reqwest::Error| {
-            tracing::debug!(%error, "the analytics node did not answer");
-            match error.is_timeout() {
-                true => "The analytics node did not answer in time.".to_owned(),
-                false => "The analytics node cannot be reached.".to_owned(),
-            }
-        };
         let answer = asked.send().await.map_err(unreachable)?;
         let status = answer.status();
         let position = answer.headers().get(POSITION_HEADER).cloned();
         let body = answer.bytes().await.map_err(unreachable)?;
         if !status.is_success() {
-            let problem: Value = serde_json::from_slice(&body).unwrap_or_default();
-            let detail = problem["detail"].as_str().unwrap_or("without a reason");
-            return Err(format!("The query was refused: {detail}"));
+            return Err(format!("The query was refused: {}", reason_of(&body)));
         }
         let unread =
             |error: arrow::error::ArrowError| format!("The answer cannot be read: {error}");

@@ -65,7 +65,7 @@ pub(crate) fn post(
 ) -> Result<(), Failure> {
     let format = if options.json { Format::Json } else { options.format };
     let node = Node::of(settings, options.server.as_deref(), options.token_file.as_deref())?;
-    let rows = node.ask(path, query, body, format)?;
+    let rows = node.ask(path, query, Body::Text(body), format)?;
     let mut out = std::io::stdout().lock();
     let end = if matches!(format, Format::Json) { &b"\n"[..] } else { b"" };
     let written =
@@ -91,7 +91,7 @@ pub(crate) fn texts(
     sql: String,
 ) -> Result<Vec<String>, Failure> {
     let node = Node::of(settings, server, token_file)?;
-    let rows = node.ask("/v1/sql", &[], sql, Format::Json)?;
+    let rows = node.ask("/v1/sql", &[], Body::Text(sql), Format::Json)?;
     let usage = |reason: &str| Failure::Usage(anyhow!("the query {reason}"));
     if rows.are_cut {
         return Err(usage("answers more rows than one may; narrow it"));
@@ -110,6 +110,35 @@ pub(crate) fn texts(
         }
     }
     Ok(texts)
+}
+
+/// Tells an analytics node something, and reads its answer.
+pub(crate) fn tell(
+    settings: &Settings,
+    (server, token_file): (Option<&str>, Option<&Path>),
+    path: &str,
+    body: &Value,
+) -> Result<Value, Failure> {
+    let node = Node::of(settings, server, token_file)?;
+    let answer = node.ask(path, &[], Body::Json(body), Format::Json)?;
+    Ok(serde_json::from_slice(&answer.body).context("read the answer of the analytics node")?)
+}
+
+/// The rows that a query answers.
+pub(crate) fn rows(
+    settings: &Settings,
+    (server, token_file): (Option<&str>, Option<&Path>),
+    sql: String,
+) -> Result<Vec<Value>, Failure> {
+    let node = Node::of(settings, server, token_file)?;
+    let rows = node.ask("/v1/sql", &[], Body::Text(sql), Format::Json)?;
+    Ok(serde_json::from_slice(&rows.body).context("read the rows")?)
+}
+
+/// What a request has.
+enum Body<'a> {
+    Text(String),
+    Json(&'a Value),
 }
 
 /// An analytics node, from outside.
@@ -143,7 +172,7 @@ impl Node {
         &self,
         path: &str,
         query: &[(&str, String)],
-        body: String,
+        body: Body<'_>,
         format: Format,
     ) -> Result<Rows, Failure> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -153,8 +182,11 @@ impl Node {
                 .post(format!("{server}{path}"))
                 .query(query)
                 .bearer_auth(&self.token)
-                .header(http::header::ACCEPT, format.media_type())
-                .body(body);
+                .header(http::header::ACCEPT, format.media_type());
+            let request = match body {
+                Body::Text(text) => request.body(text),
+                Body::Json(value) => request.json(value),
+            };
             let response = request.send().await.with_context(|| {
                 format!("reach the analytics node at {server}; is weir running there?")
             })?;

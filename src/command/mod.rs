@@ -1,6 +1,7 @@
 //! The commands, a file each.
 
 mod admin;
+pub(crate) mod alerts;
 mod answer;
 pub(crate) mod apply;
 pub(crate) mod backtest;

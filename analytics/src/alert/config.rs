@@ -45,7 +45,7 @@ pub struct Mail {
     pub password_file: Option<PathBuf>,
     /// The address that emails are from.
     pub from: String,
-    /// Who is written to, where a detection names nobody.
+    /// Who is written to, where neither a route nor a detection names anybody.
     pub recipients: Vec<String>,
 }
 

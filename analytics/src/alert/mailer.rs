@@ -4,16 +4,16 @@ use lettre::Message;
 use lettre::message::header::{HeaderName, HeaderValue};
 use lettre::message::{Mailbox, MultiPart};
 
+use super::Mail;
+use super::compose::compose;
+use super::note::Note;
 use super::transport::{Failed, Transport};
-use super::{Mail, compose};
-use crate::detect::Alert;
 
 /// Sends emails.
 #[derive(Debug)]
 pub(super) struct Mailer {
     transport: Transport,
     from: Mailbox,
-    recipients: Vec<String>,
 }
 
 impl Mailer {
@@ -23,38 +23,37 @@ impl Mailer {
     /// What is wrong with them.
     pub(super) fn new(mail: &Mail) -> Result<Self, String> {
         let from = mail.from.parse().map_err(|error| format!("mail.from: {error}"))?;
-        Ok(Self { transport: mail.transport()?, from, recipients: mail.recipients.clone() })
+        Ok(Self { transport: mail.transport()?, from })
     }
 
     pub(super) fn channel(&self) -> &'static str {
         self.transport.channel()
     }
 
-    /// Those whom the detection names, else those of the node.
-    pub(super) fn recipients<'a>(&'a self, alert: &'a Alert) -> &'a [String] {
-        if alert.recipients.is_empty() { &self.recipients } else { &alert.recipients }
-    }
-
     /// Sends it once.
-    pub(super) async fn send(&self, alert: &Alert, recipient: &str) -> Result<(), Failed> {
-        let message = self.message(alert, recipient);
+    pub(super) async fn send(&self, note: &Note, recipient: &str) -> Result<(), Failed> {
+        let message = self.message(note, recipient);
         let message = message.map_err(|why| Failed { why, is_permanent: true })?;
-        self.transport.send(&message, &format!("{}.{recipient}", alert.id)).await
+        self.transport.send(&message, &format!("{}.{recipient}", note.name)).await
     }
 
-    fn message(&self, alert: &Alert, recipient: &str) -> Result<Message, String> {
-        let email = compose(alert);
+    fn message(&self, note: &Note, recipient: &str) -> Result<Message, String> {
+        let email = compose(note);
         let domain = self.from.email.domain();
         let name = HeaderName::new_from_ascii_str("Auto-Submitted");
         let to: Mailbox = recipient.parse().map_err(|error| format!("{recipient}: {error}"))?;
-        let message = Message::builder()
+        let mut message = Message::builder()
             .from(self.from.clone())
             .to(to)
             .subject(email.subject)
             .date_now()
-            .message_id(Some(format!("<{}@{domain}>", alert.id)))
-            .raw_header(HeaderValue::new(name, "auto-generated".to_owned()))
-            .multipart(MultiPart::alternative_plain_html(email.text, email.html));
+            .message_id(Some(note.message_id(domain)))
+            .raw_header(HeaderValue::new(name, "auto-generated".to_owned()));
+        // So that readers show it below the first about the same alert.
+        if let Some(first) = note.first_id(domain) {
+            message = message.in_reply_to(first.clone()).references(first);
+        }
+        let message = message.multipart(MultiPart::alternative_plain_html(email.text, email.html));
         message.map_err(|error| error.to_string())
     }
 }

@@ -1,37 +1,51 @@
-//! Alerts: notices by email, sent or, for a trial, written to files; and by webhook.
+//! Alerts: who is told of them, by email or webhook, and what people say of them.
 //!
 //! ```text
-//! weir.notices ─► member of weir.alert-mail ─► one email per recipient ─► offset committed
-//!             └─► member of weir.alert-webhook.NAME ─► one post ─► offset committed
+//! weir.alerts ────┐                       ┌─► one sending for each target ─► server
+//! weir.alert-acts ┼─► Outbox ─► messages ─┤
+//!        routes ──┘                       └─► weir.outbox: waiting, then sent
 //! ```
 //!
-//! A notice is written in the transaction that opens its alert, so there is one for each.
-//! One node sends: the member that has the topic's one partition.
+//! One node tells: the member that has the one partition of `weir.outbox`, and whose writer
+//! has fenced the one before it. It reads the three topics, plans by the routes and the time
+//! what is to be told to whom, writes that down, sends it, and writes down that it was sent.
 //!
-//! What holds: an email is sent until the server takes it or refuses it for good, in the
-//! order of the notices, then the offset is committed. A process that ends between the
-//! server's answer and that commit sends it again, with the same Message-ID, by which
-//! mailboxes know it; nothing else repeats.
+//! What holds: what is told, and to whom, is a key of the outbox, so each is told to each
+//! once; it is sent until the server takes it or refuses it for good, to each target in the
+//! order in which it was planned. A process that ends between a server's answer and its own
+//! note of it sends that message again, with the same Message-ID or webhook-id, by which
+//! receivers know it: one for each target at most. Nothing else repeats. A target that is
+//! away holds no other up.
 //!
-//! Of a webhook the same holds, its id in the place of the Message-ID. Each channel has a
-//! group of its own: one that is away holds no other up.
-//!
-//! Limits: 10 s for a step of SMTP, and for the answer to a post; between attempts 1 to 60 s, doubled; a notice that no
-//! attempt of 24 h brought out is given up and told of. One at a time on each channel.
+//! Limits: 8 attempts at once; 10 s for a step of SMTP, and for the answer to a post; between
+//! attempts 1 to 60 s, doubled; what no attempt of 24 h brought out is given up and told of.
 
+mod act;
 mod compose;
 mod config;
+mod desk;
 mod mailer;
-mod sender;
+mod note;
+mod outbox;
+mod owner;
+mod route;
+mod senders;
 mod table;
 mod transport;
 mod webhook;
 
-pub use compose::{Email, compose};
+pub use act::{ACTS_TOPIC, Acknowledgement, Silence};
 pub use config::{Mail, Security};
-pub use sender::{Parts, Sender, run};
+pub use desk::{Desk, Error as DeskError, Wish, Word};
+pub use outbox::OUTBOX_TOPIC;
+pub use owner::{Parts, run};
+pub use route::{Escalation, Quiet, Route};
+pub use senders::Senders;
 pub use table::AlertTable;
 pub use webhook::Webhook;
+
+pub(crate) use outbox::Routes;
+pub(crate) use route::faults as route_faults;
 
 #[cfg(test)]
 mod tests;

@@ -1,4 +1,4 @@
-//! Alerts as a table of queries, each as it is now.
+//! Alerts and silences as tables of queries, each as it is now.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -11,6 +11,7 @@ use ingest::log::{Batch, EventLog, LogTime, Partition, Record};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use super::act::{ACTS_TOPIC, Acknowledgement, Act, Silence};
 use crate::detect::Alert;
 use crate::run::ALERTS_TOPIC;
 use crate::topics::{self, Keeper};
@@ -18,9 +19,12 @@ use crate::topics::{self, Keeper};
 /// How many alerts are kept in memory; the last that changed.
 const ALERTS_MAX: usize = 100_000;
 
-/// The table, read from the topic of alerts; cheap to clone.
+/// The tables, read from the topics of alerts and of what people say of them; cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct AlertTable(Arc<Mutex<Alerts>>);
+
+/// An alert, when it changed last, and what people say of it.
+type Row<'a> = (LogTime, &'a Alert, Option<&'a Acknowledgement>);
 
 #[derive(Debug, Default)]
 struct Alerts {
@@ -29,6 +33,10 @@ struct Alerts {
     /// The offset for each id.
     changes: HashMap<String, u64>,
     next: Option<u64>,
+    /// By the id of the alert, which may have been dropped.
+    acknowledged: HashMap<String, Acknowledgement>,
+    silences: BTreeMap<String, Silence>,
+    next_act: Option<u64>,
 }
 
 impl AlertTable {
@@ -53,6 +61,25 @@ impl AlertTable {
             ("evidence", DataType::Utf8, false),
             ("query", DataType::Utf8, false),
             ("changed", time(), false),
+            ("acknowledged", time(), true),
+            ("acknowledged_by", DataType::Utf8, true),
+            ("note", DataType::Utf8, true),
+        ];
+        let fields = columns.map(|(name, of, is_nullable)| Field::new(name, of, is_nullable));
+        Arc::new(Schema::new(fields.to_vec()))
+    }
+
+    /// The columns of silences.
+    pub fn schema_of_silences() -> SchemaRef {
+        let time = || DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
+        let columns = [
+            ("id", DataType::Utf8, false),
+            ("detection", DataType::Utf8, true),
+            ("subject", DataType::Utf8, true),
+            ("begins", time(), false),
+            ("until", time(), false),
+            ("set_by", DataType::Utf8, false),
+            ("note", DataType::Utf8, false),
         ];
         let fields = columns.map(|(name, of, is_nullable)| Field::new(name, of, is_nullable));
         Arc::new(Schema::new(fields.to_vec()))
@@ -60,12 +87,37 @@ impl AlertTable {
 
     /// The table, with the alerts that there are now.
     pub fn provider(&self) -> Arc<dyn TableProvider> {
-        let rows = rows(self.0.lock().by_change.values());
-        let table = MemTable::try_new(Self::schema(), vec![vec![rows]]);
-        Arc::new(table.expect("the rows were made by the schema"))
+        table(Self::schema(), self.0.lock().rows())
     }
 
-    /// Follows the topic until it is told to stop.
+    /// The table of silences that have not ended, or did so within a day.
+    pub fn silences(&self) -> Arc<dyn TableProvider> {
+        table(Self::schema_of_silences(), self.0.lock().silences())
+    }
+
+    /// An alert as it is now, and whether somebody looks at it.
+    pub(super) fn alert(&self, id: &str) -> Option<(Alert, Option<Acknowledgement>)> {
+        let alerts = self.0.lock();
+        let (_, alert) = &alerts.by_change[alerts.changes.get(id)?];
+        Some((alert.clone(), alerts.acknowledged.get(id).cloned()))
+    }
+
+    /// A silence that was not taken back.
+    pub(super) fn silence(&self, id: &str) -> Option<Silence> {
+        self.0.lock().silences.get(id).cloned()
+    }
+
+    /// How many silences there are.
+    pub(super) fn count_of_silences(&self) -> usize {
+        self.0.lock().silences.len()
+    }
+
+    /// Whether an act is known that stands at an offset.
+    pub(super) fn has_act(&self, offset: u64) -> bool {
+        self.0.lock().next_act.is_some_and(|next| next > offset)
+    }
+
+    /// Follows the topics until it is told to stop.
     pub async fn follow(self, log: Arc<dyn EventLog>, stop: watch::Receiver<bool>) {
         topics::follow(self, log, stop).await;
     }
@@ -75,13 +127,22 @@ impl Keeper for AlertTable {
     const WHAT: &str = "alerts";
 
     fn partitions(&self) -> Vec<(Partition, Option<u64>)> {
-        vec![(Partition::new(ALERTS_TOPIC, 0), self.0.lock().next)]
+        let alerts = self.0.lock();
+        vec![
+            (Partition::new(ALERTS_TOPIC, 0), alerts.next),
+            (Partition::new(ACTS_TOPIC, 0), alerts.next_act),
+        ]
     }
 
     fn take(&self, batch: &Batch) {
         let mut alerts = self.0.lock();
-        batch.records.iter().for_each(|record| alerts.take(record));
-        alerts.next = Some(batch.next);
+        if &*batch.partition.topic == ACTS_TOPIC {
+            batch.records.iter().for_each(|record| alerts.take_act(record));
+            alerts.next_act = Some(batch.next);
+        } else {
+            batch.records.iter().for_each(|record| alerts.take(record));
+            alerts.next = Some(batch.next);
+        }
     }
 }
 
@@ -103,44 +164,91 @@ impl Alerts {
             && let Some((_, (_, oldest))) = self.by_change.pop_first()
         {
             self.changes.remove(&oldest.id);
+            self.acknowledged.remove(&oldest.id);
         }
+    }
+
+    fn take_act(&mut self, record: &Record) {
+        match Act::read(record.key.as_deref(), record.value.as_deref()) {
+            Ok(Act::Acknowledged(id, Some(act))) => drop(self.acknowledged.insert(id, act)),
+            Ok(Act::Acknowledged(id, None)) => drop(self.acknowledged.remove(&id)),
+            Ok(Act::Silenced(id, Some(act))) => drop(self.silences.insert(id, act)),
+            Ok(Act::Silenced(id, None)) => drop(self.silences.remove(&id)),
+            Err(error) => tracing::error!(offset = record.offset, error, "a record is no act"),
+        }
+    }
+
+    fn rows(&self) -> RecordBatch {
+        let alerts: Vec<Row<'_>> = self
+            .by_change
+            .values()
+            .map(|(changed, alert)| (*changed, alert, self.acknowledged.get(&alert.id)))
+            .collect();
+        let texts = |of: &dyn Fn(&Alert) -> String| -> ArrayRef {
+            Arc::new(StringArray::from_iter_values(alerts.iter().map(|(_, alert, _)| of(alert))))
+        };
+        let maybe = |of: &dyn Fn(&Row<'_>) -> Option<String>| -> ArrayRef {
+            Arc::new(alerts.iter().map(of).collect::<StringArray>())
+        };
+        let numbers = |of: &dyn Fn(&Alert) -> u64| -> ArrayRef {
+            let numbers = alerts.iter().map(|(_, alert, _)| of(alert));
+            let numbers = numbers.map(|number| i64::try_from(number).unwrap_or(i64::MAX));
+            Arc::new(Int64Array::from_iter_values(numbers))
+        };
+        let times = |of: &dyn Fn(&Row<'_>) -> Option<i64>| times(alerts.iter().map(of));
+        let columns = vec![
+            texts(&|alert| alert.id.clone()),
+            texts(&|alert| text_of(&alert.state)),
+            texts(&|alert| text_of(&alert.severity)),
+            texts(&|alert| alert.detection.clone()),
+            texts(&|alert| alert.title.clone()),
+            texts(&|alert| alert.owner.clone()),
+            maybe(&|(_, alert, _)| alert.replay_id.clone()),
+            texts(&|alert| alert.subject_kind.clone()),
+            texts(&|alert| alert.subject.clone()),
+            times(&|(_, alert, _)| Some(alert.from.as_micros())),
+            times(&|(_, alert, _)| Some(alert.until.as_micros())),
+            numbers(&|alert| alert.findings),
+            numbers(&|alert| alert.revision),
+            texts(&|alert| alert.message.clone()),
+            texts(&evidence_of),
+            texts(&|alert| alert.query.clone()),
+            times(&|(changed, ..)| Some(changed.0.saturating_mul(1_000))),
+            times(&|(.., act)| act.map(|act| act.at.as_micros())),
+            maybe(&|(.., act)| act.map(|act| act.by.clone())),
+            maybe(&|(.., act)| act.map(|act| act.note.clone())),
+        ];
+        RecordBatch::try_new(AlertTable::schema(), columns)
+            .expect("a column for each of the schema")
+    }
+
+    fn silences(&self) -> RecordBatch {
+        let all = || self.silences.values();
+        let texts = |of: &dyn Fn(&Silence) -> Option<&String>| -> ArrayRef {
+            Arc::new(all().map(|silence| of(silence)).collect::<StringArray>())
+        };
+        let columns = vec![
+            texts(&|silence| Some(&silence.id)),
+            texts(&|silence| silence.detection.as_ref()),
+            texts(&|silence| silence.subject.as_ref()),
+            times(all().map(|silence| Some(silence.from.as_micros()))),
+            times(all().map(|silence| Some(silence.until.as_micros()))),
+            texts(&|silence| Some(&silence.by)),
+            texts(&|silence| Some(&silence.note)),
+        ];
+        RecordBatch::try_new(AlertTable::schema_of_silences(), columns)
+            .expect("a column for each of the schema")
     }
 }
 
-fn rows<'a>(alerts: impl Iterator<Item = &'a (LogTime, Alert)>) -> RecordBatch {
-    let alerts: Vec<_> = alerts.collect();
-    let texts = |of: &dyn Fn(&Alert) -> String| -> ArrayRef {
-        Arc::new(StringArray::from_iter_values(alerts.iter().map(|(_, alert)| of(alert))))
-    };
-    let numbers = |of: &dyn Fn(&Alert) -> u64| -> ArrayRef {
-        let numbers = alerts.iter().map(|(_, alert)| i64::try_from(of(alert)).unwrap_or(i64::MAX));
-        Arc::new(Int64Array::from_iter_values(numbers))
-    };
-    let times = |of: &dyn Fn(&(LogTime, Alert)) -> i64| -> ArrayRef {
-        let times = TimestampMicrosecondArray::from_iter_values(alerts.iter().map(|row| of(row)));
-        Arc::new(times.with_timezone("UTC"))
-    };
-    let replays = alerts.iter().map(|(_, alert)| alert.replay_id.as_deref());
-    let columns = vec![
-        texts(&|alert| alert.id.clone()),
-        texts(&|alert| text_of(&alert.state)),
-        texts(&|alert| text_of(&alert.severity)),
-        texts(&|alert| alert.detection.clone()),
-        texts(&|alert| alert.title.clone()),
-        texts(&|alert| alert.owner.clone()),
-        Arc::new(StringArray::from_iter(replays)),
-        texts(&|alert| alert.subject_kind.clone()),
-        texts(&|alert| alert.subject.clone()),
-        times(&|(_, alert)| alert.from.as_micros()),
-        times(&|(_, alert)| alert.until.as_micros()),
-        numbers(&|alert| alert.findings),
-        numbers(&|alert| alert.revision),
-        texts(&|alert| alert.message.clone()),
-        texts(&evidence_of),
-        texts(&|alert| alert.query.clone()),
-        times(&|(changed, _)| changed.0.saturating_mul(1_000)),
-    ];
-    RecordBatch::try_new(AlertTable::schema(), columns).expect("a column for each of the schema")
+fn table(schema: SchemaRef, rows: RecordBatch) -> Arc<dyn TableProvider> {
+    let table = MemTable::try_new(schema, vec![vec![rows]]);
+    Arc::new(table.expect("the rows were made by the schema"))
+}
+
+/// Times in microseconds since 1970.
+fn times(of: impl Iterator<Item = Option<i64>>) -> ArrayRef {
+    Arc::new(of.collect::<TimestampMicrosecondArray>().with_timezone("UTC"))
 }
 
 /// The text of a state or a severity, as its JSON has it.
@@ -178,7 +286,9 @@ mod tests {
     #[tokio::test]
     async fn each_alert_is_there_once_as_it_is_now() {
         let log: Arc<dyn EventLog> = Arc::new(EmbeddedLog::in_memory());
-        log.create_topic(&TopicSpec::compacted(ALERTS_TOPIC, 1)).await.unwrap();
+        for topic in [ALERTS_TOPIC, ACTS_TOPIC] {
+            log.create_topic(&TopicSpec::compacted(topic, 1)).await.unwrap();
+        }
         let partition = Partition::new(ALERTS_TOPIC, 0);
         let records = [
             alert("a", 1, "open"),
@@ -193,7 +303,7 @@ mod tests {
         while table.0.lock().next != Some(4) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        let rows = rows(table.0.lock().by_change.values());
+        let rows = table.0.lock().rows();
         let column = |name: &str| {
             let texts = rows.column_by_name(name).unwrap().as_string::<i32>();
             texts.iter().map(|text| text.unwrap_or_default().to_owned()).collect::<Vec<_>>()

@@ -1,19 +1,26 @@
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
 use ingest::emit::{self, Emitter};
 use ingest::event::{Event, Producer, SystemClock};
+use ingest::http::Correlation;
 use ingest::log::embedded::EmbeddedLog;
-use ingest::log::{EventLog, Headers, NewRecord, Partition, ReadLimit, TopicSpec};
+use ingest::log::{EventLog, NewRecord, Partition, ReadLimit, Scan, TopicSpec};
 use rig::{Kept, Smtp};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 mod webhook;
 
+use super::compose::compose;
+use super::note::{Note, Says};
+use super::outbox::{Message, Target, What};
 use super::*;
 use crate::detect::{Alert, Column, State};
 use crate::query::Severity;
-use crate::run::NOTICES_TOPIC;
+use crate::run::ALERTS_TOPIC;
 
-fn alert(subject: &str) -> Alert {
+pub(super) fn alert(subject: &str) -> Alert {
     let column = |name: &str, value: serde_json::Value| Column { name: name.to_owned(), value };
     Alert {
         id: format!("{:0>32}", subject.replace('.', "")),
@@ -42,7 +49,13 @@ fn alert(subject: &str) -> Alert {
     }
 }
 
-fn mail(port: u16) -> Mail {
+/// What is said of an alert that opens.
+fn opened(subject: &str) -> Note {
+    let alert = alert(subject);
+    Note { name: alert.id.clone(), alerts: vec![alert], says: Says::One(What::Opened) }
+}
+
+pub(super) fn mail(port: u16) -> Mail {
     Mail {
         host: "127.0.0.1".to_owned(),
         directory: None,
@@ -51,7 +64,7 @@ fn mail(port: u16) -> Mail {
     }
 }
 
-/// A log with notices, and what tells of their sending.
+/// A log with alerts, and what tells of their sending.
 struct World {
     log: std::sync::Arc<dyn EventLog>,
     emitter: Emitter,
@@ -63,7 +76,9 @@ struct World {
 impl World {
     async fn new() -> Self {
         let log: std::sync::Arc<dyn EventLog> = std::sync::Arc::new(EmbeddedLog::in_memory());
-        log.create_topic(&TopicSpec::kept(NOTICES_TOPIC, 1)).await.unwrap();
+        for topic in [ALERTS_TOPIC, ACTS_TOPIC, OUTBOX_TOPIC] {
+            log.create_topic(&TopicSpec::compacted(topic, 1)).await.unwrap();
+        }
         log.create_topic(&TopicSpec::kept(emit::TOPIC, 1)).await.unwrap();
         let dir = tempfile::tempdir().unwrap();
         let producer = Producer::new("node").unwrap();
@@ -81,39 +96,56 @@ impl World {
         Self { log, emitter, stop, events, _dir: dir }
     }
 
-    async fn notice(&self, alert: &Alert) {
-        let value = Some(serde_json::to_vec(alert).unwrap().into());
-        let record = NewRecord { key: None, value, headers: Headers::default() };
-        self.log.append(vec![(Partition::new(NOTICES_TOPIC, 0), record)]).await.unwrap();
+    /// What a detection says of an alert.
+    async fn say(&self, alert: &Alert) {
+        let record = NewRecord::keyed(alert.id.clone(), serde_json::to_vec(alert).unwrap());
+        self.log.append(vec![(Partition::new(ALERTS_TOPIC, 0), record)]).await.unwrap();
     }
 
-    /// A node that sends; ends when it is dropped, as a kill would.
+    /// A node that sends emails; ends when it is dropped, as a kill would.
     fn node(&self, mail: &Mail) -> Node {
-        self.sending(Sender::mail(mail).unwrap())
+        self.telling(Some(mail), &[], &[])
     }
 
-    fn sending(&self, sender: Sender) -> Node {
-        let sender = sender.pausing(std::time::Duration::from_millis(20));
-        let sender = std::sync::Arc::new(sender);
-        let parts = Parts { log: self.log.clone(), emitter: self.emitter.clone(), sender };
+    fn telling(&self, mail: Option<&Mail>, webhooks: &[Webhook], routes: &[Route]) -> Node {
+        let senders = Senders::pausing(mail, webhooks, Duration::from_millis(20)).unwrap();
+        let routes = Routes::new(routes, mail, webhooks);
+        let (log, emitter) = (self.log.clone(), self.emitter.clone());
         let (stop, stopped) = watch::channel(false);
-        Node { running: tokio::spawn(run(parts, stopped)), _stop: stop }
+        let running = tokio::spawn(run(Parts { log, emitter, routes, senders }, stopped));
+        Node { running, _stop: stop }
     }
 
-    async fn committed(&self, offset: u64) {
-        self.committed_by("weir.alert-mail", offset).await;
+    /// The messages of the outbox, by key, each as it is now.
+    async fn messages(&self) -> BTreeMap<String, Message> {
+        let mut messages = BTreeMap::new();
+        let outbox = Partition::new(OUTBOX_TOPIC, 0);
+        let mut scan = Scan::open(&*self.log, [outbox]).await.unwrap();
+        while let Some(batch) = scan.next().await.unwrap() {
+            for record in batch.records {
+                let key = String::from_utf8(record.key.unwrap().to_vec()).unwrap();
+                messages.insert(key, serde_json::from_slice(&record.value.unwrap()).unwrap());
+            }
+        }
+        messages
     }
 
-    async fn committed_by(&self, group: &str, offset: u64) {
-        let partition = Partition::new(NOTICES_TOPIC, 0);
-        let began = std::time::Instant::now();
-        while self.log.committed(group, &partition).await.unwrap() != Some(offset) {
-            assert!(began.elapsed().as_secs() < 30, "nothing was sent up to {offset}");
-            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    /// Waits until so many messages were sent or given up.
+    async fn settled(&self, count: usize) {
+        let began = Instant::now();
+        loop {
+            let messages = self.messages().await;
+            let settled = messages.values().filter(|message| !message.is_waiting()).count();
+            if settled >= count {
+                assert_eq!(settled, count, "{messages:?}");
+                return;
+            }
+            assert!(began.elapsed() < Duration::from_secs(30), "{messages:?}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
 
-    /// Stops, and answers the events of notices.
+    /// Stops, and answers the events of what was sent.
     async fn told(self) -> Vec<Event> {
         self.stop.send_replace(true);
         self.events.await.unwrap();
@@ -154,16 +186,16 @@ async fn an_alert_is_one_email_over_nodes_and_restarts() {
     let mail = mail(server.port());
     let (first, second) = (world.node(&mail), world.node(&mail));
     for (at, subject) in ["198.51.100.1", "198.51.100.2", "198.51.100.3"].iter().enumerate() {
-        world.notice(&alert(subject)).await;
-        world.committed(at as u64 + 1).await;
+        world.say(&alert(subject)).await;
+        world.settled(at + 1).await;
     }
     drop(first);
-    world.notice(&alert("198.51.100.4")).await;
-    world.committed(4).await;
+    world.say(&alert("198.51.100.4")).await;
+    world.settled(4).await;
     drop(second);
     let third = world.node(&mail);
-    world.notice(&alert("198.51.100.5")).await;
-    world.committed(5).await;
+    world.say(&alert("198.51.100.5")).await;
+    world.settled(5).await;
     drop(third);
 
     let kept = server.kept().unwrap();
@@ -183,8 +215,8 @@ async fn an_alert_is_one_email_over_nodes_and_restarts() {
 async fn an_email_whose_answer_was_lost_comes_again_by_the_same_id() {
     let (world, server) = (World::new().await, Smtp::start(&["--drop", "1"]).unwrap());
     let _node = world.node(&mail(server.port()));
-    world.notice(&alert("198.51.100.1")).await;
-    world.committed(1).await;
+    world.say(&alert("198.51.100.1")).await;
+    world.settled(1).await;
     let kept = server.kept().unwrap();
     assert_eq!(kept.len(), 2);
     assert_eq!(header(&kept[0], "Message-ID"), header(&kept[1], "Message-ID"));
@@ -197,9 +229,9 @@ async fn a_refused_recipient_stops_neither_others_nor_later_alerts() {
     let node = world.node(&mail(server.port()));
     let mut to_two = alert("198.51.100.1");
     to_two.recipients = vec!["gone@example.org".to_owned(), "here@example.org".to_owned()];
-    world.notice(&to_two).await;
-    world.notice(&alert("198.51.100.2")).await;
-    world.committed(2).await;
+    world.say(&to_two).await;
+    world.say(&alert("198.51.100.2")).await;
+    world.settled(3).await;
     drop(node);
     let kept = server.kept().unwrap();
     let recipients: Vec<&str> = kept.iter().map(|kept| kept.recipients.as_str()).collect();
@@ -212,14 +244,150 @@ async fn a_refused_recipient_stops_neither_others_nor_later_alerts() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_recipient_who_is_held_back_holds_no_other_up() {
+    let later = ["--later", "grey@example.org"];
+    let (world, server) = (World::new().await, Smtp::start(&later).unwrap());
+    let node = world.node(&mail(server.port()));
+    let recipients = vec!["grey@example.org".to_owned(), "here@example.org".to_owned()];
+    for subject in ["198.51.100.1", "198.51.100.2", "198.51.100.3"] {
+        world.say(&Alert { recipients: recipients.clone(), ..alert(subject) }).await;
+    }
+    world.settled(3).await;
+    drop(node);
+    let kept = server.kept().unwrap();
+    let recipients: Vec<&str> = kept.iter().map(|kept| kept.recipients.as_str()).collect();
+    assert_eq!(recipients, ["here@example.org"; 3]);
+    let waiting: Vec<String> = world
+        .messages()
+        .await
+        .into_values()
+        .filter(Message::is_waiting)
+        .map(|message| message.to.to_string())
+        .collect();
+    assert_eq!(waiting, ["grey@example.org"; 3]);
+    server.stop().unwrap();
+}
+
+/// It goes up step by step, stops at the word of somebody, and all who know hear of its end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_alert_goes_up_until_somebody_looks_at_it() {
+    let (world, server) = (World::new().await, Smtp::start(&[]).unwrap());
+    let step = |after_ms, email: &str| Escalation {
+        after_ms,
+        emails: vec![email.to_owned()],
+        webhooks: Vec::new(),
+    };
+    let route = Route {
+        escalate: vec![step(1_000, "lead@example.org"), step(4_000, "boss@example.org")],
+        ..Route::default()
+    };
+    let mail = mail(server.port());
+    let first = world.telling(Some(&mail), &[], std::slice::from_ref(&route));
+    let live = Alert { replay_id: None, ..alert("198.51.100.1") };
+    world.say(&live).await;
+    world.settled(1).await;
+    drop(first);
+    let _second = world.telling(Some(&mail), &[], &[route]);
+    world.settled(2).await;
+
+    let table = AlertTable::default();
+    let (stop, stopped) = watch::channel(false);
+    let following = tokio::spawn(table.clone().follow(world.log.clone(), stopped));
+    let (log, emitter) = (world.log.clone(), world.emitter.clone());
+    let desk = Desk { log, table: table.clone(), emitter, service: "test" };
+    let journey = Correlation::of(&axum::http::HeaderMap::new(), || 1);
+    let word = |by: &str| Word { by: by.to_owned(), note: "a customer's test".to_owned() };
+    while table.alert(&live.id).is_none() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let unknown = desk.acknowledge("0", word("ann"), &journey).await;
+    assert!(matches!(unknown, Err(DeskError::Unknown(_))), "{unknown:?}");
+    let nobody = desk.acknowledge(&live.id, word(" "), &journey).await;
+    assert!(matches!(nobody, Err(DeskError::Invalid(_))), "{nobody:?}");
+    let told = desk.acknowledge(&live.id, word("ann"), &journey).await.unwrap();
+    // The first word stays.
+    let again = desk.acknowledge(&live.id, word("bob"), &journey).await.unwrap();
+    assert_eq!((told.by.as_str(), &again), ("ann", &told));
+    // The second step would have been at 4 s.
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    world.settled(2).await;
+    world.say(&Alert { state: State::Resolved, revision: 2, ..live.clone() }).await;
+    world.settled(4).await;
+    while table.alert(&live.id).is_some_and(|(alert, _)| alert.state == State::Open) {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let over = desk.acknowledge(&live.id, word("bob"), &journey).await;
+    assert_eq!(over.unwrap(), told, "the word stands");
+    stop.send_replace(true);
+    following.await.unwrap();
+
+    let kept = server.kept().unwrap();
+    let subject = |kept: &Kept| {
+        let subject = header(kept, "Subject");
+        subject[..=subject.find(']').unwrap()].to_owned()
+    };
+    let (first, last): (Vec<&Kept>, Vec<&Kept>) =
+        (kept[..2].iter().collect(), kept[2..].iter().collect());
+    let of = |kept: &&Kept| (kept.recipients.clone(), subject(kept));
+    assert_eq!(
+        first.iter().map(of).collect::<Vec<_>>(),
+        [
+            ("security@example.org".to_owned(), "[high]".to_owned()),
+            ("lead@example.org".to_owned(), "[high, not acknowledged]".to_owned()),
+        ]
+    );
+    let mut last_told: Vec<_> = last.iter().map(of).collect();
+    last_told.sort();
+    let resolved = |of: &str| (of.to_owned(), "[resolved]".to_owned());
+    assert_eq!(last_told, [resolved("lead@example.org"), resolved("security@example.org")]);
+    for later in &kept[1..] {
+        let first_id = format!("<{}@example.org>", live.id);
+        assert_eq!(header(later, "In-Reply-To"), first_id);
+        assert_ne!(header(later, "Message-ID"), first_id);
+    }
+    let states: Vec<_> = world.told().await.iter().map(|event| event.alert_state.clone()).collect();
+    let states: Vec<&str> = states.iter().flatten().map(|state| &**state).collect();
+    assert_eq!(states, ["notified", "escalated", "resolved", "resolved"]);
+    server.stop().unwrap();
+}
+
+/// At any moment, also between the server's answer and the note of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_that_end_while_they_send_lose_nothing_and_repeat_one_email_at_most() {
+    const ALERTS: usize = 60;
+    let (world, server) = (World::new().await, Smtp::start(&["--defer", "5"]).unwrap());
+    let mail = mail(server.port());
+    let mut nodes = vec![world.node(&mail), world.node(&mail)];
+    let mut ends = 0;
+    for at in 0..ALERTS {
+        world.say(&alert(&format!("198.51.100.{at}"))).await;
+        if at % 6 == 5 {
+            tokio::time::sleep(Duration::from_millis(fastrand::u64(0..200))).await;
+            drop(nodes.remove(0));
+            nodes.push(world.node(&mail));
+            ends += 1;
+        }
+    }
+    world.settled(ALERTS).await;
+    let mut times: BTreeMap<String, usize> = BTreeMap::new();
+    for kept in server.kept().unwrap() {
+        *times.entry(header(&kept, "Message-ID")).or_default() += 1;
+    }
+    assert_eq!(times.len(), ALERTS);
+    let repeated: usize = times.values().map(|times| times - 1).sum();
+    assert!(repeated <= ends, "{repeated} of {ends} ends: {times:?}");
+    server.stop().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_is_down_is_waited_for() {
     let world = World::new().await;
     let port = rig::free_ports(1).unwrap()[0];
     let _node = world.node(&mail(port));
-    world.notice(&alert("198.51.100.1")).await;
-    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    world.say(&alert("198.51.100.1")).await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
     let server = Smtp::start_at(port, &[]).unwrap();
-    world.committed(1).await;
+    world.settled(1).await;
     assert_eq!(server.kept().unwrap().len(), 1);
 }
 
@@ -250,19 +418,20 @@ async fn starttls_and_a_login_are_used_and_no_less() {
     };
     assert_eq!(secure.faults(), []);
     let node = world.node(&secure);
-    world.notice(&alert("198.51.100.1")).await;
-    world.committed(1).await;
+    world.say(&alert("198.51.100.1")).await;
+    world.settled(1).await;
     assert_eq!(server.kept().unwrap().len(), 1);
     drop(node);
 
     // A server without STARTTLS gets nothing, and a strange certificate no password.
     let plain = Smtp::start(&[]).unwrap();
-    let clear = Sender::mail(&Mail { port: Some(plain.port()), ..secure.clone() }).unwrap();
-    let strange = Sender::mail(&Mail { ca_file: None, ..secure }).unwrap();
-    for sender in [clear, strange] {
-        let (sender, alert) = (sender.pausing(std::time::Duration::from_secs(9)), alert("x"));
-        let sending = sender.send(&alert, "a@example.org");
-        let sent = tokio::time::timeout(std::time::Duration::from_millis(500), sending);
+    let clear = Mail { port: Some(plain.port()), ..secure.clone() };
+    let strange = Mail { ca_file: None, ..secure };
+    for mail in [clear, strange] {
+        let senders = Senders::pausing(Some(&mail), &[], Duration::from_secs(9)).unwrap();
+        let (note, to) = (opened("x"), Target::Email("a@example.org".to_owned()));
+        let sending = senders.send(&note, &to);
+        let sent = tokio::time::timeout(Duration::from_millis(500), sending);
         assert!(!matches!(sent.await, Ok(Ok(()))));
     }
     assert!(plain.kept().unwrap().is_empty());
@@ -271,7 +440,7 @@ async fn starttls_and_a_login_are_used_and_no_less() {
 
 #[test]
 fn an_email_says_what_happened_and_runs_nothing() {
-    let email = compose(&alert("198.51.100.1"));
+    let email = compose(&opened("198.51.100.1"));
     let expected = "[high] A client left its usual range: 198.51.100.1 (replay may)";
     assert_eq!(email.subject, expected);
     for expected in [
@@ -286,7 +455,7 @@ fn an_email_says_what_happened_and_runs_nothing() {
     }
     assert!(email.html.contains("&lt;b&gt;&amp;&lt;/b&gt; more."), "{}", email.html);
     assert!(email.html.contains("1,208") && !email.html.contains("<script"));
-    let hostile = compose(&alert("x\r\nBcc: all@example.org <script>"));
+    let hostile = compose(&opened("x\r\nBcc: all@example.org <script>"));
     assert!(!hostile.subject.contains(['\r', '\n']));
     assert!(!hostile.html.contains("<script"));
 }
@@ -319,11 +488,12 @@ fn settings_that_cannot_be_are_told_of() {
 async fn without_a_server_each_alert_is_a_file_once() {
     let dir = tempfile::tempdir().unwrap();
     let directory = dir.path().join("mail");
-    let sender = Sender::mail(&Mail::to_files(directory.clone())).unwrap();
+    let senders = Senders::new(Some(&Mail::to_files(directory.clone())), &[]).unwrap();
+    let to = |address: &str| Target::Email(address.to_owned());
     for subject in ["192.0.2.1", "192.0.2.2", "192.0.2.1"] {
-        let sent = sender.send(&alert(subject), "../sec urity@example.org").await;
+        let sent = senders.send(&opened(subject), &to("../sec urity@example.org")).await;
         assert!(sent.is_err(), "it is no address: {sent:?}");
-        sender.send(&alert(subject), "security@example.org").await.unwrap();
+        senders.send(&opened(subject), &to("security@example.org")).await.unwrap();
     }
     let mut files: Vec<_> = std::fs::read_dir(&directory).unwrap().map(|of| of.unwrap()).collect();
     files.sort_by_key(std::fs::DirEntry::path);

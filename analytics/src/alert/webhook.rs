@@ -13,8 +13,8 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::config::secret;
+use super::note::{Note, Says};
 use super::transport::{Failed, told};
-use crate::detect::Alert;
 use crate::query::Severity;
 
 /// How long an answer may take.
@@ -37,12 +37,8 @@ pub struct Webhook {
     /// more, or `whsec_` with their base64.
     pub secret_file: PathBuf,
     /// From which severity on.
-    #[serde(default = "least")]
+    #[serde(default)]
     pub severity: Severity,
-}
-
-fn least() -> Severity {
-    Severity::Low
 }
 
 impl Webhook {
@@ -101,7 +97,6 @@ pub(super) struct Poster {
     name: String,
     url: Url,
     key: hmac::Key,
-    severity: Severity,
     client: reqwest::Client,
 }
 
@@ -111,7 +106,7 @@ impl Poster {
     /// # Errors
     /// What is wrong with them.
     pub(super) fn new(webhook: &Webhook) -> Result<Self, String> {
-        let Webhook { name, url, severity, .. } = webhook;
+        let Webhook { name, url, .. } = webhook;
         let failed = |why: String| format!("webhooks: {name}: {why}");
         let client = reqwest::Client::builder()
             .no_proxy()
@@ -121,30 +116,29 @@ impl Poster {
             .map_err(|error| failed(error.to_string()))?;
         let parsed = url.parse::<Url>().map_err(|error| failed(error.to_string()))?;
         let key = webhook.key().map_err(failed)?;
-        Ok(Self { name: name.clone(), url: parsed, key, severity: *severity, client })
+        Ok(Self { name: name.clone(), url: parsed, key, client })
     }
 
     pub(super) fn name(&self) -> &str {
         &self.name
     }
 
-    /// Whether an alert is bad enough.
-    pub(super) fn wants(&self, alert: &Alert) -> bool {
-        alert.severity >= self.severity
-    }
-
     /// Posts it once. The receiver has taken it if it answers 2xx.
-    pub(super) async fn post(&self, alert: &Alert) -> Result<(), Failed> {
-        let begins = alert.from.to_string();
-        let body = json!({"type": "alert.opened", "timestamp": begins, "data": alert}).to_string();
+    pub(super) async fn post(&self, note: &Note) -> Result<(), Failed> {
+        let time = note.alerts.first().map(|alert| alert.from.to_string());
+        let data = match &note.alerts[..] {
+            [alert] if note.says != Says::Gathered => json!(alert),
+            alerts => json!({"alerts": alerts}),
+        };
+        let body = json!({"type": note.kind(), "timestamp": time, "data": data}).to_string();
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        let signature = sign(&self.key, &alert.id, now, &body);
+        let signature = sign(&self.key, &note.name, now, &body);
         let posted = self
             .client
             .post(self.url.clone())
             .header("content-type", "application/json")
             .header("user-agent", "weir")
-            .header("webhook-id", &alert.id)
+            .header("webhook-id", &note.name)
             .header("webhook-timestamp", now)
             .header("webhook-signature", format!("v1,{signature}"))
             .body(body);

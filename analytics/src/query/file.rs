@@ -71,10 +71,11 @@ pub struct Header {
 }
 
 /// How bad a finding is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
     /// Worth a look some day.
+    #[default]
     Low,
     /// Worth a look today.
     Medium,
@@ -148,7 +149,14 @@ pub(super) fn check_name(name: &str, what: &str) -> Result<(), Fault> {
         let mend = format!("use 1 to {NAME_BYTES_MAX} of a-z, 0-9 and _");
         return Err(Fault::new(None, format!("`{name}` is no name of a {what}"), mend));
     }
-    if [super::EVENTS, crate::sql::ALERTS, crate::sql::ACCOUNT, crate::sql::QUERIES].contains(&name)
+    if [
+        super::EVENTS,
+        crate::sql::ALERTS,
+        crate::sql::SILENCES,
+        crate::sql::ACCOUNT,
+        crate::sql::QUERIES,
+    ]
+    .contains(&name)
     {
         let what = format!("`{name}` is a table already");
         return Err(Fault::new(None, what, "give the file another name"));

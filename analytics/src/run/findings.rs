@@ -12,8 +12,6 @@ use crate::query::WINDOW_START;
 
 /// The topic of alerts: compacted, the last revision of each.
 pub const ALERTS_TOPIC: &str = "weir.alerts";
-/// The topic of notices: alerts that have opened, of which somebody is to be told.
-pub const NOTICES_TOPIC: &str = "weir.notices";
 
 /// The alerts of a detection, and from where on it gives any.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -76,17 +74,10 @@ impl Findings {
     }
 }
 
-/// The records of a change: the alert as it is now, and a notice if it has opened.
-pub(super) fn records(change: &Change) -> Vec<(Partition, NewRecord)> {
+/// The record of a change: the alert as it is now.
+pub(super) fn record(change: &Change) -> (Partition, NewRecord) {
     let value = serde_json::to_vec(&change.alert).expect("an alert is JSON");
-    let record = |topic: &str| {
-        let headers = Headers::new([("content-type", &b"application/json"[..])]);
-        let (key, value) = (Some(change.alert.id.clone().into()), Some(value.clone().into()));
-        (Partition::new(topic, 0), NewRecord { key, value, headers })
-    };
-    let mut records = vec![record(ALERTS_TOPIC)];
-    if change.opens {
-        records.push(record(NOTICES_TOPIC));
-    }
-    records
+    let headers = Headers::new([("content-type", &b"application/json"[..])]);
+    let (key, value) = (Some(change.alert.id.clone().into()), Some(value.into()));
+    (Partition::new(ALERTS_TOPIC, 0), NewRecord { key, value, headers })
 }

@@ -51,10 +51,11 @@ use ingest::log::{Error, EventLog, Partition, Polled, ReadLimit, TopicSpec};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::alert::{ACTS_TOPIC, OUTBOX_TOPIC};
 use crate::compute::Threads;
 use crate::lake::History;
 
-pub use findings::{ALERTS_TOPIC, NOTICES_TOPIC};
+pub use findings::ALERTS_TOPIC;
 pub use library::{FileFaults, Library};
 pub use status::{QueryState, QueryStatus, Status};
 pub use tables::Tables;
@@ -75,8 +76,6 @@ pub const CHECKPOINT_EVERY: Duration = Duration::from_secs(30);
 /// After how long a source that says nothing counts no longer, usually. One that is
 /// idle says so every second.
 pub const RETIRE_AFTER: Duration = Duration::from_secs(60);
-/// How long notices are kept: whoever sends them may be away for as long.
-const NOTICES_KEPT: Duration = Duration::from_hours(30 * 24);
 
 /// How long one poll waits.
 const POLL: Duration = Duration::from_millis(500);
@@ -116,7 +115,8 @@ pub async fn make_topics(log: &dyn EventLog, library: &Library) -> Result<(), Er
     log.create_topic(&TopicSpec::compacted(STATE_TOPIC, 1)).await?;
     log.create_topic(&TopicSpec::compacted(ALERTS_TOPIC, 1)).await?;
     log.create_topic(&TopicSpec::compacted(QUERIES_TOPIC, 1)).await?;
-    log.create_topic(&TopicSpec::retained(NOTICES_TOPIC, 1, NOTICES_KEPT)).await?;
+    log.create_topic(&TopicSpec::compacted(ACTS_TOPIC, 1)).await?;
+    log.create_topic(&TopicSpec::compacted(OUTBOX_TOPIC, 1)).await?;
     for view in library.views() {
         let topic = output::topic_of(&view.name);
         log.create_topic(&TopicSpec::retained(topic, 1, output::KEPT)).await?;

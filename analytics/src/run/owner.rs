@@ -175,7 +175,7 @@ async fn leave(
     tracing::info!(query = name, "a query is gone");
     let findings = running::findings_of(checkpoint, &parts.state_dir).await;
     let changes = findings.map(Findings::leave).unwrap_or_default();
-    let mut records: Vec<_> = changes.iter().flat_map(findings::records).collect();
+    let mut records: Vec<_> = changes.iter().map(findings::record).collect();
     records.push((checkpoint::partition(), NewRecord::tombstone(name.to_owned())));
     records.push(told::gone(name));
     writer.commit(Transaction { records, offsets: Vec::new() }).await?;

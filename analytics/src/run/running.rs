@@ -78,7 +78,7 @@ impl Step {
     }
 
     fn change(&mut self, changes: &[Change]) {
-        self.records.extend(changes.iter().flat_map(findings::records));
+        self.records.extend(changes.iter().map(findings::record));
     }
 }
 

@@ -13,6 +13,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::answer::{Format, POSITION_HEADER, encode};
+use crate::alert::Desk;
 use crate::follow::Status;
 use crate::lake;
 use crate::query::{QueryFile, Span};
@@ -27,6 +28,7 @@ pub(super) struct Shared {
     pub(super) sql: Sql,
     pub(super) status: Status,
     pub(super) queries: run::Status,
+    pub(super) desk: Desk,
 }
 
 pub(super) fn router(shared: Shared) -> Router {
@@ -35,6 +37,7 @@ pub(super) fn router(shared: Shared) -> Router {
         .route("/v1/backtest", post(backtest))
         .route("/v1/search", get(search))
         .route("/v1/status", get(status))
+        .merge(super::alerts::router())
         .fallback(async || Failure::new(Code::ResourceNotFound, "nothing is here"))
         .method_not_allowed_fallback(async || {
             Failure::new(Code::MethodNotAllowed, "the resource does not take this method")

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use ingest::registry::Fault;
 use serde::Deserialize;
 
-use crate::alert::{Mail, Webhook};
+use crate::alert::{self, Mail, Route, Webhook};
 use crate::run::shipped::{self, SHIPPED};
 use crate::sql::Limits;
 
@@ -35,6 +35,9 @@ pub struct Config {
     pub mail: Option<Mail>,
     /// Where alerts are posted besides, up to 10.
     pub webhooks: Vec<Webhook>,
+    /// Who is told of which alerts, and when: the first that an alert fits. Without any, all
+    /// of `mail` and `webhooks` are told of all at once. Up to 100.
+    pub routes: Vec<Route>,
 }
 
 /// How many webhooks there are at most.
@@ -53,6 +56,7 @@ impl Default for Config {
             shipped: shipped::by_default(),
             mail: None,
             webhooks: Vec::new(),
+            routes: Vec::new(),
         }
     }
 }
@@ -99,6 +103,7 @@ impl Config {
                 faults.push(Fault::new(format!("{path}.name"), what, "give each its own name"));
             }
         }
+        faults.extend(alert::route_faults(&self.routes, self.mail.as_ref(), &self.webhooks));
         if faults.is_empty() { Ok(()) } else { Err(faults) }
     }
 }

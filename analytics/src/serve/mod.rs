@@ -4,12 +4,15 @@
 //! | --- | --- |
 //! | `POST /v1/sql`, the query as its body | its rows, as `Accept` asks: `application/json`, `text/csv`, `text/plain` (a table to read) or `application/vnd.apache.arrow.stream` |
 //! | `POST /v1/backtest?name=NAME`, a query file as its body, with `replay=ID`, `from=TIME` and `before=TIME` | what it gives over that part of the history, as above |
+//! | `POST /v1/alerts/ID/acknowledge`, and `unacknowledge` | who looks at an alert, as JSON |
+//! | `POST /v1/silences`, and `/v1/silences/ID/end` | of what nobody is told for a while, as JSON |
 //! | `GET /v1/status` | what was read and committed, and how the queries fare, as JSON |
 //!
 //! All need the admin token as a bearer token. Errors are problem details (RFC 9457)
 //! with a stable `code`. Limits: 256 connections, 64 of one address; ten wrong tokens of an
 //! address in a minute; a head 64 KiB and 10 s, a query 1 MiB and 30 s.
 
+mod alerts;
 mod answer;
 mod api;
 mod config;
@@ -29,7 +32,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::alert::{self, AlertTable, Sender};
+use crate::alert::{self, AlertTable, Desk, Routes, Senders};
 use crate::compute::Threads;
 use crate::follow;
 use crate::postgres;
@@ -116,7 +119,7 @@ pub struct Analytics {
     following: JoinHandle<()>,
     finding: JoinHandle<()>,
     running: JoinHandle<()>,
-    sending: Vec<JoinHandle<()>>,
+    telling: JoinHandle<()>,
 }
 
 impl Analytics {
@@ -135,10 +138,9 @@ impl Analytics {
             tail_bytes_max: config.tail_bytes_max,
             ..follow::Config::new(parts.lake_dir)
         };
-        let mail = config.mail.iter().map(Sender::mail);
-        let webhooks = config.webhooks.iter().map(Sender::webhook);
-        let senders: Vec<Sender> =
-            mail.chain(webhooks).collect::<Result<_, _>>().map_err(Error::Alerts)?;
+        let (mail, webhooks) = (config.mail.as_ref(), &config.webhooks);
+        let senders = Senders::new(mail, webhooks).map_err(Error::Alerts)?;
+        let routes = Routes::new(&config.routes, mail, webhooks);
         let library =
             Arc::new(Library::load(config.queries_dir.as_deref(), &config.shipped).await?);
         run::make_topics(&*parts.log, &library).await?;
@@ -162,6 +164,12 @@ impl Analytics {
         let tables = Tables::new(&library).await.expect("the library was loaded");
         tokio::spawn(tables.clone().follow(parts.log.clone(), stopped.clone()));
         let alerts = AlertTable::default();
+        let desk = Desk {
+            log: parts.log.clone(),
+            table: alerts.clone(),
+            emitter: parts.emitter.clone(),
+            service: SERVICE,
+        };
         tokio::spawn(alerts.clone().follow(parts.log.clone(), stopped.clone()));
         let queries = run::Status::default();
         let query_table = QueryTable::default();
@@ -169,13 +177,13 @@ impl Analytics {
         if config.mail.is_none() {
             tracing::info!("alerts are not sent by email: analytics.mail is not set");
         }
-        let sending = senders.into_iter().map(|sender| {
-            let log = parts.log.clone();
-            let emitter = parts.emitter.clone();
-            let parts = alert::Parts { log, emitter, sender: Arc::new(sender) };
-            tokio::spawn(alert::run(parts, stopped.clone()))
-        });
-        let sending = sending.collect();
+        let telling = alert::Parts {
+            log: parts.log.clone(),
+            emitter: parts.emitter.clone(),
+            routes,
+            senders,
+        };
+        let telling = tokio::spawn(alert::run(telling, stopped.clone()));
         let emitter = parts.emitter.clone();
         let running = tokio::spawn(run::run(
             run::Parts {
@@ -202,10 +210,10 @@ impl Analytics {
             let serving = tokio::spawn(server.run(listener, hang_up.clone()));
             (address, serving)
         });
-        let router = door.guard(api::router(api::Shared { sql, status, queries }));
+        let router = door.guard(api::router(api::Shared { sql, status, queries, desk }));
         let teller = Teller { emitter, service: SERVICE };
         let serving = tokio::spawn(SERVER.route(listener, router, teller, hang_up.clone()));
-        Ok(Self { address, postgres, stop, hang_up, serving, following, finding, running, sending })
+        Ok(Self { address, postgres, stop, hang_up, serving, following, finding, running, telling })
     }
 
     /// Where it listens.
@@ -230,8 +238,8 @@ impl Analytics {
         if self.serving.await.is_err() {
             tracing::error!("analytics: listening ended by a defect");
         }
-        for sending in self.sending {
-            let _ = sending.await;
+        if self.telling.await.is_err() {
+            tracing::error!("the telling of alerts ended by a defect");
         }
         if self.finding.await.is_err() {
             tracing::error!("the search's follower ended by a defect");

@@ -48,6 +48,8 @@ const EVENTS: &str = "events";
 
 /// The table of alerts; no query may be called so.
 pub const ALERTS: &str = "alerts";
+/// The table of silences; no query may be called so.
+pub const SILENCES: &str = "silences";
 
 /// The account of each queue; no query may be called so.
 pub const ACCOUNT: &str = "delivery_account";
@@ -322,7 +324,8 @@ impl Sql {
         let alerts = self.alerts.iter().map(|of| (ALERTS.to_owned(), of.provider()));
         let queries = self.queries.iter().map(|of| (QUERIES.to_owned(), of.provider()));
         let views = self.tables.iter().flat_map(Tables::providers);
-        for (name, table) in views.chain(alerts).chain(queries) {
+        let silences = self.alerts.iter().map(|of| (SILENCES.to_owned(), of.silences()));
+        for (name, table) in views.chain(alerts).chain(silences).chain(queries) {
             put(&name, table).map_err(|error| self.planned(&error))?;
         }
         let account = session.sql(ACCOUNT_SQL).await.map_err(|error| self.planned(&error))?;

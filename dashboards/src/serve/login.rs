@@ -5,14 +5,14 @@ use std::sync::Arc;
 use axum::extract::{Form, FromRequestParts, Query, Request, State};
 use axum::middleware::Next as Rest;
 use axum::response::{Html, IntoResponse, Redirect, Response};
-use http::StatusCode;
-use http::header::SET_COOKIE;
+use http::header::{HOST, ORIGIN, SET_COOKIE};
 use http::request::Parts;
+use http::{HeaderMap, Method, StatusCode};
 use ingest::http::{Code, Correlation, Failure, Peer};
 use serde::Deserialize;
 
 use super::access::Access;
-use super::api::Shared;
+use super::api::{Shared, said};
 use crate::manager::{Asking, Manager};
 use crate::page::{self, Wanted};
 
@@ -53,6 +53,56 @@ pub(super) async fn admit(
         Ok(()) => rest.run(request).await,
         Err(failure) => failure.into_response(),
     }
+}
+
+/// Lets in sessions that an admin token has opened.
+pub(super) async fn admit_admin(
+    State(shared): State<Arc<Shared>>,
+    request: Request,
+    rest: Rest,
+) -> Response {
+    let section = request.uri().path().split('/').nth(1).unwrap_or_default();
+    match admin_of(&shared, &request, &format!("/{section}")) {
+        Ok(_) => rest.run(request).await,
+        Err(refusal) => *refusal,
+    }
+}
+
+/// The admin token of a session, if a page of ours asks; else what is answered. `section` is
+/// the page to go to where what was posted is gone.
+pub(super) fn admin_of(
+    shared: &Shared,
+    request: &Request,
+    section: &str,
+) -> Result<String, Box<Response>> {
+    let is_post = request.method() == Method::POST;
+    if is_post && !is_of_our_page(request.headers()) {
+        let what = "This form was sent by a page of another site.";
+        return Err(Box::new(said(StatusCode::FORBIDDEN, "Refused", what).into_response()));
+    }
+    let session = shared.access.session(request.headers());
+    session.and_then(|session| session.admin).ok_or_else(|| {
+        let path = request.uri().path_and_query().map_or(section, |path| path.as_str());
+        Box::new(ask_admin(if is_post { section } else { path }))
+    })
+}
+
+/// Asks for the admin token, before a page.
+pub(super) fn ask_admin(next: &str) -> Response {
+    let page = page::login(Wanted::Admin, None, next).into_string();
+    (StatusCode::UNAUTHORIZED, Html(page)).into_response()
+}
+
+/// Whether a form was sent by a page of the console, as browsers tell (Fetch Metadata, and
+/// RFC 6454): a cookie goes with what other ports of the same host send too.
+fn is_of_our_page(headers: &HeaderMap) -> bool {
+    let text = |value: Option<&http::HeaderValue>| value?.to_str().ok().map(str::to_owned);
+    if let Some(site) = text(headers.get("sec-fetch-site")) {
+        return site == "same-origin";
+    }
+    let Some(origin) = text(headers.get(ORIGIN)) else { return true };
+    let host = text(headers.get(HOST)).unwrap_or_default();
+    origin.split_once("://").is_some_and(|(_, of)| of.eq_ignore_ascii_case(&host))
 }
 
 /// An address without the token that it gave.
@@ -103,7 +153,8 @@ async fn opened(shared: &Shared, caller: &Caller, token: &str, next: &str) -> Re
     };
     let is_admin = match (shared.access.is_console_token(token), &shared.manager) {
         (true, _) if matches!(wanted, Wanted::Admin) => {
-            let why = "This token opens the boards. Queues and the search need the admin token.";
+            let why =
+                "This token opens the boards. Queues, alerts and the search need the admin token.";
             return again(why, StatusCode::FORBIDDEN);
         }
         (true, _) | (false, None) => false,
@@ -144,7 +195,9 @@ pub(super) async fn ask(Query(Next { next }): Query<Next>) -> Html<String> {
 
 fn wanted_for(next: &str) -> Wanted {
     let path = next.split('?').next().unwrap_or_default();
-    let is_for_admin = path == "/search" || path == "/queues" || path.starts_with("/queues/");
+    let is_for_admin = ["/search", "/queues", "/alerts"].contains(&path)
+        || path.starts_with("/queues/")
+        || path.starts_with("/alerts/");
     if is_for_admin { Wanted::Admin } else { Wanted::Console }
 }
 
@@ -165,6 +218,26 @@ pub(super) async fn log_in(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_form_of_another_page_is_refused() {
+        let sent = |headers: &[(&'static str, &'static str)]| {
+            let headers = headers.iter().map(|(name, value)| {
+                (http::HeaderName::from_static(name), http::HeaderValue::from_static(value))
+            });
+            is_of_our_page(&headers.collect())
+        };
+        assert!(sent(&[("host", "localhost:9446"), ("sec-fetch-site", "same-origin")]));
+        for site in ["cross-site", "same-site", "none"] {
+            assert!(!sent(&[("host", "localhost:9446"), ("sec-fetch-site", site)]), "{site}");
+        }
+        assert!(sent(&[("host", "localhost:9446"), ("origin", "http://localhost:9446")]));
+        for origin in ["http://localhost:8080", "http://evil.example", "null"] {
+            assert!(!sent(&[("host", "localhost:9446"), ("origin", origin)]), "{origin}");
+        }
+        // No browser.
+        assert!(sent(&[("host", "localhost:9446")]));
+    }
 
     #[test]
     fn what_callers_sent_is_for_the_admin_token() {

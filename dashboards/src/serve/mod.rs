@@ -7,11 +7,13 @@
 //! | `GET /boards/NAME/export.html\|png\|csv?…` | the board, to take away |
 //! | `GET /queues`, `/queues/NAME`, `/queues/NAME/letter?id=ID` | queues, one of them, a dead letter |
 //! | `POST /queues/NAME/decide`, `/pause`, `/resume`, `/letter?id=ID` | what is decided of them |
+//! | `GET /alerts?state=open\|resolved\|all`, `/alerts/ID` | alerts and silences, one alert |
+//! | `POST /alerts/ID/acknowledge`, `unacknowledge`, `silence`, `/alerts/silences/ID/end` | what is said of them |
 //! | `GET /search?q=TEXT&within=1h\|24h\|7d\|all` | the newest events that say so |
 //! | `GET /`, `/login` | the first board; where the token is asked for |
 //!
 //! Who has the token gets a session, which is a cookie; a program sends the token as a
-//! bearer token. Queues and the search are for sessions that the admin token has opened: the console has no
+//! bearer token. Queues, alerts and the search are for sessions that the admin token has opened: the console has no
 //! rights of its own, and asks the manager node with that token. A form that another page
 //! sends is refused. The first address that is printed has the token in it (`?token=`), and
 //! leads to one that has not.
@@ -24,6 +26,7 @@
 //! and listens on loopback unless it is told otherwise.
 
 mod access;
+mod alerts;
 mod api;
 mod fill;
 mod live;

@@ -9,17 +9,15 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{Html, IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
 use futures_util::{StreamExt as _, stream};
-use http::header::{HOST, ORIGIN};
-use http::{HeaderMap, Method, StatusCode};
+use http::StatusCode;
 use maud::Markup;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 
 use super::api::{Shared, said};
-use super::login::Caller;
+use super::login::{self, Caller};
 use crate::manager::{Asking, Decision, LISTED_MAX, Letter, Refused, Which};
 use crate::page::queues::{self as page, Notice};
-use crate::page::{self as pages, Wanted};
 
 /// The largest form: a message's body, of which a browser may write a byte with three.
 const BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -52,39 +50,13 @@ async fn admit(
         let what = "No manager node is known here. Name one in console.manager_url.";
         return said(StatusCode::NOT_FOUND, "No queues", what).into_response();
     };
-    if request.method() == Method::POST && !is_of_our_page(request.headers()) {
-        let what = "This form was sent by a page of another site.";
-        return said(StatusCode::FORBIDDEN, "Refused", what).into_response();
-    }
-    let session = shared.access.session(request.headers());
-    let Some(admin) = session.and_then(|session| session.admin) else {
-        // What was to be posted is gone; the page before it is not.
-        let path = match request.method() {
-            &Method::GET => request.uri().path_and_query().map_or(CURRENT, |path| path.as_str()),
-            _ => CURRENT,
-        };
-        return log_in(path);
+    let admin = match login::admin_of(&shared, &request, CURRENT) {
+        Ok(admin) => admin,
+        Err(refusal) => return *refusal,
     };
     let asking = caller.asking(manager, &admin);
     request.extensions_mut().insert(asking);
     next.run(request).await
-}
-
-fn log_in(next: &str) -> Response {
-    let page = pages::login(Wanted::Admin, None, next).into_string();
-    (StatusCode::UNAUTHORIZED, Html(page)).into_response()
-}
-
-/// Whether a form was sent by a page of the console, as browsers tell (Fetch Metadata, and
-/// RFC 6454): a cookie goes with what other ports of the same host send too.
-fn is_of_our_page(headers: &HeaderMap) -> bool {
-    let text = |value: Option<&http::HeaderValue>| value?.to_str().ok().map(str::to_owned);
-    if let Some(site) = text(headers.get("sec-fetch-site")) {
-        return site == "same-origin";
-    }
-    let Some(origin) = text(headers.get(ORIGIN)) else { return true };
-    let host = text(headers.get(HOST)).unwrap_or_default();
-    origin.split_once("://").is_some_and(|(_, of)| of.eq_ignore_ascii_case(&host))
 }
 
 impl Shared {
@@ -95,7 +67,7 @@ impl Shared {
     fn refused(&self, refused: &Refused) -> Response {
         // A token that was changed since.
         if refused.status == StatusCode::UNAUTHORIZED {
-            return log_in(CURRENT);
+            return login::ask_admin(CURRENT);
         }
         let page = page::refused(&self.nav(CURRENT), refused.status, &refused.why);
         (refused.status, Html(page.into_string())).into_response()
@@ -313,29 +285,4 @@ fn changed(found: &[Letter], form: &Mended) -> Option<(String, String)> {
     let is_same =
         body == before && content_type == letter.content_type.as_deref().unwrap_or_default();
     (!is_same).then(|| (body, content_type.to_owned()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_form_of_another_page_is_refused() {
-        let sent = |headers: &[(&'static str, &'static str)]| {
-            let headers = headers.iter().map(|(name, value)| {
-                (http::HeaderName::from_static(name), http::HeaderValue::from_static(value))
-            });
-            is_of_our_page(&headers.collect())
-        };
-        assert!(sent(&[("host", "localhost:9446"), ("sec-fetch-site", "same-origin")]));
-        for site in ["cross-site", "same-site", "none"] {
-            assert!(!sent(&[("host", "localhost:9446"), ("sec-fetch-site", site)]), "{site}");
-        }
-        assert!(sent(&[("host", "localhost:9446"), ("origin", "http://localhost:9446")]));
-        for origin in ["http://localhost:8080", "http://evil.example", "null"] {
-            assert!(!sent(&[("host", "localhost:9446"), ("origin", origin)]), "{origin}");
-        }
-        // No browser.
-        assert!(sent(&[("host", "localhost:9446")]));
-    }
 }

@@ -7,33 +7,22 @@ use arrow::array::{Array as _, AsArray as _, RecordBatch};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int64Type};
 use axum::Router;
-use axum::extract::{Query, Request, State};
-use axum::middleware::{Next, from_fn_with_state};
-use axum::response::{Html, IntoResponse as _, Response};
+use axum::extract::{Query, State};
+use axum::middleware::from_fn_with_state;
+use axum::response::Html;
 use axum::routing::get;
-use http::StatusCode;
 use serde::Deserialize;
 
 use super::api::Shared;
+use super::login;
 use crate::page::search::{self as page, Found, Results, SHOWN_MAX, Within};
-use crate::page::{self as pages, Wanted};
 
 const CURRENT: &str = "/search";
 /// How much of a body is shown, in characters.
 const BODY_CHARS_MAX: usize = 4_000;
 
 pub(super) fn router(shared: Arc<Shared>) -> Router<Arc<Shared>> {
-    Router::new().route(CURRENT, get(search)).layer(from_fn_with_state(shared, admit))
-}
-
-async fn admit(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
-    let session = shared.access.session(request.headers());
-    if session.is_some_and(|session| session.admin.is_some()) {
-        return next.run(request).await;
-    }
-    let path = request.uri().path_and_query().map_or(CURRENT, |path| path.as_str());
-    let page = pages::login(Wanted::Admin, None, path).into_string();
-    (StatusCode::UNAUTHORIZED, Html(page)).into_response()
+    Router::new().route(CURRENT, get(search)).layer(from_fn_with_state(shared, login::admit_admin))
 }
 
 #[derive(Deserialize)]

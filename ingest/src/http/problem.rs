@@ -179,6 +179,12 @@ codes! {
     VerdictMissing = "verdict_missing" 503 Unavailable "no verdict came in time; send it again with the same id";
 
     // SQL.
+    /// No alert has this id, or it was too long ago.
+    AlertUnknown = "alert_unknown" 404 ClientError "there is no such alert";
+    /// The alert is over: nobody waits for somebody to look at it.
+    AlertResolved = "alert_resolved" 409 ClientError "the alert is over";
+    /// No silence has this id.
+    SilenceUnknown = "silence_unknown" 404 ClientError "there is no such silence";
     /// It is no query, or names what is not there.
     QueryInvalid = "query_invalid" 400 ClientError "the query is not valid";
     /// It took longer than a query may.
@@ -187,6 +193,8 @@ codes! {
     QueryMemory = "query_memory" 422 Refused "the query needed too much memory";
     /// It failed on what it met.
     QueryFailed = "query_failed" 422 Refused "the query failed";
+    /// The log cannot be written to.
+    LogUnavailable = "log_unavailable" 503 Unavailable "nothing can be written down at the moment";
     /// The lake or the log could not be read.
     LakeUnavailable = "lake_unavailable" 503 Unavailable "the history cannot be read at the moment";
 

@@ -72,7 +72,8 @@ impl<'a> Scan<'a> {
         self.left.iter().map(|(partition, (_, end))| (partition.clone(), *end)).collect()
     }
 
-    /// The next records of one of the partitions; `None` at the end of all.
+    /// The next records of one of the partitions; `None` at the end of all. Whoever goes on
+    /// from there begins at [`Self::ends`] as it was at first: [`Batch::next`] may be past it.
     ///
     /// # Errors
     /// [`Error::TimedOut`] if nothing comes for 20 s before the end: a part is never

@@ -19,6 +19,7 @@ arguments.add_argument("--dir", type=pathlib.Path, required=True)
 arguments.add_argument("--defer", type=int, default=0, help="so many emails get 451 first")
 arguments.add_argument("--drop", type=int, default=0, help="so many are kept, then the connection is dropped before the answer")
 arguments.add_argument("--refuse", default="", help="a recipient that gets 550")
+arguments.add_argument("--later", default="", help="a recipient that gets 451, always")
 arguments.add_argument("--certificate", help="PEM, with the key in --key")
 arguments.add_argument("--key")
 arguments.add_argument("--password", default="", help="of the user weir")
@@ -30,6 +31,8 @@ class Mailbox:
     async def handle_RCPT(self, server, session, envelope, address, options):
         if address == given.refuse:
             return "550 5.1.1 no such mailbox"
+        if address == given.later:
+            return "451 4.7.1 greylisted, please try again later"
         envelope.rcpt_tos.append(address)
         return "250 OK"
 

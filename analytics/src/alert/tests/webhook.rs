@@ -16,7 +16,7 @@ use serde_json::Value;
 use tokio::net::TcpListener;
 
 use super::{World, alert, mail};
-use crate::alert::{Sender, Webhook};
+use crate::alert::Webhook;
 use crate::query::Severity;
 use crate::serve::Config;
 
@@ -64,25 +64,22 @@ fn webhook(dir: &Path, url: &str, severity: Severity) -> Webhook {
     Webhook { name: "siem".to_owned(), url: url.to_owned(), secret_file, severity }
 }
 
-const GROUP: &str = "weir.alert-webhook.siem";
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_alert_is_posted_and_signed_once_over_nodes() {
     let (world, dir) = (World::new().await, tempfile::tempdir().unwrap());
     // One that is away, and one that cannot, are waited for.
     let (received, url) = Received::serve(&[503, 429]).await;
     let webhook = webhook(dir.path(), &url, Severity::High);
-    let first = world.sending(Sender::webhook(&webhook).unwrap());
-    world.notice(&alert("198.51.100.1")).await;
-    world.committed_by(GROUP, 1).await;
+    let first = world.telling(None, &[webhook.clone()], &[]);
+    world.say(&alert("198.51.100.1")).await;
+    world.settled(1).await;
     let mut low = alert("198.51.100.2");
     low.severity = Severity::Medium;
-    world.notice(&low).await;
-    world.committed_by(GROUP, 2).await;
+    world.say(&low).await;
     drop(first);
-    let second = world.sending(Sender::webhook(&webhook).unwrap());
-    world.notice(&alert("198.51.100.3")).await;
-    world.committed_by(GROUP, 3).await;
+    let second = world.telling(None, &[webhook.clone()], &[]);
+    world.say(&alert("198.51.100.3")).await;
+    world.settled(2).await;
     drop(second);
 
     let id = |last: u32| format!("{:0>32}", 198_511_000 + last);
@@ -113,15 +110,14 @@ async fn a_webhook_that_is_away_holds_no_email_up_and_one_that_refuses_is_told_o
     let server = Smtp::start(&[]).unwrap();
     let (received, url) = Received::serve(&[503; 40]).await;
     let webhook = webhook(dir.path(), &url, Severity::Low);
-    let _posting = world.sending(Sender::webhook(&webhook).unwrap());
-    let _mailing = world.node(&mail(server.port()));
-    world.notice(&alert("198.51.100.1")).await;
-    world.notice(&alert("198.51.100.2")).await;
-    world.committed(2).await;
+    let _node = world.telling(Some(&mail(server.port())), &[webhook], &[]);
+    world.say(&alert("198.51.100.1")).await;
+    world.say(&alert("198.51.100.2")).await;
+    world.settled(2).await;
     assert_eq!(server.kept().unwrap().len(), 2);
     // Back, it refuses the first for good, and takes the second.
     *received.answers.lock().unwrap() = vec![204, 410];
-    world.committed_by(GROUP, 2).await;
+    world.settled(4).await;
     let told = world.told().await;
     let of_webhook = |event: &&ingest::event::Event| {
         event.alert_channel.as_deref() == Some("webhook") && event.fault_message.is_some()

@@ -1,0 +1,42 @@
+use std::fmt::Write as _;
+
+use super::{LISTED_MAX, closing, evidence, facts, lead, rest, window, word};
+use crate::alert::outbox::What;
+use crate::detect::{Alert, State};
+
+pub(super) fn one(alert: &Alert, what: What) -> String {
+    let mut text = String::new();
+    if let Some(lead) = lead(alert, what) {
+        let _ = writeln!(text, "{lead}\n");
+    }
+    let _ = writeln!(text, "{}\n", alert.message);
+    for (name, value) in facts(alert) {
+        let _ = writeln!(text, "{name:<12} {value}");
+    }
+    text.push_str("\nEvidence\n");
+    for (name, value) in evidence(alert) {
+        let _ = writeln!(text, "  {name:<20} {value}");
+    }
+    let _ = writeln!(text, "\nThe events behind it, by `weir query`:\n\n{}\n", alert.query);
+    let _ = writeln!(text, "{}", closing(alert));
+    text
+}
+
+pub(super) fn many(alerts: &[Alert]) -> String {
+    let mut text = format!("{} alerts.\n", alerts.len());
+    for alert in alerts.iter().take(LISTED_MAX) {
+        let over = if alert.state == State::Resolved { ", over" } else { "" };
+        let label = format!("{}{over}", word(alert.severity));
+        let _ = writeln!(text, "\n[{label}] {}: {}", alert.title, alert.subject);
+        let _ = writeln!(text, "  {}", alert.message);
+        let _ = writeln!(text, "  {}. Alert {}", window(alert), alert.id);
+    }
+    if let Some(rest) = rest(alerts.len()) {
+        let _ = writeln!(text, "\n{rest}");
+    }
+    text.push_str(
+        "\n`weir alerts show ID` has the evidence of one, `weir alerts ack ID` says that somebody \
+         looks at it.\n",
+    );
+    text
+}

@@ -1,0 +1,90 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+
+use super::mailer::Mailer;
+use super::note::Note;
+use super::outbox::Target;
+use super::transport::Failed;
+use super::webhook::Poster;
+use super::{Mail, Webhook};
+
+/// The first pause between attempts, and the longest.
+const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+/// How long a message is tried.
+const GIVE_UP: Duration = Duration::from_hours(24);
+/// How many attempts are under way at once.
+const AT_ONCE: usize = 8;
+
+/// What sends messages: emails and posts to webhooks.
+#[derive(Debug)]
+pub struct Senders {
+    mailer: Option<Mailer>,
+    posters: Vec<Poster>,
+    places: Semaphore,
+    /// What the first failure pauses for.
+    pause: Duration,
+}
+
+impl Senders {
+    /// By the settings.
+    ///
+    /// # Errors
+    /// What is wrong with them.
+    pub fn new(mail: Option<&Mail>, webhooks: &[Webhook]) -> Result<Arc<Self>, String> {
+        Self::pausing(mail, webhooks, PAUSES.0)
+    }
+
+    pub(super) fn pausing(
+        mail: Option<&Mail>,
+        webhooks: &[Webhook],
+        pause: Duration,
+    ) -> Result<Arc<Self>, String> {
+        let mailer = mail.map(Mailer::new).transpose()?;
+        let posters = webhooks.iter().map(Poster::new).collect::<Result<_, _>>()?;
+        Ok(Arc::new(Self { mailer, posters, places: Semaphore::new(AT_ONCE), pause }))
+    }
+
+    /// What a target's channel is called in events.
+    pub(super) fn channel(&self, to: &Target) -> &'static str {
+        match (to, &self.mailer) {
+            (Target::Email(_), Some(mailer)) => mailer.channel(),
+            (Target::Email(_), None) => "email",
+            (Target::Webhook(_), _) => "webhook",
+        }
+    }
+
+    /// Tries until the server takes it, refuses it for good, or a day has passed.
+    pub(super) async fn send(&self, note: &Note, to: &Target) -> Result<(), String> {
+        let (began, mut pause) = (Instant::now(), self.pause);
+        loop {
+            let Err(Failed { why, is_permanent }) = self.attempt(note, to).await else {
+                return Ok(());
+            };
+            if is_permanent || began.elapsed() > GIVE_UP {
+                return Err(why);
+            }
+            let channel = self.channel(to);
+            tracing::warn!(message = note.name, channel, error = why, "an alert is sent again");
+            tokio::time::sleep(pause.mul_f64(0.75 + fastrand::f64() / 2.0)).await;
+            pause = (pause * 2).min(PAUSES.1);
+        }
+    }
+
+    async fn attempt(&self, note: &Note, to: &Target) -> Result<(), Failed> {
+        let _place = self.places.acquire().await.expect("nobody closes it");
+        let unknown = |why: &str| Failed { why: why.to_owned(), is_permanent: true };
+        match to {
+            Target::Email(address) => match &self.mailer {
+                Some(mailer) => mailer.send(note, address).await,
+                None => Err(unknown("there is no mail server any more")),
+            },
+            Target::Webhook(name) => match self.posters.iter().find(|of| of.name() == name) {
+                Some(poster) => poster.post(note).await,
+                None => Err(unknown("there is no webhook of this name any more")),
+            },
+        }
+    }
+}
