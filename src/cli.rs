@@ -60,7 +60,7 @@ enum Command {
     Apply(command::apply::Options),
     /// See what waits in queues and what is dead, and decide what becomes of it
     Deliveries(command::deliveries::Options),
-    /// See what detections have found, and say that somebody looks at it
+    /// See what detections have found, acknowledge it, and silence what is known
     Alerts(command::alerts::Options),
     /// Make a client secret, and the hash to write into an application
     Secret(command::secret::Options),

@@ -38,14 +38,14 @@ enum Action {
         /// Its id, or how it begins
         id: String,
     },
-    /// Say that somebody looks at an alert: it goes to nobody else
+    /// Acknowledge an alert: it is escalated no further
     Ack {
         /// Its id, or how it begins
         id: String,
         #[command(flatten)]
         word: Word,
     },
-    /// Say that nobody looks at an alert after all
+    /// Take an acknowledgement back: the alert is escalated again
     Unack {
         /// Its id, or how it begins
         id: String,
@@ -134,7 +134,7 @@ pub(crate) fn run(settings: &Settings, options: &Options) -> Result<(), Failure>
             let rows = asked.rows(sql)?;
             print(options, &rows, "there are no such alerts", |rows| {
                 let heads =
-                    ["id", "severity", "state", "begins", "findings", "looked at by", "alert"];
+                    ["id", "severity", "state", "begins", "findings", "acknowledged by", "alert"];
                 table(
                     &heads,
                     rows.iter().map(|row| {
@@ -165,12 +165,12 @@ pub(crate) fn run(settings: &Settings, options: &Options) -> Result<(), Failure>
             let id = asked.id("alerts", id)?;
             let answer = asked.tell(&format!("/v1/alerts/{id}/acknowledge"), &word.json())?;
             let by = &answer["acknowledged"];
-            done(options, &answer, &format!("{} looks at alert {id}", text(by, "by")));
+            done(options, &answer, &format!("alert {id} is acknowledged by {}", text(by, "by")));
         }
         Action::Unack { id, word } => {
             let id = asked.id("alerts", id)?;
             let answer = asked.tell(&format!("/v1/alerts/{id}/unacknowledge"), &word.json())?;
-            done(options, &answer, &format!("nobody looks at alert {id}"));
+            done(options, &answer, &format!("alert {id} is acknowledged by nobody"));
         }
         Action::Silence { detection, subject, for_ms, word } => {
             let mut wish = word.json();
@@ -300,7 +300,7 @@ fn show(row: &Value) {
     let by = row["acknowledged_by"].as_str().map(|by| {
         let note = row["note"].as_str().filter(|note| !note.is_empty());
         let note = note.map(|note| format!(": {note}")).unwrap_or_default();
-        format!("{by}, since {}{note}", text(row, "acknowledged"))
+        format!("by {by}, at {}{note}", text(row, "acknowledged"))
     });
     let facts = [
         ("alert", Some(text(row, "id"))),
@@ -311,7 +311,7 @@ fn show(row: &Value) {
         ("findings", Some(row["findings"].to_string())),
         ("replay", row["replay_id"].as_str().map(str::to_owned)),
         ("detection", Some(detection)),
-        ("looked at by", by),
+        ("acknowledged", by),
     ];
     for (name, value) in facts {
         if let Some(value) = value {

@@ -87,7 +87,7 @@ async fn alerts_are_answered_from_the_command_line() {
     }
     let short = &id[..8];
     let (code, said) = weir.run(&["alerts", "ack", short, "--by", "ann", "--note", "our own scan"]);
-    assert_eq!((code, said), (0, format!("ann looks at alert {id}\n")));
+    assert_eq!((code, said), (0, format!("alert {id} is acknowledged by ann\n")));
     let (_, list) = weir.run(&["alerts", "list"]);
     let row = list.lines().find(|line| line.starts_with(short)).unwrap_or_default();
     assert!(row.contains("ann") && row.contains("seeker/1"), "{list}");
@@ -160,7 +160,7 @@ async fn alerts_are_answered_in_a_browser() {
     let field = client.find(Locator::Css("input[name=token]")).await.unwrap();
     field.send_keys(&weir.read_token("admin-token")).await.unwrap();
     click(client, "form button").await;
-    let page = reads(client, "nobody looks at it").await;
+    let page = reads(client, "not acknowledged").await;
     assert!(page.contains("Somebody looks for what is not there: <b>seeker</b>"), "{page}");
     let look = "const wide = document.documentElement; return wide.scrollWidth - wide.clientWidth";
     assert_eq!(client.execute(look, Vec::new()).await.unwrap(), 0);
@@ -175,8 +175,8 @@ async fn alerts_are_answered_in_a_browser() {
     fill("acknowledge", "by", "Ann").await;
     fill("acknowledge", "note", "ours <i>").await;
     click(client, "form[action$='/acknowledge'] button").await;
-    let page = reads(client, "Noted. It goes to nobody else.").await;
-    assert!(page.contains("Ann looks at it since") && page.contains("ours <i>"), "{page}");
+    let page = reads(client, "it is escalated no further").await;
+    assert!(page.contains("Acknowledged by Ann at") && page.contains("ours <i>"), "{page}");
     fill("silence", "by", "Ann").await;
     click(client, "form[action$='/silence'] button").await;
     reads(client, "Nobody is told of such alerts until then.").await;
@@ -186,7 +186,7 @@ async fn alerts_are_answered_in_a_browser() {
     browser.keep("alert-narrow").await;
     client.goto(&weir.console("/alerts")).await.unwrap();
     let page = reads(client, "Silences").await;
-    assert!(page.contains("Ann looks at it") && page.contains("seeker"), "{page}");
+    assert!(page.contains("acknowledged by Ann") && page.contains("seeker"), "{page}");
     assert_eq!(client.execute(look, Vec::new()).await.unwrap(), 0);
     browser.keep("alerts-narrow").await;
     fill("end", "by", "Ann").await;

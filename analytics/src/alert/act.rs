@@ -1,5 +1,5 @@
-//! What people say of alerts: that somebody looks at one, and of which nobody is to be told
-//! for a while.
+//! What people say of alerts: that somebody takes care of one, and of which nobody is to be
+//! told for a while.
 
 use ingest::event::Timestamp;
 use ingest::log::{NewRecord, Partition};
@@ -11,7 +11,7 @@ use crate::detect::Alert;
 /// The topic of what people say of alerts: compacted, the last word on each.
 pub const ACTS_TOPIC: &str = "weir.alert-acts";
 
-/// Somebody looks at an alert: whoever waits for that is told no more.
+/// Somebody takes care of an alert: it is escalated no further.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Acknowledgement {

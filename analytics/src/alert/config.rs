@@ -9,6 +9,7 @@ use lettre::message::Mailbox;
 use lettre::transport::smtp::authentication::Credentials;
 use lettre::transport::smtp::client::{Certificate, Tls, TlsParameters};
 use lettre::{AsyncSmtpTransport, Tokio1Executor};
+use reqwest::Url;
 use serde::Deserialize;
 
 use super::transport::Transport;
@@ -47,6 +48,10 @@ pub struct Mail {
     pub from: String,
     /// Who is written to, where neither a route nor a detection names anybody.
     pub recipients: Vec<String>,
+    /// Where the console is, as its readers reach it: emails lead there; no link if it is
+    /// left out.
+    #[serde(default)]
+    pub console_url: Option<String>,
 }
 
 /// How the connection to the SMTP server is kept secret.
@@ -75,6 +80,7 @@ impl Mail {
             password_file: None,
             from: "Weir <weir@example.org>".to_owned(),
             recipients: vec!["security@example.org".to_owned()],
+            console_url: None,
         }
     }
 
@@ -102,6 +108,15 @@ impl Mail {
                     "write ops@example.org",
                 );
             }
+        }
+        if let Some(url) = &self.console_url
+            && !url.parse::<Url>().is_ok_and(|url| {
+                let is_plain = url.username().is_empty() && url.password().is_none();
+                matches!(url.scheme(), "http" | "https") && url.has_host() && is_plain
+            })
+        {
+            let mend = "give it as https://weir.example.org";
+            add("console_url", "is no address of a page".to_owned(), mend);
         }
         let sends = !self.host.is_empty();
         if sends == self.directory.is_some() {

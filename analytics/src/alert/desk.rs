@@ -87,7 +87,7 @@ pub enum Error {
 }
 
 impl Desk {
-    /// Somebody looks at an alert. Said again, the first word stays.
+    /// Somebody takes care of an alert. Said again, the first word stays.
     ///
     /// # Errors
     /// See [`Error`].
@@ -111,7 +111,7 @@ impl Desk {
         Ok(act)
     }
 
-    /// Nobody looks at an alert, though somebody said so.
+    /// Nobody takes care of an alert, though somebody said so.
     ///
     /// # Errors
     /// See [`Error`].

@@ -14,6 +14,8 @@ use super::transport::{Failed, Transport};
 pub(super) struct Mailer {
     transport: Transport,
     from: Mailbox,
+    /// Where the console is, without a slash at its end.
+    console: Option<String>,
 }
 
 impl Mailer {
@@ -23,7 +25,8 @@ impl Mailer {
     /// What is wrong with them.
     pub(super) fn new(mail: &Mail) -> Result<Self, String> {
         let from = mail.from.parse().map_err(|error| format!("mail.from: {error}"))?;
-        Ok(Self { transport: mail.transport()?, from })
+        let console = mail.console_url.as_deref().map(|url| url.trim_end_matches('/').to_owned());
+        Ok(Self { transport: mail.transport()?, from, console })
     }
 
     pub(super) fn channel(&self) -> &'static str {
@@ -38,7 +41,7 @@ impl Mailer {
     }
 
     fn message(&self, note: &Note, recipient: &str) -> Result<Message, String> {
-        let email = compose(note);
+        let email = compose(note, self.console.as_deref());
         let domain = self.from.email.domain();
         let name = HeaderName::new_from_ascii_str("Auto-Submitted");
         let to: Mailbox = recipient.parse().map_err(|error| format!("{recipient}: {error}"))?;

@@ -95,7 +95,7 @@ impl AlertTable {
         table(Self::schema_of_silences(), self.0.lock().silences())
     }
 
-    /// An alert as it is now, and whether somebody looks at it.
+    /// An alert as it is now, and who acknowledged it.
     pub(super) fn alert(&self, id: &str) -> Option<(Alert, Option<Acknowledgement>)> {
         let alerts = self.0.lock();
         let (_, alert) = &alerts.by_change[alerts.changes.get(id)?];

@@ -23,8 +23,7 @@
 //!   is gone.
 //!
 //! Topics: `weir.state` (compacted, a record per query), `weir.views.NAME` (a record per
-//! row, as JSON, kept for 400 days), `weir.alerts` (compacted, a record per alert) and
-//! `weir.notices` (a record for each alert that opens, kept for 30 days).
+//! row, as JSON, kept for 400 days) and `weir.alerts` (compacted, a record per alert).
 //!
 //! Limits: answers of at most 256 windows in a step, of fewer where those are larger than
 //! 2 MiB, the next follow at once; a single window's answer of at most 15 MiB, beyond

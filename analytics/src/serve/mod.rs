@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | `POST /v1/sql`, the query as its body | its rows, as `Accept` asks: `application/json`, `text/csv`, `text/plain` (a table to read) or `application/vnd.apache.arrow.stream` |
 //! | `POST /v1/backtest?name=NAME`, a query file as its body, with `replay=ID`, `from=TIME` and `before=TIME` | what it gives over that part of the history, as above |
-//! | `POST /v1/alerts/ID/acknowledge`, and `unacknowledge` | who looks at an alert, as JSON |
+//! | `POST /v1/alerts/ID/acknowledge`, and `unacknowledge` | who has acknowledged an alert, as JSON |
 //! | `POST /v1/silences`, and `/v1/silences/ID/end` | of what nobody is told for a while, as JSON |
 //! | `GET /v1/status` | what was read and committed, and how the queries fare, as JSON |
 //!

@@ -1,5 +1,5 @@
-//! Alerts as HTML, and the forms by which people say that they look at one, or want to hear
-//! no more of it. They need no script.
+//! Alerts as HTML, and the forms by which people say that they acknowledge one, or want
+//! to hear no more of it. They need no script.
 
 use maud::{Markup, html};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
@@ -62,7 +62,7 @@ pub(crate) struct Alert {
     /// The columns of the first finding, and what was in them.
     pub(crate) evidence: Vec<(String, String)>,
     pub(crate) query: String,
-    /// When somebody said that they look at it; empty if nobody did.
+    /// When somebody acknowledged it; empty if nobody did.
     pub(crate) acknowledged: String,
     pub(crate) acknowledged_by: String,
     pub(crate) note: String,
@@ -117,8 +117,8 @@ impl Did {
 
     fn says(self) -> &'static str {
         match self {
-            Self::Acknowledged => "Noted. It goes to nobody else.",
-            Self::TakenBack => "Noted. Nobody looks at it.",
+            Self::Acknowledged => "Acknowledged: it is escalated no further.",
+            Self::TakenBack => "The acknowledgement was taken back.",
             Self::Silenced => "Nobody is told of such alerts until then.",
             Self::Ended => "The silence has ended.",
         }
@@ -177,7 +177,7 @@ pub(crate) fn all(
     silences: &[Silence],
     said: Option<&Notice>,
 ) -> Markup {
-    let head = html! { p { "What detections have found, and who looks at it." } };
+    let head = html! { p { "What detections have found, and who takes care of it." } };
     framed(
         nav,
         "Alerts",
@@ -230,9 +230,9 @@ fn listed(alert: &Alert) -> Markup {
             span { (findings(alert)) }
             @if !alert.replay.is_empty() { span { "replay " (alert.replay) } }
             @if alert.is_seen() {
-                span { (alert.acknowledged_by) " looks at it" }
+                span { "acknowledged by " (alert.acknowledged_by) }
             } @else if alert.is_open() && alert.replay.is_empty() {
-                span .off { "nobody looks at it" }
+                span .off { "not acknowledged" }
             }
         }
     }
@@ -287,7 +287,7 @@ pub(crate) fn one(nav: &Nav<'_>, alert: &Alert, said: Option<&Notice>) -> Markup
                     }
                 }
                 @if alert.is_seen() {
-                    p { (alert.acknowledged_by) " looks at it since " (time(&alert.acknowledged)) " UTC"
+                    p { "Acknowledged by " (alert.acknowledged_by) " at " (time(&alert.acknowledged)) " UTC"
                         @if !alert.note.is_empty() { ": " (alert.note) } }
                 }
                 @if alert.is_open() { (answers(alert)) }
@@ -320,12 +320,12 @@ fn answers(alert: &Alert) -> Markup {
         @if alert.is_seen() {
             form .pausing method="post" action=(action("unacknowledge")) {
                 (by_field())
-                button { "Nobody looks at it after all" }
+                button { "Take the acknowledgement back" }
             }
         } @else if alert.replay.is_empty() {
             form .pausing method="post" action=(action("acknowledge")) {
                 (by_field()) (note)
-                button .main { "I look at it" }
+                button { "Acknowledge" }
             }
         }
         form .pausing method="post" action=(action("silence")) {
@@ -367,7 +367,7 @@ mod tests {
         };
         let open = one(&nav, &alert, None).into_string();
         assert!(!open.contains("<script>") && !open.contains("<b>") && !open.contains("<i>"));
-        assert!(open.contains("1,234 findings") && open.contains("I look at it"), "{open}");
+        assert!(open.contains("1,234 findings") && open.contains(">Acknowledge<"), "{open}");
         assert!(open.contains("action=\"/alerts/0a/acknowledge\""), "{open}");
         let over = Alert { state: "resolved".into(), ..alert.clone() };
         let over = one(&nav, &over, None).into_string();
@@ -378,6 +378,6 @@ mod tests {
             ..alert
         };
         let list = all(&nav, Which::Open, &Ok(vec![seen]), &[], None).into_string();
-        assert!(list.contains("ann looks at it") && !list.contains("<script>"), "{list}");
+        assert!(list.contains("acknowledged by ann") && !list.contains("<script>"), "{list}");
     }
 }

@@ -188,6 +188,10 @@ async fn alerts(shared: &Shared, rest: &str) -> Result<Vec<Alert>, String> {
             let text = |name: &str| column(name, row);
             let evidence: Value = serde_json::from_str(&text("evidence")).unwrap_or_default();
             let evidence = evidence.as_object().into_iter().flatten();
+            // What the facts say already.
+            let subject_kind = text("subject_kind");
+            let told = ["window_start", "window_end", subject_kind.as_str()];
+            let evidence = evidence.filter(|(name, _)| !told.contains(&name.as_str()));
             alerts.push(Alert {
                 id: text("id"),
                 state: text("state"),
@@ -196,7 +200,7 @@ async fn alerts(shared: &Shared, rest: &str) -> Result<Vec<Alert>, String> {
                 title: text("title"),
                 owner: text("owner"),
                 replay: text("replay_id"),
-                subject_kind: text("subject_kind"),
+                subject_kind: subject_kind.clone(),
                 subject: text("subject"),
                 begins: text("begins"),
                 until: text("until"),

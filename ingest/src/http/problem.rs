@@ -181,7 +181,7 @@ codes! {
     // SQL.
     /// No alert has this id, or it was too long ago.
     AlertUnknown = "alert_unknown" 404 ClientError "there is no such alert";
-    /// The alert is over: nobody waits for somebody to look at it.
+    /// The alert is over: there is nothing to acknowledge.
     AlertResolved = "alert_resolved" 409 ClientError "the alert is over";
     /// No silence has this id.
     SilenceUnknown = "silence_unknown" 404 ClientError "there is no such silence";

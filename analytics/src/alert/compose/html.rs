@@ -1,6 +1,6 @@
 use maud::{DOCTYPE, Markup, html};
 
-use super::{LISTED_MAX, closing, evidence, facts, lead, rest, window, word};
+use super::{LISTED_MAX, closing, evidence, facts, lead, link, rest, window, word};
 use crate::alert::outbox::What;
 use crate::detect::{Alert, State};
 use crate::query::Severity;
@@ -20,6 +20,9 @@ const HEADING: &str = "font-size:14px;margin:24px 0 6px";
 const SQL: &str = "font:12px/18px ui-monospace,Menlo,Consolas,monospace;white-space:pre-wrap;\
                    word-break:break-word;margin:0;padding:12px;border:1px solid #8886;\
                    border-radius:6px";
+const ACTION: &str = "margin:16px 0 0";
+const BUTTON: &str = "display:inline-block;padding:8px 14px;border:1px solid #8888;\
+                      border-radius:6px;font-size:14px;text-decoration:none";
 const SMALL: &str = "font-size:12px;line-height:18px;opacity:.7;margin:20px 0 0";
 const ENTRY: &str = "padding:12px 0;border-top:1px solid #8886;vertical-align:top";
 const RESOLVED: &str = "#1a7f37";
@@ -79,7 +82,7 @@ fn table(rows: impl IntoIterator<Item = (String, String)>) -> Markup {
     }
 }
 
-pub(super) fn one(alert: &Alert, what: What) -> String {
+pub(super) fn one(alert: &Alert, what: What, console: Option<&str>) -> String {
     let colour = colour(alert);
     let facts = facts(alert).into_iter().map(|(name, value)| (name.to_owned(), value));
     let content = html! {
@@ -88,6 +91,9 @@ pub(super) fn one(alert: &Alert, what: What) -> String {
         @if let Some(lead) = lead(alert, what) { p style=(LEAD) { (lead) } }
         p style=(MESSAGE) { (alert.message) }
         (table(facts))
+        @if let Some(console) = console {
+            p style=(ACTION) { a href=(link(console, alert)) style=(BUTTON) { "Open in the console" } }
+        }
         h2 style=(HEADING) { "Evidence" }
         (table(evidence(alert)))
         h2 style=(HEADING) { "The events behind it" }
@@ -97,7 +103,7 @@ pub(super) fn one(alert: &Alert, what: What) -> String {
     page(&alert.title, colour, &content)
 }
 
-pub(super) fn many(alerts: &[Alert], title: &str) -> String {
+pub(super) fn many(alerts: &[Alert], title: &str, console: Option<&str>) -> String {
     let worst = alerts.iter().map(|alert| alert.severity).max().unwrap_or_default();
     let content = html! {
         h1 style=(TITLE) { (alerts.len()) " alerts" }
@@ -106,7 +112,13 @@ pub(super) fn many(alerts: &[Alert], title: &str) -> String {
                 tr {
                     td style=(ENTRY) {
                         p style={ (LABEL) (colour(alert)) } { (label(alert, What::Opened)) }
-                        p style="margin:2px 0;font-weight:600" { (alert.title) ": " (alert.subject) }
+                        p style="margin:2px 0;font-weight:600" {
+                            @let title = format!("{}: {}", alert.title, alert.subject);
+                            @match console {
+                                Some(console) => a href=(link(console, alert)) { (title) },
+                                None => (title),
+                            }
+                        }
                         p style="margin:2px 0" { (alert.message) }
                         p style="margin:2px 0;font-size:12px;opacity:.7" {
                             (window(alert)) br; "Alert " (alert.id)
@@ -118,7 +130,7 @@ pub(super) fn many(alerts: &[Alert], title: &str) -> String {
         @if let Some(rest) = rest(alerts.len()) { p style=(MESSAGE) { (rest) } }
         p style=(SMALL) {
             code { "weir alerts show ID" } " has the evidence of one, " code { "weir alerts ack ID" }
-            " says that somebody looks at it."
+            " acknowledges it."
         }
     };
     page(title, of_severity(worst), &content)

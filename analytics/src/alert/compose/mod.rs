@@ -26,8 +26,8 @@ const SUBJECT_BYTES_MAX: usize = 150;
 /// How many alerts an email lists.
 const LISTED_MAX: usize = 100;
 
-/// Writes the email of a note.
-pub(super) fn compose(note: &Note) -> Email {
+/// Writes the email of a note, with links to a console if there is one.
+pub(super) fn compose(note: &Note, console: Option<&str>) -> Email {
     let mut subject = subject(note);
     subject.retain(|c| !c.is_control());
     if subject.len() > SUBJECT_BYTES_MAX {
@@ -35,11 +35,14 @@ pub(super) fn compose(note: &Note) -> Email {
         subject.push('…');
     }
     let (text, html) = match (&note.alerts[..], note.says) {
-        ([alert], Says::One(what)) => (text::one(alert, what), html::one(alert, what)),
-        ([alert], Says::Gathered) => {
-            (text::one(alert, What::Opened), html::one(alert, What::Opened))
+        ([alert], says) => {
+            let what = match says {
+                Says::One(what) => what,
+                Says::Gathered => What::Opened,
+            };
+            (text::one(alert, what, console), html::one(alert, what, console))
         }
-        (alerts, _) => (text::many(alerts), html::many(alerts, &subject)),
+        (alerts, _) => (text::many(alerts, console), html::many(alerts, &subject, console)),
     };
     Email { subject, text, html }
 }
@@ -129,12 +132,17 @@ fn shown(value: &Value) -> String {
     }
 }
 
+/// Where the console shows an alert.
+fn link(console: &str, alert: &Alert) -> String {
+    format!("{console}/alerts/{}", alert.id)
+}
+
 /// What a reader can do, and what they need not wait for.
 fn closing(alert: &Alert) -> String {
     match (alert.state, &alert.replay_id) {
         (State::Open, None) => format!(
-            "Whoever looks at it says so by `weir alerts ack {}`. Further findings are counted in \
-             it and not sent.",
+            "Acknowledge it by `weir alerts ack {}`. Further findings are counted in it and not \
+             sent.",
             alert.id
         ),
         (State::Resolved, None) => format!("Alert {}.", alert.id),

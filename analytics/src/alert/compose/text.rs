@@ -1,10 +1,10 @@
 use std::fmt::Write as _;
 
-use super::{LISTED_MAX, closing, evidence, facts, lead, rest, window, word};
+use super::{LISTED_MAX, closing, evidence, facts, lead, link, rest, window, word};
 use crate::alert::outbox::What;
 use crate::detect::{Alert, State};
 
-pub(super) fn one(alert: &Alert, what: What) -> String {
+pub(super) fn one(alert: &Alert, what: What, console: Option<&str>) -> String {
     let mut text = String::new();
     if let Some(lead) = lead(alert, what) {
         let _ = writeln!(text, "{lead}\n");
@@ -12,6 +12,9 @@ pub(super) fn one(alert: &Alert, what: What) -> String {
     let _ = writeln!(text, "{}\n", alert.message);
     for (name, value) in facts(alert) {
         let _ = writeln!(text, "{name:<12} {value}");
+    }
+    if let Some(console) = console {
+        let _ = writeln!(text, "{:<12} {}", "Console", link(console, alert));
     }
     text.push_str("\nEvidence\n");
     for (name, value) in evidence(alert) {
@@ -22,7 +25,7 @@ pub(super) fn one(alert: &Alert, what: What) -> String {
     text
 }
 
-pub(super) fn many(alerts: &[Alert]) -> String {
+pub(super) fn many(alerts: &[Alert], console: Option<&str>) -> String {
     let mut text = format!("{} alerts.\n", alerts.len());
     for alert in alerts.iter().take(LISTED_MAX) {
         let over = if alert.state == State::Resolved { ", over" } else { "" };
@@ -30,13 +33,16 @@ pub(super) fn many(alerts: &[Alert]) -> String {
         let _ = writeln!(text, "\n[{label}] {}: {}", alert.title, alert.subject);
         let _ = writeln!(text, "  {}", alert.message);
         let _ = writeln!(text, "  {}. Alert {}", window(alert), alert.id);
+        if let Some(console) = console {
+            let _ = writeln!(text, "  {}", link(console, alert));
+        }
     }
     if let Some(rest) = rest(alerts.len()) {
         let _ = writeln!(text, "\n{rest}");
     }
     text.push_str(
-        "\n`weir alerts show ID` has the evidence of one, `weir alerts ack ID` says that somebody \
-         looks at it.\n",
+        "\n`weir alerts show ID` has the evidence of one, `weir alerts ack ID` acknowledges \
+         it.\n",
     );
     text
 }

@@ -401,19 +401,18 @@ fn nodes_that_end_change_nothing_of_what_is_told() {
                 }
                 told.extend(lab.send());
             }
-            // The order of what is said at once, and to different targets, is nobody's.
-            let said = |told: String| {
+            // What is said together depends on which alert is looked at first.
+            let each = |told: String| {
                 let (of, to) = told.split_once(" > ").unwrap();
-                let mut of: Vec<&str> = of.split(", ").collect();
-                of.sort_unstable();
-                format!("{} > {to}", of.join(", "))
+                let to = to.split(' ').next().unwrap();
+                of.split(", ").map(|of| format!("{of} > {to}")).collect::<Vec<_>>()
             };
-            let mut said: Vec<String> = told.into_iter().map(said).collect();
+            let mut said: Vec<String> = told.into_iter().flat_map(each).collect();
             said.sort();
             said
         };
         let (whole, killed) = (run(false), run(true));
-        assert!(whole.len() > 8, "seed {seed}: {whole:?}");
+        assert!(whole.len() > 20, "seed {seed}: {whole:?}");
         assert_eq!(whole, killed, "seed {seed}");
     }
 }
