@@ -7,8 +7,9 @@ use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float64Type, Int64Type, TimeUnit, TimestampMicrosecondType};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 
-use crate::board::{Column, Kind, Panel, Unit};
-use crate::chart::{Chart, Series, Shape, colour_of};
+use charts::{Chart, Series, Shape};
+
+use crate::board::{Column, Kind, Palette, Panel, Tone, Unit};
 use crate::view::View;
 
 /// The most series of a chart; the smallest are one that is called so.
@@ -161,7 +162,14 @@ fn chart(
     }
     let known = |name: &str| panel.columns.iter().find(|column| column.name == name);
     fold_small(&mut series, panel.columns.len());
-    let mut chart = Chart::new(&panel.title, shape, panel.unit, view);
+    let mut chart = Chart {
+        title: panel.title.clone(),
+        shape,
+        unit: panel.unit,
+        from_us: view.from_us,
+        step_us: view.step_us,
+        series: Vec::new(),
+    };
     chart.series = series
         .into_iter()
         .enumerate()
@@ -175,6 +183,27 @@ fn chart(
         return Ok(Content::Empty(panel.empty.clone()));
     }
     Ok(Content::Chart(chart))
+}
+
+/// The colours of series whose meaning nobody said, by palette.
+const USUAL: [&str; 7] = ["middle", "extra1", "warn", "extra2", "bad", "extra3", "quiet"];
+const ERRORS: [&str; 6] = ["warn", "bad", "extra1", "extra3", "high", "quiet"];
+
+/// The colour of the series at a place.
+fn colour_of(tone: Option<Tone>, palette: Palette, at: usize) -> &'static str {
+    match tone {
+        Some(Tone::Good) => "good",
+        Some(Tone::Quiet) => "quiet",
+        Some(Tone::Warn) => "warn",
+        Some(Tone::Bad) => "bad",
+        Some(Tone::Low) => "low",
+        Some(Tone::Middle) => "middle",
+        Some(Tone::High) => "high",
+        None => match palette {
+            Palette::Usual => USUAL[at % USUAL.len()],
+            Palette::Errors => ERRORS[at % ERRORS.len()],
+        },
+    }
 }
 
 fn put(

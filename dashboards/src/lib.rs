@@ -20,8 +20,7 @@
 //! Limits: see [`serve`].
 
 pub mod board;
-pub mod chart;
-mod client;
+pub mod client;
 mod content;
 mod export;
 mod manager;
@@ -29,6 +28,4 @@ mod page;
 mod picture;
 pub mod serve;
 mod source;
-mod theme;
-mod unit;
 mod view;

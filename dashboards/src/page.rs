@@ -10,10 +10,10 @@ use base64::prelude::BASE64_STANDARD;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use crate::board::{Board, Panel};
-use crate::chart::{Chart, NARROW, WIDE};
 use crate::content::{Content, Table};
-use crate::theme::{self, Theme};
 use crate::view::{Known, Span, Timeline, View};
+use charts::theme::{self, Theme};
+use charts::{Chart, NARROW, WIDE};
 
 /// How a page looks, but for colours.
 pub(crate) const CSS: &str = include_str!("../assets/console.css");
@@ -269,7 +269,7 @@ fn table_of(title: &str, table: &Table) -> Markup {
 
 /// The font within the page.
 fn font() -> String {
-    let font = BASE64_STANDARD.encode(crate::serve::FONT);
+    let font = BASE64_STANDARD.encode(charts::raster::FONT);
     format!("@font-face{{font-family:Inter;src:url(data:font/otf;base64,{font})}}\n")
 }
 

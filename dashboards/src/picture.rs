@@ -3,16 +3,13 @@
 mod table;
 
 use std::fmt::Write as _;
-use std::sync::{Arc, LazyLock};
-
-use resvg::tiny_skia::{Pixmap, Transform};
-use resvg::usvg::{self, fontdb};
 
 use crate::board::{Board, Panel};
-use crate::chart::{WIDE, escaped, text_width};
 use crate::content::Content;
 use crate::page::{Filled, where_of};
-use crate::theme::{self, Theme};
+use charts::raster::{self, Error};
+use charts::theme::{self, Theme};
+use charts::{WIDE, escaped, text_width};
 
 use self::table::Laid;
 
@@ -30,24 +27,6 @@ const HEADING: (f64, &str) = (13.0, "text");
 const STAT: (f64, &str) = (28.0, "text");
 const SMALL: (f64, &str) = (12.0, "mute");
 
-static FONTS: LazyLock<Arc<fontdb::Database>> = LazyLock::new(|| {
-    let mut fonts = fontdb::Database::new();
-    fonts.load_font_data(crate::serve::FONT.to_vec());
-    fonts.set_sans_serif_family("Inter");
-    Arc::new(fonts)
-});
-
-/// Why there is no picture.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Error {
-    #[error("the picture cannot be drawn: {0}")]
-    Svg(#[from] usvg::Error),
-    #[error("the picture of {0} by {1} pixels is too large")]
-    Size(u32, u32),
-    #[error("the picture cannot be written: {0}")]
-    Png(String),
-}
-
 /// What is drawn so far, and in which colours.
 struct Drawing {
     svg: String,
@@ -56,17 +35,7 @@ struct Drawing {
 
 /// Draws a board.
 pub(crate) fn png(board: &Board, filled: &Filled, theme: Theme) -> Result<Vec<u8>, Error> {
-    let options = usvg::Options {
-        font_family: "Inter".to_owned(),
-        fontdb: FONTS.clone(),
-        ..usvg::Options::default()
-    };
-    let tree = usvg::Tree::from_str(&svg(board, filled, theme), &options)?;
-    let size = tree.size().to_int_size();
-    let (width, height) = (size.width() * SCALE as u32, size.height() * SCALE as u32);
-    let mut pixels = Pixmap::new(width, height).ok_or(Error::Size(width, height))?;
-    resvg::render(&tree, Transform::from_scale(SCALE, SCALE), &mut pixels.as_mut());
-    pixels.encode_png().map_err(|error| Error::Png(error.to_string()))
+    raster::png(&svg(board, filled, theme), SCALE)
 }
 
 fn svg(board: &Board, filled: &Filled, theme: Theme) -> String {

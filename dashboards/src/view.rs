@@ -1,14 +1,9 @@
 //! What of the history is looked at: which timeline, from when to when, in which steps.
 
+use charts::calendar::{Civil, DAY, HOUR, MINUTE, SECOND};
 use ingest::event::Timestamp;
 
 use crate::board::Literal;
-
-/// Spans of time, in microseconds.
-pub(crate) const SECOND: i64 = 1_000_000;
-pub(crate) const MINUTE: i64 = 60 * SECOND;
-pub(crate) const HOUR: i64 = 60 * MINUTE;
-pub(crate) const DAY: i64 = 24 * HOUR;
 
 /// The steps that time is divided into.
 const STEPS: [i64; 18] = [
@@ -202,38 +197,6 @@ fn step_text(micros: i64) -> String {
         HOUR.. => format!("{} h", micros / HOUR),
         MINUTE.. => format!("{} min", micros / MINUTE),
         _ => format!("{} s", micros / SECOND),
-    }
-}
-
-/// A time as the calendar has it, in UTC.
-pub(crate) struct Civil(String);
-
-impl Civil {
-    pub(crate) fn of(micros: i64) -> Self {
-        Self(Timestamp::from_micros(micros).to_string())
-    }
-
-    /// `17 May 2015`.
-    pub(crate) fn day_text(&self) -> String {
-        format!("{} {}", self.day_of_month(), &self.0[..4])
-    }
-
-    /// `17 May`.
-    pub(crate) fn day_of_month(&self) -> String {
-        const MONTHS: [&str; 12] =
-            ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-        let month = self.0[5..7].parse::<usize>().ok().and_then(|month| MONTHS.get(month - 1));
-        format!("{} {}", self.0[8..10].trim_start_matches('0'), month.unwrap_or(&"?"))
-    }
-
-    /// `10:00`, or with seconds where steps are shorter than a minute.
-    pub(crate) fn clock_text(&self, step_us: i64) -> String {
-        let end = if step_us < MINUTE { 19 } else { 16 };
-        self.0[11..end].to_owned()
-    }
-
-    pub(crate) fn is_midnight(&self) -> bool {
-        self.0[11..19] == *"00:00:00"
     }
 }
 

@@ -7,8 +7,8 @@ use ingest::registry::Fault;
 use ingest::registry::files::{self, FileErrors};
 use serde::Deserialize;
 
-pub use crate::unit::Unit;
 pub(crate) use bind::{Literal, bind};
+pub use charts::Unit;
 pub use library::Library;
 
 /// The most panels of a board.

@@ -5,7 +5,7 @@ use maud::{Markup, html};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::{Nav, framed};
-use crate::unit::Unit;
+use charts::Unit;
 
 /// How many alerts a page lists.
 pub(crate) const LISTED_MAX: usize = 200;

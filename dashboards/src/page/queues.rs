@@ -7,7 +7,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::{Nav, framed};
 use crate::manager::{Decision, LISTED_MAX, Letter, Letters, Message, Overview, Waiting, Which};
-use crate::unit::Unit;
+use charts::Unit;
 
 /// The most bytes that are shown of a body that is no text.
 const SHOWN_BYTES_MAX: usize = 256;

@@ -4,7 +4,7 @@ use maud::{Markup, html};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::{Nav, framed};
-use crate::unit::Unit;
+use charts::Unit;
 
 /// How many events a page shows.
 pub(crate) const SHOWN_MAX: usize = 100;

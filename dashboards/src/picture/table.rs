@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 
 use super::{Drawing, SMALL, ended, fitted, text};
-use crate::chart::text_width;
 use crate::content::Table;
+use charts::text_width;
 
 /// How high a row of one line is, and each line more.
 const ROW: f64 = 28.0;

@@ -24,9 +24,9 @@ use crate::board::{Board, Library};
 use crate::manager::Manager;
 use crate::page::Nav;
 use crate::source::Source;
-use crate::theme::{self, Theme};
 use crate::view::{Asked, Span, Timeline};
 use crate::{export, page, picture};
+use charts::theme::{self, Theme};
 
 const POLICY: &str = "default-src 'self'; img-src 'self' data:; base-uri 'none'; \
                       form-action 'self'; frame-ancestors 'none'";
@@ -265,7 +265,7 @@ async fn asset(Path(name): Path<String>, headers: HeaderMap) -> Response {
             ("text/css; charset=utf-8", css.into_bytes())
         }
         "console.js" => ("text/javascript; charset=utf-8", SCRIPT.as_bytes().to_vec()),
-        "inter.otf" => ("font/otf", super::FONT.to_vec()),
+        "inter.otf" => ("font/otf", charts::raster::FONT.to_vec()),
         _ => {
             let what = "There is no such file.";
             return said(StatusCode::NOT_FOUND, "Nothing is here", what).into_response();

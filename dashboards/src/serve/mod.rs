@@ -63,9 +63,6 @@ const SERVER: Server = Server {
     stop_timeout: Duration::from_secs(2),
 };
 
-/// The font of pages and pictures: Inter, under the SIL Open Font License.
-pub(crate) const FONT: &[u8] = ttf_inter::REGULAR;
-
 /// How the console is set up.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]

@@ -1,7 +1,7 @@
 //! Where the rules of an axis are.
 
-use crate::board::Unit;
-use crate::view::{Civil, DAY, HOUR, MINUTE, SECOND};
+use crate::calendar::{Civil, DAY, HOUR, MINUTE, SECOND};
+use crate::unit::Unit;
 
 /// The distances between labels of time.
 const TIME_STEPS: [i64; 17] = [

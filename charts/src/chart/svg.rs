@@ -16,7 +16,7 @@ const VALUE_EVERY: f64 = 42.0;
 const TIME_EVERY: f64 = 66.0;
 
 /// How wide a text of 11 pixels is, near enough to place another beside it.
-pub(crate) fn text_width(text: &str) -> f64 {
+pub fn text_width(text: &str) -> f64 {
     let width = |c: char| match c {
         'i' | 'l' | 'j' | '.' | ',' | ':' | '\'' | '|' | 'I' => 3.2,
         'f' | 't' | 'r' | ' ' | '-' | '(' | ')' => 4.2,
@@ -28,7 +28,7 @@ pub(crate) fn text_width(text: &str) -> f64 {
 }
 
 /// A text within SVG.
-pub(crate) fn escaped(text: &str) -> String {
+pub fn escaped(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     Escaper::new(&mut escaped).write_str(text).expect("a string takes it");
     // XML, of which a picture is made, has no such characters (section 2.2).

@@ -9,79 +9,56 @@ mod svg;
 
 use serde_json::{Value, json};
 
-use crate::board::{Palette, Tone, Unit};
-use crate::view::{Civil, View};
+use crate::calendar::Civil;
+use crate::unit::Unit;
 
-pub(crate) use svg::{escaped, text_width};
+pub use svg::{escaped, text_width};
 
 /// A chart's size on a page that is wide enough, and on a narrow one, in CSS pixels.
-pub(crate) const WIDE: (f64, f64) = (568.0, 240.0);
-pub(crate) const NARROW: (f64, f64) = (338.0, 220.0);
+pub const WIDE: (f64, f64) = (568.0, 240.0);
+/// See [`WIDE`].
+pub const NARROW: (f64, f64) = (338.0, 220.0);
 
 /// How the series are drawn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Shape {
+pub enum Shape {
+    /// A line for each.
     Lines,
+    /// One upon the other.
     Bars,
 }
 
 /// A series, with a value or none for each step of time.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Series {
-    pub(crate) title: String,
+pub struct Series {
+    /// What it is of.
+    pub title: String,
     /// The end of its classes, as `good` of `fill-good`.
-    pub(crate) colour: &'static str,
-    pub(crate) values: Vec<Option<f64>>,
+    pub colour: &'static str,
+    /// By step.
+    pub values: Vec<Option<f64>>,
 }
 
 /// A chart.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Chart {
-    pub(crate) title: String,
-    pub(crate) shape: Shape,
-    pub(crate) unit: Unit,
+pub struct Chart {
+    /// What it shows.
+    pub title: String,
+    /// How it is drawn.
+    pub shape: Shape,
+    /// What its values are of.
+    pub unit: Unit,
     /// The first step's beginning, and how long a step is, in microseconds.
-    pub(crate) from_us: i64,
-    pub(crate) step_us: i64,
+    pub from_us: i64,
+    /// See [`Self::from_us`].
+    pub step_us: i64,
     /// All of one length, which is the number of steps.
-    pub(crate) series: Vec<Series>,
-}
-
-/// The colours of series whose meaning nobody said, by palette.
-const USUAL: [&str; 7] = ["middle", "extra1", "warn", "extra2", "bad", "extra3", "quiet"];
-const ERRORS: [&str; 6] = ["warn", "bad", "extra1", "extra3", "high", "quiet"];
-
-/// The colour of the series at a place.
-pub(crate) fn colour_of(tone: Option<Tone>, palette: Palette, at: usize) -> &'static str {
-    match tone {
-        Some(Tone::Good) => "good",
-        Some(Tone::Quiet) => "quiet",
-        Some(Tone::Warn) => "warn",
-        Some(Tone::Bad) => "bad",
-        Some(Tone::Low) => "low",
-        Some(Tone::Middle) => "middle",
-        Some(Tone::High) => "high",
-        None => match palette {
-            Palette::Usual => USUAL[at % USUAL.len()],
-            Palette::Errors => ERRORS[at % ERRORS.len()],
-        },
-    }
+    pub series: Vec<Series>,
 }
 
 impl Chart {
-    pub(crate) fn new(title: &str, shape: Shape, unit: Unit, view: &View) -> Self {
-        Self {
-            title: title.to_owned(),
-            shape,
-            unit,
-            from_us: view.from_us,
-            step_us: view.step_us,
-            series: Vec::new(),
-        }
-    }
-
     /// Draws it at a size, in CSS pixels.
-    pub(crate) fn svg(&self, size: (f64, f64)) -> String {
+    pub fn svg(&self, size: (f64, f64)) -> String {
         svg::draw(self, size)
     }
 
@@ -97,7 +74,7 @@ impl Chart {
     }
 
     /// What it shows, in words.
-    pub(crate) fn words(&self) -> String {
+    pub fn words(&self) -> String {
         let mut words = format!("{}, over time.", self.title);
         for series in &self.series {
             let (peak, sum) = series.values.iter().flatten().fold((None, 0.0), |(peak, sum), v| {
@@ -117,7 +94,7 @@ impl Chart {
     }
 
     /// For each step that has a value: its time, and the values of the series.
-    pub(crate) fn rows(&self) -> Vec<(String, Vec<String>)> {
+    pub fn rows(&self) -> Vec<(String, Vec<String>)> {
         let shown = |value: Option<f64>| value.map_or_else(String::new, |v| self.unit.exact(v));
         let row = |step: usize| {
             let values = self.series.iter().map(|of| of.values.get(step).copied().flatten());
@@ -129,7 +106,7 @@ impl Chart {
     }
 
     /// What is shown under the pointer, for the page's script.
-    pub(crate) fn hover(&self) -> Value {
+    pub fn hover(&self) -> Value {
         let times: Vec<String> = (0..self.steps()).map(|step| self.time(step)).collect();
         let shown = |value: &Option<f64>| value.map(|value| self.unit.exact(value));
         let series = self.series.iter().map(|series| {
@@ -144,22 +121,11 @@ impl Chart {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::view::{Asked, Known, Span, Timeline};
 
     fn chart(shape: Shape) -> Chart {
-        let known = Known {
-            timeline: Timeline::Live,
-            requests: 1,
-            from_us: 1_431_857_100_000_000,
-            until_us: 1_431_867_900_000_000,
-        };
-        let asked = Asked { timeline: Some(Timeline::Live), span: Some(Span::All) };
-        let now = known.until_us;
-        let view = View::of(&asked, &[known], now);
-        let mut chart = Chart::new("Requests <by status>", shape, Unit::Count, &view);
-        let steps = view.steps().count();
+        let steps = 91;
         let values = |of: fn(usize) -> Option<f64>| (0..steps).map(of).collect::<Vec<_>>();
-        chart.series = vec![
+        let series = vec![
             Series {
                 title: "2xx".to_owned(),
                 colour: "good",
@@ -171,7 +137,9 @@ mod tests {
                 values: values(|at| Some((at % 7) as f64)),
             },
         ];
-        chart
+        let title = "Requests <by status>".to_owned();
+        let (from_us, step_us) = (1_431_857_040_000_000, 120_000_000);
+        Chart { title, shape, unit: Unit::Count, from_us, step_us, series }
     }
 
     /// The pictures are beside this; `WEIR_BLESS=1` draws them anew, to be looked at.

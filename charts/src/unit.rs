@@ -21,7 +21,7 @@ pub enum Unit {
 
 impl Unit {
     /// A value for reading: `9,998`, `12.4 ms`, `2.7 GB`, `3.8%`.
-    pub(crate) fn exact(self, value: f64) -> String {
+    pub fn exact(self, value: f64) -> String {
         match self {
             Self::Count if value.fract() == 0.0 => grouped(value),
             Self::Count => decimals(value),
@@ -33,7 +33,7 @@ impl Unit {
     }
 
     /// A value for an axis, which is a round one: `10k`, `25 ms`.
-    pub(crate) fn short(self, value: f64) -> String {
+    pub fn short(self, value: f64) -> String {
         match self {
             Self::Count | Self::Text => {
                 let size = value.abs();

@@ -25,14 +25,16 @@ const COLOURS: [(&str, &str, &str); 17] = [
 ];
 
 /// What charts look like, by their classes.
-pub(crate) const CHART_CSS: &str = include_str!("../assets/chart.css");
+pub const CHART_CSS: &str = include_str!("chart.css");
 
 /// Light or dark.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Theme {
+pub enum Theme {
+    /// On white.
     #[default]
     Light,
+    /// On black.
     Dark,
 }
 
@@ -45,17 +47,17 @@ impl Theme {
     }
 
     /// A colour by its name.
-    pub(crate) fn colour(self, name: &str) -> &'static str {
+    pub fn colour(self, name: &str) -> &'static str {
         self.colours().find(|(of, _)| *of == name).map_or("#000000", |(_, colour)| colour)
     }
 
     /// The colours as custom properties of CSS.
-    pub(crate) fn properties(self) -> String {
+    pub fn properties(self) -> String {
         self.colours().map(|(name, colour)| format!("--{name}:{colour};")).collect()
     }
 
     /// A style sheet with the colours filled in, for what knows no properties.
-    pub(crate) fn resolved(self, css: &str) -> String {
+    pub fn resolved(self, css: &str) -> String {
         self.colours().fold(css.to_owned(), |css, (name, colour)| {
             css.replace(&format!("var(--{name})"), colour)
         })
