@@ -1,7 +1,6 @@
 //! What of the history is looked at: which timeline, from when to when, in which steps.
 
 use charts::calendar::{Civil, DAY, HOUR, MINUTE, SECOND};
-use ingest::event::Timestamp;
 
 use crate::board::Literal;
 
@@ -202,6 +201,8 @@ fn step_text(micros: i64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use ingest::event::Timestamp;
+
     use super::*;
 
     fn micros(text: &str) -> i64 {

@@ -54,10 +54,10 @@ enum Action {
     },
     /// Let nobody be told of some alerts for a while
     Silence {
-        /// Those of detections of this name; a star stands for any letters
+        /// Those of detections of this name; a star stands for any letters, \\* for itself
         #[arg(long, required_unless_present = "subject")]
         detection: Option<String>,
-        /// Those about subjects of this name; a star stands for any letters
+        /// Those about subjects of this name; a star stands for any letters, \\* for itself
         #[arg(long)]
         subject: Option<String>,
         /// For how long, as 90m, 2h or 7d; a minute to 30 days
@@ -238,7 +238,7 @@ impl Asked<'_> {
     fn id(&self, of: &str, given: &str) -> Result<String, Failure> {
         let usage = |what: String| Err(Failure::Usage(anyhow!(what)));
         if given.is_empty() || !given.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            return usage(format!("{given:?} is no id; `weir alerts` lists them"));
+            return usage(format!("{given:?} is no id; `weir alerts list --state all` has them"));
         }
         let given = given.to_ascii_lowercase();
         let sql = format!("SELECT id FROM {of} WHERE id LIKE '{given}%' LIMIT 2");
@@ -324,7 +324,8 @@ fn show(row: &Value) {
         let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
         println!("  {name:<22}  {}", plain(&value));
     }
-    println!("\nthe events behind it, by weir query:\n\n{}", text(row, "query"));
+    println!("\nthe events behind it, by weir query:\n");
+    text(row, "query").lines().for_each(|line| println!("{}", plain(line)));
 }
 
 #[cfg(test)]

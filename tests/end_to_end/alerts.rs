@@ -16,7 +16,7 @@ const DETECTION: &str = "-- title: Somebody looks for what is not there
 -- lateness: 1 s
 -- severity: high
 -- subject: user_agent_original
--- quiet: 1 min
+-- quiet: 30 min
 -- message: \"{{ user_agent_original }} asked {{ requests | grouped }} times for nothing\"
 SELECT window_start, window_end, user_agent_original, count(*) AS requests
 FROM TUMBLE(events, event_time, INTERVAL '1 second')
@@ -134,7 +134,7 @@ async fn alerts_are_answered_from_the_command_line() {
 
     for (arguments, expected) in [
         (&["alerts", "ack", "ffffffff", "--by", "ann"][..], "nothing among the alerts has the id"),
-        (&["alerts", "ack", "x'; --", "--by", "ann"], "is no id; `weir alerts` lists them"),
+        (&["alerts", "ack", "x'; --", "--by", "ann"], "is no id; `weir alerts list"),
         (&["alerts", "ack", "", "--by", "ann"], "is no id"),
         (&["alerts", "silence", "--for", "2h", "--by", "ann"], "--detection"),
         (&["alerts", "silence", "--subject", "a", "--for", "40d", "--by", "ann"], "30 days"),

@@ -31,7 +31,7 @@ pub struct Acknowledgement {
 pub struct Silence {
     /// 32 hexadecimal digits.
     pub id: String,
-    /// Of which detections, by name; a star stands for any letters. Of all, if it is left out.
+    /// Of which detections, by name; a star stands for any letters, `\*` for itself. Of all, if it is left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detection: Option<String>,
     /// Of which subjects; with stars. Of all, if it is left out.

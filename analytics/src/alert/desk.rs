@@ -51,7 +51,7 @@ pub struct Word {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Wish {
-    /// Of which detections, by name; a star stands for any letters. This or `subject` is given.
+    /// Of which detections, by name; a star stands for any letters, `\*` for itself. This or `subject` is given.
     #[serde(default)]
     pub detection: Option<String>,
     /// Of which subjects; with stars.

@@ -12,13 +12,13 @@
 //!
 //! What holds: what is told, and to whom, is a key of the outbox, so each is told to each
 //! once; it is sent until the server takes it or refuses it for good, to each target in the
-//! order in which it was planned. A process that ends between a server's answer and its own
-//! note of it sends that message again, with the same Message-ID or webhook-id, by which
-//! receivers know it: one for each target at most. Nothing else repeats. A target that is
-//! away holds no other up.
+//! order in which it was planned. Before each sending the owner writes to the outbox, so one
+//! that is fenced, or cannot write, sends nothing. Whoever takes over sends again what was
+//! under way, one for each target at most, with the same Message-ID or webhook-id, by which
+//! receivers know it. Nothing else repeats. A target that is away holds no other up.
 //!
-//! Limits: 8 attempts at once; 10 s for a step of SMTP, and for the answer to a post; between
-//! attempts 1 to 60 s, doubled; what no attempt of 24 h brought out is given up and told of.
+//! Limits: 8 emails at once, 60 s for each, and 10 s for the answer to a post; between
+//! attempts 1 to 60 s, doubled; what no attempt within 24 h brought out is given up and told of.
 
 mod act;
 mod compose;

@@ -1,5 +1,5 @@
 use super::outbox::What;
-use crate::detect::{Alert, State};
+use crate::detect::Alert;
 
 /// What a message says, as of when it is sent.
 #[derive(Debug, Clone, PartialEq)]
@@ -38,16 +38,11 @@ impl Note {
     pub(super) fn kind(&self) -> &'static str {
         match self.says {
             Says::One(What::Opened) => "alert.opened",
+            Says::One(What::Raised(_)) => "alert.raised",
             Says::One(What::Escalated(_)) => "alert.escalated",
             Says::One(What::Resolved) => "alert.resolved",
             Says::Gathered => "alerts.gathered",
         }
-    }
-
-    /// The ids of those alerts that are over.
-    pub(super) fn over(&self) -> Vec<String> {
-        let over = self.alerts.iter().filter(|alert| alert.state == State::Resolved);
-        over.map(|alert| alert.id.clone()).collect()
     }
 }
 
@@ -57,7 +52,7 @@ impl Says {
         match self {
             Self::One(What::Escalated(_)) => "escalated",
             Self::One(What::Resolved) => "resolved",
-            Self::One(What::Opened) | Self::Gathered => "notified",
+            Self::One(What::Opened | What::Raised(_)) | Self::Gathered => "notified",
         }
     }
 }

@@ -19,6 +19,7 @@ use super::act::{ACTS_TOPIC, Act};
 use super::note::{Note, Says};
 use super::outbox::{Message, OUTBOX_TOPIC, Outbox, Routes, State, Target};
 use super::senders::Senders;
+use crate::detect::{self, Alert};
 use crate::run::ALERTS_TOPIC;
 
 /// The group whose one member tells, and the writer that it is.
@@ -35,7 +36,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 const BATCHES: usize = 16;
 
 /// How many records a transaction has at most.
-const RECORDS: usize = 1_000;
+const RECORDS: usize = 200;
 
 /// What alerts are told with.
 #[derive(Debug, Clone)]
@@ -98,7 +99,7 @@ struct Owner {
     sending: JoinSet<Sent>,
     busy: HashSet<Target>,
     planned: Option<Instant>,
-    dropped: Instant,
+    dropped: Option<Instant>,
 }
 
 /// Records of alerts or acts.
@@ -129,7 +130,6 @@ impl Owner {
                 take(&mut outbox, &batch);
             }
         }
-        outbox.drop_old(now_ms());
         let mut reader = log.reader(from).await?;
         let (sender, news) = mpsc::channel(BATCHES);
         let reading = tokio::spawn(async move {
@@ -151,7 +151,7 @@ impl Owner {
             sending: JoinSet::new(),
             busy: HashSet::new(),
             planned: None,
-            dropped: Instant::now(),
+            dropped: None,
         })
     }
 
@@ -169,12 +169,16 @@ impl Owner {
             self.keep(made).await?;
             self.planned = Some(Instant::now());
         }
-        if self.dropped.elapsed() >= DROP_EVERY {
+        if self.dropped.is_none_or(|dropped| dropped.elapsed() >= DROP_EVERY) {
             self.drop_old().await?;
         }
-        for message in self.outbox.due(now_ms(), &self.busy) {
-            self.send(message);
+        let mut due = self.outbox.due(now_ms(), &self.busy);
+        for message in &mut due {
+            self.settle_over(message);
         }
+        // Whoever cannot write, as somebody else tells by now, sends nothing either.
+        self.keep(due.clone()).await?;
+        due.into_iter().for_each(|message| self.send(message));
         Ok(())
     }
 
@@ -200,15 +204,28 @@ impl Owner {
         let silences = self.outbox.drop_old(now_ms);
         let ends = silences.into_iter().map(|id| Act::Silenced(id, None).record()).collect();
         self.writer.commit(Transaction { records: ends, offsets: Vec::new() }).await?;
-        self.dropped = Instant::now();
+        self.dropped = Some(Instant::now());
         Ok(())
     }
 
+    /// Settles of which alerts a message says that they are over, before its first attempt.
+    fn settle_over(&self, message: &mut Message) {
+        let is_over = |id: &String| {
+            self.outbox.alert(id).is_some_and(|of| of.state == detect::State::Resolved)
+        };
+        let ids = message.of.iter().map(|of| of.alert.clone());
+        message.over.get_or_insert_with(|| ids.filter(is_over).collect());
+    }
+
     fn send(&mut self, message: Message) {
-        let mut alerts = Vec::new();
+        let mut alerts: Vec<Alert> = Vec::new();
         for of in &message.of {
+            let is_over = message.over.as_ref().is_some_and(|over| over.contains(&of.alert));
+            let state = if is_over { detect::State::Resolved } else { detect::State::Open };
             match self.outbox.alert(&of.alert) {
-                Some(alert) if !alerts.contains(alert) => alerts.push(alert.clone()),
+                Some(alert) if alerts.iter().all(|other| other.id != alert.id) => {
+                    alerts.push(Alert { state, ..alert.clone() });
+                }
                 Some(_) => {}
                 None => tracing::error!(alert = of.alert, "an alert is gone that is to be told of"),
             }
@@ -219,6 +236,7 @@ impl Owner {
         };
         let note = Note { name: message.name.clone(), alerts, says };
         let senders = self.parts.senders.clone();
+        let due_ms = message.due_ms;
         self.busy.insert(message.to.clone());
         self.sending.spawn(async move {
             // What breaks once breaks again, and others would wait behind it for ever.
@@ -227,7 +245,7 @@ impl Owner {
                 true => (note, Err("the alert is gone".to_owned())),
                 false => {
                     let of = note.clone();
-                    let sent = async move { senders.send(&of, &to).await };
+                    let sent = async move { senders.send(&of, &to, due_ms).await };
                     let sent = AbortOnDropHandle::new(tokio::spawn(sent)).await;
                     (note, sent.unwrap_or_else(|error| Err(format!("it broke off: {error}"))))
                 }
@@ -244,7 +262,7 @@ impl Owner {
             self.busy.remove(&message.to);
             tell(&self.parts, &message, &note, &outcome);
             message.state = match outcome {
-                Ok(()) => State::Sent { over: note.over() },
+                Ok(()) => State::Sent,
                 Err(why) => State::Failed { why },
             };
             settled.push(message);
@@ -265,7 +283,8 @@ fn take(outbox: &mut Outbox, batch: &News) {
     }
 }
 
-fn now_ms() -> i64 {
+/// Now, in ms since 1970.
+pub(super) fn now_ms() -> i64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
     i64::try_from(now).unwrap_or(i64::MAX)
 }

@@ -2,28 +2,31 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
-use tokio::time::Instant;
 
 use super::mailer::Mailer;
 use super::note::Note;
 use super::outbox::Target;
+use super::owner::now_ms;
 use super::transport::Failed;
 use super::webhook::Poster;
 use super::{Mail, Webhook};
 
 /// The first pause between attempts, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
-/// How long a message is tried.
-const GIVE_UP: Duration = Duration::from_hours(24);
-/// How many attempts are under way at once.
-const AT_ONCE: usize = 8;
+/// How long a message is tried, from when it is due.
+const GIVE_UP_MS: i64 = 24 * 3_600_000;
+/// How many emails are under way at once.
+const EMAILS: usize = 8;
+/// How long one attempt may take in all: a server may take a connection and say nothing.
+const ATTEMPT: Duration = Duration::from_secs(60);
 
 /// What sends messages: emails and posts to webhooks.
 #[derive(Debug)]
 pub struct Senders {
     mailer: Option<Mailer>,
     posters: Vec<Poster>,
-    places: Semaphore,
+    emails: Semaphore,
+    attempt: Duration,
     /// What the first failure pauses for.
     pause: Duration,
 }
@@ -34,17 +37,19 @@ impl Senders {
     /// # Errors
     /// What is wrong with them.
     pub fn new(mail: Option<&Mail>, webhooks: &[Webhook]) -> Result<Arc<Self>, String> {
-        Self::pausing(mail, webhooks, PAUSES.0)
+        Self::pausing(mail, webhooks, PAUSES.0, ATTEMPT)
     }
 
     pub(super) fn pausing(
         mail: Option<&Mail>,
         webhooks: &[Webhook],
         pause: Duration,
+        attempt: Duration,
     ) -> Result<Arc<Self>, String> {
         let mailer = mail.map(Mailer::new).transpose()?;
         let posters = webhooks.iter().map(Poster::new).collect::<Result<_, _>>()?;
-        Ok(Arc::new(Self { mailer, posters, places: Semaphore::new(AT_ONCE), pause }))
+        let emails = Semaphore::new(EMAILS);
+        Ok(Arc::new(Self { mailer, posters, emails, attempt, pause }))
     }
 
     /// What a target's channel is called in events.
@@ -56,14 +61,15 @@ impl Senders {
         }
     }
 
-    /// Tries until the server takes it, refuses it for good, or a day has passed.
-    pub(super) async fn send(&self, note: &Note, to: &Target) -> Result<(), String> {
-        let (began, mut pause) = (Instant::now(), self.pause);
+    /// Tries until the server takes it, refuses it for good, or a day has passed since it was
+    /// due, in ms since 1970.
+    pub(super) async fn send(&self, note: &Note, to: &Target, due_ms: i64) -> Result<(), String> {
+        let mut pause = self.pause;
         loop {
             let Err(Failed { why, is_permanent }) = self.attempt(note, to).await else {
                 return Ok(());
             };
-            if is_permanent || began.elapsed() > GIVE_UP {
+            if is_permanent || now_ms() > due_ms.saturating_add(GIVE_UP_MS) {
                 return Err(why);
             }
             let channel = self.channel(to);
@@ -74,11 +80,19 @@ impl Senders {
     }
 
     async fn attempt(&self, note: &Note, to: &Target) -> Result<(), Failed> {
-        let _place = self.places.acquire().await.expect("nobody closes it");
         let unknown = |why: &str| Failed { why: why.to_owned(), is_permanent: true };
         match to {
             Target::Email(address) => match &self.mailer {
-                Some(mailer) => mailer.send(note, address).await,
+                Some(mailer) => {
+                    let _place = self.emails.acquire().await.expect("nobody closes it");
+                    match tokio::time::timeout(self.attempt, mailer.send(note, address)).await {
+                        Ok(sent) => sent,
+                        Err(_) => Err(Failed {
+                            why: format!("the server did not answer within {:?}", self.attempt),
+                            is_permanent: false,
+                        }),
+                    }
+                }
                 None => Err(unknown("there is no mail server any more")),
             },
             Target::Webhook(name) => match self.posters.iter().find(|of| of.name() == name) {

@@ -109,7 +109,8 @@ impl World {
     }
 
     fn telling(&self, mail: Option<&Mail>, webhooks: &[Webhook], routes: &[Route]) -> Node {
-        let senders = Senders::pausing(mail, webhooks, Duration::from_millis(20)).unwrap();
+        let pause = Duration::from_millis(20);
+        let senders = Senders::pausing(mail, webhooks, pause, Duration::from_secs(5)).unwrap();
         let routes = Routes::new(routes, mail, webhooks);
         let (log, emitter) = (self.log.clone(), self.emitter.clone());
         let (stop, stopped) = watch::channel(false);
@@ -280,7 +281,7 @@ async fn an_alert_goes_up_until_somebody_looks_at_it() {
         webhooks: Vec::new(),
     };
     let route = Route {
-        escalate: vec![step(1_000, "lead@example.org"), step(4_000, "boss@example.org")],
+        escalate: vec![step(4_000, "lead@example.org"), step(8_000, "boss@example.org")],
         ..Route::default()
     };
     let mail = mail(server.port());
@@ -310,7 +311,7 @@ async fn an_alert_goes_up_until_somebody_looks_at_it() {
     // The first word stays.
     let again = desk.acknowledge(&live.id, word("bob"), &journey).await.unwrap();
     assert_eq!((told.by.as_str(), &again), ("ann", &told));
-    // The second step would have been at 4 s.
+    // The second step would have been 4 s after the first.
     tokio::time::sleep(Duration::from_secs(5)).await;
     world.settled(2).await;
     world.say(&Alert { state: State::Resolved, revision: 2, ..live.clone() }).await;
@@ -381,6 +382,27 @@ async fn nodes_that_end_while_they_send_lose_nothing_and_repeat_one_email_at_mos
     server.stop().unwrap();
 }
 
+/// One that takes the connection and is silent.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_says_nothing_is_tried_again_for_a_day() {
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mail = mail(silent.local_addr().unwrap().port());
+    let pause = Duration::from_millis(20);
+    let senders = Senders::pausing(Some(&mail), &[], pause, Duration::from_millis(200)).unwrap();
+    let (note, to) = (opened("x"), Target::Email("a@example.org".to_owned()));
+    // It was due a day ago, but for a second and a half.
+    let due_ms = owner::now_ms() - 24 * 3_600_000 + 1_500;
+    let sending = tokio::spawn(async move { senders.send(&note, &to, due_ms).await });
+    let mut taken = Vec::new();
+    while !sending.is_finished() {
+        let next = tokio::time::timeout(Duration::from_millis(50), silent.accept()).await;
+        taken.extend(next.map(Result::unwrap));
+    }
+    let why = sending.await.unwrap().unwrap_err();
+    assert!(why.contains("the server did not answer within"), "{why}");
+    assert!(taken.len() > 1, "it was not tried again");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_is_down_is_waited_for() {
     let world = World::new().await;
@@ -428,13 +450,16 @@ async fn starttls_and_a_login_are_used_and_no_less() {
     // A server without STARTTLS gets nothing, and a strange certificate no password.
     let plain = Smtp::start(&[]).unwrap();
     let clear = Mail { port: Some(plain.port()), ..secure.clone() };
-    let strange = Mail { ca_file: None, ..secure };
-    for mail in [clear, strange] {
-        let senders = Senders::pausing(Some(&mail), &[], Duration::from_secs(9)).unwrap();
+    let strange = Mail { ca_file: None, ..secure.clone() };
+    // A login that is refused is mended some day: no alert is lost by it.
+    let wrong = Mail { password_file: Some(write("wrong", "battery staple\n")), ..secure };
+    for mail in [clear, strange, wrong] {
+        let pause = Duration::from_millis(50);
+        let senders = Senders::pausing(Some(&mail), &[], pause, Duration::from_secs(5)).unwrap();
         let (note, to) = (opened("x"), Target::Email("a@example.org".to_owned()));
-        let sending = senders.send(&note, &to);
-        let sent = tokio::time::timeout(Duration::from_millis(500), sending);
-        assert!(!matches!(sent.await, Ok(Ok(()))));
+        let sending = senders.send(&note, &to, i64::MAX);
+        let sent = tokio::time::timeout(Duration::from_secs(1), sending).await;
+        assert!(sent.is_err(), "{:?}: {sent:?}", mail.password_file);
     }
     assert!(plain.kept().unwrap().is_empty());
     assert_eq!(server.kept().unwrap().len(), 1);

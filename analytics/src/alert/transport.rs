@@ -36,7 +36,7 @@ impl Transport {
                 let sent = server.send(message.clone()).await;
                 sent.map(drop).map_err(|error| Failed {
                     why: told(&error),
-                    is_permanent: error.is_permanent(),
+                    is_permanent: error.is_permanent() && !is_of_login(&error),
                 })
             }
             Self::Files(directory) => {
@@ -56,6 +56,12 @@ impl Transport {
             }
         }
     }
+}
+
+/// Whether the server does not let us in (RFC 4954, section 6): somebody will mend that, and
+/// it says nothing of the email.
+fn is_of_login(error: &lettre::transport::smtp::Error) -> bool {
+    error.status().is_some_and(|code| matches!(u16::from(code), 530 | 534 | 535 | 538))
 }
 
 /// An error with its causes.

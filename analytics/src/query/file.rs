@@ -85,6 +85,18 @@ pub enum Severity {
     Critical,
 }
 
+impl Severity {
+    /// What it is called.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Low => "low",
+            Self::Medium => "medium",
+            Self::High => "high",
+            Self::Critical => "critical",
+        }
+    }
+}
+
 fn minute() -> Duration {
     Duration::from_secs(60)
 }

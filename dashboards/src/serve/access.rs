@@ -102,7 +102,7 @@ impl Access {
         }
         sessions.insert(digest(&id), Session { ends: now + SESSION_FOR, admin });
         let seconds = SESSION_FOR.as_secs();
-        Some(format!("{COOKIE_NAME}={id}; HttpOnly; SameSite=Strict; Path=/; Max-Age={seconds}"))
+        Some(format!("{COOKIE_NAME}={id}; HttpOnly; SameSite=Lax; Path=/; Max-Age={seconds}"))
     }
 }
 
@@ -146,7 +146,7 @@ mod tests {
         assert_eq!(Access::bearer(&with(AUTHORIZATION, "Bearer right")), Some("right"));
         assert!(access.session(&HeaderMap::new()).is_none());
         let cookie = access.open_session(Some("admin".to_owned())).unwrap();
-        assert!(cookie.contains("HttpOnly; SameSite=Strict"), "{cookie}");
+        assert!(cookie.contains("HttpOnly; SameSite=Lax"), "{cookie}");
         let (sent, _) = cookie.split_once(';').unwrap();
         let session = access.session(&with(COOKIE, &format!("other=1; {sent}"))).unwrap();
         assert_eq!(session.admin.as_deref(), Some("admin"));

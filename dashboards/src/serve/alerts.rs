@@ -156,7 +156,8 @@ async fn silence(
         body["detection"] = alert.detection.as_str().into();
     }
     if wish.what != "detection" {
-        body["subject"] = alert.subject.as_str().into();
+        // Itself, whatever stands in it.
+        body["subject"] = alert.subject.replace('\\', "\\\\").replace('*', "\\*").into();
     }
     match shared.source.tell(&["silences"], &body).await {
         Ok(_) => done(&page::link(&id), Did::Silenced),

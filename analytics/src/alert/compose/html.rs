@@ -1,6 +1,6 @@
 use maud::{DOCTYPE, Markup, html};
 
-use super::{LISTED_MAX, closing, evidence, facts, lead, link, rest, window, word};
+use super::{closing, evidence, facts, lead, link, window};
 use crate::alert::outbox::What;
 use crate::detect::{Alert, State};
 use crate::query::Severity;
@@ -44,7 +44,7 @@ fn of_severity(severity: Severity) -> &'static str {
 }
 
 fn label(alert: &Alert, what: What) -> String {
-    let severity = word(alert.severity);
+    let severity = alert.severity.word();
     match (what, alert.state) {
         (_, State::Resolved) if alert.replay_id.is_none() => format!("{severity}, resolved"),
         (What::Escalated(_), _) => format!("{severity}, not acknowledged"),
@@ -108,7 +108,7 @@ pub(super) fn many(alerts: &[Alert], title: &str, console: Option<&str>) -> Stri
     let content = html! {
         h1 style=(TITLE) { (alerts.len()) " alerts" }
         table role="presentation" style={ (TABLE) ";width:100%" } {
-            @for alert in alerts.iter().take(LISTED_MAX) {
+            @for alert in alerts {
                 tr {
                     td style=(ENTRY) {
                         p style={ (LABEL) (colour(alert)) } { (label(alert, What::Opened)) }
@@ -127,7 +127,6 @@ pub(super) fn many(alerts: &[Alert], title: &str, console: Option<&str>) -> Stri
                 }
             }
         }
-        @if let Some(rest) = rest(alerts.len()) { p style=(MESSAGE) { (rest) } }
         p style=(SMALL) {
             code { "weir alerts show ID" } " has the evidence of one, " code { "weir alerts ack ID" }
             " acknowledges it."

@@ -8,7 +8,6 @@ use serde_json::Value;
 use super::note::{Note, Says};
 use super::outbox::What;
 use crate::detect::{Alert, Column, State, grouped};
-use crate::query::Severity;
 
 /// An email, but for who sends and who receives it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,8 +22,6 @@ pub(super) struct Email {
 
 /// The longest subject, in bytes.
 const SUBJECT_BYTES_MAX: usize = 150;
-/// How many alerts an email lists.
-const LISTED_MAX: usize = 100;
 
 /// Writes the email of a note, with links to a console if there is one.
 pub(super) fn compose(note: &Note, console: Option<&str>) -> Email {
@@ -54,24 +51,17 @@ fn subject(note: &Note) -> String {
         let mut titles: Vec<&str> = alerts.iter().map(|alert| alert.title.as_str()).collect();
         titles.sort_unstable();
         titles.dedup();
-        return format!("[{}] {} alerts: {}", word(worst), alerts.len(), titles.join(", "));
+        return format!("[{}] {} alerts: {}", worst.word(), alerts.len(), titles.join(", "));
     };
     let replay = alert.replay_id.as_ref().map(|id| format!(" (replay {id})")).unwrap_or_default();
     let label = match (note.says, alert.state) {
         (_, State::Resolved) if alert.replay_id.is_none() => "resolved".to_owned(),
-        (Says::One(What::Escalated(_)), _) => format!("{}, not acknowledged", word(alert.severity)),
-        _ => word(alert.severity).to_owned(),
+        (Says::One(What::Escalated(_)), _) => {
+            format!("{}, not acknowledged", alert.severity.word())
+        }
+        _ => alert.severity.word().to_owned(),
     };
     format!("[{label}] {}: {}{replay}", alert.title, alert.subject)
-}
-
-fn word(severity: Severity) -> &'static str {
-    match severity {
-        Severity::Low => "low",
-        Severity::Medium => "medium",
-        Severity::High => "high",
-        Severity::Critical => "critical",
-    }
 }
 
 /// A time as people read it: 2015-05-18 08:00:00 UTC.
@@ -91,6 +81,9 @@ fn lead(alert: &Alert, what: What) -> Option<String> {
             "It is over: nothing more was found after {}.",
             time(&alert.until.to_string())
         )),
+        (What::Raised(severity), _) => {
+            Some(format!("It was told of before, and has become worse: {}.", severity.word()))
+        }
         (What::Escalated(_), _) => {
             Some("It was told of before, and nobody has acknowledged it.".to_owned())
         }
@@ -108,7 +101,7 @@ fn facts(alert: &Alert) -> Vec<(&'static str, String)> {
         let findings = i64::try_from(alert.findings).unwrap_or(i64::MAX);
         facts.push(("Findings", grouped(findings)));
     }
-    facts.push(("Severity", word(alert.severity).to_owned()));
+    facts.push(("Severity", alert.severity.word().to_owned()));
     facts.push(("Detection", format!("{} (owner: {})", alert.detection, alert.owner)));
     facts
 }
@@ -150,10 +143,4 @@ fn closing(alert: &Alert) -> String {
             format!("Alert {}. Further findings are counted in it and not sent.", alert.id)
         }
     }
-}
-
-/// Where all of them are.
-fn rest(count: usize) -> Option<String> {
-    let more = count.checked_sub(LISTED_MAX).filter(|more| *more > 0)?;
-    Some(format!("And {more} more: `weir alerts list` has all that are open."))
 }

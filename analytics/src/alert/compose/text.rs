@@ -1,6 +1,6 @@
 use std::fmt::Write as _;
 
-use super::{LISTED_MAX, closing, evidence, facts, lead, link, rest, window, word};
+use super::{closing, evidence, facts, lead, link, window};
 use crate::alert::outbox::What;
 use crate::detect::{Alert, State};
 
@@ -27,18 +27,15 @@ pub(super) fn one(alert: &Alert, what: What, console: Option<&str>) -> String {
 
 pub(super) fn many(alerts: &[Alert], console: Option<&str>) -> String {
     let mut text = format!("{} alerts.\n", alerts.len());
-    for alert in alerts.iter().take(LISTED_MAX) {
+    for alert in alerts {
         let over = if alert.state == State::Resolved { ", over" } else { "" };
-        let label = format!("{}{over}", word(alert.severity));
+        let label = format!("{}{over}", alert.severity.word());
         let _ = writeln!(text, "\n[{label}] {}: {}", alert.title, alert.subject);
         let _ = writeln!(text, "  {}", alert.message);
         let _ = writeln!(text, "  {}. Alert {}", window(alert), alert.id);
         if let Some(console) = console {
             let _ = writeln!(text, "  {}", link(console, alert));
         }
-    }
-    if let Some(rest) = rest(alerts.len()) {
-        let _ = writeln!(text, "\n{rest}");
     }
     text.push_str(
         "\n`weir alerts show ID` has the evidence of one, `weir alerts ack ID` acknowledges \

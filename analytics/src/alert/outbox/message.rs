@@ -3,6 +3,8 @@ use std::fmt;
 use ingest::log::{NewRecord, Partition};
 use serde::{Deserialize, Serialize};
 
+use crate::query::Severity;
+
 /// The topic of the outbox: compacted, one record for each message.
 pub const OUTBOX_TOPIC: &str = "weir.outbox";
 
@@ -22,6 +24,8 @@ pub(crate) enum Target {
 pub(crate) enum What {
     /// That it has opened.
     Opened,
+    /// That it has become worse than who is told was told before.
+    Raised(Severity),
     /// That nobody has acknowledged it; which step of the escalation, from 1.
     Escalated(u32),
     /// That it is over.
@@ -36,6 +40,8 @@ pub(crate) struct Told {
     pub(crate) alert: String,
     /// What is told of it.
     pub(crate) what: What,
+    /// How bad it was when that was planned.
+    pub(crate) severity: Severity,
 }
 
 /// Something that somebody is to be told, or was.
@@ -55,6 +61,10 @@ pub(crate) struct Message {
     pub(crate) number: u64,
     /// From when on it is to be sent, in ms since 1970.
     pub(crate) due_ms: i64,
+    /// Of which of its alerts it says that they are over, by id; settled before the first
+    /// attempt, so that each says the same.
+    #[serde(default)]
+    pub(crate) over: Option<Vec<String>>,
     /// How far it is.
     pub(crate) state: State,
 }
@@ -65,11 +75,8 @@ pub(crate) struct Message {
 pub(crate) enum State {
     /// It is to be sent.
     Waiting,
-    /// It was taken; and of which of its alerts it said that they are over.
-    Sent {
-        /// Their ids.
-        over: Vec<String>,
-    },
+    /// It was taken.
+    Sent,
     /// It was given up.
     Failed {
         /// Why.
@@ -108,6 +115,7 @@ impl What {
     pub(crate) fn name(self, alert: &str) -> String {
         match self {
             Self::Opened => alert.to_owned(),
+            Self::Raised(severity) => format!("{alert}.raised-{}", severity.word()),
             Self::Escalated(step) => format!("{alert}.escalated-{step}"),
             Self::Resolved => format!("{alert}.resolved"),
         }

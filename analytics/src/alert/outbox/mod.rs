@@ -28,7 +28,7 @@ pub(crate) use plan::Routes;
 /// in ms.
 const NEWS_MS: i64 = 24 * 3_600_000;
 /// How many alerts a digest gathers.
-const DIGEST_ALERTS_MAX: usize = 500;
+const DIGEST_ALERTS_MAX: usize = 100;
 
 /// Alerts, what people say of them, and the messages that were planned.
 #[derive(Debug, Default)]

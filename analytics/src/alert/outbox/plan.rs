@@ -1,9 +1,10 @@
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::super::route::Route;
 use super::super::{Mail, Webhook};
 use super::message::{Message, State, Target, Told, What};
-use super::{Case, DIGEST_ALERTS_MAX, NEWS_MS, Outbox};
+use super::{Case, DIGEST_ALERTS_MAX, Outbox};
+use crate::query::Severity;
 
 /// Who can be told, and by which routes.
 #[derive(Debug, Clone, Default)]
@@ -62,7 +63,9 @@ impl Outbox {
     /// The messages that are to be made, or have got more alerts, at a time in ms since 1970.
     /// They are to be written, and then [`Outbox::put`].
     pub(crate) fn plan(&mut self, routes: &Routes, now_ms: i64) -> Vec<Message> {
-        let mut plan = Plan { outbox: self, now_ms, made: BTreeMap::new(), next: self.next };
+        let next = self.next;
+        let (made, of_alert) = (BTreeMap::new(), HashMap::new());
+        let mut plan = Plan { outbox: self, now_ms, made, of_alert, next };
         for id in self.to_plan.values() {
             if let Some(case) = self.cases.get(id)
                 && let Some(route) = routes.routes.iter().find(|route| route.fits(&case.alert))
@@ -85,6 +88,8 @@ struct Plan<'a> {
     now_ms: i64,
     /// By their keys.
     made: BTreeMap<String, Message>,
+    /// The keys of those that are made of an alert.
+    of_alert: HashMap<String, Vec<String>>,
     next: u64,
 }
 
@@ -95,13 +100,20 @@ impl Plan<'_> {
         let keys = self.outbox.of_alert.get(id).into_iter().flatten();
         let before = keys.filter(|key| !self.made.contains_key(*key));
         let before = before.filter_map(|key| self.outbox.messages.get(key));
-        let made = self.made.values().filter(|message| message.tells_of(id));
-        before.chain(made).collect()
+        let made = self.of_alert.get(id).into_iter().flatten();
+        before.chain(made.filter_map(|key| self.made.get(key))).collect()
     }
 
     /// Whether a target was told, or will be.
     fn has(&self, case: &Case, what: What, to: &Target) -> bool {
         self.of(case).iter().any(|message| message.to == *to && message.says(&case.alert.id, what))
+    }
+
+    /// How bad an alert is by what a target was told, or will be; nothing if it is told nothing.
+    fn told_as(&self, case: &Case, to: &Target) -> Option<Severity> {
+        let of = self.of(case).into_iter().filter(|message| message.to == *to);
+        let news = of.flat_map(|message| &message.of).filter(|told| told.is_news_of(case));
+        news.map(|told| told.severity).max()
     }
 
     fn is_silenced(&self, case: &Case, at_ms: i64) -> bool {
@@ -111,12 +123,17 @@ impl Plan<'_> {
     fn open(&mut self, routes: &Routes, route: &Route, case: &Case) {
         // One that is over already was silenced if it was at its end.
         let at_ms = if case.is_open() { self.now_ms } else { case.changed_ms };
-        if case.changed_ms < self.now_ms - NEWS_MS || self.is_silenced(case, at_ms) {
+        if case.is_old(self.now_ms) || self.is_silenced(case, at_ms) {
             return;
         }
+        let severity = case.alert.severity;
         for to in routes.first(route, case) {
-            if !self.has(case, What::Opened, &to) {
-                self.tell(route, case, What::Opened, to);
+            match self.told_as(case, &to) {
+                None => self.tell(route, case, What::Opened, to),
+                Some(told) if told < severity && case.is_open() => {
+                    self.tell(route, case, What::Raised(severity), to);
+                }
+                Some(_) => {}
             }
         }
     }
@@ -130,19 +147,27 @@ impl Plan<'_> {
         if is_left || route.escalate.is_empty() {
             return;
         }
-        let first = self.of(case).into_iter().filter(|message| message.says(id, What::Opened));
-        let Some(first_ms) = first.map(|message| message.due_ms).min() else { return };
+        let news = self.of(case).into_iter();
+        let news = news.filter(|message| message.of.iter().any(|told| told.is_news_of(case)));
+        // Each step is so long after the one before it, however late that was.
+        let Some(mut before_ms) = news.map(|message| message.due_ms).max() else { return };
+        let mut before_after = 0;
         for (step, number) in route.escalate.iter().zip(1..) {
-            let after_ms = i64::try_from(step.after_ms).unwrap_or(i64::MAX);
-            if self.now_ms < first_ms.saturating_add(after_ms) {
-                continue;
-            }
+            let wait_ms = i64::try_from(step.after_ms - before_after).unwrap_or(i64::MAX);
             let what = What::Escalated(number);
+            let due_ms = before_ms.saturating_add(wait_ms);
+            let is_made = |message: &&Message| message.says(id, what);
+            match self.of(case).into_iter().filter(is_made).map(|message| message.due_ms).max() {
+                Some(made_ms) => before_ms = made_ms,
+                None if self.now_ms < due_ms => return,
+                None => before_ms = self.now_ms,
+            }
             for to in routes.targets(&step.emails, &step.webhooks, case) {
                 if !self.has(case, what, &to) {
                     self.make(case, what, to, self.now_ms, false);
                 }
             }
+            before_after = step.after_ms;
         }
     }
 
@@ -154,12 +179,12 @@ impl Plan<'_> {
         }
         // Who is still to be told that it opened is told both at once.
         let of = self.of(case);
-        let is_sent = |message: &&&Message| matches!(message.state, State::Sent { .. });
-        let told: BTreeSet<Target> = of.iter().filter(is_sent).map(|of| of.to.clone()).collect();
-        let has_end = |message: &&Message| match &message.state {
-            State::Waiting => true,
-            State::Sent { over } => over.contains(id),
-            State::Failed { .. } => message.says(id, What::Resolved),
+        let tells = |message: &&&Message| message.state == State::Sent || message.over.is_some();
+        let told: BTreeSet<Target> = of.iter().filter(tells).map(|of| of.to.clone()).collect();
+        let has_end = |message: &&Message| match (&message.over, &message.state) {
+            (None, State::Waiting) => true,
+            (Some(over), State::Waiting | State::Sent) if over.contains(id) => true,
+            _ => message.says(id, What::Resolved),
         };
         let ends: Vec<Target> =
             of.into_iter().filter(has_end).map(|message| message.to.clone()).collect();
@@ -179,9 +204,12 @@ impl Plan<'_> {
     }
 
     fn make(&mut self, case: &Case, what: What, to: Target, due_ms: i64, is_digest: bool) {
-        let told = Told { alert: case.alert.id.clone(), what };
+        let (alert, severity) = (case.alert.id.clone(), case.alert.severity);
+        let told = Told { alert: alert.clone(), what, severity };
         if is_digest && let Some(gathered) = self.gathering(&to, due_ms) {
             gathered.of.push(told);
+            let key = gathered.key();
+            self.note(alert, key);
             return;
         }
         let name = what.name(&case.alert.id);
@@ -189,8 +217,19 @@ impl Plan<'_> {
         let number = self.next;
         self.next += 1;
         let of = vec![told];
-        let message = Message { name, to, of, is_digest, number, due_ms, state: State::Waiting };
-        self.made.insert(message.key(), message);
+        let (over, state) = (None, State::Waiting);
+        let message = Message { name, to, of, is_digest, number, due_ms, over, state };
+        let key = message.key();
+        self.made.insert(key.clone(), message);
+        self.note(alert, key);
+    }
+
+    /// Notes that a message that was made is of an alert.
+    fn note(&mut self, alert: String, key: String) {
+        let keys = self.of_alert.entry(alert).or_default();
+        if !keys.contains(&key) {
+            keys.push(key);
+        }
     }
 
     /// The digest for a target that still gathers, and is sent until a time.
@@ -212,6 +251,9 @@ impl Plan<'_> {
                     .find(gathers)?
                     .clone();
                 let key = before.key();
+                for of in &before.of {
+                    self.note(of.alert.clone(), key.clone());
+                }
                 self.made.insert(key.clone(), before);
                 key
             }
@@ -221,11 +263,14 @@ impl Plan<'_> {
 }
 
 impl Message {
-    fn tells_of(&self, alert: &str) -> bool {
-        self.of.iter().any(|of| of.alert == alert)
-    }
-
     fn says(&self, alert: &str, what: What) -> bool {
         self.of.iter().any(|of| of.alert == alert && of.what == what)
+    }
+}
+
+impl Told {
+    /// Whether it says of an alert that it opened, or became worse.
+    fn is_news_of(&self, case: &Case) -> bool {
+        self.alert == case.alert.id && matches!(self.what, What::Opened | What::Raised(_))
     }
 }

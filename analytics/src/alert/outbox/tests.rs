@@ -115,6 +115,7 @@ impl Lab {
             let what = match of.what {
                 What::Opened => "opened".to_owned(),
                 What::Escalated(step) => format!("escalated-{step}"),
+                What::Raised(severity) => format!("raised-{}", severity.word()),
                 What::Resolved => "resolved".to_owned(),
             };
             format!("{what} {}", self.outbox.alert(&of.alert).unwrap().subject)
@@ -145,11 +146,12 @@ impl Lab {
             }
             for mut message in due {
                 sent.push(self.told(&message));
-                let over = message.of.iter().map(|of| of.alert.clone());
+                let ids = message.of.iter().map(|of| of.alert.clone());
                 let is_over = |id: &String| {
                     self.outbox.alert(id).is_some_and(|of| of.state == detect::State::Resolved)
                 };
-                message.state = State::Sent { over: over.filter(is_over).collect() };
+                message.over = Some(ids.filter(is_over).collect());
+                message.state = State::Sent;
                 self.keep(vec![message]);
             }
         }
@@ -203,11 +205,11 @@ fn each_is_told_to_each_once() {
     assert_eq!(lab.after(0), ["resolved a > security@example.org", "resolved a > webhook:siem"]);
     lab.read_again();
     assert_eq!(lab.after(HOUR), [""; 0]);
-    // Of old news nobody is told, and nothing stays of it.
+    // Of old news nobody is told, and nothing stays of it; what goes on is no old news.
     lab.is(&live("c"));
     lab.is_over(&live("d"));
     lab.now += 25 * HOUR;
-    assert_eq!(lab.after(0), [""; 0]);
+    assert_eq!(lab.after(0), ["opened c > security@example.org", "opened c > webhook:siem"]);
     let old = lab.outbox.old(lab.now);
     assert_eq!(old.len(), 4, "{old:?}");
     for key in old {
@@ -274,7 +276,7 @@ fn what_nobody_acknowledges_is_told_to_more() {
     );
     lab.read_again();
     assert_eq!(lab.after(14 * MIN), [""; 0]);
-    // Whoever takes it back waits again.
+    // Taken back, it goes up step by step, from where it was.
     lab.act(&Act::Acknowledged(seen.id.clone(), None));
     assert_eq!(
         lab.after(MIN),
@@ -282,9 +284,12 @@ fn what_nobody_acknowledges_is_told_to_more() {
             "escalated-2 left > boss@example.org",
             "escalated-2 left > webhook:siem",
             "escalated-1 seen > lead@example.org",
-            "escalated-2 seen > boss@example.org",
-            "escalated-2 seen > webhook:siem",
         ]
+    );
+    assert_eq!(lab.after(15 * MIN - 1), [""; 0]);
+    assert_eq!(
+        lab.after(1),
+        ["escalated-2 seen > boss@example.org", "escalated-2 seen > webhook:siem"]
     );
     assert_eq!(lab.after(HOUR), [""; 0]);
     // All who were told of it are told of its end.
@@ -319,6 +324,50 @@ fn in_the_night_only_the_worst_is_told_of() {
     // That says that `a` is over.
     lab.is_over(&b);
     assert_eq!(lab.after(0), ["resolved b > security@example.org"]);
+}
+
+/// What waits for the morning, or was told of, does not hide that it has become worse.
+#[test]
+fn that_an_alert_becomes_worse_is_told_at_once() {
+    let mut lab = Lab::new(
+        "- {severity: critical, webhooks: []}
+- {webhooks: [], quiet: {from: '22:00', until: '07:00'}}",
+    );
+    lab.now = NOON + 11 * HOUR;
+    let (waits, told) = (live("waits"), Alert { severity: Severity::Critical, ..live("told") });
+    lab.is(&waits);
+    assert_eq!(lab.after(0), ["opened waits > security@example.org +28800000"]);
+    lab.is(&Alert { severity: Severity::Critical, revision: 2, ..waits.clone() });
+    assert_eq!(lab.after(MIN), ["raised-critical waits > security@example.org"]);
+    lab.is(&told);
+    assert_eq!(lab.after(MIN), ["opened told > security@example.org"]);
+    lab.read_again();
+    assert_eq!(lab.after(HOUR), [""; 0]);
+    let mut lab = Lab::new("- {webhooks: []}");
+    lab.is(&waits);
+    assert_eq!(lab.after(0), ["opened waits > security@example.org"]);
+    lab.is(&Alert { severity: Severity::Critical, revision: 2, ..waits });
+    assert_eq!(lab.after(MIN), ["raised-critical waits > security@example.org"]);
+    assert_eq!(lab.after(MIN), [""; 0]);
+}
+
+/// What a message said of an end before its node ended is what it says again; whoever may not
+/// have heard of the end is told of it.
+#[test]
+fn an_end_that_a_message_may_not_have_told_of_is_told() {
+    let mut lab = Lab::new("- {webhooks: []}");
+    let alert = live("a");
+    lab.is(&alert);
+    lab.plan();
+    let mut under_way = lab.outbox.due(lab.now, &HashSet::new()).remove(0);
+    under_way.over = Some(Vec::new());
+    lab.keep(vec![under_way]);
+    lab.is_over(&alert);
+    lab.read_again();
+    assert_eq!(lab.plan(), ["resolved a > security@example.org"]);
+    // In this order.
+    let due = lab.outbox.due(lab.now, &HashSet::new());
+    assert_eq!(due[0].of[0].what, What::Opened);
 }
 
 #[test]

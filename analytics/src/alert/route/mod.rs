@@ -201,18 +201,27 @@ fn api_of(alert: &Alert) -> Option<&str> {
     }
 }
 
-/// Whether a name is like a pattern, in which stars stand for any letters.
+/// Whether a name is like a pattern, in which stars stand for any letters, and what follows a
+/// backslash for itself.
 pub(super) fn is_like(name: &str, pattern: &str) -> bool {
-    let mut parts = pattern.split('*');
-    let first = parts.next().unwrap_or_default();
-    let Some(mut rest) = name.strip_prefix(first) else { return false };
-    let parts: Vec<&str> = parts.collect();
-    let Some((last, middle)) = parts.split_last() else { return rest.is_empty() };
+    // What stands between the stars.
+    let mut parts = vec![String::new()];
+    let mut letters = pattern.chars();
+    while let Some(letter) = letters.next() {
+        let part = parts.last_mut().expect("there is one from the first");
+        match letter {
+            '*' => parts.push(String::new()),
+            '\\' => part.extend(letters.next()),
+            letter => part.push(letter),
+        }
+    }
+    let [first, middle @ .., last] = &parts[..] else { return name == parts[0] };
+    let Some(mut rest) = name.strip_prefix(first.as_str()) else { return false };
     for part in middle {
-        let Some(at) = rest.find(part) else { return false };
+        let Some(at) = rest.find(part.as_str()) else { return false };
         rest = &rest[at + part.len()..];
     }
-    rest.ends_with(last)
+    rest.ends_with(last.as_str())
 }
 
 #[cfg(test)]
@@ -232,6 +241,9 @@ mod tests {
             ("scanner", "scanner*", true),
             ("scan", "scan*n", false),
             ("", "*", true),
+            ("a*b", "a\\*b", true),
+            ("axb", "a\\*b", false),
+            ("a\\", "a\\\\", true),
         ] {
             assert_eq!(is_like(name, pattern), expected, "{name} {pattern}");
         }
