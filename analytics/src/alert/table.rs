@@ -225,7 +225,7 @@ impl Alerts {
     fn silences(&self) -> RecordBatch {
         let all = || self.silences.values();
         let texts = |of: &dyn Fn(&Silence) -> Option<&String>| -> ArrayRef {
-            Arc::new(all().map(|silence| of(silence)).collect::<StringArray>())
+            Arc::new(all().map(of).collect::<StringArray>())
         };
         let columns = vec![
             texts(&|silence| Some(&silence.id)),

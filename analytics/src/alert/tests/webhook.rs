@@ -70,14 +70,14 @@ async fn an_alert_is_posted_and_signed_once_over_nodes() {
     // One that is away, and one that cannot, are waited for.
     let (received, url) = Received::serve(&[503, 429]).await;
     let webhook = webhook(dir.path(), &url, Severity::High);
-    let first = world.telling(None, &[webhook.clone()], &[]);
+    let first = world.telling(None, std::slice::from_ref(&webhook), &[]);
     world.say(&alert("198.51.100.1")).await;
     world.settled(1).await;
     let mut low = alert("198.51.100.2");
     low.severity = Severity::Medium;
     world.say(&low).await;
     drop(first);
-    let second = world.telling(None, &[webhook.clone()], &[]);
+    let second = world.telling(None, std::slice::from_ref(&webhook), &[]);
     world.say(&alert("198.51.100.3")).await;
     world.settled(2).await;
     drop(second);
