@@ -62,7 +62,7 @@ enum Command {
     Deliveries(command::deliveries::Options),
     /// See what detections have found, acknowledge it, and silence what is known
     Alerts(command::alerts::Options),
-    /// Make a client secret, and the hash to write into an application
+    /// Make a secret of an application or a key of a user, and the hash that the registry keeps
     Secret(command::secret::Options),
 }
 

@@ -3,11 +3,13 @@
 pub mod alert;
 pub mod compute;
 pub mod detect;
+mod flight;
 pub mod follow;
 pub mod intake;
 pub mod lake;
 mod postgres;
 pub mod query;
+pub mod rights;
 pub mod run;
 pub mod search;
 pub mod serve;

@@ -1,6 +1,6 @@
 //! Weir's heart: the event schema, the log that events live in, the registry of what
 //! Weir is configured to do, what is taken out of events before they are written, the
-//! HTTP that every role answers by, and the collector of other systems' events.
+//! HTTP that every role answers by, passwords, and the collector of other systems' events.
 
 pub mod directory;
 pub mod emit;
@@ -10,3 +10,4 @@ pub mod log;
 pub mod receive;
 pub mod redact;
 pub mod registry;
+pub mod scram;

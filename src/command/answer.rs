@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::cli::{Failure, Settings};
 use crate::config;
 
-/// There on answers that have fewer rows than the query (docs/lake.md).
+/// There on answers that have fewer rows than the query (docs/sql.md).
 const CUT_HEADER: &str = "weir-rows-cut";
 
 /// Which node is asked, and how its rows are printed.
@@ -27,9 +27,13 @@ pub(crate) struct Options {
     /// The analytics node; as the settings say, if it is left out
     #[arg(long, value_name = "URL")]
     server: Option<String>,
-    /// The file of the admin token; the one in the data directory, if it is left out
+    /// The file of the admin token, the one in the data directory if it is left out; with
+    /// `--user`, of that user's key or password
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
+    /// A user of the registry to ask as
+    #[arg(long, value_name = "NAME", requires = "token_file")]
+    user: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -64,7 +68,8 @@ pub(crate) fn post(
     body: String,
 ) -> Result<(), Failure> {
     let format = if options.json { Format::Json } else { options.format };
-    let node = Node::of(settings, options.server.as_deref(), options.token_file.as_deref())?;
+    let mut node = Node::of(settings, options.server.as_deref(), options.token_file.as_deref())?;
+    node.user.clone_from(&options.user);
     let rows = node.ask(path, query, Body::Text(body), format)?;
     let mut out = std::io::stdout().lock();
     let end = if matches!(format, Format::Json) { &b"\n"[..] } else { b"" };
@@ -145,6 +150,8 @@ enum Body<'a> {
 struct Node {
     server: String,
     token: String,
+    /// Whose key or password the token is.
+    user: Option<String>,
 }
 
 struct Rows {
@@ -165,6 +172,7 @@ impl Node {
         Ok(Self {
             server: server.unwrap_or_else(|| format!("http://{}", config.analytics_address())),
             token: super::read_token(token_file.unwrap_or(&kept))?,
+            user: None,
         })
     }
 
@@ -181,8 +189,11 @@ impl Node {
             let request = super::client()?
                 .post(format!("{server}{path}"))
                 .query(query)
-                .bearer_auth(&self.token)
                 .header(http::header::ACCEPT, format.media_type());
+            let request = match &self.user {
+                Some(user) => request.basic_auth(user, Some(&self.token)),
+                None => request.bearer_auth(&self.token),
+            };
             let request = match body {
                 Body::Text(text) => request.body(text),
                 Body::Json(value) => request.json(value),

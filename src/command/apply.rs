@@ -30,7 +30,7 @@ pub(crate) struct Options {
 /// Reads the directory, shows the plan, and has it made.
 pub(crate) fn run(settings: &Settings, options: &Options) -> Result<(), Failure> {
     let config = config::load(settings).map_err(|error| Failure::Usage(error.into()))?;
-    let wanted = files::load(&options.dir, mediator::deep_check)
+    let wanted = files::load(&options.dir, crate::node::deep_check)
         .map_err(|errors| Failure::Usage(anyhow::Error::new(errors)))?;
     apply(&Api::with(&config, &options.admin)?, &wanted, options)
 }

@@ -24,7 +24,7 @@ pub(crate) fn run(settings: &Settings, options: &Options) -> Result<(), Failure>
         say(options, "the settings are right", 0);
         return Ok(());
     };
-    let wanted = files::load(dir, mediator::deep_check)
+    let wanted = files::load(dir, crate::node::deep_check)
         .map_err(|errors| Failure::Usage(anyhow::Error::new(errors)))?;
     // Against nothing: whatever is referred to has to be in the directory too.
     let nothing = ingest::registry::Snapshot::default();

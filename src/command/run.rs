@@ -213,7 +213,7 @@ async fn first_start(config: &Config, ground: &Ground, origin: &Origin) -> Resul
     let mediator = config.mediator.address;
     let places = Places { origin: origin.address(), mediator, secret_sha256 };
     let dir = example::write(&config.data_dir, &places)?;
-    let wanted = files::load(&dir, mediator::deep_check)?;
+    let wanted = files::load(&dir, crate::node::deep_check)?;
     let plan = files::plan(&wanted, &snapshot, Missing::Keep);
     let id = "example".parse().context("name the example")?;
     let set = plan.change_set(id, "weir".to_owned(), "the bundled example".to_owned());

@@ -59,7 +59,7 @@ mod tests {
             secret_sha256: "0".repeat(64),
         };
         let written = write(dir.path(), &places).unwrap();
-        let wanted = load(&written, mediator::deep_check).unwrap_or_else(|e| panic!("{e}"));
+        let wanted = load(&written, crate::node::deep_check).unwrap_or_else(|e| panic!("{e}"));
         let nothing = Snapshot::default();
         assert_eq!(plan(&wanted, &nothing, Missing::Keep).refusals(&nothing), []);
     }

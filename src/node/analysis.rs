@@ -9,7 +9,7 @@ use analytics::serve::{self, Analytics};
 use anyhow::{Context as _, Result};
 use dashboards::board::Library as Boards;
 use dashboards::serve::{self as console, Console};
-use ingest::registry::Fault;
+use ingest::registry::{Fault, Spec};
 
 use super::surroundings::{directory, own_token};
 use super::{Ground, Role, Token};
@@ -41,6 +41,7 @@ impl Analysis {
             lake_dir: lake_dir.unwrap_or_else(|| config.data_dir.join("lake")),
             search_dir: config.data_dir.join("search"),
             token: token.text.clone(),
+            view: ground.view.clone(),
             emitter: ground.emitter.clone(),
         };
         self.lake = Some(Analytics::start(&config.analytics, parts).await?);
@@ -88,6 +89,11 @@ impl Analysis {
     /// Where SQL is asked by PostgreSQL's protocol.
     pub(super) fn postgres_address(&self) -> Option<SocketAddr> {
         self.lake.as_ref().and_then(Analytics::postgres_address)
+    }
+
+    /// Where SQL is asked by Flight SQL.
+    pub(super) fn flight_address(&self) -> Option<SocketAddr> {
+        self.lake.as_ref().and_then(Analytics::flight_address)
     }
 
     /// What opens the console, if it runs.
@@ -142,6 +148,11 @@ fn readable(setting: &str, dir: Option<&Path>, extension: &str) -> Option<Fault>
     let error = std::fs::read_dir(dir).err()?;
     let mend = format!("give a directory of {extension} files");
     Some(Fault::new(setting, format!("{}: {error}", dir.display()), mend))
+}
+
+/// Finds what is wrong with what the lake is read by.
+pub(crate) fn deep_check(spec: &Spec) -> Result<(), Vec<Fault>> {
+    analytics::rights::deep_check(spec)
 }
 
 /// Looks at the queries and boards themselves.

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use anyhow::Result;
-use ingest::registry::Fault;
+use ingest::registry::{Fault, Spec};
 
 use super::{Ground, Role, Token};
 use crate::cli::Failure;
@@ -43,6 +43,10 @@ impl Analysis {
         None
     }
 
+    pub(super) fn flight_address(&self) -> Option<SocketAddr> {
+        None
+    }
+
     pub(super) fn console_token(&self) -> Option<&Token> {
         None
     }
@@ -58,6 +62,10 @@ pub(crate) fn faults(_: &Config) -> Vec<(&'static str, Vec<Fault>)> {
 
 pub(crate) fn faults_around(_: &Config, _: impl Fn(Role) -> bool) -> Vec<Fault> {
     Vec::new()
+}
+
+pub(crate) fn deep_check(_: &Spec) -> Result<(), Vec<Fault>> {
+    Ok(())
 }
 
 pub(crate) fn check_library(_: &Config, _: impl Fn(Role) -> bool) -> Result<(), Failure> {

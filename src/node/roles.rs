@@ -75,8 +75,7 @@ impl Roles {
         let clock = Arc::new(SystemClock);
         self.analysis.start_lake(config, ground, token, wanted).await?;
         if wanted.contains(&Role::Keys) {
-            let applier =
-                run_applier(ground.log.clone(), ground.topics.clone(), mediator::deep_check);
+            let applier = run_applier(ground.log.clone(), ground.topics.clone(), super::deep_check);
             self.applier = Some(tokio::spawn(applier));
             let passphrase = passphrase::of(config, &ground.view.snapshot())?;
             let parts = gateway::keys::Parts {
@@ -183,6 +182,8 @@ impl Roles {
         }
         let postgres = self.analysis.postgres_address();
         addresses.extend(postgres.map(|at| ("postgres", format!("postgresql://weir@{at}/weir"))));
+        let flight = self.analysis.flight_address();
+        addresses.extend(flight.map(|at| ("flight sql", format!("grpc://{at}"))));
         addresses
     }
 

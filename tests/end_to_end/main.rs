@@ -21,4 +21,5 @@ mod queues;
 mod redaction;
 mod replay;
 mod search;
+mod users;
 mod weir;

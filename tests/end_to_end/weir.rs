@@ -38,6 +38,7 @@ struct Ports {
     origin: u16,
     analytics: u16,
     postgres: u16,
+    flight: u16,
     console: u16,
     collector: u16,
     collector_grpc: u16,
@@ -45,7 +46,7 @@ struct Ports {
 
 impl Weir {
     pub(crate) fn new() -> Self {
-        let mut free = rig::free_ports(10).unwrap().into_iter();
+        let mut free = rig::free_ports(11).unwrap().into_iter();
         let mut port = || free.next().unwrap();
         let ports = Ports {
             gateway: port(),
@@ -55,6 +56,7 @@ impl Weir {
             origin: port(),
             analytics: port(),
             postgres: port(),
+            flight: port(),
             console: port(),
             collector: port(),
             collector_grpc: port(),
@@ -154,7 +156,8 @@ impl Weir {
 
     fn environment(&self) -> Vec<(&'static str, String)> {
         let Ports { gateway, keys, manager, mediator, origin, .. } = self.ports;
-        let Ports { analytics, postgres, console, collector, collector_grpc, .. } = self.ports;
+        let Ports { analytics, postgres, flight, console, collector, collector_grpc, .. } =
+            self.ports;
         let at = |port: u16| format!("127.0.0.1:{port}");
         let mut all = vec![
             ("WEIR_DATA_DIR", self.data_dir().display().to_string()),
@@ -166,6 +169,7 @@ impl Weir {
             ("WEIR_EXAMPLE__ADDRESS", at(origin)),
             ("WEIR_ANALYTICS__ADDRESS", at(analytics)),
             ("WEIR_ANALYTICS__POSTGRES_ADDRESS", at(postgres)),
+            ("WEIR_ANALYTICS__FLIGHT_ADDRESS", at(flight)),
             ("WEIR_CONSOLE__ADDRESS", at(console)),
             ("WEIR_COLLECTOR__ADDRESS", at(collector)),
             ("WEIR_COLLECTOR__GRPC_ADDRESS", at(collector_grpc)),
@@ -257,6 +261,10 @@ impl Weir {
 
     pub(crate) fn postgres_port(&self) -> u16 {
         self.ports.postgres
+    }
+
+    pub(crate) fn flight_port(&self) -> u16 {
+        self.ports.flight
     }
 
     pub(crate) fn origin(&self, path: &str) -> String {

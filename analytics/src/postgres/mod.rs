@@ -7,8 +7,9 @@
 //!
 //! The tables are those of [`crate::sql`], and `pg_catalog` tells of them. Each statement
 //! sees what was read from the log when it begins, also within a transaction: there is
-//! nothing to commit. The password is the node's token, by SCRAM-SHA-256 (RFC 7677), so that
-//! it does not cross the wire; any user name will do. There is no TLS.
+//! nothing to commit. A user of the registry logs in by its password, whoever is none by the
+//! node's token: both by SCRAM-SHA-256 (RFC 7677), so that they do not cross the wire. There is
+//! no TLS.
 //!
 //! Limits: 64 connections, 16 of one address, 60 s to log in; of each statement those of
 //! [`crate::sql::Limits`], where an answer of more rows is an error, since a program would
@@ -23,12 +24,13 @@ mod session;
 mod sqlstate;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures_util::{SinkExt as _, StreamExt as _};
-use ingest::http::{Door, Places};
+use ingest::http::{Caller, Door, Places};
+use ingest::scram::Verifier;
 use pgwire::api::cancel::DefaultCancelHandler;
 use pgwire::api::{
     ClientInfo as _, ConnectionManager, DefaultClient, NoopHandler, PgWireConnectionState,
@@ -45,7 +47,7 @@ use tokio_util::codec::Framed;
 use tokio_util::sync::CancellationToken;
 
 use self::bounded::Bounded;
-use self::login::{Login, Secret};
+use self::login::Login;
 use self::session::{Queries, Session};
 use self::sqlstate::PROTOCOL_VIOLATION;
 use crate::sql::Sql;
@@ -62,7 +64,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 #[derive(Clone)]
 pub(crate) struct Server {
     sql: Sql,
-    secret: Arc<Secret>,
+    token: Verifier,
     door: Arc<Door>,
     /// Who may be told to break off.
     running: Arc<ConnectionManager>,
@@ -71,11 +73,11 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Queries for who has the token; who has another is told of through `door`.
+    /// Queries for those whom `door` lets in, and who has the token; who is refused is told of
+    /// through it.
     pub(crate) fn new(sql: Sql, token: &str, door: Arc<Door>) -> Self {
         let running = Arc::new(ConnectionManager::new());
-        let (secret, keys) = (Arc::new(Secret::new(token)), Arc::default());
-        Self { sql, secret, door, running, keys }
+        Self { sql, token: login::verifier_of(token), door, running, keys: Arc::default() }
     }
 
     /// Serves until `stop`, which breaks off what is under way.
@@ -120,8 +122,9 @@ impl Server {
         if let Err(error) = SockRef::from(&stream).set_tcp_keepalive(&alive) {
             tracing::debug!(%error, "a connection of postgres is not watched");
         }
-        let login = Arc::new(Login::new(self, peer.ip()));
-        let queries = Arc::new(Queries(Arc::new(Session::new(self.sql.clone()))));
+        let caller = Arc::<OnceLock<Caller>>::default();
+        let login = Arc::new(Login::new(self, peer.ip(), caller.clone()));
+        let queries = Arc::new(Queries(Arc::new(Session::new(self.sql.clone(), caller))));
         if let Err(error) = self.converse(stream, peer, login, queries).await {
             tracing::debug!(%error, %peer, "a connection of postgres broke off");
         }

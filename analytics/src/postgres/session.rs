@@ -1,20 +1,20 @@
 //! The statements of one connection.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arrow::array::{RecordBatch, StringArray};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Schema};
 use arrow_pg::datatypes::df::deserialize_parameters;
 use arrow_pg::datatypes::{arrow_schema_to_pg_fields, encode_recordbatch, into_pg_type};
 use async_trait::async_trait;
 use datafusion::common::ParamValues;
-use datafusion::logical_expr::LogicalPlan;
 use datafusion::prelude::SessionContext;
 use datafusion::sql::sqlparser::ast::Statement;
 use datafusion_pg_catalog::pg_catalog::context::EmptyContextProvider;
 use datafusion_pg_catalog::setup_pg_catalog;
 use datafusion_pg_catalog::sql::PostgresCompatibilityParser;
 use futures_util::{Sink, stream};
+use ingest::http::Caller;
 use pgwire::api::portal::{Format, Portal};
 use pgwire::api::query::{ExtendedQueryHandler, SimpleQueryHandler};
 use pgwire::api::results::{FieldInfo, QueryResponse, Response};
@@ -28,18 +28,20 @@ use pgwire::messages::response::TransactionStatus;
 use pgwire::types::format::FormatOptions;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
-use super::sqlstate::{self, IN_FAILED_TRANSACTION, PROGRAM_LIMIT_EXCEEDED, SYNTAX_ERROR};
+use super::sqlstate::{
+    self, IN_FAILED_TRANSACTION, INVALID_PASSWORD, PROGRAM_LIMIT_EXCEEDED, SYNTAX_ERROR,
+};
 use super::{control, functions};
-use crate::sql::{Answer, Error, Sql};
+use crate::sql::{Answer, Described, Error, OPERATORS_MAX, Sql, check_text};
 
 /// How many statements one message may have.
 const STATEMENTS_MAX: usize = 100;
-/// The protocol counts them by 16 bits.
-const PARAMETERS_MAX: usize = 65_535;
 
 /// One connection's session.
 pub(super) struct Session {
     sql: Sql,
+    /// Who has logged in.
+    caller: Arc<OnceLock<Caller>>,
     parser: PostgresCompatibilityParser,
     /// With `pg_catalog`; made for who has logged in. One statement has it at a time, also
     /// one that was broken off, until it has ended.
@@ -71,37 +73,38 @@ impl Drop for Context {
 pub(super) struct Prepared {
     statement: Statement,
     /// Of a query.
-    asks: Option<Asks>,
-}
-
-/// What a client is told of a query before it is asked. Its plan is not kept: it would keep
-/// the rows of then.
-#[derive(Debug, Clone)]
-struct Asks {
-    schema: SchemaRef,
-    /// The type of each parameter, as far as it is known.
-    parameters: Vec<Option<DataType>>,
+    asks: Option<Described>,
 }
 
 impl Session {
-    pub(super) fn new(sql: Sql) -> Self {
-        Self { sql, parser: PostgresCompatibilityParser::new(), context: Arc::default() }
+    pub(super) fn new(sql: Sql, caller: Arc<OnceLock<Caller>>) -> Self {
+        Self { sql, caller, parser: PostgresCompatibilityParser::new(), context: Arc::default() }
+    }
+
+    /// What who has logged in may ask.
+    fn sql(&self) -> PgWireResult<Sql> {
+        let caller = self.caller.get();
+        let nobody = || sqlstate::refusal(INVALID_PASSWORD, "nobody has logged in");
+        caller.map(|caller| self.sql.asked_by(caller)).ok_or_else(nobody)
     }
 
     async fn context(&self) -> PgWireResult<Context> {
+        let sql = self.sql()?;
         let mut held = self.context.clone().lock_owned().await;
         if held.is_none() {
-            let context = self.sql.session().map_err(|error| sqlstate::of(&error))?;
+            let context = sql.session().map_err(|error| sqlstate::of(&error))?;
             let catalog = context.copied_config().options().catalog.default_catalog.clone();
             setup_pg_catalog(&context, &catalog, EmptyContextProvider)
                 .map_err(|error| sqlstate::error("XX000", error.to_string()))?;
             functions::register(&context);
+            sql.name_user(&context);
             *held = Some(context);
         }
-        Ok(Context { sql: self.sql.clone(), held })
+        Ok(Context { sql, held })
     }
 
     fn parse(&self, text: &str) -> PgWireResult<Vec<Statement>> {
+        check_text(text, OPERATORS_MAX).map_err(|error| sqlstate::of(&error))?;
         let parsed = self.parser.parse(text);
         let statements = parsed.map_err(|error| {
             let told = error.to_string();
@@ -118,13 +121,14 @@ impl Session {
         Ok(statements)
     }
 
-    async fn prepare(&self, statement: Statement) -> PgWireResult<Asks> {
-        let (sql, context) = (self.sql.clone(), self.context().await?);
-        let planned = self.sql.within_limits(Box::pin(async move {
+    async fn prepare(&self, statement: Statement) -> PgWireResult<Described> {
+        let context = self.context().await?;
+        let sql = context.sql.clone();
+        let limited = sql.clone();
+        let planned = limited.within_limits(Box::pin(async move {
             sql.fill(context.get(), None).await?;
             let plan = sql.plan(context.get(), statement).await?;
-            let schema = plan.schema().inner().clone();
-            Ok(Asks { schema, parameters: parameters(&plan)? })
+            Described::of(&plan)
         }));
         planned.await.map_err(|error| sqlstate::of(&error))
     }
@@ -135,8 +139,10 @@ impl Session {
         statement: Statement,
         parameters: Option<ParamValues>,
     ) -> PgWireResult<Answer> {
-        let (sql, context) = (self.sql.clone(), self.context().await?);
-        let answered = self.sql.within_limits(Box::pin(async move {
+        let context = self.context().await?;
+        let sql = context.sql.clone();
+        let limited = sql.clone();
+        let answered = limited.within_limits(Box::pin(async move {
             let offsets = sql.fill(context.get(), None).await?;
             let mut plan = sql.plan(context.get(), statement).await?;
             if let Some(parameters) = parameters {
@@ -367,25 +373,4 @@ impl QueryParser for Session {
             None => Ok(Vec::new()),
         }
     }
-}
-
-/// The type of each parameter of a plan, by their number, as far as it is known.
-fn parameters(plan: &LogicalPlan) -> Result<Vec<Option<DataType>>, Error> {
-    let types = plan.get_parameter_types();
-    let types = types.map_err(|error| Error::Query(error.strip_backtrace()))?;
-    let number = |name: &str| name.trim_start_matches('$').parse().unwrap_or(0);
-    let mut parameters = Vec::new();
-    for (name, of) in types {
-        let at = number(&name);
-        if !(1..=PARAMETERS_MAX).contains(&at) {
-            return Err(Error::Query(format!(
-                "{name} is no parameter; write $1 to ${PARAMETERS_MAX}"
-            )));
-        }
-        if parameters.len() < at {
-            parameters.resize(at, None);
-        }
-        parameters[at - 1] = of;
-    }
-    Ok(parameters)
 }

@@ -5,7 +5,9 @@ use arrow::array::{Float32Array, Int32Array, Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableFunctionArgs, TableFunctionImpl, TableProvider};
-use datafusion::common::{DataFusionError, JoinType, Result, ScalarValue, plan_err};
+use datafusion::common::{
+    DataFusionError, JoinType, Result, ScalarValue, plan_datafusion_err, plan_err,
+};
 use datafusion::datasource::{MemTable, provider_as_source};
 use datafusion::execution::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::{Expr, LogicalPlanBuilder, TableType};
@@ -15,17 +17,27 @@ use datafusion::prelude::{col, lit};
 use super::index::Hits;
 use super::{Error, SCORE, SEARCH, Search};
 use crate::lake::Snapshot;
+use crate::rights::Rights;
+use crate::sql::EVENTS;
 
 /// `search('…')`: the rows of a snapshot that fit, with how well they do.
 #[derive(Debug)]
 pub(crate) struct SearchFunction {
     search: Search,
     snapshot: Snapshot,
+    /// Of who may not read everything.
+    rights: Option<Rights>,
 }
 
 impl SearchFunction {
     pub(crate) fn new(search: Search, snapshot: Snapshot) -> Self {
-        Self { search, snapshot }
+        Self { search, snapshot, rights: None }
+    }
+
+    /// Of the rows that may be read. It looks at all that an event says, so it is there for
+    /// those alone who may read every column.
+    pub(crate) fn within(self, rights: Option<Rights>) -> Self {
+        Self { rights, ..self }
     }
 }
 
@@ -40,7 +52,16 @@ impl TableFunctionImpl for SearchFunction {
         fields.push(Arc::new(Field::new(SCORE, DataType::Float32, false)));
         let schema = Arc::new(Schema::new_with_metadata(fields, events.metadata().clone()));
         let (search, snapshot) = (self.search.clone(), self.snapshot.clone());
-        Ok(Arc::new(Found { text, schema, search, snapshot }))
+        let found = Arc::new(Found { text, schema, search, snapshot });
+        let Some(rights) = &self.rights else { return Ok(found) };
+        let state = args.session().as_any().downcast_ref::<SessionState>();
+        let part = match state {
+            Some(state) if rights.are_columns_whole(EVENTS) => rights.table(state, EVENTS, found),
+            _ => None,
+        };
+        part.ok_or_else(|| {
+            plan_datafusion_err!("{SEARCH} is for those whose roles give every column of {EVENTS}")
+        })
     }
 }
 

@@ -1,14 +1,15 @@
 use std::sync::Arc;
 
 use axum::extract::rejection::{QueryRejection, StringRejection};
-use axum::extract::{DefaultBodyLimit, Query, State};
+use axum::extract::{DefaultBodyLimit, Query, Request, State};
 use axum::http::header::ACCEPT;
 use axum::http::{HeaderMap, StatusCode};
+use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use ingest::event::Timestamp;
-use ingest::http::{Code, Failure};
+use ingest::http::{Caller, Code, Failure};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -32,12 +33,15 @@ pub(super) struct Shared {
 }
 
 pub(super) fn router(shared: Shared) -> Router {
-    Router::new()
-        .route("/v1/sql", post(query))
+    let of_admins = Router::new()
         .route("/v1/backtest", post(backtest))
-        .route("/v1/search", get(search))
         .route("/v1/status", get(status))
         .merge(super::alerts::router())
+        .route_layer(from_fn(admins_only));
+    Router::new()
+        .route("/v1/sql", post(query))
+        .route("/v1/search", get(search))
+        .merge(of_admins)
         .fallback(async || Failure::new(Code::ResourceNotFound, "nothing is here"))
         .method_not_allowed_fallback(async || {
             Failure::new(Code::MethodNotAllowed, "the resource does not take this method")
@@ -46,16 +50,30 @@ pub(super) fn router(shared: Shared) -> Router {
         .with_state(Arc::new(shared))
 }
 
+/// Users ask; what is more is for who runs the node.
+async fn admins_only(
+    Extension(caller): Extension<Caller>,
+    request: Request,
+    next: Next,
+) -> Result<Response, Failure> {
+    match caller {
+        Caller::Admin => Ok(next.run(request).await),
+        Caller::User(_) => Err(Failure::new(Code::RightMissing, "it needs the admin token")),
+    }
+}
+
 async fn query(
     State(shared): State<Arc<Shared>>,
+    Extension(caller): Extension<Caller>,
     headers: HeaderMap,
     text: Result<String, StringRejection>,
 ) -> Result<Response, Failure> {
     let text = body(text)?;
     let format = format(&headers)?;
+    let sql = shared.sql.asked_by(&caller);
     let answer = match position_of(&headers)? {
-        Some(offsets) => shared.sql.query_before(&text, &offsets).await,
-        None => shared.sql.query(&text).await,
+        Some(offsets) => sql.query_before(&text, &offsets).await,
+        None => sql.query(&text).await,
     };
     let answer = answer.map_err(|error| failure(&error))?;
     encoded(answer, format).await
@@ -123,6 +141,7 @@ const FOUND_USUALLY: u32 = 50;
 
 async fn search(
     State(shared): State<Arc<Shared>>,
+    Extension(caller): Extension<Caller>,
     asked: Result<Query<Searched>, QueryRejection>,
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
@@ -146,7 +165,7 @@ async fn search(
         "SELECT {FOUND} FROM search('{text}') WHERE true{bounds} \
          ORDER BY score DESC, event_time DESC LIMIT {limit}"
     );
-    let answer = shared.sql.query(&sql).await.map_err(|error| failure(&error))?;
+    let answer = shared.sql.asked_by(&caller).query(&sql).await.map_err(|error| failure(&error))?;
     encoded(answer, format).await
 }
 

@@ -17,6 +17,9 @@ pub struct Config {
     /// Where SQL is answered over PostgreSQL's protocol, for psql and its like; nowhere if it
     /// is left out.
     pub postgres_address: Option<SocketAddr>,
+    /// Where SQL is answered over Arrow Flight SQL, for ADBC and its like; nowhere if it is
+    /// left out.
+    pub flight_address: Option<SocketAddr>,
     /// The directory of the lake, which several nodes may share; `lake` in the data
     /// directory if it is left out.
     pub lake_dir: Option<PathBuf>,
@@ -48,6 +51,7 @@ impl Default for Config {
         Self {
             address: SocketAddr::from(([127, 0, 0, 1], 9447)),
             postgres_address: None,
+            flight_address: None,
             lake_dir: None,
             commit_ms: 30_000,
             tail_bytes_max: 128 * 1024 * 1024,
@@ -82,6 +86,8 @@ impl Config {
         range("queries.memory_bytes_max", memory, 1_000_000, 64_000_000_000);
         range("queries.rows_max", queries.rows_max as u64, 1, 10_000_000);
         range("queries.at_once_max", queries.at_once_max as u64, 1, 1_000);
+        let per_user = queries.at_once_per_user_max as u64;
+        range("queries.at_once_per_user_max", per_user, 1, 1_000);
         for (at, name) in self.shipped.iter().enumerate() {
             if name != shipped::ALL && SHIPPED.iter().all(|of| of.name != name) {
                 let names = SHIPPED.iter().map(|of| of.name).collect::<Vec<_>>().join(", ");

@@ -8,7 +8,8 @@
 //! | `POST /v1/silences`, and `/v1/silences/ID/end` | of what nobody is told for a while, as JSON |
 //! | `GET /v1/status` | what was read and committed, and how the queries fare, as JSON |
 //!
-//! All need the admin token as a bearer token. Errors are problem details (RFC 9457)
+//! All take the admin token as a bearer token; the first, and `GET /v1/search`, users of the
+//! registry by HTTP Basic too, who are answered what their roles give. Errors are problem details (RFC 9457)
 //! with a stable `code`. Limits: 256 connections, 64 of one address; ten wrong tokens of an
 //! address in a minute; a head 64 KiB and 10 s, a query 1 MiB and 30 s.
 
@@ -27,6 +28,7 @@ use std::time::Duration;
 use ingest::emit::Emitter;
 use ingest::http::{Door, Server, Teller, TokenHash};
 use ingest::log::EventLog;
+use ingest::registry::View;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -34,6 +36,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::alert::{self, AlertTable, Desk, Routes, Senders};
 use crate::compute::Threads;
+use crate::flight;
 use crate::follow;
 use crate::postgres;
 use crate::run::{self, FileFaults, Library, QueryTable, Tables};
@@ -62,8 +65,10 @@ pub struct Parts {
     pub lake_dir: PathBuf,
     /// The directory of the search's index, of this node alone.
     pub search_dir: PathBuf,
-    /// What opens the API.
+    /// What opens the API, and everything behind it.
     pub token: String,
+    /// The users that may ask, and their roles.
+    pub view: View,
     /// Where it is told which alerts were sent.
     pub emitter: Emitter,
 }
@@ -113,6 +118,8 @@ pub struct Analytics {
     address: SocketAddr,
     /// Where PostgreSQL's protocol is spoken, and who does.
     postgres: Option<(SocketAddr, JoinHandle<()>)>,
+    /// Where Flight SQL is, and who does.
+    flight: Option<(SocketAddr, JoinHandle<()>)>,
     stop: watch::Sender<bool>,
     hang_up: CancellationToken,
     serving: JoinHandle<()>,
@@ -130,6 +137,10 @@ impl Analytics {
     pub async fn start(config: &Config, parts: Parts) -> Result<Self, Error> {
         let (listener, address) = listen(config.address).await?;
         let postgres = match config.postgres_address {
+            Some(address) => Some(listen(address).await?),
+            None => None,
+        };
+        let flight = match config.flight_address {
             Some(address) => Some(listen(address).await?),
             None => None,
         };
@@ -202,18 +213,34 @@ impl Analytics {
         ));
         let sql = Sql::new(history, config.queries.clone(), threads);
         let sql = sql.with_tables(tables).with_alerts(alerts).with_queries(query_table);
-        let sql = sql.with_search(search);
-        let door = Door::new(TokenHash::of(&parts.token), emitter.clone(), SERVICE);
+        let sql = sql.with_search(search).with_users(parts.view.clone());
+        let token = TokenHash::of(&parts.token);
+        let door = Door::for_users(token, parts.view, emitter.clone(), SERVICE);
         let hang_up = CancellationToken::new();
         let postgres = postgres.map(|(listener, address)| {
             let server = postgres::Server::new(sql.clone(), &parts.token, door.clone());
             let serving = tokio::spawn(server.run(listener, hang_up.clone()));
             (address, serving)
         });
+        let flight = flight.map(|(listener, address)| {
+            let serving = flight::serve(listener, sql.clone(), door.clone(), hang_up.clone());
+            (address, tokio::spawn(serving))
+        });
         let router = door.guard(api::router(api::Shared { sql, status, queries, desk }));
         let teller = Teller { emitter, service: SERVICE };
         let serving = tokio::spawn(SERVER.route(listener, router, teller, hang_up.clone()));
-        Ok(Self { address, postgres, stop, hang_up, serving, following, finding, running, telling })
+        Ok(Self {
+            address,
+            postgres,
+            flight,
+            stop,
+            hang_up,
+            serving,
+            following,
+            finding,
+            running,
+            telling,
+        })
     }
 
     /// Where it listens.
@@ -226,6 +253,11 @@ impl Analytics {
         self.postgres.as_ref().map(|(address, _)| *address)
     }
 
+    /// Where it speaks Flight SQL, if it does.
+    pub fn flight_address(&self) -> Option<SocketAddr> {
+        self.flight.as_ref().map(|(address, _)| *address)
+    }
+
     /// Commits what was read, and ends. Queries that run are broken off.
     pub async fn shutdown(self) {
         self.stop.send_replace(true);
@@ -234,6 +266,11 @@ impl Analytics {
             && serving.await.is_err()
         {
             tracing::error!("analytics: listening for postgres ended by a defect");
+        }
+        if let Some((_, serving)) = self.flight
+            && serving.await.is_err()
+        {
+            tracing::error!("analytics: listening for Flight SQL ended by a defect");
         }
         if self.serving.await.is_err() {
             tracing::error!("analytics: listening ended by a defect");

@@ -6,45 +6,66 @@
 //! says of each queue whether every message is accounted for; `information_schema` tells of
 //! them. A query sees what was read from the log when it begins, and nothing later.
 //!
-//! Limits: only queries, no statement that makes, changes or copies anything; time,
-//! memory, rows, and how many run at once ([`Limits`]). A query that passes one ends
-//! with an error that says which; others go on, and so does everything else: queries have
-//! threads of their own ([`crate::compute`]).
+//! Who has the node's token asks of everything, a user of what its roles give
+//! ([`crate::rights`]).
+//!
+//! Limits: only queries, no statement that makes, changes or copies anything; how much a text
+//! asks for ([`measure`]); time, memory, rows, how many run at once, and of one user ([`Limits`]); how much one call of a
+//! function may make of little ([`guard`]). A query that passes one ends with an error that
+//! says which; others go on, and so does everything else: queries have threads of their own,
+//! where those that have run for long give way to others ([`crate::compute`]).
 
+mod described;
+mod error;
+mod guard;
+mod limits;
+mod measure;
+mod places;
+mod session;
+
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::RecordBatch;
+use arrow::array::{Array as _, ArrayRef, AsArray as _, RecordBatch};
 use arrow::datatypes::SchemaRef;
-use datafusion::common::{DataFusionError, SchemaError};
+use datafusion::common::{DataFusionError, ParamValues, plan_err};
 use datafusion::execution::context::SQLOptions;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
-use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::SendableRecordBatchStream;
 use datafusion::prelude::{SessionConfig, SessionContext, col, lit};
-use datafusion::sql::parser::{DFParser, Statement as ParsedStatement};
+use datafusion::sql::parser::Statement as ParsedStatement;
 use datafusion::sql::sqlparser::ast::Statement;
 use futures_util::StreamExt as _;
-use ingest::registry::nearest;
-use serde::Deserialize;
-use tokio::sync::Semaphore;
+use ingest::http::Caller;
+use ingest::registry::{Name, View};
 use tokio_util::task::AbortOnDropHandle;
 
+pub(crate) use self::described::Described;
+pub use self::error::Error;
+use self::error::not_planned;
+pub(crate) use self::error::plain;
+pub use self::limits::Limits;
+use self::measure::check_statement;
+pub(crate) use self::measure::{OPERATORS_MAX, check_text};
+use self::places::Places;
+pub(crate) use self::session::named_user;
 use crate::alert::AlertTable;
 use crate::compute::{self, Threads};
-use crate::lake::{self, History, Snapshot};
+use crate::lake::{History, Snapshot};
 use crate::query::{self, Plan, QueryFile, Span};
+use crate::rights;
 use crate::run::{QueryTable, Tables};
-use crate::search::{SEARCH, Search, SearchFunction};
+use crate::search::Search;
 
 /// Where the tables are, as `information_schema` has it.
 const CATALOG: &str = "weir";
 const SCHEMA: &str = "public";
 
 /// The table of events.
-const EVENTS: &str = "events";
+pub(crate) const EVENTS: &str = "events";
 
 /// The table of alerts; no query may be called so.
 pub const ALERTS: &str = "alerts";
@@ -57,56 +78,8 @@ pub const ACCOUNT: &str = "delivery_account";
 pub const QUERIES: &str = "weir_queries";
 const ACCOUNT_SQL: &str = include_str!("delivery_account.sql");
 
-/// What queries may take.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Limits {
-    /// How long one may run, in milliseconds, from its first step.
-    pub time_ms: u64,
-    /// How much memory all of them may hold, in bytes. One that needs more is refused
-    /// it, not written to disk.
-    pub memory_bytes_max: usize,
-    /// How many rows one may answer.
-    pub rows_max: usize,
-    /// How many run at once. Others wait, at most as long as one may run.
-    pub at_once_max: usize,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            time_ms: 30_000,
-            memory_bytes_max: 512 * 1024 * 1024,
-            rows_max: 100_000,
-            at_once_max: 4,
-        }
-    }
-}
-
-/// Why a query has no answer.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The text is no query, names what is not there, or is not allowed.
-    #[error("{0}")]
-    Query(String),
-    /// It passed the limit of time.
-    #[error("the query took longer than {} s; ask for less time or fewer columns", .0.as_secs_f64())]
-    Time(Duration),
-    /// It passed the limit of memory.
-    #[error(
-        "the query needs more than {0} bytes of memory; group by fewer values, or ask for less time"
-    )]
-    Memory(usize),
-    /// It waited for its turn as long as a query may run.
-    #[error("too many queries run at once; try again later")]
-    Busy,
-    /// The lake could not be read.
-    #[error(transparent)]
-    Lake(#[from] lake::Error),
-    /// Something else failed while it ran.
-    #[error("the query failed: {0}")]
-    Failed(String),
-}
+/// What a text takes besides its bytes, in a column of views.
+const VIEW_BYTES: usize = 16;
 
 /// What a query answers.
 #[derive(Debug)]
@@ -128,7 +101,10 @@ pub struct Sql {
     limits: Limits,
     threads: Threads,
     runtime: Arc<RuntimeEnv>,
-    places: Arc<Semaphore>,
+    places: Arc<Places>,
+    registry: Option<View>,
+    /// The user who asks; nothing, of who has the node's token.
+    asker: Option<Name>,
     tables: Option<Tables>,
     alerts: Option<AlertTable>,
     queries: Option<QueryTable>,
@@ -140,17 +116,18 @@ impl Sql {
     pub fn new(history: Arc<History>, limits: Limits, threads: Threads) -> Self {
         let disk = DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled);
         let runtime = RuntimeEnvBuilder::new()
-            .with_memory_pool(Arc::new(FairSpillPool::new(limits.memory_bytes_max)))
             .with_disk_manager_builder(disk)
             .build_arc()
             .expect("an environment without a disk is made of memory alone");
-        let places = Arc::new(Semaphore::new(limits.at_once_max));
+        let places = Arc::new(Places::new(&limits));
         Self {
             history,
             limits,
             threads,
             runtime,
             places,
+            registry: None,
+            asker: None,
             tables: None,
             alerts: None,
             queries: None,
@@ -173,7 +150,23 @@ impl Sql {
         Self { queries: Some(queries), ..self }
     }
 
-    /// With the function [`SEARCH`], over the same history.
+    /// And for the users of a registry.
+    #[must_use]
+    pub fn with_users(self, registry: View) -> Self {
+        Self { registry: Some(registry), ..self }
+    }
+
+    /// The same, as far as a caller may ask.
+    #[must_use]
+    pub fn asked_by(&self, caller: &Caller) -> Self {
+        let asker = match caller {
+            Caller::Admin => None,
+            Caller::User(user) => Some(user.clone()),
+        };
+        Self { asker, ..self.clone() }
+    }
+
+    /// With the function [`crate::search::SEARCH`], over the same history.
     #[must_use]
     pub fn with_search(self, search: Search) -> Self {
         Self { search: Some(search), ..self }
@@ -198,6 +191,61 @@ impl Sql {
         self.within_limits(async move { sql.run(&text, Some(&offsets)).await }).await
     }
 
+    /// Runs one query with values for its parameters.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub(crate) async fn query_with(
+        &self,
+        text: &str,
+        parameters: ParamValues,
+    ) -> Result<Answer, Error> {
+        let (sql, text) = (self.clone(), text.to_owned());
+        let run = async move {
+            let session = sql.session()?;
+            let offsets = sql.fill(&session, None).await?;
+            let plan = sql.plan_text(&session, &text).await?;
+            let plan = plan.replace_params_with_values(&parameters);
+            let plan = plan.map_err(|error| Error::Query(plain(&error)))?;
+            sql.answer(&session, plan, offsets).await
+        };
+        self.within_limits(run).await
+    }
+
+    /// What a query would give.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub(crate) async fn describe(&self, text: &str) -> Result<Described, Error> {
+        let (sql, text) = (self.clone(), text.to_owned());
+        let run = async move {
+            let session = sql.session()?;
+            sql.fill(&session, None).await?;
+            Described::of(&sql.plan_text(&session, &text).await?)
+        };
+        self.within_limits(run).await
+    }
+
+    /// The tables that may be read, by name.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub(crate) async fn listed(&self) -> Result<BTreeMap<String, SchemaRef>, Error> {
+        let sql = self.clone();
+        let run = async move {
+            let session = sql.session()?;
+            sql.fill(&session, None).await?;
+            let mut tables = BTreeMap::new();
+            let schema = session.catalog(CATALOG).and_then(|catalog| catalog.schema(SCHEMA));
+            for name in schema.map_or_else(Vec::new, |schema| schema.table_names()) {
+                let table = session.table_provider(&*name).await;
+                tables.insert(name, table.map_err(|error| sql.planned(&error))?.schema());
+            }
+            Ok(tables)
+        };
+        self.within_limits(run).await
+    }
+
     /// Runs a query file over a part of the history, as [`query::backtest`] does: of
     /// live traffic, those windows that are closed by now.
     ///
@@ -220,8 +268,7 @@ impl Sql {
         run: impl Future<Output = Result<T, Error>> + Send + 'static,
     ) -> Result<T, Error> {
         let limit = Duration::from_millis(self.limits.time_ms);
-        let place = tokio::time::timeout(limit, self.places.clone().acquire_owned()).await;
-        let place = place.map_err(|_| Error::Busy)?.expect("nobody closes it");
+        let place = self.places.take(self.asker.as_ref()).await?;
         // The place is taken until the query has ended, however long that takes.
         let running = self.threads.spawn(async move {
             let _place = place;
@@ -277,78 +324,24 @@ impl Sql {
     async fn run(&self, text: &str, before: Option<&[u64]>) -> Result<Answer, Error> {
         let session = self.session()?;
         let offsets = self.fill(&session, before).await?;
-        let planned = session.sql_with_options(text, queries_only()).await;
-        let planned = planned.map_err(|error| not_planned(&session, text, &error))?;
-        let stream = compute::stream(planned).await.map_err(|error| self.failed(&error))?;
-        self.collect(stream, offsets).await
+        let plan = self.plan_text(&session, text).await?;
+        self.answer(&session, plan, offsets).await
     }
 
-    /// A session without tables, for queries within the limits.
-    ///
-    /// # Errors
-    /// None that a caller could mend.
-    pub(crate) fn session(&self) -> Result<SessionContext, Error> {
-        let config = SessionConfig::new()
-            .with_information_schema(true)
-            .with_default_catalog_and_schema(CATALOG, SCHEMA)
-            .with_target_partitions(2);
-        let session = SessionContext::new_with_config_rt(config, self.runtime.clone());
-        query::register(&session).map_err(|error| self.planned(&error))?;
-        Ok(session)
-    }
-
-    /// Gives a session the tables with the rows that there are now, or that there were
-    /// before some offsets, in place of those that it has. Answers the offsets.
-    ///
-    /// # Errors
-    /// [`Error::Lake`].
-    pub(crate) async fn fill(
-        &self,
-        session: &SessionContext,
-        before: Option<&[u64]>,
-    ) -> Result<Vec<u64>, Error> {
-        let snapshot = match before {
-            Some(offsets) => self.history.snapshot_before(offsets).await?,
-            None => self.history.snapshot().await?,
-        };
-        if let Some(search) = &self.search {
-            let function = SearchFunction::new(search.clone(), snapshot.clone());
-            session.register_udtf(SEARCH, Arc::new(function));
-        }
-        let Snapshot { table: events, offsets } = snapshot;
-        let put = |name: &str, table| {
-            session.deregister_table(name)?;
-            session.register_table(name, table)
-        };
-        put(EVENTS, events).map_err(|error| self.planned(&error))?;
-        let alerts = self.alerts.iter().map(|of| (ALERTS.to_owned(), of.provider()));
-        let queries = self.queries.iter().map(|of| (QUERIES.to_owned(), of.provider()));
-        let views = self.tables.iter().flat_map(Tables::providers);
-        let silences = self.alerts.iter().map(|of| (SILENCES.to_owned(), of.silences()));
-        for (name, table) in views.chain(alerts).chain(silences).chain(queries) {
-            put(&name, table).map_err(|error| self.planned(&error))?;
-        }
-        let account = session.sql(ACCOUNT_SQL).await.map_err(|error| self.planned(&error))?;
-        put(ACCOUNT, account.into_view()).map_err(|error| self.planned(&error))?;
-        Ok(offsets)
+    async fn plan_text(&self, session: &SessionContext, text: &str) -> Result<LogicalPlan, Error> {
+        check_text(text, OPERATORS_MAX)?;
+        guard::fit(session, text);
+        let state = session.state();
+        let parsed = state.sql_to_statement(text, &state.config_options().sql_parser.dialect);
+        let parsed = parsed.map_err(|error| not_planned(session, text, &error))?;
+        check_statement(&parsed)?;
+        let planned = state.statement_to_plan(parsed).await;
+        planned.and_then(checked).map_err(|error| not_planned(session, text, &error))
     }
 
     /// How many rows one query may answer.
     pub(crate) fn rows_max(&self) -> usize {
         self.limits.rows_max
-    }
-
-    /// Takes the tables from a session, so that it keeps no rows until it is filled anew.
-    ///
-    /// # Errors
-    /// None that a caller could mend.
-    pub(crate) fn empty(&self, session: &SessionContext) -> Result<(), Error> {
-        let schema = session.catalog(CATALOG).and_then(|catalog| catalog.schema(SCHEMA));
-        for name in schema.map_or_else(Vec::new, |schema| schema.table_names()) {
-            session.deregister_table(name).map_err(|error| self.planned(&error))?;
-        }
-        session.deregister_udtf(SEARCH);
-        Ok(())
     }
 
     /// The plan of one query that was parsed.
@@ -361,10 +354,11 @@ impl Sql {
         statement: Statement,
     ) -> Result<LogicalPlan, Error> {
         let text = statement.to_string();
+        guard::fit(session, &text);
         let parsed = ParsedStatement::Statement(Box::new(statement));
+        check_statement(&parsed)?;
         let planned = session.state().statement_to_plan(parsed).await;
-        let planned = planned.and_then(|plan| queries_only().verify_plan(&plan).map(|()| plan));
-        planned.map_err(|error| not_planned(session, &text, &error))
+        planned.and_then(checked).map_err(|error| not_planned(session, &text, &error))
     }
 
     /// Runs a plan of a session to its end.
@@ -377,27 +371,37 @@ impl Sql {
         plan: LogicalPlan,
         offsets: Vec<u64>,
     ) -> Result<Answer, Error> {
+        let schema = plan.schema().inner().clone();
         let planned = session.execute_logical_plan(plan).await;
         let planned = planned.map_err(|error| self.planned(&error))?;
         let stream = compute::stream(planned).await.map_err(|error| self.failed(&error))?;
-        self.collect(stream, offsets).await
+        self.collect(stream, schema, offsets).await
     }
 
+    /// The rows of a query that was described by a schema.
     async fn collect(
         &self,
         mut stream: SendableRecordBatchStream,
+        schema: SchemaRef,
         offsets: Vec<u64>,
     ) -> Result<Answer, Error> {
-        let (mut batches, mut left) = (Vec::new(), self.limits.rows_max);
-        let schema = stream.schema();
+        let (mut batches, mut left, mut bytes) = (Vec::new(), self.limits.rows_max, 0);
         while let Some(batch) = stream.next().await {
             let batch = batch.map_err(|error| self.failed(&error))?;
-            if batch.num_rows() > left {
-                batches.push(batch.slice(0, left));
-                return Ok(Answer { schema, batches, cut: true, offsets });
+            // Whether nulls are possible is known better when a query runs than before it does.
+            let batch = RecordBatch::try_new(schema.clone(), batch.columns().to_vec());
+            let batch = batch.map_err(|error| self.failed(&error.into()))?;
+            let cut = batch.num_rows() > left;
+            let batch = if cut { batch.slice(0, left) } else { batch };
+            bytes += bytes_of(&batch);
+            if bytes > self.limits.memory_bytes_max {
+                return Err(Error::Memory(self.limits.memory_bytes_max));
             }
             left -= batch.num_rows();
             batches.push(batch);
+            if cut {
+                return Ok(Answer { schema, batches, cut, offsets });
+            }
         }
         Ok(Answer { schema, batches, cut: false, offsets })
     }
@@ -416,60 +420,29 @@ impl Sql {
     }
 }
 
-/// What changes nothing.
-fn queries_only() -> SQLOptions {
-    SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false)
-}
-
-/// Words that a query begins with.
-const STATEMENTS: [&str; 8] =
-    ["select", "with", "explain", "show", "describe", "desc", "values", "table"];
-
-/// Why a text is no query that can be run.
-fn not_planned(session: &SessionContext, text: &str, error: &DataFusionError) -> Error {
-    let statements = DFParser::parse_sql(text).map_or(1, |of| of.len());
-    if statements > 1 {
-        return Error::Query(format!("these are {statements} statements; ask one query at a time"));
-    }
-    let lines = text.lines().map(str::trim).filter(|line| !line.starts_with("--"));
-    let first = lines.flat_map(str::split_whitespace).next().unwrap_or_default();
-    let is_word = !first.is_empty() && first.chars().all(|c| c.is_ascii_alphabetic());
-    if is_word && !STATEMENTS.contains(&first.to_ascii_lowercase().as_str()) {
-        return Error::Query(format!(
-            "{} is not run here: only queries are, which begin with SELECT, WITH, EXPLAIN, SHOW \
-             or DESCRIBE, and change nothing",
-            first.to_ascii_uppercase()
-        ));
-    }
-    let told = plain(error);
-    let missing = told
-        .split_once(&format!("table '{CATALOG}.{SCHEMA}."))
-        .and_then(|(_, rest)| rest.split_once("' not found").map(|(name, _)| name.to_owned()));
-    let Some(missing) = missing else { return Error::Query(told) };
-    let schema = session.catalog(CATALOG).and_then(|catalog| catalog.schema(SCHEMA));
-    let mut tables = schema.map_or_else(Vec::new, |schema| schema.table_names());
-    tables.sort_unstable();
-    let mend = match nearest(&missing, tables.iter().map(String::as_str)) {
-        Some(near) => format!("did you mean {near}? "),
-        None => String::new(),
+/// How many bytes the values of rows have, also where they share what they stand in with
+/// others.
+fn bytes_of(rows: &RecordBatch) -> usize {
+    let of_column = |column: &ArrayRef| match column.as_string_view_opt() {
+        Some(texts) => texts.iter().map(|text| VIEW_BYTES + text.map_or(0, str::len)).sum(),
+        // What has no bytes to count has no values.
+        None => column.to_data().get_slice_memory_size().unwrap_or(0),
     };
-    Error::Query(format!("there is no table {missing}; {mend}there are {}", tables.join(", ")))
+    rows.columns().iter().map(of_column).sum()
 }
 
-/// What an analyst needs of an error: neither where in the program it was made, nor
-/// a trace.
-fn plain(error: &DataFusionError) -> String {
-    match error.find_root() {
-        // It would list all hundred and fifty that there are.
-        DataFusionError::SchemaError(missing, _) => match &**missing {
-            SchemaError::FieldNotFound { field, .. } => format!(
-                "there is no column {}; information_schema.columns has those that there are",
-                field.flat_name()
-            ),
-            other => other.to_string(),
-        },
-        other => other.strip_backtrace(),
+/// A plan that changes nothing, and tells of no more than the rows that it may read.
+fn checked(plan: LogicalPlan) -> Result<LogicalPlan, DataFusionError> {
+    let reads =
+        SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
+    reads.verify_plan(&plan)?;
+    let tells_how = matches!(plan, LogicalPlan::Explain(_) | LogicalPlan::Analyze(_));
+    if tells_how && rights::is_bound(&plan)? {
+        return plan_err!(
+            "EXPLAIN is for those who may read all of a table: it tells of every row"
+        );
     }
+    Ok(plan)
 }
 
 #[cfg(test)]

@@ -95,6 +95,106 @@ async fn a_query_ends_at_its_limits_and_leaves_others_alone() {
     assert!(small.query("SELECT 1").await.is_ok());
 }
 
+/// Each makes much of little, in one call of a function, one batch, or the answer.
+#[tokio::test]
+async fn what_makes_much_of_little_ends_at_its_bound() {
+    let limits = Limits { memory_bytes_max: 100_000_000, ..Limits::default() };
+    let (sql, _dir) = sql(limits).await;
+    let doubled = (1..=20).fold(
+        "WITH a0 AS (SELECT 'xxxxxxxxxx' || value AS a FROM range(10000))".to_owned(),
+        |with, at| format!("{with}, a{at} AS (SELECT a || a AS a FROM a{})", at - 1),
+    ) + " SELECT sum(length(a)) FROM a20";
+    let chained = format!(
+        "SELECT {} FROM (SELECT repeat('x', 5000) AS a FROM range(8192))",
+        vec!["a"; 900].join(" || ")
+    );
+    let joined = format!(
+        "SELECT concat({}) FROM (SELECT repeat('x', 5000) AS a FROM range(8192))",
+        vec!["a"; 2_000].join(", ")
+    );
+    let literal = format!("SELECT length('{}') FROM range(1000000)", "x".repeat(1_000_000));
+    for (text, is_too_much) in [
+        ("SELECT repeat('x', 2000000000)", true),
+        ("SELECT sum(length(repeat('x', value * 1000))) FROM range(8192)", true),
+        ("SELECT lpad('x', 10000000) FROM range(8192)", true),
+        ("SELECT sum(length(lpad('x', value * 1000))) FROM range(8192)", true),
+        ("SELECT rpad('x', 2000000000, 'ab')", true),
+        (
+            "SELECT sum(length(replace(repeat('x', 5000), 'x', repeat('y', 5000)))) FROM range(9)",
+            true,
+        ),
+        (
+            "SELECT sum(length(regexp_replace(repeat('x', 5000), 'x', repeat('y', 5000), 'g'))) FROM range(9)",
+            true,
+        ),
+        (&doubled, true),
+        (&chained, true),
+        (&joined, true),
+        ("SELECT value, repeat('x', 5000) FROM range(100000)", true),
+        // These are as people ask.
+        (&literal, false),
+        ("SELECT sum(length(repeat('x', 1000))) FROM range(8192)", false),
+        ("SELECT sum(length(lpad(value::text, 12, '0'))) FROM range(1000000)", false),
+        (
+            "SELECT sum(length(replace(repeat('abc', 30), 'b', 'a longer text'))) FROM range(100000)",
+            false,
+        ),
+        (
+            "SELECT sum(length(regexp_replace(repeat('/orders/1', 20), '[0-9]+', '{a number of an order}', 'g'))) FROM range(100000)",
+            false,
+        ),
+        ("SELECT sum(length('a' || value || 'b' || value)) FROM range(100000)", false),
+    ] {
+        let shown = text.get(..100).unwrap_or(text);
+        let ended = sql.query(text).await;
+        match is_too_much {
+            true => assert!(matches!(ended, Err(Error::Memory(_))), "{shown}: {ended:?}"),
+            false => assert!(ended.is_ok(), "{shown}: {ended:?}"),
+        }
+    }
+    for list in ["array_repeat(1, 1000000000)", "generate_series(1, 1000000000)", "range(1, 9)"] {
+        let told = sql.query(&format!("SELECT {list}")).await.unwrap_err().to_string();
+        assert!(told.contains("makes lists of any length, and is not there"), "{told}");
+    }
+    let operator = "SELECT bool_and(('a' || NULL) IS NULL AND ('a' || t || 1 || 'b') IS NULL = (t IS NULL) \
+        AND coalesce('a' || t || 1 || 'b' = 'at1b', true)) AS joined, bool_and(concat('a', NULL) = 'a') AS called
+        FROM (VALUES ('t'), (NULL)) AS given(t)";
+    let answer = sql.query(operator).await.unwrap();
+    let shown = arrow::util::pretty::pretty_format_batches(&answer.batches).unwrap().to_string();
+    assert!(shown.contains("| true   | true   |"), "{shown}");
+}
+
+/// A plan is worked through by calls within calls, and without ever giving way.
+#[tokio::test]
+async fn a_text_that_makes_too_deep_a_plan_is_refused() {
+    let (sql, _dir) = sql(Limits::default()).await;
+    let many = |of: &str, times: usize, by: &str| vec![of; times].join(by);
+    for (text, expected) in [
+        (format!("SELECT {}", many("1", 100_000, " + ")), "the query has 99999 operators"),
+        (format!("SELECT 1 WHERE {}", many("true", 1_100, " OR ")), "1099 operators"),
+        (format!("SELECT {}1{}", "(".repeat(50_000), ")".repeat(50_000)), "too deep"),
+        (format!("SELECT {}1{}", "abs(".repeat(5_000), ")".repeat(5_000)), "too deep"),
+        (many("SELECT 1", 200, " UNION "), "200 SELECTs"),
+        (format!("SELECT 1 FROM {}", many("events", 60, " CROSS JOIN ")), "reads 60 tables"),
+    ] {
+        let told = sql.query(&text).await.unwrap_err();
+        assert!(matches!(told, Error::Query(_)) && told.to_string().contains(expected), "{told}");
+    }
+    for text in [
+        format!("SELECT {}", many("1", 1_001, " + ")),
+        format!("SELECT 1 FROM events WHERE {}", many("kind = 'a'", 500, " OR ")),
+        format!("SELECT 1 FROM events WHERE kind IN ({})", many("'a'", 20_000, ", ")),
+        many("SELECT 1", 100, " UNION ALL "),
+        format!("SELECT {}1{}", "(".repeat(20), ")".repeat(20)),
+        (0..50).fold(String::from("SELECT 1 FROM"), |of, at| {
+            format!("{of}{} events e{at}", if at == 0 { "" } else { "," })
+        }),
+    ] {
+        let answer = sql.query(&text).await;
+        assert!(answer.is_ok(), "{text:.60}: {answer:?}");
+    }
+}
+
 /// What makes very much out of a few batches never waits for anything by itself.
 #[tokio::test]
 async fn a_query_that_would_never_give_way_ends_at_its_limit() {

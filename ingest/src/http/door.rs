@@ -11,19 +11,26 @@ use http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use tokio::time::Instant;
 
-use super::{Code, Correlation, Failure, Guesses, Peer, TokenHash};
+use super::users::Users;
+use super::{Caller, Code, Correlation, Failure, Guesses, Peer, TokenHash, basic};
 use crate::emit::Emitter;
 use crate::event::{Kind, Text};
+use crate::registry::{Name, View};
+use crate::scram::Verifier;
 
 const CHALLENGE: HeaderValue = HeaderValue::from_static("Bearer realm=\"weir admin\"");
+const CHALLENGE_OF_USERS: HeaderValue = HeaderValue::from_static("Basic realm=\"weir\"");
 
 /// Lets in who has a token, by `Authorization: Bearer`, and gives each answer the id of its
 /// journey. Of an address that sent ten wrong tokens within a minute further wrong ones are
 /// not answered as such for the rest of it; the right one is let in all the same, or
-/// anybody could keep out who shares the address.
+/// anybody could keep out who shares the address. So is a right key of a user; a password,
+/// which costs much to look at, is not looked at then.
 #[derive(Debug)]
 pub struct Door {
     token: TokenHash,
+    /// Who is let in besides.
+    users: Option<Users>,
     emitter: Emitter,
     /// Whose door it is, as `service_name` of events.
     service: &'static str,
@@ -34,12 +41,34 @@ pub struct Door {
 impl Door {
     /// A door that `token` opens. Who is refused is told of through `emitter`.
     pub fn new(token: TokenHash, emitter: Emitter, service: &'static str) -> Arc<Self> {
+        Arc::new(Self::made(token, None, emitter, service))
+    }
+
+    /// A door that lets in the users of the registry besides, by HTTP Basic (RFC 7617): a
+    /// user's name, and its password or a key. Whoever is none of them may give the token as
+    /// the password.
+    pub fn for_users(
+        token: TokenHash,
+        view: View,
+        emitter: Emitter,
+        service: &'static str,
+    ) -> Arc<Self> {
+        Arc::new(Self::made(token, Some(Users::new(view)), emitter, service))
+    }
+
+    fn made(
+        token: TokenHash,
+        users: Option<Users>,
+        emitter: Emitter,
+        service: &'static str,
+    ) -> Self {
         let (guesses, started) = (Guesses::default(), Instant::now());
-        Arc::new(Self { token, emitter, service, guesses, started })
+        Self { token, users, emitter, service, guesses, started }
     }
 
     /// The router behind this door, to be served by [`super::Server::route`]. Its requests
-    /// have their [`Correlation`] as an extension, and its handlers fail by [`Failure`].
+    /// have their [`Correlation`] and [`Caller`] as extensions, and its handlers fail by
+    /// [`Failure`].
     pub fn guard(self: Arc<Self>, router: Router) -> Router {
         router.layer(from_fn_with_state(self, admit))
     }
@@ -69,6 +98,75 @@ impl Door {
         Err(refusal)
     }
 
+    /// Who is let in by the header `Authorization`; a refusal is told of.
+    ///
+    /// # Errors
+    /// The failure to answer by.
+    pub async fn enter(
+        &self,
+        headers: &HeaderMap,
+        peer: IpAddr,
+        correlation: &Correlation,
+    ) -> Result<Caller, Failure> {
+        if self.users.is_some()
+            && let Some((name, secret)) = basic(headers)
+        {
+            return self.enter_as(&name, &secret, peer, correlation).await;
+        }
+        self.try_token(token_of(headers), peer, correlation).map(|()| Caller::Admin)
+    }
+
+    /// Who is let in by a name and a secret; a refusal is told of.
+    ///
+    /// # Errors
+    /// The failure to answer by.
+    pub async fn enter_as(
+        &self,
+        name: &str,
+        secret: &str,
+        peer: IpAddr,
+        correlation: &Correlation,
+    ) -> Result<Caller, Failure> {
+        let found = self.find(name, secret, peer).await;
+        if let Err(refusal) = &found {
+            self.tell_of("basic", peer, correlation, refusal.problem.code);
+        }
+        found
+    }
+
+    async fn find(&self, name: &str, secret: &str, peer: IpAddr) -> Result<Caller, Failure> {
+        let user = self.user(name);
+        if user.is_none() && self.token.is_of(secret) {
+            return Ok(Caller::Admin);
+        }
+        if let Some(users) = &self.users {
+            let mut is_let_in = users.has_key(name, secret);
+            if !is_let_in {
+                if let Some(wait_s) = self.wait_s(peer) {
+                    return Err(Failure::waiting(Code::Throttled, wait_s));
+                }
+                is_let_in = users.has_password(name, secret).await?;
+            }
+            if let (true, Some(user)) = (is_let_in, user) {
+                return Ok(Caller::User(user));
+            }
+        }
+        Err(match self.refuse_guess(peer) {
+            refusal if refusal.problem.code == Code::Throttled => refusal,
+            _ => Code::ClientInvalid.into(),
+        })
+    }
+
+    /// The user of this name, if users are let in and there is one.
+    pub fn user(&self, name: &str) -> Option<Name> {
+        self.users.as_ref().and_then(|users| users.find(name))
+    }
+
+    /// What is kept of the password of a user.
+    pub fn verifier(&self, user: &Name) -> Option<Verifier> {
+        self.users.as_ref().and_then(|users| users.verifier(user.as_str()))
+    }
+
     /// Counts a wrong secret that came by another protocol, and tells of it. `method` is how
     /// it was shown, as `auth_method` of events.
     pub fn refuse_secret(&self, peer: IpAddr, method: &'static str) {
@@ -78,13 +176,20 @@ impl Door {
     }
 
     fn refuse_guess(&self, peer: IpAddr) -> Failure {
-        let peer = peer.to_canonical().to_string();
-        let now_s = i64::try_from(self.started.elapsed().as_secs()).unwrap_or(i64::MAX);
-        if let Some(wait_s) = self.guesses.wait_s(&peer, now_s) {
+        if let Some(wait_s) = self.wait_s(peer) {
             return Failure::waiting(Code::Throttled, wait_s);
         }
-        self.guesses.count(&peer, now_s);
+        self.guesses.count(&peer.to_canonical().to_string(), self.now_s());
         Code::TokenMalformed.into()
+    }
+
+    /// For how many seconds an address is to wait that has guessed too often.
+    fn wait_s(&self, peer: IpAddr) -> Option<i64> {
+        self.guesses.wait_s(&peer.to_canonical().to_string(), self.now_s())
+    }
+
+    fn now_s(&self) -> i64 {
+        i64::try_from(self.started.elapsed().as_secs()).unwrap_or(i64::MAX)
     }
 
     /// Writes the event of a refusal, without a part of what was sent.
@@ -129,14 +234,19 @@ async fn admit(
 ) -> Response {
     let correlation = Correlation::of(request.headers(), || fastrand::u64(..));
     request.extensions_mut().insert(correlation.clone());
-    let token = token_of(request.headers());
-    let mut response = match door.try_token(token, peer.ip(), &correlation) {
-        Ok(()) => next.run(request).await,
+    let mut response = match door.enter(request.headers(), peer.ip(), &correlation).await {
+        Ok(caller) => {
+            request.extensions_mut().insert(caller);
+            next.run(request).await
+        }
         Err(failure) => failure.into_response(),
     };
     Failure::complete(&mut response, &correlation);
     if response.status() == StatusCode::UNAUTHORIZED {
         response.headers_mut().insert(WWW_AUTHENTICATE, CHALLENGE);
+        if door.users.is_some() {
+            response.headers_mut().append(WWW_AUTHENTICATE, CHALLENGE_OF_USERS);
+        }
     }
     response
 }

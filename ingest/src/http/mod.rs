@@ -4,6 +4,8 @@
 //! ([`Code`], [`Problem`]), the ids of a journey ([`Correlation`]), and what guards a
 //! secret ([`Door`], [`TokenHash`], [`Guesses`]).
 
+mod basic;
+mod connections;
 mod correlation;
 mod door;
 mod failure;
@@ -12,8 +14,11 @@ mod lingering;
 mod problem;
 mod server;
 mod token;
+mod users;
 mod write_timeout;
 
+pub use basic::basic;
+pub use connections::{Connection, connections};
 pub use correlation::{CORRELATION_HEADER, Correlation, TRACE_HEADER, TRACE_STATE_HEADER};
 pub use door::{Door, tell_denied};
 pub use failure::Failure;
@@ -22,4 +27,5 @@ pub use lingering::Lingering;
 pub use problem::{Code, PROBLEM_CONTENT_TYPE, Problem};
 pub use server::{ONE_HOST, Peer, Place, Places, RequestBody, Server, Teller, has_one_host};
 pub use token::TokenHash;
+pub use users::Caller;
 pub use write_timeout::WriteTimeout;

@@ -124,6 +124,8 @@ codes! {
     DeniedByRule = "denied_by_rule" 403 Denied "the request was denied";
     /// The client could not prove who it is (RFC 6749, section 5.2).
     ClientInvalid = "client_invalid" 401 Denied "the client's credentials are not valid";
+    /// What the caller asks for is for others.
+    RightMissing = "right_missing" 403 Denied "you may not do this";
     /// The grant is none that the key manager knows (RFC 6749, section 5.2).
     GrantUnsupported = "grant_unsupported" 400 ClientError "this grant is not supported";
     /// The client may not have a scope that it asks for (RFC 6749, section 5.2).

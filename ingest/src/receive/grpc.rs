@@ -3,14 +3,10 @@
 //! Who may send, and whether there is room, is decided by the head of a request, before its
 //! body is read.
 
-use std::io;
 use std::net::Ipv4Addr;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures_util::stream::{Stream, unfold};
 use http::{HeaderMap, StatusCode};
 use opentelemetry_proto::tonic::collector::logs::v1::logs_service_server::{
     LogsService, LogsServiceServer,
@@ -19,21 +15,20 @@ use opentelemetry_proto::tonic::collector::logs::v1::{
     ExportLogsServiceRequest, ExportLogsServiceResponse,
 };
 use prost::Message as _;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::net::TcpListener;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 use tonic::codec::CompressionEncoding;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Server;
-use tonic::transport::server::{Connected, TcpConnectInfo};
+use tonic::transport::server::TcpConnectInfo;
 use tonic::{Request, Response, Status};
 
 use super::answer::{RequestId, take};
 use super::sender::Sender;
 use super::server::{PLACES_OF_LOGS, Shared};
 use super::{BODY_BYTES_MAX, otlp};
-use crate::http::{Correlation, Failure};
+use crate::http::{Correlation, Failure, connections};
 
 /// How long a request may take.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
@@ -44,8 +39,6 @@ const CONNECTIONS_MAX: usize = 256;
 const STREAMS_MAX: u32 = 16;
 /// The largest head of a request, in bytes.
 const HEAD_BYTES_MAX: u32 = 64 * 1024;
-/// The pause when no connection can be taken, as when no file can be opened.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 struct Logs(Arc<Shared>);
 
@@ -115,68 +108,11 @@ pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>, stop: Canc
         .http2_keepalive_timeout(Some(KEEP_ALIVE))
         .http2_max_header_list_size(HEAD_BYTES_MAX)
         .add_service(logs)
-        .serve_with_incoming_shutdown(connections(listener), stop.cancelled_owned());
+        .serve_with_incoming_shutdown(
+            connections(listener, CONNECTIONS_MAX),
+            stop.cancelled_owned(),
+        );
     if let Err(error) = served.await {
         tracing::error!(%error, "the collector's gRPC ended");
-    }
-}
-
-/// Connections as they come; more than there are places for wait to be accepted.
-fn connections(listener: TcpListener) -> impl Stream<Item = io::Result<Connection>> {
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    unfold((listener, places), |(listener, places)| async move {
-        let place = places.clone().acquire_owned().await.expect("it is never closed");
-        let stream = loop {
-            match listener.accept().await {
-                Ok((stream, _)) => break stream,
-                Err(error) => {
-                    tracing::warn!(%error, "the collector cannot take a connection");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
-            }
-        };
-        Some((Ok(Connection { stream, _place: place }), (listener, places)))
-    })
-}
-
-/// A connection with its place.
-struct Connection {
-    stream: TcpStream,
-    _place: OwnedSemaphorePermit,
-}
-
-impl Connected for Connection {
-    type ConnectInfo = TcpConnectInfo;
-
-    fn connect_info(&self) -> TcpConnectInfo {
-        self.stream.connect_info()
-    }
-}
-
-impl AsyncRead for Connection {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
-    }
-}
-
-impl AsyncWrite for Connection {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }

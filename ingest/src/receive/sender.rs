@@ -1,16 +1,13 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use http::HeaderMap;
-use http::header::AUTHORIZATION;
 use tokio::time::Instant;
 
 use super::SERVICE;
 use crate::emit::Emitter;
 use crate::event::{Event, Text};
-use crate::http::{Code, Correlation, Failure, Guesses, tell_denied};
+use crate::http::{Code, Correlation, Failure, Guesses, basic, tell_denied};
 use crate::registry::kind::{Application, Environment};
 use crate::registry::{Name, View};
 
@@ -103,15 +100,4 @@ impl Senders {
         self.guesses.count(peer, now_s);
         Code::ClientInvalid.into()
     }
-}
-
-/// The user and password of a header that has them.
-fn basic(headers: &HeaderMap) -> Option<(String, String)> {
-    let (scheme, encoded) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
-    if !scheme.eq_ignore_ascii_case("basic") {
-        return None;
-    }
-    let text = String::from_utf8(STANDARD.decode(encoded.trim()).ok()?).ok()?;
-    let (name, secret) = text.split_once(':')?;
-    Some((name.to_owned(), secret.to_owned()))
 }

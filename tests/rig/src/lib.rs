@@ -21,6 +21,7 @@
 
 mod activemq;
 mod driver;
+mod flight;
 mod guarded;
 mod installed;
 mod jdbc;
@@ -35,6 +36,7 @@ pub mod victim;
 
 pub use activemq::ActiveMq;
 pub use driver::Driver;
+pub use flight::flight;
 pub use guarded::Guarded;
 pub use jdbc::jdbc;
 pub use kafka::Kafka;

@@ -116,10 +116,7 @@ fn with_secrets(kind: Kind, json: &Json, now: Option<&Entity>) -> Json {
 
 /// Whether an entity that no file speaks of may be removed.
 fn may_go(now: &Entity) -> bool {
-    match Key::of(&now.spec) {
-        Some(key) => key.state == KeyState::Retired,
-        None => now.key.kind.secrets().is_empty(),
-    }
+    Key::of(&now.spec).is_none_or(|key| key.state == KeyState::Retired)
 }
 
 impl Plan {

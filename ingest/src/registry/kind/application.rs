@@ -88,7 +88,7 @@ impl Application {
     }
 }
 
-fn sha256_hex(text: &str) -> String {
+pub(super) fn sha256_hex(text: &str) -> String {
     let mut hex = String::with_capacity(64);
     for byte in Sha256::digest(text.as_bytes()) {
         write!(hex, "{byte:02x}").expect("a text takes all");
@@ -96,15 +96,20 @@ fn sha256_hex(text: &str) -> String {
     hex
 }
 
+/// Adds a fault of what is not the hash of a secret.
+pub(super) fn check_sha256(faults: &mut Faults, at: String, sha256: &str) {
+    let is_digit = |byte: u8| byte.is_ascii_digit() || matches!(byte, b'a'..=b'f');
+    if sha256.len() != 64 || !sha256.bytes().all(is_digit) {
+        let mend = "give 64 lower-case hexadecimal digits, as `weir secret` prints";
+        faults.add(at, "is not a SHA-256 hash", mend);
+    }
+}
+
 impl KindSpec for Application {
     fn validate(&self, faults: &mut Faults) {
         faults.count("secrets", self.secrets.len(), 0, SECRETS_MAX);
         for (i, secret) in self.secrets.iter().enumerate().take(SECRETS_MAX) {
-            let is_digit = |byte: u8| byte.is_ascii_digit() || matches!(byte, b'a'..=b'f');
-            if secret.sha256.len() != 64 || !secret.sha256.bytes().all(is_digit) {
-                let mend = "give 64 lower-case hexadecimal digits, as `weir secret` prints";
-                faults.add(format!("secrets[{i}].sha256"), "is not a SHA-256 hash", mend);
-            }
+            check_sha256(faults, format!("secrets[{i}].sha256"), &secret.sha256);
         }
         faults.count("scopes", self.scopes.len(), 0, 100);
         for (i, scope) in self.scopes.iter().enumerate().take(100) {

@@ -6,8 +6,7 @@ use super::{KindSpec, OfKind as _, Spec};
 use crate::registry::{Fault, Faults};
 
 /// What stands for a private key that a file does not repeat.
-pub(super) const STAND_IN: &str =
-    "-----BEGIN ENCRYPTED PRIVATE KEY-----\n-----END ENCRYPTED PRIVATE KEY-----";
+const STAND_IN: &str = "-----BEGIN ENCRYPTED PRIVATE KEY-----\n-----END ENCRYPTED PRIVATE KEY-----";
 
 /// A key that signs tokens.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -86,6 +85,7 @@ pub(in crate::registry) fn check_new(spec: &Spec) -> Result<(), Vec<Fault>> {
 
 impl KindSpec for Key {
     const SECRETS: &'static [&'static str] = &["private_key_pem"];
+    const STAND_INS: &'static [(&'static str, &'static str)] = &[("private_key_pem", STAND_IN)];
 
     fn validate(&self, faults: &mut Faults) {
         let pem = self.private_key_pem.expose().trim();

@@ -11,10 +11,12 @@ mod network;
 mod parse;
 mod queue;
 mod redaction;
+mod role;
 mod route;
 mod subscription;
 mod tier;
 mod upstream;
+mod user;
 
 use std::fmt;
 
@@ -30,10 +32,12 @@ pub use self::parse::explain;
 pub(in crate::registry) use self::parse::read_typed;
 pub use self::queue::{Deliver, OnExhausted, Queue, Retry};
 pub use self::redaction::Redaction;
+pub use self::role::{Role, TableRights};
 pub use self::route::{From, FromHttp, Route, Source, Step};
 pub use self::subscription::{Subscription, SubscriptionState};
 pub use self::tier::{Quota, Tier};
 pub use self::upstream::{Balance, Deliveries, HealthCheck, RetryOn, Target, Upstream};
+pub use self::user::{AccessKey, User};
 use super::{EntityKey, Fault, Faults, Json, Name};
 
 /// Makes the enums of kinds and specs from the table.
@@ -80,8 +84,10 @@ macro_rules! kinds {
             /// the rest can be checked: a file need not repeat a secret that is there.
             pub fn without_its_secrets(self, json: &Json) -> Json {
                 let mut json = json.clone();
-                for name in self.secrets() {
-                    json.0.entry(*name).or_insert_with(|| key::STAND_IN.into());
+                match self {
+                    $(Self::$kind => for (name, value) in <$kind as KindSpec>::STAND_INS {
+                        json.0.entry(*name).or_insert_with(|| (*value).into());
+                    },)+
                 }
                 json
             }
@@ -122,10 +128,12 @@ kinds! {
     Key "key",
     Queue "queue",
     Redaction "redaction",
+    Role "role",
     Route "route",
     Subscription "subscription",
     Tier "tier",
     Upstream "upstream",
+    User "user",
 }
 
 /// What the table gives each spec.
@@ -141,6 +149,10 @@ pub trait OfKind: Sized {
 pub trait KindSpec: OfKind + DeserializeOwned {
     /// The top-level fields that are never shown, in a plan or an error.
     const SECRETS: &'static [&'static str] = &[];
+
+    /// What stands in the place of those of them that the kind cannot be without, while it is
+    /// checked what a file says that does not repeat them.
+    const STAND_INS: &'static [(&'static str, &'static str)] = &[];
 
     /// Adds everything that the types alone do not refuse.
     fn validate(&self, faults: &mut Faults);

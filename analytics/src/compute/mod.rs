@@ -3,22 +3,29 @@
 //! Queries have threads of their own, which the system gives less time than others while it is
 //! short. A step of a plan may make very many batches out of a few, as a join does, without ever
 //! waiting for anything; so each gives way after some batches, and a query that is to end does.
-//! What no batch ends is one call of a function over up to 8,192 rows.
+//! One that has run for a while leaves most of the time to those that have just begun, so that
+//! who asks little waits little, whatever others ask. What no batch ends is one call of a
+//! function over up to 8,192 rows.
+
+mod step;
+mod way;
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
-use datafusion::common::tree_node::{Transformed, TreeNode as _};
 use datafusion::dataframe::DataFrame;
 use datafusion::error::Result;
-use datafusion::physical_plan::coop::CooperativeExec;
-use datafusion::physical_plan::execution_plan::replace_children_if_necessary;
-use datafusion::physical_plan::{ExecutionPlan, SendableRecordBatchStream, execute_stream};
+use datafusion::physical_plan::{SendableRecordBatchStream, execute_stream};
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 
+use self::way::{Way, Young};
+
 /// How much less the threads of queries count than others: the system's nice value.
 const NICE: i32 = 10;
+
+/// How large their stacks are, in bytes: a plan is worked through by calls within calls.
+const STACK_BYTES: usize = 32 * 1024 * 1024;
 
 /// Threads that queries compute on, as many as there are processors. Cheap to clone; they end
 /// when the last clone is dropped, at their next step.
@@ -36,6 +43,7 @@ impl Threads {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .thread_name("weir-query")
+            .thread_stack_size(STACK_BYTES)
             .on_thread_start(|| {
                 // On Linux of this thread alone; without it queries compute all the same.
                 if let Err(error) = rustix::process::setpriority_process(None, NICE) {
@@ -64,31 +72,20 @@ impl Drop for Owned {
     }
 }
 
-impl fmt::Debug for Threads {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Threads")
-    }
-}
-
 /// Runs a query, each step of which gives way.
 ///
 /// # Errors
 /// If it cannot be planned.
 pub(crate) async fn stream(query: DataFrame) -> Result<SendableRecordBatchStream> {
+    /// Of the process, whose processors they share.
+    static YOUNG: LazyLock<Young> = LazyLock::new(Young::default);
     let context = Arc::new(query.task_ctx());
-    execute_stream(giving_way(query.create_physical_plan().await?)?, context)
+    let way = Way::new(&YOUNG);
+    execute_stream(step::giving_way(query.create_physical_plan().await?, &way)?, context)
 }
 
-fn giving_way(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
-    let yielding = |step: &Arc<dyn ExecutionPlan>| -> Arc<dyn ExecutionPlan> {
-        Arc::new(CooperativeExec::new(step.clone()))
-    };
-    let plan = plan.transform_up(|step| {
-        let inputs: Vec<_> = step.children().into_iter().map(yielding).collect();
-        if inputs.is_empty() {
-            return Ok(Transformed::no(step));
-        }
-        replace_children_if_necessary(step, inputs).map(Transformed::yes)
-    })?;
-    Ok(yielding(&plan.data))
+impl fmt::Debug for Threads {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Threads")
+    }
 }

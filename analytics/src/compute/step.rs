@@ -1,0 +1,139 @@
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use datafusion::common::tree_node::{Transformed, TreeNode as _, TreeNodeRecursion};
+use datafusion::common::{internal_err, resources_err};
+use datafusion::error::Result;
+use datafusion::execution::TaskContext;
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_plan::coop::make_cooperative;
+use datafusion::physical_plan::execution_plan::replace_children_if_necessary;
+use datafusion::physical_plan::{
+    DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties, RecordBatchStream,
+    SendableRecordBatchStream,
+};
+use futures_util::{FutureExt as _, Stream, StreamExt as _};
+use tokio::time::{Sleep, sleep_until};
+
+use super::way::Way;
+
+/// The largest batch that a step may make of others, in bytes: it is not counted as memory of
+/// the query while it is handed on.
+const BATCH_BYTES_MAX: usize = 256 * 1024 * 1024;
+
+/// A plan whose steps give way.
+pub(super) fn giving_way(
+    plan: Arc<dyn ExecutionPlan>,
+    way: &Arc<Way>,
+) -> Result<Arc<dyn ExecutionPlan>> {
+    let giving_way = |input: &Arc<dyn ExecutionPlan>| -> Arc<dyn ExecutionPlan> {
+        Arc::new(GivingWayExec { input: input.clone(), way: way.clone() })
+    };
+    let plan = plan.transform_up(|step| {
+        let inputs: Vec<_> = step.children().into_iter().map(giving_way).collect();
+        if inputs.is_empty() {
+            return Ok(Transformed::no(step));
+        }
+        replace_children_if_necessary(step, inputs).map(Transformed::yes)
+    })?;
+    Ok(giving_way(&plan.data))
+}
+
+#[derive(Debug)]
+struct GivingWayExec {
+    input: Arc<dyn ExecutionPlan>,
+    way: Arc<Way>,
+}
+
+impl DisplayAs for GivingWayExec {
+    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl ExecutionPlan for GivingWayExec {
+    fn name(&self) -> &'static str {
+        "GivingWayExec"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        self.input.properties()
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        vec![&self.input]
+    }
+
+    fn apply_expressions(
+        &self,
+        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+    ) -> Result<TreeNodeRecursion> {
+        Ok(TreeNodeRecursion::Continue)
+    }
+
+    fn maintains_input_order(&self) -> Vec<bool> {
+        vec![true]
+    }
+
+    fn with_new_children(
+        self: Arc<Self>,
+        mut children: Vec<Arc<dyn ExecutionPlan>>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        match (children.pop(), children.is_empty()) {
+            (Some(input), true) => Ok(Arc::new(Self { input, way: self.way.clone() })),
+            _ => internal_err!("{} has one input", self.name()),
+        }
+    }
+
+    fn execute(
+        &self,
+        partition: usize,
+        context: Arc<TaskContext>,
+    ) -> Result<SendableRecordBatchStream> {
+        let is_made = !self.input.children().is_empty();
+        let rows = make_cooperative(self.input.execute(partition, context)?);
+        Ok(Box::pin(GivingWay { rows, way: self.way.clone(), pause: None, is_made }))
+    }
+}
+
+/// The rows of a step.
+struct GivingWay {
+    rows: SendableRecordBatchStream,
+    way: Arc<Way>,
+    pause: Option<Pin<Box<Sleep>>>,
+    /// Whether they were made of others, not read.
+    is_made: bool,
+}
+
+impl Stream for GivingWay {
+    type Item = Result<RecordBatch>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = &mut *self;
+        if this.pause.is_none() {
+            this.pause = this.way.pause().map(|until| Box::pin(sleep_until(until)));
+        }
+        if let Some(pause) = &mut this.pause {
+            ready!(pause.poll_unpin(cx));
+            this.pause = None;
+        }
+        let batch = ready!(this.rows.poll_next_unpin(cx));
+        if this.is_made
+            && let Some(Ok(batch)) = &batch
+            && batch.get_array_memory_size() > BATCH_BYTES_MAX
+        {
+            return Poll::Ready(Some(resources_err!("a batch of rows is too large")));
+        }
+        Poll::Ready(batch)
+    }
+}
+
+impl RecordBatchStream for GivingWay {
+    fn schema(&self) -> SchemaRef {
+        self.rows.schema()
+    }
+}

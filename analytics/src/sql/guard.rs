@@ -1,0 +1,220 @@
+//! What one call of a function may make of little.
+//!
+//! A query's memory is counted where rows are kept, between calls of functions; what a call
+//! makes is there before anybody counts it. So those that can make much of little have a bound
+//! of their own: it is reckoned before they run how much they would make at most, and what may
+//! be too much is made a few rows at a time, up to the bound. The more such calls a query has,
+//! the less each may make; and what one makes of constants, which may then stand in every row,
+//! is bounded by how many rows are computed at a time.
+
+mod sized;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use datafusion::arrow::array::{Array as _, BooleanArray};
+use datafusion::arrow::buffer::NullBuffer;
+use datafusion::arrow::compute::nullif;
+use datafusion::arrow::datatypes::DataType;
+use datafusion::common::{DFSchema, not_impl_err};
+use datafusion::error::Result;
+use datafusion::execution::FunctionRegistry as _;
+use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
+use datafusion::logical_expr::{
+    ColumnarValue, Expr, ExprSchemable as _, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl,
+    Signature, Volatility,
+};
+use datafusion::prelude::SessionContext;
+use datafusion::sql::sqlparser::ast::BinaryOperator;
+
+use self::sized::{Size, Sized};
+
+/// The functions that are bounded, by what tells how much they make.
+const SIZED: [(&str, Size); 8] = [
+    ("repeat", Size::Times),
+    ("lpad", Size::Padded),
+    ("rpad", Size::Padded),
+    ("replace", Size::Replaced),
+    ("regexp_replace", Size::Replaced),
+    ("concat", Size::Joined),
+    ("concat_ws", Size::Joined),
+    ("translate", Size::Joined),
+];
+
+/// Those that make lists as long as they are told.
+const LISTS: [&str; 4] = ["array_repeat", "array_resize", "generate_series", "range"];
+
+/// What the calls of a query may make together of the rows that are computed at a time, in
+/// bytes.
+const BYTES_MAX: usize = 128 * 1024 * 1024;
+/// How many bytes one may make of constants; so many as the query's text has, if it is longer.
+const CONSTANT_BYTES: usize = 8 * 1024;
+/// How many rows are computed at a time, at most.
+const ROWS_MAX: usize = 8_192;
+
+/// How much each call may make, in bytes, by the query that its session runs: of rows, and of
+/// constants.
+#[derive(Debug)]
+pub(super) struct Bound {
+    of_rows: AtomicUsize,
+    of_constants: AtomicUsize,
+}
+
+impl Bound {
+    fn of_rows(&self) -> usize {
+        self.of_rows.load(Ordering::Relaxed)
+    }
+
+    fn of_constants(&self) -> usize {
+        self.of_constants.load(Ordering::Relaxed)
+    }
+}
+
+/// Bounds the functions of a session for a query, and has it compute so few rows at a time that
+/// each value which stands in its text may stand in each of them.
+pub(super) fn fit(session: &SessionContext, text: &str) {
+    let is_sized = |word: &&str| SIZED.iter().any(|(name, _)| name.eq_ignore_ascii_case(word));
+    let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    let calls = words.filter(is_sized).count() + text.matches("||").count();
+    let constant = CONSTANT_BYTES.max(text.len());
+    let constants = text.len() + calls * constant;
+    let rows = (BYTES_MAX / constants.max(1)).clamp(1, ROWS_MAX);
+    let state = session.state_ref();
+    let mut state = state.write();
+    if let Some(bound) = state.config().get_extension::<Bound>() {
+        bound.of_rows.store(BYTES_MAX / calls.max(1), Ordering::Relaxed);
+        bound.of_constants.store(constant, Ordering::Relaxed);
+    }
+    *state.config_mut() = state.config().clone().with_batch_size(rows);
+}
+
+/// Bounds the functions of a session.
+pub(super) fn register(session: &SessionContext) -> Result<()> {
+    let bound = Arc::new(Bound {
+        of_rows: AtomicUsize::new(BYTES_MAX),
+        of_constants: AtomicUsize::new(CONSTANT_BYTES),
+    });
+    {
+        let state = session.state_ref();
+        let mut state = state.write();
+        *state.config_mut() = state.config().clone().with_extension(bound.clone());
+    }
+    for (name, size) in SIZED {
+        let bounded = Sized::new(session.udf(name)?, size, bound.clone());
+        session.register_udf(ScalarUDF::new_from_impl(bounded));
+    }
+    for name in LISTS {
+        let names = session.udf(name)?;
+        let names = names.aliases().iter().cloned().chain([names.name().to_owned()]);
+        for name in names.collect::<Vec<_>>() {
+            session.register_udf(ScalarUDF::new_from_impl(NotThere::new(name)));
+        }
+    }
+    let joined = Arc::new(ScalarUDF::new_from_impl(Strict(session.udf("concat")?)));
+    session.state_ref().write().register_expr_planner(Arc::new(Joining(joined)))
+}
+
+/// Plans `||` of texts as a bounded function, one call for all that are joined.
+#[derive(Debug)]
+struct Joining(Arc<ScalarUDF>);
+
+impl ExprPlanner for Joining {
+    fn plan_binary_op(
+        &self,
+        expr: RawBinaryExpr,
+        schema: &DFSchema,
+    ) -> Result<PlannerResult<RawBinaryExpr>> {
+        let is_text = |of: &Expr| of.get_type(schema).is_ok_and(|of| of.is_string());
+        if expr.op != BinaryOperator::StringConcat || !(is_text(&expr.left) || is_text(&expr.right))
+        {
+            return Ok(PlannerResult::Original(expr));
+        }
+        let mut joined = match expr.left {
+            Expr::ScalarFunction(of) if of.func == self.0 => of.args,
+            other => vec![other],
+        };
+        joined.push(expr.right);
+        Ok(PlannerResult::Planned(self.0.call(joined)))
+    }
+}
+
+/// Joins texts as the function `concat`, but gives null if one of them is, as `||` does.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Strict(Arc<ScalarUDF>);
+
+impl ScalarUDFImpl for Strict {
+    fn name(&self) -> &'static str {
+        "joined"
+    }
+
+    fn signature(&self) -> &Signature {
+        self.0.signature()
+    }
+
+    fn return_type(&self, types: &[DataType]) -> Result<DataType> {
+        self.0.inner().return_type(types)
+    }
+
+    fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
+        self.0.coerce_types(types)
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let rows = args.number_rows;
+        let mut valid: Option<NullBuffer> = None;
+        for given in &args.args {
+            match given {
+                ColumnarValue::Scalar(of) if of.is_null() => {
+                    return Ok(ColumnarValue::Scalar(args.return_type().try_into()?));
+                }
+                ColumnarValue::Scalar(_) => {}
+                ColumnarValue::Array(of) => {
+                    valid = NullBuffer::union(valid.as_ref(), of.logical_nulls().as_ref());
+                }
+            }
+        }
+        let joined = self.0.invoke_with_args(args)?;
+        let Some(valid) = valid else { return Ok(joined) };
+        let is_null = BooleanArray::new(!valid.inner(), None);
+        Ok(ColumnarValue::Array(nullif(&joined.into_array(rows)?, &is_null)?))
+    }
+}
+
+/// A function that is not there.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct NotThere {
+    name: String,
+    signature: Signature,
+}
+
+impl NotThere {
+    fn new(name: String) -> Self {
+        Self { name, signature: Signature::variadic_any(Volatility::Immutable) }
+    }
+
+    fn refuse<T>(&self) -> Result<T> {
+        not_impl_err!(
+            "{} makes lists of any length, and is not there; SELECT value FROM \
+             generate_series(1, 10) gives rows",
+            self.name
+        )
+    }
+}
+
+impl ScalarUDFImpl for NotThere {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+        self.refuse()
+    }
+
+    fn invoke_with_args(&self, _: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        self.refuse()
+    }
+}
