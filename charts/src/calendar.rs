@@ -11,6 +11,35 @@ pub const HOUR: i64 = 60 * MINUTE;
 /// A day.
 pub const DAY: i64 = 24 * HOUR;
 
+/// The steps that time is divided into.
+const STEPS: [i64; 18] = [
+    SECOND,
+    2 * SECOND,
+    5 * SECOND,
+    10 * SECOND,
+    15 * SECOND,
+    30 * SECOND,
+    MINUTE,
+    2 * MINUTE,
+    5 * MINUTE,
+    10 * MINUTE,
+    15 * MINUTE,
+    30 * MINUTE,
+    HOUR,
+    2 * HOUR,
+    6 * HOUR,
+    12 * HOUR,
+    DAY,
+    7 * DAY,
+];
+/// The shortest step that divides a span of time, in microseconds, into no more than so many;
+/// of years whole weeks, as many as it takes.
+pub fn step_of(span_us: i64, steps_max: i64) -> i64 {
+    let fits = |step: &&i64| span_us <= **step * steps_max;
+    let weeks = || (span_us / (7 * DAY * steps_max) + 1) * 7 * DAY;
+    STEPS.iter().find(fits).copied().unwrap_or_else(weeks)
+}
+
 /// A time as the calendar has it, in UTC.
 #[derive(Debug, Clone)]
 pub struct Civil(String);

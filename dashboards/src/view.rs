@@ -1,30 +1,9 @@
 //! What of the history is looked at: which timeline, from when to when, in which steps.
 
-use charts::calendar::{Civil, DAY, HOUR, MINUTE, SECOND};
+use charts::calendar::{Civil, DAY, HOUR, MINUTE, SECOND, step_of};
 
 use crate::board::Literal;
 
-/// The steps that time is divided into.
-const STEPS: [i64; 18] = [
-    SECOND,
-    2 * SECOND,
-    5 * SECOND,
-    10 * SECOND,
-    15 * SECOND,
-    30 * SECOND,
-    MINUTE,
-    2 * MINUTE,
-    5 * MINUTE,
-    10 * MINUTE,
-    15 * MINUTE,
-    30 * MINUTE,
-    HOUR,
-    2 * HOUR,
-    6 * HOUR,
-    12 * HOUR,
-    DAY,
-    7 * DAY,
-];
 /// The most steps in a chart.
 const STEPS_MAX: i64 = 96;
 
@@ -133,7 +112,7 @@ impl View {
             (Span::All, Some(of)) => of.from_us,
             (Span::All, None) => end - HOUR,
         };
-        let step = step_of(end - from);
+        let step = step_of(end - from, STEPS_MAX);
         let from_us = from.div_euclid(step) * step;
         let until_us = (end + step - 1).div_euclid(step) * step;
         Self { timeline, span, from_us, until_us: until_us.max(from_us + step), step_us: step }
@@ -180,14 +159,6 @@ impl View {
         let from = format!("{}, {}", from.day_text(), from.clock_text(self.step_us));
         format!("{from} to {until} UTC, in steps of {}", step_text(self.step_us))
     }
-}
-
-/// The shortest step that divides a time into few enough.
-fn step_of(micros: i64) -> i64 {
-    let fits = |step: &&i64| micros <= **step * STEPS_MAX;
-    // A span of years: whole weeks, as many as it takes.
-    let weeks = || (micros / (7 * DAY * STEPS_MAX) + 1) * 7 * DAY;
-    STEPS.iter().find(fits).copied().unwrap_or_else(weeks)
 }
 
 fn step_text(micros: i64) -> String {

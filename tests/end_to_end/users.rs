@@ -2,8 +2,9 @@
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 
 use crate::replay::until;
@@ -115,8 +116,8 @@ async fn users_read_what_their_roles_give_over_http() {
             "there is no table alerts; did you mean events? there are events, traffic_by_api",
         ),
         ("SELECT user_agent_original FROM events", "there is no column user_agent_original"),
-        ("SELECT * FROM search('site')", "search is for those whose roles give every column"),
-        ("EXPLAIN ANALYZE SELECT * FROM events", "EXPLAIN is for those who may read all"),
+        ("SELECT * FROM search('site')", "search is for those who may read all of events"),
+        ("EXPLAIN ANALYZE SELECT * FROM events", "EXPLAIN is for those who may read every table"),
         ("SELECT * FROM events WHERE http_route <> '/site/*' LIMIT 0; SELECT 1", "one query"),
     ] {
         let (status, told) = ask(&weir, "ann", &key, sql).await;
@@ -251,39 +252,62 @@ async fn adbc_asks_over_flight_sql() {
     weir.stop();
 }
 
-/// What one asks who means harm, and how it ends: so many of it at once as a user may.
-const HOSTILE: [&str; 12] = [
-    "SELECT count(*) FROM events a, events b, events c, range(1000000000) d",
-    "SELECT count(DISTINCT a.value * b.value) FROM range(10000000) a, range(10000000) b",
-    "WITH RECURSIVE n AS (SELECT 1 AS i UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n",
-    "SELECT repeat('x', 2000000000)",
-    "SELECT length(repeat(url_path, 100000000)) FROM events",
-    "SELECT sum(length(lpad('x', 100000000))) FROM range(100000)",
-    "SELECT array_repeat('x', 1000000000)",
-    "SELECT count(*) FROM events WHERE regexp_like(url_path, '(((a{1,1000}){1,1000}){1,1000})')",
-    "COPY (SELECT 1) TO '/tmp/weir-hostile.csv'",
-    "CREATE EXTERNAL TABLE t STORED AS CSV LOCATION '/etc/passwd'",
-    "SELECT * FROM '/etc/passwd'",
-    "SELECT array_agg(a.value || b.value) FROM range(100000) a, range(1000000) b",
+/// What one asks who means harm, and how it ends.
+const HOSTILE: [(&str, &str); 15] = [
+    ("SELECT count(*) FROM events a, events b, events c, range(1000000000) d", "query_time"),
+    (
+        "SELECT count(DISTINCT a.value * b.value) FROM range(10000000) a, range(10000000) b",
+        "query_time or query_memory",
+    ),
+    (
+        "WITH RECURSIVE n AS (SELECT 1 AS i UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n",
+        "query_time",
+    ),
+    ("SELECT repeat('x', 2000000000)", "query_memory"),
+    ("SELECT length(repeat(url_path, 100000000)) FROM events", "query_memory"),
+    ("SELECT sum(length(lpad('x', value * 100000))) FROM range(100000)", "query_memory"),
+    ("SELECT array_repeat('x', 1000000000)", "query_invalid"),
+    (
+        "SELECT count(*) FROM events WHERE regexp_like(url_path, '(((a{1,1000}){1,1000}){1,1000})')",
+        "query_failed",
+    ),
+    ("COPY (SELECT 1) TO '/tmp/weir-hostile.csv'", "query_invalid"),
+    ("CREATE EXTERNAL TABLE t STORED AS CSV LOCATION '/etc/passwd'", "query_invalid"),
+    ("SELECT * FROM '/etc/passwd'", "query_invalid"),
+    (
+        "SELECT array_agg(a.value::text || b.value) FROM range(100000) a, range(1000000) b",
+        "query_time or query_memory",
+    ),
+    ("SELECT sum(value) OVER () FROM range(1000000000)", "query_time or query_memory"),
+    ("SELECT value FROM range(1000000000) ORDER BY value DESC", "query_time or query_memory"),
+    (
+        "SELECT count(*) FROM range(100000) a JOIN range(100000) b ON a.value <> b.value",
+        "query_time",
+    ),
 ];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_means_harm_is_stopped_and_others_are_answered() {
     let (mut weir, key) = with_users().await;
     weir.stop();
-    weir.set("WEIR_ANALYTICS__QUERIES__TIME_MS", "4000");
+    weir.set("WEIR_ANALYTICS__QUERIES__TIME_MS", "3000");
     weir.start(&[]);
     let seen = "SELECT count(*) AS events FROM events WHERE kind = 'request'";
     until(&weir, seen, |seen| seen["events"] == 4).await;
-    let began = Instant::now();
+    let over = AtomicBool::new(false);
     let hostile = async {
-        let asked = HOSTILE.map(async |sql| (sql, ask(&weir, "ann", &key, sql).await));
-        futures_util::future::join_all(asked).await
+        // As many at once as a user may.
+        let ended = futures_util::stream::iter(HOSTILE)
+            .map(async |(sql, code)| (sql, code, ask(&weir, "ann", &key, sql).await))
+            .buffered(2)
+            .collect::<Vec<_>>()
+            .await;
+        over.store(true, Ordering::Relaxed);
+        ended
     };
     let others = async {
         let mut answered = 0;
-        // As long as the hostile ones take that take long.
-        while began.elapsed() < Duration::from_secs(8) {
+        while !over.load(Ordering::Relaxed) {
             let counted = "SELECT count(*) AS n FROM events WHERE http_route = '/site/*'";
             let (status, rows) = ask(&weir, "bob", PASSWORD, counted).await;
             assert_eq!((status, &rows[0]["n"]), (200, &json!(3)), "{rows}");
@@ -292,14 +316,12 @@ async fn who_means_harm_is_stopped_and_others_are_answered() {
         answered
     };
     let (ended, answered) = tokio::join!(hostile, others);
-    for (sql, (status, told)) in ended {
-        let code = told["code"].as_str().unwrap_or_default();
-        let known = ["query_time", "query_memory", "query_invalid", "query_failed", "overloaded"];
-        assert!(known.contains(&code), "{sql}: {status} {told}");
-        let detail = told["detail"].as_str().unwrap();
-        assert!(!detail.contains(".rs:"), "{sql}: {told}");
+    for (sql, code, (status, told)) in ended {
+        let is_known = code.split(" or ").any(|code| told["code"] == code);
+        assert!(is_known, "{sql}: {status} {told}");
+        assert!(!told["detail"].as_str().unwrap().contains(".rs:"), "{sql}: {told}");
     }
-    assert!(answered > 0);
+    assert!(answered > 5, "{answered}");
     assert!(!std::path::Path::new("/tmp/weir-hostile.csv").exists());
     weir.stop();
 }

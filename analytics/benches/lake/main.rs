@@ -1,11 +1,13 @@
 //! How fast events reach the lake, how soon one is in SQL, how fast continuous queries
-//! take rows, and what a day of commits costs those who read.
+//! take rows, what a day of commits costs those who read, and what one user waits while
+//! another asks for all that there is.
 //!
 //! `./dev bench` runs it. Log and lake lie in the temporary folder, or in
 //! `WEIR_BENCH_DIR`. What it is measured beside: the same rows decoded and written as
 //! Parquet by themselves, without a table and without a log; and the same query over all
 //! rows at once, by DataFusion alone.
 
+mod hostile;
 mod queries;
 
 use std::fs::File;
@@ -167,6 +169,7 @@ async fn sql(dir: &Path, log: Arc<EmbeddedLog>, emitter: &Emitter) -> Result<()>
         }
         took.push(began.elapsed());
     }
+    hostile::beside(&sql).await?;
     stop.send_replace(true);
     following.await??;
     took.sort_unstable();

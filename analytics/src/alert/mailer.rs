@@ -1,12 +1,13 @@
 //! Alerts as emails, sent or written to files.
 
 use lettre::Message;
-use lettre::message::header::{HeaderName, HeaderValue};
-use lettre::message::{Mailbox, MultiPart};
+use lettre::message::header::{ContentType, HeaderName, HeaderValue};
+use lettre::message::{Attachment, Mailbox, MultiPart, SinglePart};
 
 use super::Mail;
-use super::compose::compose;
+use super::compose::{CHART, compose};
 use super::note::Note;
+use super::picture::Picture;
 use super::transport::{Failed, Transport};
 
 /// Sends emails.
@@ -33,15 +34,25 @@ impl Mailer {
         self.transport.channel()
     }
 
-    /// Sends it once.
-    pub(super) async fn send(&self, note: &Note, recipient: &str) -> Result<(), Failed> {
-        let message = self.message(note, recipient);
+    /// Sends it once, with a chart if there is one.
+    pub(super) async fn send(
+        &self,
+        note: &Note,
+        recipient: &str,
+        picture: Option<&Picture>,
+    ) -> Result<(), Failed> {
+        let message = self.message(note, recipient, picture);
         let message = message.map_err(|why| Failed { why, is_permanent: true })?;
         self.transport.send(&message, &format!("{}.{recipient}", note.name)).await
     }
 
-    fn message(&self, note: &Note, recipient: &str) -> Result<Message, String> {
-        let email = compose(note, self.console.as_deref());
+    fn message(
+        &self,
+        note: &Note,
+        recipient: &str,
+        picture: Option<&Picture>,
+    ) -> Result<Message, String> {
+        let email = compose(note, self.console.as_deref(), picture);
         let domain = self.from.email.domain();
         let name = HeaderName::new_from_ascii_str("Auto-Submitted");
         let to: Mailbox = recipient.parse().map_err(|error| format!("{recipient}: {error}"))?;
@@ -56,7 +67,19 @@ impl Mailer {
         if let Some(first) = note.first_id(domain) {
             message = message.in_reply_to(first.clone()).references(first);
         }
-        let message = message.multipart(MultiPart::alternative_plain_html(email.text, email.html));
-        message.map_err(|error| error.to_string())
+        let parts = match picture {
+            None => MultiPart::alternative_plain_html(email.text, email.html),
+            Some(picture) => {
+                let png = ContentType::parse("image/png").map_err(|error| error.to_string())?;
+                let chart =
+                    Attachment::new_inline_with_name(CHART.to_owned(), "chart.png".to_owned());
+                let related = MultiPart::related().singlepart(SinglePart::html(email.html));
+                let related = related.singlepart(chart.body(picture.png.clone(), png));
+                MultiPart::alternative()
+                    .singlepart(SinglePart::plain(email.text))
+                    .multipart(related)
+            }
+        };
+        message.multipart(parts).map_err(|error| error.to_string())
     }
 }

@@ -1,4 +1,3 @@
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
@@ -7,6 +6,7 @@ use super::mailer::Mailer;
 use super::note::Note;
 use super::outbox::Target;
 use super::owner::now_ms;
+use super::picture::{Picture, Pictures};
 use super::transport::Failed;
 use super::webhook::Poster;
 use super::{Mail, Webhook};
@@ -24,6 +24,8 @@ const ATTEMPT: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct Senders {
     mailer: Option<Mailer>,
+    /// What draws the charts of emails.
+    pictures: Option<Pictures>,
     posters: Vec<Poster>,
     emails: Semaphore,
     attempt: Duration,
@@ -36,7 +38,7 @@ impl Senders {
     ///
     /// # Errors
     /// What is wrong with them.
-    pub fn new(mail: Option<&Mail>, webhooks: &[Webhook]) -> Result<Arc<Self>, String> {
+    pub fn new(mail: Option<&Mail>, webhooks: &[Webhook]) -> Result<Self, String> {
         Self::pausing(mail, webhooks, PAUSES.0, ATTEMPT)
     }
 
@@ -45,11 +47,17 @@ impl Senders {
         webhooks: &[Webhook],
         pause: Duration,
         attempt: Duration,
-    ) -> Result<Arc<Self>, String> {
+    ) -> Result<Self, String> {
         let mailer = mail.map(Mailer::new).transpose()?;
         let posters = webhooks.iter().map(Poster::new).collect::<Result<_, _>>()?;
         let emails = Semaphore::new(EMAILS);
-        Ok(Arc::new(Self { mailer, posters, emails, attempt, pause }))
+        Ok(Self { mailer, pictures: None, posters, emails, attempt, pause })
+    }
+
+    /// The same, with charts in emails.
+    #[must_use]
+    pub fn with_pictures(self, pictures: Pictures) -> Self {
+        Self { pictures: Some(pictures), ..self }
     }
 
     /// What a target's channel is called in events.
@@ -65,8 +73,13 @@ impl Senders {
     /// due, in ms since 1970.
     pub(super) async fn send(&self, note: &Note, to: &Target, due_ms: i64) -> Result<(), String> {
         let mut pause = self.pause;
+        let picture = match (to, &self.pictures) {
+            (Target::Email(_), Some(pictures)) => pictures.of(note).await,
+            _ => None,
+        };
         loop {
-            let Err(Failed { why, is_permanent }) = self.attempt(note, to).await else {
+            let attempt = self.attempt(note, to, picture.as_ref()).await;
+            let Err(Failed { why, is_permanent }) = attempt else {
                 return Ok(());
             };
             if is_permanent || now_ms() > due_ms.saturating_add(GIVE_UP_MS) {
@@ -79,13 +92,20 @@ impl Senders {
         }
     }
 
-    async fn attempt(&self, note: &Note, to: &Target) -> Result<(), Failed> {
+    async fn attempt(
+        &self,
+        note: &Note,
+        to: &Target,
+        picture: Option<&Picture>,
+    ) -> Result<(), Failed> {
         let unknown = |why: &str| Failed { why: why.to_owned(), is_permanent: true };
         match to {
             Target::Email(address) => match &self.mailer {
                 Some(mailer) => {
                     let _place = self.emails.acquire().await.expect("nobody closes it");
-                    match tokio::time::timeout(self.attempt, mailer.send(note, address)).await {
+                    match tokio::time::timeout(self.attempt, mailer.send(note, address, picture))
+                        .await
+                    {
                         Ok(sent) => sent,
                         Err(_) => Err(Failed {
                             why: format!("the server did not answer within {:?}", self.attempt),

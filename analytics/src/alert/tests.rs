@@ -114,7 +114,10 @@ impl World {
         let routes = Routes::new(routes, mail, webhooks);
         let (log, emitter) = (self.log.clone(), self.emitter.clone());
         let (stop, stopped) = watch::channel(false);
-        let running = tokio::spawn(run(Parts { log, emitter, routes, senders }, stopped));
+        let running = tokio::spawn(run(
+            Parts { log, emitter, routes, senders: std::sync::Arc::new(senders) },
+            stopped,
+        ));
         Node { running, _stop: stop }
     }
 

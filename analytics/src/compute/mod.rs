@@ -11,6 +11,7 @@ mod step;
 mod way;
 
 use std::fmt;
+use std::num::NonZeroUsize;
 use std::sync::{Arc, LazyLock};
 
 use datafusion::dataframe::DataFrame;
@@ -24,10 +25,14 @@ use self::way::{Way, Young};
 /// How much less the threads of queries count than others: the system's nice value.
 const NICE: i32 = 10;
 
+/// How many threads there are beyond the processors: what one call of a function does not give
+/// back, the system takes from it for others.
+const HELD: usize = 8;
+
 /// How large their stacks are, in bytes: a plan is worked through by calls within calls.
 const STACK_BYTES: usize = 32 * 1024 * 1024;
 
-/// Threads that queries compute on, as many as there are processors. Cheap to clone; they end
+/// Threads that queries compute on, some more than there are processors. Cheap to clone; they end
 /// when the last clone is dropped, at their next step.
 #[derive(Clone)]
 pub struct Threads(Arc<Owned>);
@@ -40,9 +45,12 @@ impl Threads {
     /// # Errors
     /// Those of the system.
     pub fn new() -> std::io::Result<Self> {
+        let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        let threads = processors + HELD;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .thread_name("weir-query")
+            .worker_threads(threads)
             .thread_stack_size(STACK_BYTES)
             .on_thread_start(|| {
                 // On Linux of this thread alone; without it queries compute all the same.

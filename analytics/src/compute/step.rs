@@ -9,6 +9,7 @@ use datafusion::common::tree_node::{Transformed, TreeNode as _, TreeNodeRecursio
 use datafusion::common::{internal_err, resources_err};
 use datafusion::error::Result;
 use datafusion::execution::TaskContext;
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::coop::make_cooperative;
 use datafusion::physical_plan::execution_plan::replace_children_if_necessary;
@@ -25,28 +26,35 @@ use super::way::Way;
 /// the query while it is handed on.
 const BATCH_BYTES_MAX: usize = 256 * 1024 * 1024;
 
+/// The steps that keep all of their input, and count none of it as memory of the query.
+const KEEPING: [&str; 1] = ["WindowAggExec"];
+
 /// A plan whose steps give way.
 pub(super) fn giving_way(
     plan: Arc<dyn ExecutionPlan>,
     way: &Arc<Way>,
 ) -> Result<Arc<dyn ExecutionPlan>> {
-    let giving_way = |input: &Arc<dyn ExecutionPlan>| -> Arc<dyn ExecutionPlan> {
-        Arc::new(GivingWayExec { input: input.clone(), way: way.clone() })
+    let giving_way = |input: &Arc<dyn ExecutionPlan>, keeps: bool| -> Arc<dyn ExecutionPlan> {
+        Arc::new(GivingWayExec { input: input.clone(), way: way.clone(), is_kept: keeps })
     };
     let plan = plan.transform_up(|step| {
-        let inputs: Vec<_> = step.children().into_iter().map(giving_way).collect();
+        let keeps = KEEPING.contains(&step.name());
+        let inputs = step.children().into_iter().map(|input| giving_way(input, keeps));
+        let inputs: Vec<_> = inputs.collect();
         if inputs.is_empty() {
             return Ok(Transformed::no(step));
         }
         replace_children_if_necessary(step, inputs).map(Transformed::yes)
     })?;
-    Ok(giving_way(&plan.data))
+    Ok(giving_way(&plan.data, false))
 }
 
 #[derive(Debug)]
 struct GivingWayExec {
     input: Arc<dyn ExecutionPlan>,
     way: Arc<Way>,
+    /// Whether the step above keeps all of it without counting it as memory.
+    is_kept: bool,
 }
 
 impl DisplayAs for GivingWayExec {
@@ -84,7 +92,9 @@ impl ExecutionPlan for GivingWayExec {
         mut children: Vec<Arc<dyn ExecutionPlan>>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         match (children.pop(), children.is_empty()) {
-            (Some(input), true) => Ok(Arc::new(Self { input, way: self.way.clone() })),
+            (Some(input), true) => {
+                Ok(Arc::new(Self { input, way: self.way.clone(), is_kept: self.is_kept }))
+            }
             _ => internal_err!("{} has one input", self.name()),
         }
     }
@@ -95,8 +105,11 @@ impl ExecutionPlan for GivingWayExec {
         context: Arc<TaskContext>,
     ) -> Result<SendableRecordBatchStream> {
         let is_made = !self.input.children().is_empty();
+        let kept = self
+            .is_kept
+            .then(|| MemoryConsumer::new("rows that a step keeps").register(context.memory_pool()));
         let rows = make_cooperative(self.input.execute(partition, context)?);
-        Ok(Box::pin(GivingWay { rows, way: self.way.clone(), pause: None, is_made }))
+        Ok(Box::pin(GivingWay { rows, way: self.way.clone(), pause: None, is_made, kept }))
     }
 }
 
@@ -107,6 +120,8 @@ struct GivingWay {
     pause: Option<Pin<Box<Sleep>>>,
     /// Whether they were made of others, not read.
     is_made: bool,
+    /// What of them is kept above.
+    kept: Option<MemoryReservation>,
 }
 
 impl Stream for GivingWay {
@@ -127,6 +142,11 @@ impl Stream for GivingWay {
             && batch.get_array_memory_size() > BATCH_BYTES_MAX
         {
             return Poll::Ready(Some(resources_err!("a batch of rows is too large")));
+        }
+        if let (Some(kept), Some(Ok(batch))) = (&mut this.kept, &batch)
+            && let Err(error) = kept.try_grow(batch.get_array_memory_size())
+        {
+            return Poll::Ready(Some(Err(error)));
         }
         Poll::Ready(batch)
     }

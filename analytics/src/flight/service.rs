@@ -35,6 +35,9 @@ use crate::sql::{Answer, Sql};
 type Rows = Pin<Box<dyn Stream<Item = Result<FlightData, Status>> + Send>>;
 type Greeting = Pin<Box<dyn Stream<Item = Result<HandshakeResponse, Status>> + Send>>;
 
+/// A schema, and a row; some clients send empty ones besides.
+const PARAMETER_MESSAGES_MAX: usize = 8;
+
 /// What answers each kind of request.
 pub(super) struct Service {
     sql: Sql,
@@ -105,6 +108,17 @@ fn encoded(schema: &Schema) -> Result<Bytes, Status> {
     let options = IpcWriteOptions::default();
     let message: Result<IpcMessage, _> = SchemaAsIpc::new(schema, &options).try_into();
     message.map(|IpcMessage(bytes)| bytes).map_err(unwritten)
+}
+
+/// Refuses what says of itself how long it is once it is unpacked.
+fn uncompressed(message: &FlightData) -> Result<(), Status> {
+    let head = arrow::ipc::root_as_message(&message.data_header).map_err(malformed)?;
+    let batch = head.header_as_record_batch();
+    let of_values = head.header_as_dictionary_batch().and_then(|of| of.data());
+    match batch.or(of_values).is_some_and(|batch| batch.compression().is_some()) {
+        true => Err(malformed("parameters are not taken compressed")),
+        false => Ok(()),
+    }
 }
 
 fn nothing_is_written() -> Status {
@@ -185,7 +199,13 @@ impl FlightSqlService for Service {
     ) -> Result<DoPutPreparedStatementResult, Status> {
         self.sql_for(&request).await?;
         let handle = Handle::read(&query.prepared_statement_handle)?;
-        let rows = request.into_inner().map_err(FlightError::from);
+        let mut left = PARAMETER_MESSAGES_MAX;
+        let rows = request.into_inner().map(move |message| {
+            let message = message?;
+            left = left.checked_sub(1).ok_or_else(|| malformed("too many parameters"))?;
+            uncompressed(&message).map(|()| message)
+        });
+        let rows = rows.map_err(FlightError::from);
         let mut rows = FlightRecordBatchStream::new_from_flight_data(rows);
         let mut batches = Vec::new();
         // More than one with a row is refused.

@@ -84,6 +84,10 @@ impl Login {
         let Some(name) = self.door.user(user) else {
             return Ok(At::Named(Caller::Admin, self.token.clone()));
         };
+        if let Some(wait_s) = self.door.wait_s(self.peer) {
+            let why = format!("too many wrong passwords came from here; wait {wait_s} s");
+            return Err(sqlstate::refusal(INVALID_PASSWORD, why));
+        }
         match self.door.verifier(&name) {
             Some(verifier) => Ok(At::Named(Caller::User(name), verifier)),
             None => {

@@ -13,7 +13,7 @@ use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::tree_node::{Transformed, TreeNode as _, TreeNodeRecursion};
-use datafusion::common::{Column, internal_err};
+use datafusion::common::{Column, DataFusionError, exec_datafusion_err, internal_err};
 use datafusion::datasource::source_as_provider;
 use datafusion::error::Result;
 use datafusion::execution::{
@@ -23,7 +23,9 @@ use datafusion::logical_expr::{
     Expr, LogicalPlan, LogicalPlanBuilder, Operator, TableProviderFilterPushDown, TableType,
 };
 use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
+use futures_util::TryStreamExt as _;
 
 /// See the module.
 #[derive(Debug)]
@@ -213,6 +215,13 @@ impl ExecutionPlan for BarrierExec {
         partition: usize,
         context: Arc<TaskContext>,
     ) -> Result<SendableRecordBatchStream> {
-        self.0.execute(partition, context)
+        let rows = self.0.execute(partition, context)?;
+        let schema = rows.schema();
+        // What fails may say on which value, and that may be of a row that is not seen.
+        let rows = rows.map_err(|error| match error.find_root() {
+            DataFusionError::ResourcesExhausted(_) => error,
+            _ => exec_datafusion_err!("a rule of a role of yours, or its table, failed on a row"),
+        });
+        Ok(Box::pin(RecordBatchStreamAdapter::new(schema, rows)))
     }
 }

@@ -9,7 +9,7 @@
 //! - Of a row that several roles give, a column is as the best of them gives it: as it is, else
 //!   masked, else null. Which roles give the row is looked at row by row.
 //! - A user's conditions see rows and values only as the user may see them. Those that could
-//!   tell by failing on a row are not looked at below the [`barrier`].
+//!   tell by failing on a row are not looked at for others (`barrier`).
 //! - Roles are read anew for each query, so that what is taken away is gone at once. A rule
 //!   that is wrong gives nothing, and says so.
 //!
@@ -79,11 +79,14 @@ impl Rights {
         })
     }
 
-    /// Whether each column of a table's rows that may be read is as it is.
-    pub(crate) fn are_columns_whole(&self, name: &str) -> bool {
-        let given = self.given(name);
-        let whole = |rights: &TableRights| TableRights { rows: None, ..rights.clone() }.are_whole();
-        !given.is_empty() && given.iter().all(|given| whole(&given.rights))
+    /// Whether all of a table may be read.
+    pub(crate) fn is_whole(&self, name: &str) -> bool {
+        self.given(name).iter().any(|given| given.rights.are_whole())
+    }
+
+    /// Whether all of every table may be read, but for those that are named besides.
+    pub(crate) fn are_of_all(&self) -> bool {
+        self.is_whole(Role::ALL_TABLES)
     }
 
     fn given(&self, table: &str) -> Vec<Given> {

@@ -5,9 +5,7 @@ use arrow::array::{Float32Array, Int32Array, Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableFunctionArgs, TableFunctionImpl, TableProvider};
-use datafusion::common::{
-    DataFusionError, JoinType, Result, ScalarValue, plan_datafusion_err, plan_err,
-};
+use datafusion::common::{DataFusionError, JoinType, Result, ScalarValue, plan_err};
 use datafusion::datasource::{MemTable, provider_as_source};
 use datafusion::execution::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::{Expr, LogicalPlanBuilder, TableType};
@@ -34,8 +32,7 @@ impl SearchFunction {
         Self { search, snapshot, rights: None }
     }
 
-    /// Of the rows that may be read. It looks at all that an event says, so it is there for
-    /// those alone who may read every column.
+    /// For those alone who may read all of the events: it looks at all that each says.
     pub(crate) fn within(self, rights: Option<Rights>) -> Self {
         Self { rights, ..self }
     }
@@ -53,15 +50,13 @@ impl TableFunctionImpl for SearchFunction {
         let schema = Arc::new(Schema::new_with_metadata(fields, events.metadata().clone()));
         let (search, snapshot) = (self.search.clone(), self.snapshot.clone());
         let found = Arc::new(Found { text, schema, search, snapshot });
-        let Some(rights) = &self.rights else { return Ok(found) };
-        let state = args.session().as_any().downcast_ref::<SessionState>();
-        let part = match state {
-            Some(state) if rights.are_columns_whole(EVENTS) => rights.table(state, EVENTS, found),
-            _ => None,
-        };
-        part.ok_or_else(|| {
-            plan_datafusion_err!("{SEARCH} is for those whose roles give every column of {EVENTS}")
-        })
+        match &self.rights {
+            // How well a row fits depends on all that there are.
+            Some(rights) if !rights.is_whole(EVENTS) => {
+                plan_err!("{SEARCH} is for those who may read all of {EVENTS}")
+            }
+            _ => Ok(found),
+        }
     }
 }
 

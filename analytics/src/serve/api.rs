@@ -71,12 +71,17 @@ async fn query(
     let text = body(text)?;
     let format = format(&headers)?;
     let sql = shared.sql.asked_by(&caller);
-    let answer = match position_of(&headers)? {
+    let position = position_of(&headers)?;
+    if position.is_some() && caller != Caller::Admin {
+        let detail = "weir-position is for who may read every event";
+        return Err(Failure::new(Code::RightMissing, detail));
+    }
+    let answer = match position {
         Some(offsets) => sql.query_before(&text, &offsets).await,
         None => sql.query(&text).await,
     };
     let answer = answer.map_err(|error| failure(&error))?;
-    encoded(answer, format).await
+    encoded(answer, format, caller).await
 }
 
 /// Which part of the history a query file is run over.
@@ -116,7 +121,7 @@ async fn backtest(
         invalid(&faults.join("\n"))
     })?;
     let answer = shared.sql.backtest(file, span).await.map_err(|error| failure(&error))?;
-    encoded(answer, format).await
+    encoded(answer, format, Caller::Admin).await
 }
 
 /// What is searched for.
@@ -166,7 +171,7 @@ async fn search(
          ORDER BY score DESC, event_time DESC LIMIT {limit}"
     );
     let answer = shared.sql.asked_by(&caller).query(&sql).await.map_err(|error| failure(&error))?;
-    encoded(answer, format).await
+    encoded(answer, format, caller).await
 }
 
 fn body(text: Result<String, StringRejection>) -> Result<String, Failure> {
@@ -197,11 +202,11 @@ fn format(headers: &HeaderMap) -> Result<Format, Failure> {
 }
 
 /// Writes the rows on a thread that may be busy for so long.
-async fn encoded(answer: sql::Answer, format: Format) -> Result<Response, Failure> {
+async fn encoded(answer: sql::Answer, format: Format, caller: Caller) -> Result<Response, Failure> {
     let unwritten = |why: String| {
         Failure::new(Code::QueryFailed, format!("the rows could not be written: {why}"))
     };
-    let written = tokio::task::spawn_blocking(move || encode(&answer, format)).await;
+    let written = tokio::task::spawn_blocking(move || encode(&answer, format, &caller)).await;
     let written = written.map_err(|error| unwritten(error.to_string()))?;
     written.map_err(|error| unwritten(error.to_string()))
 }

@@ -34,7 +34,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::alert::{self, AlertTable, Desk, Routes, Senders};
+use crate::alert::{self, AlertTable, Desk, Pictures, Routes, Senders};
 use crate::compute::Threads;
 use crate::flight;
 use crate::follow;
@@ -159,7 +159,9 @@ impl Analytics {
         // Whom the lake is for besides is for the operator to say.
         let made = DirBuilder::new().recursive(true).mode(0o700).create(&state_dir);
         made.map_err(|source| Error::StateDir { dir: state_dir.clone(), source })?;
+        // What people ask does not hold up what runs all the time.
         let threads = Threads::new().map_err(Error::Threads)?;
+        let running_threads = Threads::new().map_err(Error::Threads)?;
         let (service, history, status) = follow::open(follow, parts.log.clone()).await?;
         let (stop, stopped) = watch::channel(false);
         let following = {
@@ -188,19 +190,21 @@ impl Analytics {
         if config.mail.is_none() {
             tracing::info!("alerts are not sent by email: analytics.mail is not set");
         }
+        let sql = Sql::new(history.clone(), config.queries.clone(), threads);
+        let sql = sql.with_tables(tables).with_alerts(alerts).with_queries(query_table);
         let telling = alert::Parts {
             log: parts.log.clone(),
             emitter: parts.emitter.clone(),
             routes,
-            senders,
+            senders: Arc::new(senders.with_pictures(Pictures::new(sql.clone()))),
         };
         let telling = tokio::spawn(alert::run(telling, stopped.clone()));
         let emitter = parts.emitter.clone();
         let running = tokio::spawn(run::run(
             run::Parts {
                 log: parts.log,
-                threads: threads.clone(),
-                history: history.clone(),
+                threads: running_threads,
+                history,
                 library,
                 state_dir,
                 status: queries.clone(),
@@ -211,8 +215,6 @@ impl Analytics {
             },
             stopped.clone(),
         ));
-        let sql = Sql::new(history, config.queries.clone(), threads);
-        let sql = sql.with_tables(tables).with_alerts(alerts).with_queries(query_table);
         let sql = sql.with_search(search).with_users(parts.view.clone());
         let token = TokenHash::of(&parts.token);
         let door = Door::for_users(token, parts.view, emitter.clone(), SERVICE);

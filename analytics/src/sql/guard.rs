@@ -22,10 +22,13 @@ use datafusion::execution::FunctionRegistry as _;
 use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
 use datafusion::logical_expr::{
     ColumnarValue, Expr, ExprSchemable as _, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl,
-    Signature, Volatility,
+    Signature, Volatility, cast,
 };
 use datafusion::prelude::SessionContext;
 use datafusion::sql::sqlparser::ast::BinaryOperator;
+use datafusion::sql::sqlparser::dialect::GenericDialect;
+use datafusion::sql::sqlparser::keywords::Keyword;
+use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 
 use self::sized::{Size, Sized};
 
@@ -41,8 +44,10 @@ const SIZED: [(&str, Size); 8] = [
     ("translate", Size::Joined),
 ];
 
-/// Those that make lists as long as they are told.
-const LISTS: [&str; 4] = ["array_repeat", "array_resize", "generate_series", "range"];
+/// Those that make lists as long as they are told, and one that takes as long as its texts are,
+/// one times the other.
+const NOT_THERE: [&str; 5] =
+    ["array_repeat", "array_resize", "generate_series", "levenshtein", "range"];
 
 /// What the calls of a query may make together of the rows that are computed at a time, in
 /// bytes.
@@ -75,7 +80,7 @@ impl Bound {
 pub(super) fn fit(session: &SessionContext, text: &str) {
     let is_sized = |word: &&str| SIZED.iter().any(|(name, _)| name.eq_ignore_ascii_case(word));
     let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
-    let calls = words.filter(is_sized).count() + text.matches("||").count();
+    let calls = words.filter(is_sized).count() + chains(text);
     let constant = CONSTANT_BYTES.max(text.len());
     let constants = text.len() + calls * constant;
     let rows = (BYTES_MAX / constants.max(1)).clamp(1, ROWS_MAX);
@@ -87,6 +92,58 @@ pub(super) fn fit(session: &SessionContext, text: &str) {
     }
     *state.config_mut() = state.config().clone().with_batch_size(rows);
 }
+
+/// About how many expressions join texts by `||`: each is one call.
+fn chains(text: &str) -> usize {
+    let Ok(tokens) = Tokenizer::new(&GenericDialect {}, text).tokenize() else {
+        return text.matches("||").count();
+    };
+    // By depth of parentheses, whether one is under way.
+    let (mut chains, mut under_way) = (0, vec![false]);
+    for token in &tokens {
+        match token {
+            Token::StringConcat => {
+                if let Some(is_one) = under_way.last_mut()
+                    && !std::mem::replace(is_one, true)
+                {
+                    chains += 1;
+                }
+            }
+            Token::LParen => under_way.push(false),
+            Token::RParen if under_way.len() > 1 => {
+                under_way.pop();
+            }
+            Token::Comma => {
+                if let Some(is_one) = under_way.last_mut() {
+                    *is_one = false;
+                }
+            }
+            Token::Word(word) if ENDS.contains(&word.keyword) => {
+                if let Some(is_one) = under_way.last_mut() {
+                    *is_one = false;
+                }
+            }
+            _ => {}
+        }
+    }
+    chains
+}
+
+/// Words that end an expression.
+const ENDS: [Keyword; 12] = [
+    Keyword::AND,
+    Keyword::AS,
+    Keyword::ELSE,
+    Keyword::END,
+    Keyword::FROM,
+    Keyword::GROUP,
+    Keyword::ON,
+    Keyword::OR,
+    Keyword::SELECT,
+    Keyword::THEN,
+    Keyword::WHEN,
+    Keyword::WHERE,
+];
 
 /// Bounds the functions of a session.
 pub(super) fn register(session: &SessionContext) -> Result<()> {
@@ -103,7 +160,7 @@ pub(super) fn register(session: &SessionContext) -> Result<()> {
         let bounded = Sized::new(session.udf(name)?, size, bound.clone());
         session.register_udf(ScalarUDF::new_from_impl(bounded));
     }
-    for name in LISTS {
+    for name in NOT_THERE {
         let names = session.udf(name)?;
         let names = names.aliases().iter().cloned().chain([names.name().to_owned()]);
         for name in names.collect::<Vec<_>>() {
@@ -129,11 +186,16 @@ impl ExprPlanner for Joining {
         {
             return Ok(PlannerResult::Original(expr));
         }
+        // The operator would have told that a parameter is a text.
+        let text = |of: Expr| match of {
+            Expr::Placeholder(_) => cast(of, DataType::Utf8),
+            of => of,
+        };
         let mut joined = match expr.left {
             Expr::ScalarFunction(of) if of.func == self.0 => of.args,
-            other => vec![other],
+            other => vec![text(other)],
         };
-        joined.push(expr.right);
+        joined.push(text(expr.right));
         Ok(PlannerResult::Planned(self.0.call(joined)))
     }
 }
@@ -194,7 +256,7 @@ impl NotThere {
 
     fn refuse<T>(&self) -> Result<T> {
         not_impl_err!(
-            "{} makes lists of any length, and is not there; SELECT value FROM \
+            "{} has no bound to what it makes or takes, and is not there; SELECT value FROM \
              generate_series(1, 10) gives rows",
             self.name
         )

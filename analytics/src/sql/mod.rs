@@ -10,10 +10,11 @@
 //! ([`crate::rights`]).
 //!
 //! Limits: only queries, no statement that makes, changes or copies anything; how much a text
-//! asks for ([`measure`]); time, memory, rows, how many run at once, and of one user ([`Limits`]); how much one call of a
-//! function may make of little ([`guard`]). A query that passes one ends with an error that
-//! says which; others go on, and so does everything else: queries have threads of their own,
-//! where those that have run for long give way to others ([`crate::compute`]).
+//! asks for (`measure`); time, memory, rows, how many run at once, and of one user
+//! ([`Limits`]); how much one call of a function may make of little (`guard`). A query that
+//! passes one ends with an error that says which; others go on, and so does everything else:
+//! queries have threads of their own, where those that have run for long give way to others
+//! ([`crate::compute`]).
 
 mod described;
 mod error;
@@ -185,7 +186,7 @@ impl Sql {
     /// log: over those that an earlier [`Answer`] was of, its `offsets`.
     ///
     /// # Errors
-    /// See [`Error`]; [`lake::Error::Ahead`] if they were not read yet.
+    /// See [`Error`]; [`crate::lake::Error::Ahead`] if they were not read yet.
     pub async fn query_before(&self, text: &str, offsets: &[u64]) -> Result<Answer, Error> {
         let (sql, text, offsets) = (self.clone(), text.to_owned(), offsets.to_vec());
         self.within_limits(async move { sql.run(&text, Some(&offsets)).await }).await
@@ -336,7 +337,9 @@ impl Sql {
         let parsed = parsed.map_err(|error| not_planned(session, text, &error))?;
         check_statement(&parsed)?;
         let planned = state.statement_to_plan(parsed).await;
-        planned.and_then(checked).map_err(|error| not_planned(session, text, &error))
+        planned
+            .and_then(|plan| self.checked(plan))
+            .map_err(|error| not_planned(session, text, &error))
     }
 
     /// How many rows one query may answer.
@@ -358,7 +361,9 @@ impl Sql {
         let parsed = ParsedStatement::Statement(Box::new(statement));
         check_statement(&parsed)?;
         let planned = session.state().statement_to_plan(parsed).await;
-        planned.and_then(checked).map_err(|error| not_planned(session, &text, &error))
+        planned
+            .and_then(|plan| self.checked(plan))
+            .map_err(|error| not_planned(session, &text, &error))
     }
 
     /// Runs a plan of a session to its end.
@@ -406,6 +411,22 @@ impl Sql {
         Ok(Answer { schema, batches, cut: false, offsets })
     }
 
+    /// A plan that changes nothing, and tells of no more than the rows that it may read.
+    fn checked(&self, plan: LogicalPlan) -> Result<LogicalPlan, DataFusionError> {
+        let reads = SQLOptions::new()
+            .with_allow_ddl(false)
+            .with_allow_dml(false)
+            .with_allow_statements(false);
+        reads.verify_plan(&plan)?;
+        let tells_how = matches!(plan, LogicalPlan::Explain(_) | LogicalPlan::Analyze(_));
+        if tells_how && (!self.may_read_all() || rights::is_bound(&plan)?) {
+            return plan_err!(
+                "EXPLAIN is for those who may read every table: it tells of every row"
+            );
+        }
+        Ok(plan)
+    }
+
     fn planned(&self, error: &DataFusionError) -> Error {
         Error::Query(plain(error))
     }
@@ -429,20 +450,6 @@ fn bytes_of(rows: &RecordBatch) -> usize {
         None => column.to_data().get_slice_memory_size().unwrap_or(0),
     };
     rows.columns().iter().map(of_column).sum()
-}
-
-/// A plan that changes nothing, and tells of no more than the rows that it may read.
-fn checked(plan: LogicalPlan) -> Result<LogicalPlan, DataFusionError> {
-    let reads =
-        SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
-    reads.verify_plan(&plan)?;
-    let tells_how = matches!(plan, LogicalPlan::Explain(_) | LogicalPlan::Analyze(_));
-    if tells_how && rights::is_bound(&plan)? {
-        return plan_err!(
-            "EXPLAIN is for those who may read all of a table: it tells of every row"
-        );
-    }
-    Ok(plan)
 }
 
 #[cfg(test)]

@@ -96,10 +96,19 @@ impl Sql {
 
     /// What who asks may read; nothing of who may read everything.
     fn rights(&self) -> Result<Option<Rights>, Error> {
-        let (Some(user), Some(registry)) = (&self.asker, &self.registry) else { return Ok(None) };
-        match Rights::of(&registry.snapshot(), user) {
+        let Some(user) = &self.asker else { return Ok(None) };
+        let registry = self.registry.as_ref();
+        match registry.and_then(|registry| Rights::of(&registry.snapshot(), user)) {
             Some(rights) => Ok(Some(rights)),
             None => Err(Error::Query(format!("there is no user {user} any more"))),
+        }
+    }
+
+    /// Whether who asks may read every table.
+    pub(super) fn may_read_all(&self) -> bool {
+        match self.rights() {
+            Ok(rights) => rights.is_none_or(|rights| rights.are_of_all()),
+            Err(_) => false,
         }
     }
 
@@ -122,8 +131,7 @@ impl Sql {
         Ok(tables)
     }
 
-    /// Search looks at all that an event says; so it is there for those alone who may read
-    /// all columns, and finds the rows that they may read.
+    /// Search is there for those alone who may read all of the events.
     fn put_search(&self, session: &SessionContext, snapshot: &Snapshot, rights: Option<&Rights>) {
         session.deregister_udtf(SEARCH);
         let Some(search) = &self.search else { return };

@@ -10,6 +10,8 @@ mod svg;
 use serde_json::{Value, json};
 
 use crate::calendar::Civil;
+use crate::raster;
+use crate::theme::{self, Theme};
 use crate::unit::Unit;
 
 pub use svg::{escaped, text_width};
@@ -18,6 +20,10 @@ pub use svg::{escaped, text_width};
 pub const WIDE: (f64, f64) = (568.0, 240.0);
 /// See [`WIDE`].
 pub const NARROW: (f64, f64) = (338.0, 220.0);
+
+/// The room around a chart that stands by itself, and that of its title, in CSS pixels.
+const PAD: f64 = 16.0;
+const HEADING: f64 = 28.0;
 
 /// How the series are drawn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,6 +66,31 @@ impl Chart {
     /// Draws it at a size, in CSS pixels.
     pub fn svg(&self, size: (f64, f64)) -> String {
         svg::draw(self, size)
+    }
+
+    /// Draws it by itself on a card, with its title, as a PNG of so many pixels for each of CSS.
+    ///
+    /// # Errors
+    /// See [`raster::Error`].
+    pub fn png(
+        &self,
+        (width, height): (f64, f64),
+        theme: Theme,
+        scale: f32,
+    ) -> Result<Vec<u8>, raster::Error> {
+        let (css, card) = (theme.resolved(theme::CHART_CSS), theme.colour("card"));
+        let (text, title) = (theme.colour("text"), escaped(&self.title));
+        let (outer_width, outer_height) = (width + 2.0 * PAD, height + 2.0 * PAD + HEADING);
+        let (y, inner_y) = (PAD + 13.0, PAD + HEADING);
+        let drawn = self.svg((width, height)).replacen(
+            "<svg ",
+            &format!(r#"<svg x="{PAD}" y="{inner_y}" width="{width}" height="{height}" "#),
+            1,
+        );
+        let svg = format!(
+            r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {outer_width} {outer_height}" width="{outer_width}" height="{outer_height}"><style>{css}</style><rect width="100%" height="100%" fill="{card}"/><text x="{PAD}" y="{y}" font-size="13" font-weight="600" fill="{text}">{title}</text>{drawn}</svg>"#
+        );
+        raster::png(&svg, scale)
     }
 
     fn steps(&self) -> usize {

@@ -184,7 +184,7 @@ impl Door {
     }
 
     /// For how many seconds an address is to wait that has guessed too often.
-    fn wait_s(&self, peer: IpAddr) -> Option<i64> {
+    pub fn wait_s(&self, peer: IpAddr) -> Option<i64> {
         self.guesses.wait_s(&peer.to_canonical().to_string(), self.now_s())
     }
 

@@ -3,12 +3,9 @@ use std::sync::{Arc, LazyLock};
 use tokio::sync::Semaphore;
 
 use super::{Code, Failure};
-use crate::registry::kind::User;
+use crate::registry::kind::{KEY_PREFIX, User};
 use crate::registry::{Name, Snapshot, View};
 use crate::scram::{ITERATIONS, Verifier};
-
-/// What every key begins with, and no password may.
-const KEY_PREFIX: &str = "weirs_";
 
 /// How many passwords are hashed at once: each costs a good part of a second of a processor.
 const HASHED_AT_ONCE: usize = 1;

@@ -1,7 +1,8 @@
 use maud::{DOCTYPE, Markup, html};
 
-use super::{closing, evidence, facts, lead, link, window};
+use super::{CHART, closing, evidence, facts, lead, link, window};
 use crate::alert::outbox::What;
+use crate::alert::picture::Picture;
 use crate::detect::{Alert, State};
 use crate::query::Severity;
 
@@ -20,6 +21,8 @@ const HEADING: &str = "font-size:14px;margin:24px 0 6px";
 const SQL: &str = "font:12px/18px ui-monospace,Menlo,Consolas,monospace;white-space:pre-wrap;\
                    word-break:break-word;margin:0;padding:12px;border:1px solid #8886;\
                    border-radius:6px";
+const PICTURE: &str = "display:block;max-width:100%;height:auto;margin:20px 0 0;border:0;\
+                       border-radius:6px";
 const ACTION: &str = "margin:16px 0 0";
 const BUTTON: &str = "display:inline-block;padding:8px 14px;border:1px solid #8888;\
                       border-radius:6px;font-size:14px;text-decoration:none";
@@ -82,7 +85,12 @@ fn table(rows: impl IntoIterator<Item = (String, String)>) -> Markup {
     }
 }
 
-pub(super) fn one(alert: &Alert, what: What, console: Option<&str>) -> String {
+pub(super) fn one(
+    alert: &Alert,
+    what: What,
+    console: Option<&str>,
+    picture: Option<&Picture>,
+) -> String {
     let colour = colour(alert);
     let facts = facts(alert).into_iter().map(|(name, value)| (name.to_owned(), value));
     let content = html! {
@@ -93,6 +101,9 @@ pub(super) fn one(alert: &Alert, what: What, console: Option<&str>) -> String {
         (table(facts))
         @if let Some(console) = console {
             p style=(ACTION) { a href=(link(console, alert)) style=(BUTTON) { "Open in the console" } }
+        }
+        @if let Some(picture) = picture {
+            img src={ "cid:" (CHART) } alt=(picture.words) width=(Picture::WIDTH) style=(PICTURE);
         }
         h2 style=(HEADING) { "Evidence" }
         (table(evidence(alert)))

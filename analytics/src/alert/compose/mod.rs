@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::note::{Note, Says};
 use super::outbox::What;
+use super::picture::Picture;
 use crate::detect::{Alert, Column, State, grouped};
 
 /// An email, but for who sends and who receives it.
@@ -23,8 +24,12 @@ pub(super) struct Email {
 /// The longest subject, in bytes.
 const SUBJECT_BYTES_MAX: usize = 150;
 
-/// Writes the email of a note, with links to a console if there is one.
-pub(super) fn compose(note: &Note, console: Option<&str>) -> Email {
+/// By what name HTML shows the chart that comes with it (RFC 2392).
+pub(super) const CHART: &str = "chart";
+
+/// Writes the email of a note, with links to a console if there is one, and a chart if there is
+/// one.
+pub(super) fn compose(note: &Note, console: Option<&str>, picture: Option<&Picture>) -> Email {
     let mut subject = subject(note);
     subject.retain(|c| !c.is_control());
     if subject.len() > SUBJECT_BYTES_MAX {
@@ -37,7 +42,7 @@ pub(super) fn compose(note: &Note, console: Option<&str>) -> Email {
                 Says::One(what) => what,
                 Says::Gathered => What::Opened,
             };
-            (text::one(alert, what, console), html::one(alert, what, console))
+            (text::one(alert, what, console), html::one(alert, what, console, picture))
         }
         (alerts, _) => (text::many(alerts, console), html::many(alerts, &subject, console)),
     };

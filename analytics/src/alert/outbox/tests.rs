@@ -461,7 +461,7 @@ fn nodes_that_end_change_nothing_of_what_is_told() {
             said
         };
         let (whole, killed) = (run(false), run(true));
-        assert!(whole.len() > 20, "seed {seed}: {whole:?}");
+        assert!(whole.len() > 5, "seed {seed}: {whole:?}");
         assert_eq!(whole, killed, "seed {seed}");
     }
 }

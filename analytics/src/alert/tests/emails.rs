@@ -10,7 +10,7 @@ use crate::query::Severity;
 
 #[test]
 fn an_email_says_what_happened_and_runs_nothing() {
-    let email = compose(&opened("198.51.100.1"), None);
+    let email = compose(&opened("198.51.100.1"), None, None);
     let expected = "[high] A client left its usual range: 198.51.100.1 (replay may)";
     assert_eq!(email.subject, expected);
     for expected in [
@@ -25,7 +25,7 @@ fn an_email_says_what_happened_and_runs_nothing() {
     }
     assert!(email.html.contains("&lt;b&gt;&amp;&lt;/b&gt; more."), "{}", email.html);
     assert!(email.html.contains("1,208") && !email.html.contains("<script"));
-    let hostile = compose(&opened("x\r\nBcc: all@example.org <script>"), None);
+    let hostile = compose(&opened("x\r\nBcc: all@example.org <script>"), None, None);
     assert!(!hostile.subject.contains(['\r', '\n']));
     assert!(!hostile.html.contains("<script"));
 }
@@ -71,7 +71,7 @@ fn an_email_says_what_has_become_of_alerts() {
             "2 alerts",
         ),
     ] {
-        let email = compose(&note, console);
+        let email = compose(&note, console, None);
         assert_eq!(email.subject, subject);
         for alert in &note.alerts {
             let link = format!("https://weir.example.org/alerts/{}", alert.id);

@@ -1,8 +1,8 @@
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use datafusion::arrow::array::{Array, ArrayRef, AsArray as _};
-use datafusion::arrow::compute::{cast, concat};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray as _, UInt64Array};
+use datafusion::arrow::compute::{cast, concat, take};
 use datafusion::arrow::datatypes::{DataType, FieldRef, Int64Type};
 use datafusion::common::resources_err;
 use datafusion::error::Result;
@@ -67,7 +67,11 @@ impl Sized {
             Size::Times => bytes(0).saturating_mul(number(1)),
             Size::Padded => number(1).saturating_mul(CHAR_BYTES),
             Size::Replaced => (bytes(0) + 1).saturating_mul(bytes(2).saturating_add(1)),
-            Size::Joined => (0..arguments.len()).map(bytes).sum(),
+            // The first may stand between all others.
+            Size::Joined => {
+                let all = (0..arguments.len()).map(bytes).fold(0, usize::saturating_add);
+                all.saturating_add(bytes(0).saturating_mul(arguments.len()))
+            }
         }
     }
 
@@ -97,12 +101,16 @@ impl Sized {
             if to == from + 1 && bytes > max {
                 return self.refuse();
             }
-            let slice = |of: &ColumnarValue| match of {
-                ColumnarValue::Array(of) => ColumnarValue::Array(of.slice(from, to - from)),
-                scalar => scalar.clone(),
+            // Rows of their own: of a slice the functions make room for what it is a part of.
+            let rows = UInt64Array::from_iter_values(from as u64..to as u64);
+            let slice = |of: &ColumnarValue| {
+                Ok(match of {
+                    ColumnarValue::Array(of) => ColumnarValue::Array(take(of, &rows, None)?),
+                    scalar => scalar.clone(),
+                })
             };
             let part = ScalarFunctionArgs {
-                args: args.args.iter().map(slice).collect(),
+                args: args.args.iter().map(slice).collect::<Result<_>>()?,
                 arg_fields: args.arg_fields.clone(),
                 number_rows: to - from,
                 return_field: args.return_field.clone(),
@@ -219,7 +227,10 @@ impl ScalarUDFImpl for Sized {
                 false => self.refuse(),
             };
         }
-        let of_one = |of: &Bytes| (0..rows).map(|row| of.at(row)).fold(0, usize::saturating_add);
+        let of_one = |of: &Bytes| match of {
+            Bytes::Same { bytes, .. } => *bytes,
+            of => (0..rows).map(|row| of.at(row)).fold(0, usize::saturating_add),
+        };
         let longest = arguments.iter().map(of_one).max().unwrap_or(0);
         let max = self.bound.of_rows().max(longest.saturating_mul(TIMES_MAX));
         match bytes <= max {

@@ -37,6 +37,7 @@ pub use self::route::{From, FromHttp, Route, Source, Step};
 pub use self::subscription::{Subscription, SubscriptionState};
 pub use self::tier::{Quota, Tier};
 pub use self::upstream::{Balance, Deliveries, HealthCheck, RetryOn, Target, Upstream};
+pub(crate) use self::user::KEY_PREFIX;
 pub use self::user::{AccessKey, User};
 use super::{EntityKey, Fault, Faults, Json, Name};
 
