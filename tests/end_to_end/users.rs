@@ -190,6 +190,12 @@ async fn users_read_what_their_roles_give_over_postgres() {
     let script = "SELECT count(*) AS n, min(client_address) AS who FROM events;\n";
     let said = rig::jdbc(weir.postgres_port(), "ann", PASSWORD, script).unwrap();
     assert!(said.contains("'3','somebody'"), "{said}");
+    // Who guesses is not let in by the right one either, for a while; the token is.
+    for _ in 0..10 {
+        let _ = refused("ann", "wrong");
+    }
+    assert!(refused("ann", PASSWORD).contains("too many wrong passwords came from here"));
+    assert_eq!(psql(&weir, "weir", &token, "SELECT 1").0, "1\n");
     weir.stop();
 }
 

@@ -15,12 +15,23 @@ use std::num::NonZeroUsize;
 use std::sync::{Arc, LazyLock};
 
 use datafusion::dataframe::DataFrame;
-use datafusion::error::Result;
+use datafusion::error::{DataFusionError, Result};
 use datafusion::physical_plan::{SendableRecordBatchStream, execute_stream};
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 
 use self::way::{Way, Young};
+
+/// What a part of a query would make is more than it may be at once, which is told to who asks.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct TooMuch(pub(crate) String);
+
+impl From<TooMuch> for DataFusionError {
+    fn from(error: TooMuch) -> Self {
+        Self::External(Box::new(error))
+    }
+}
 
 /// How much less the threads of queries count than others: the system's nice value.
 const NICE: i32 = 10;

@@ -5,8 +5,8 @@ use std::task::{Context, Poll, ready};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
+use datafusion::common::internal_err;
 use datafusion::common::tree_node::{Transformed, TreeNode as _, TreeNodeRecursion};
-use datafusion::common::{internal_err, resources_err};
 use datafusion::error::Result;
 use datafusion::execution::TaskContext;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
@@ -20,6 +20,7 @@ use datafusion::physical_plan::{
 use futures_util::{FutureExt as _, Stream, StreamExt as _};
 use tokio::time::{Sleep, sleep_until};
 
+use super::TooMuch;
 use super::way::Way;
 
 /// The largest batch that a step may make of others, in bytes: it is not counted as memory of
@@ -108,8 +109,10 @@ impl ExecutionPlan for GivingWayExec {
         let kept = self
             .is_kept
             .then(|| MemoryConsumer::new("rows that a step keeps").register(context.memory_pool()));
+        let (way, rows_max) = (self.way.clone(), context.session_config().batch_size());
         let rows = make_cooperative(self.input.execute(partition, context)?);
-        Ok(Box::pin(GivingWay { rows, way: self.way.clone(), pause: None, is_made, kept }))
+        let (pause, left) = (None, None);
+        Ok(Box::pin(GivingWay { rows, way, pause, is_made, kept, rows_max, left }))
     }
 }
 
@@ -122,6 +125,22 @@ struct GivingWay {
     is_made: bool,
     /// What of them is kept above.
     kept: Option<MemoryReservation>,
+    /// How many are handed on at a time: a step may make one batch of all.
+    rows_max: usize,
+    /// What is left of such a batch.
+    left: Option<RecordBatch>,
+}
+
+impl GivingWay {
+    /// As much of a batch as may be handed on; the rest is kept.
+    fn part_of(&mut self, batch: RecordBatch) -> RecordBatch {
+        if batch.num_rows() <= self.rows_max {
+            return batch;
+        }
+        let rest = batch.num_rows() - self.rows_max;
+        self.left = Some(batch.slice(self.rows_max, rest));
+        batch.slice(0, self.rows_max)
+    }
 }
 
 impl Stream for GivingWay {
@@ -136,19 +155,26 @@ impl Stream for GivingWay {
             ready!(pause.poll_unpin(cx));
             this.pause = None;
         }
+        if let Some(left) = this.left.take() {
+            return Poll::Ready(Some(Ok(this.part_of(left))));
+        }
         let batch = ready!(this.rows.poll_next_unpin(cx));
         if this.is_made
             && let Some(Ok(batch)) = &batch
             && batch.get_array_memory_size() > BATCH_BYTES_MAX
         {
-            return Poll::Ready(Some(resources_err!("a batch of rows is too large")));
+            let what = format!(
+                "a step makes more than {BATCH_BYTES_MAX} bytes of rows at a time; ask for fewer or \
+                 shorter columns"
+            );
+            return Poll::Ready(Some(Err(TooMuch(what).into())));
         }
         if let (Some(kept), Some(Ok(batch))) = (&mut this.kept, &batch)
             && let Err(error) = kept.try_grow(batch.get_array_memory_size())
         {
             return Poll::Ready(Some(Err(error)));
         }
-        Poll::Ready(batch)
+        Poll::Ready(batch.map(|batch| batch.map(|batch| this.part_of(batch))))
     }
 }
 

@@ -1,7 +1,9 @@
+use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 /// For how long a query is young.
@@ -11,15 +13,24 @@ const YOUNG_FOR: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(8);
 const RUN: Duration = Duration::from_millis(2);
 
-/// How many of the queries that run are young.
+/// When the queries began that are young, by their numbers. One that is held by a call of a
+/// function ages all the same.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Young(Arc<AtomicUsize>);
+pub(super) struct Young(Arc<Mutex<HashMap<u64, Instant>>>);
+
+impl Young {
+    fn are_there(&self) -> bool {
+        let mut begun = self.0.lock();
+        begun.retain(|_, begun| begun.elapsed() < YOUNG_FOR);
+        !begun.is_empty()
+    }
+}
 
 /// The way of one query past others. All its steps share it.
 #[derive(Debug)]
 pub(super) struct Way {
     young: Young,
-    has_aged: AtomicBool,
+    number: u64,
     begun: Instant,
     /// Until when it pauses, or has, in microseconds from its beginning.
     paused_until_us: AtomicU64,
@@ -28,23 +39,16 @@ pub(super) struct Way {
 impl Way {
     /// Of a query that begins.
     pub(super) fn new(young: &Young) -> Arc<Self> {
-        young.0.fetch_add(1, Ordering::Relaxed);
-        Arc::new(Self {
-            young: young.clone(),
-            has_aged: AtomicBool::new(false),
-            begun: Instant::now(),
-            paused_until_us: AtomicU64::new(0),
-        })
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        let (number, begun) = (NUMBER.fetch_add(1, Ordering::Relaxed), Instant::now());
+        young.0.lock().insert(number, begun);
+        Arc::new(Self { young: young.clone(), number, begun, paused_until_us: AtomicU64::new(0) })
     }
 
     /// Until when the query is to pause; nothing if it may go on.
     pub(super) fn pause(&self) -> Option<Instant> {
         let age = self.begun.elapsed();
-        if age < YOUNG_FOR {
-            return None;
-        }
-        self.age();
-        if self.young.0.load(Ordering::Relaxed) == 0 {
+        if age < YOUNG_FOR || !self.young.are_there() {
             return None;
         }
         let us = |of: Duration| u64::try_from(of.as_micros()).unwrap_or(u64::MAX);
@@ -60,17 +64,11 @@ impl Way {
         };
         Some(self.begun + Duration::from_micros(until))
     }
-
-    fn age(&self) {
-        if !self.has_aged.swap(true, Ordering::Relaxed) {
-            self.young.0.fetch_sub(1, Ordering::Relaxed);
-        }
-    }
 }
 
 impl Drop for Way {
     fn drop(&mut self) {
-        self.age();
+        self.young.0.lock().remove(&self.number);
     }
 }
 
@@ -96,7 +94,12 @@ mod tests {
         assert_eq!(paused, 80, "of 100 ms");
         drop(other);
         assert_eq!(old.pause(), None);
-        drop(old);
-        assert_eq!(young.0.load(Ordering::Relaxed), 0);
+        // One that never looks is not young for ever.
+        let held = Way::new(&young);
+        assert!(young.are_there());
+        advance(YOUNG_FOR).await;
+        assert!(!young.are_there());
+        drop((old, held));
+        assert!(young.0.lock().is_empty());
     }
 }

@@ -16,7 +16,11 @@ use super::status;
 
 /// For how long a login is good after it was last used.
 const GOOD_FOR: Duration = Duration::from_secs(60 * 60);
+/// For how long it is good at most, however often it is used.
+const GOOD_FOR_MAX: Duration = Duration::from_secs(12 * 60 * 60);
 const LOGINS_MAX: usize = 1_000;
+/// How many of them one user has; more take the place of its own.
+const LOGINS_PER_CALLER_MAX: usize = 50;
 
 /// By what hash a token is known. It is not kept.
 type Known = [u8; 32];
@@ -25,7 +29,21 @@ type Known = [u8; 32];
 #[derive(Debug)]
 pub(super) struct Logins {
     door: Arc<Door>,
-    given: Mutex<HashMap<Known, (Caller, Instant)>>,
+    given: Mutex<HashMap<Known, Given>>,
+}
+
+/// A login that was given.
+#[derive(Debug)]
+struct Given {
+    caller: Caller,
+    begun: Instant,
+    used: Instant,
+}
+
+impl Given {
+    fn is_good(&self, now: Instant) -> bool {
+        now.duration_since(self.used) < GOOD_FOR && now.duration_since(self.begun) < GOOD_FOR_MAX
+    }
 }
 
 impl Logins {
@@ -57,27 +75,23 @@ impl Logins {
         aws_lc_rs::rand::fill(&mut token).expect("the system has random bytes");
         let token = URL_SAFE_NO_PAD.encode(token);
         let (mut given, now) = (self.given.lock(), Instant::now());
-        if given.len() >= LOGINS_MAX {
-            given.retain(|_, (_, used)| now.duration_since(*used) < GOOD_FOR);
-        }
-        if given.len() >= LOGINS_MAX {
-            let oldest = given.iter().min_by_key(|(_, (_, used))| *used).map(|(known, _)| *known);
+        given.retain(|_, of| of.is_good(now));
+        let of_caller = given.values().filter(|of| of.caller == caller).count();
+        let is_his_own = of_caller >= LOGINS_PER_CALLER_MAX;
+        if is_his_own || given.len() >= LOGINS_MAX {
+            let others = given.iter().filter(|(_, of)| !is_his_own || of.caller == caller);
+            let oldest = others.min_by_key(|(_, of)| of.used).map(|(known, _)| *known);
             oldest.map(|known| given.remove(&known));
         }
-        given.insert(hash(&token), (caller, now));
+        given.insert(hash(&token), Given { caller, begun: now, used: now });
         token
     }
 
     fn find(&self, token: &str) -> Option<Caller> {
-        let now = Instant::now();
-        let mut given = self.given.lock();
-        let (caller, used) = given.get_mut(&hash(token))?;
-        if now.duration_since(*used) >= GOOD_FOR {
-            given.remove(&hash(token));
-            return None;
-        }
-        *used = now;
-        Some(caller.clone())
+        let (mut given, now) = (self.given.lock(), Instant::now());
+        let of = given.get_mut(&hash(token)).filter(|of| of.is_good(now))?;
+        of.used = now;
+        Some(of.caller.clone())
     }
 }
 

@@ -11,10 +11,11 @@
 //! node's token as a bearer, a user of the registry by HTTP Basic, or what a `Handshake` gave.
 //! There is no TLS, no transaction, nothing that writes.
 //!
-//! Limits: 64 connections, 16 requests at a time of each, a message 2 MiB, a statement 1 MiB, a
+//! Limits: 64 connections, 16 of one address, 16 requests at a time of each, a message 2 MiB, a statement 1 MiB, a
 //! row of parameters 1 MiB; of each statement those of [`crate::sql::Limits`], where an answer
 //! of more rows is an error, since a program would take part of it for all. What a handshake
-//! gave is good for an hour after its last use, of 1,000 at most.
+//! gave is good for an hour after its last use and 12 hours in all, of 1,000 at most, 50 of one
+//! user.
 
 mod handle;
 mod login;
@@ -36,6 +37,7 @@ use self::service::Service;
 use crate::sql::Sql;
 
 const CONNECTIONS_MAX: usize = 64;
+const CONNECTIONS_PER_ADDRESS_MAX: usize = 16;
 const STREAMS_MAX: u32 = 16;
 const MESSAGE_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// The largest head of a request, in bytes.
@@ -59,7 +61,7 @@ pub(crate) async fn serve(
         .http2_keepalive_timeout(Some(KEEP_ALIVE))
         .http2_max_header_list_size(HEAD_BYTES_MAX)
         .add_service(service)
-        .serve_with_incoming(connections(listener, CONNECTIONS_MAX));
+        .serve_with_incoming(connections(listener, CONNECTIONS_MAX, CONNECTIONS_PER_ADDRESS_MAX));
     tokio::select! {
         ended = served => if let Err(error) = ended {
             tracing::error!(%error, "Flight SQL ended");

@@ -26,7 +26,7 @@ pub(super) fn of(why: &Error) -> Status {
     match why {
         Error::Query(_) => Status::invalid_argument(text),
         Error::Time(_) => Status::deadline_exceeded(text),
-        Error::Memory(_) => Status::resource_exhausted(text),
+        Error::Memory(_) | Error::TooMuch(_) => Status::resource_exhausted(text),
         Error::Busy | Error::Lake(_) => Status::unavailable(text),
         Error::Failed(_) => Status::internal(text),
     }

@@ -27,12 +27,15 @@ use pgwire::messages::extendedquery::Execute;
 use pgwire::messages::response::TransactionStatus;
 use pgwire::types::format::FormatOptions;
 use tokio::sync::{Mutex, OwnedMutexGuard};
+use tokio::time::timeout;
 
 use super::sqlstate::{
     self, IN_FAILED_TRANSACTION, INVALID_PASSWORD, PROGRAM_LIMIT_EXCEEDED, SYNTAX_ERROR,
 };
 use super::{control, functions};
-use crate::sql::{Answer, Described, Error, OPERATORS_MAX, Sql, check_text};
+use crate::sql::{
+    Answer, Described, Error, OPERATORS_MAX, Sql, bytes_of, bytes_of_values, check_text,
+};
 
 /// How many statements one message may have.
 const STATEMENTS_MAX: usize = 100;
@@ -46,6 +49,13 @@ pub(super) struct Session {
     /// With `pg_catalog`; made for who has logged in. One statement has it at a time, also
     /// one that was broken off, until it has ended.
     context: Arc<Mutex<Option<SessionContext>>>,
+}
+
+/// What the statements of one message have answered.
+#[derive(Debug, Default)]
+struct Taken {
+    rows: usize,
+    bytes: usize,
 }
 
 /// The session in the hands of a statement. It keeps no rows beyond it.
@@ -90,7 +100,9 @@ impl Session {
 
     async fn context(&self) -> PgWireResult<Context> {
         let sql = self.sql()?;
-        let mut held = self.context.clone().lock_owned().await;
+        // One that was broken off has it until it has ended.
+        let lock = timeout(sql.time_max(), self.context.clone().lock_owned()).await;
+        let mut held = lock.map_err(|_| sqlstate::of(&Error::Busy))?;
         if held.is_none() {
             let context = sql.session().map_err(|error| sqlstate::of(&error))?;
             let catalog = context.copied_config().options().catalog.default_catalog.clone();
@@ -127,7 +139,7 @@ impl Session {
         let limited = sql.clone();
         let planned = limited.within_limits(Box::pin(async move {
             sql.fill(context.get(), None).await?;
-            let plan = sql.plan(context.get(), statement).await?;
+            let plan = sql.plan(context.get(), statement, 0).await?;
             Described::of(&plan)
         }));
         planned.await.map_err(|error| sqlstate::of(&error))
@@ -144,7 +156,8 @@ impl Session {
         let limited = sql.clone();
         let answered = limited.within_limits(Box::pin(async move {
             let offsets = sql.fill(context.get(), None).await?;
-            let mut plan = sql.plan(context.get(), statement).await?;
+            let bytes = parameters.as_ref().map_or(0, bytes_of_values);
+            let mut plan = sql.plan(context.get(), statement, bytes).await?;
             if let Some(parameters) = parameters {
                 let with = plan.replace_params_with_values(&parameters);
                 plan = with.map_err(|error| Error::Query(error.strip_backtrace()))?;
@@ -154,12 +167,12 @@ impl Session {
         answered.await.map_err(|error| sqlstate::of(&error))
     }
 
-    /// Runs one of the statements of a message, of which those before gave `rows` rows.
+    /// Runs one of the statements of a message, of which those before have taken so much.
     async fn one<C: ClientInfo + Sync>(
         &self,
         statement: Statement,
         has_failed: bool,
-        rows: &mut usize,
+        taken: &mut Taken,
         client: &C,
     ) -> PgWireResult<Response> {
         if let Some(said) = said(&statement, has_failed) {
@@ -169,9 +182,13 @@ impl Session {
             Some(shown) => shown,
             None => self.run(statement, None).await?,
         };
-        *rows += answer.batches.iter().map(RecordBatch::num_rows).sum::<usize>();
-        if *rows > self.sql.rows_max() {
+        taken.rows += answer.batches.iter().map(RecordBatch::num_rows).sum::<usize>();
+        taken.bytes += answer.batches.iter().map(bytes_of).sum::<usize>();
+        if taken.rows > self.sql.rows_max() {
             return Err(too_many(self.sql.rows_max()));
+        }
+        if taken.bytes > self.sql.bytes_max() {
+            return Err(sqlstate::of(&Error::Memory(self.sql.bytes_max())));
         }
         self.response(answer, &Format::UnifiedText, client, 0)
     }
@@ -249,9 +266,9 @@ impl SimpleQueryHandler for Queries {
         }
         let mut responses = Vec::with_capacity(statements.len());
         let mut has_failed = client.transaction_status() == TransactionStatus::Error;
-        let mut rows = 0;
+        let mut taken = Taken::default();
         for statement in statements {
-            match session.one(statement, has_failed, &mut rows, client).await {
+            match session.one(statement, has_failed, &mut taken, client).await {
                 Ok(response) => {
                     has_failed &= !matches!(response, Response::TransactionEnd(_));
                     responses.push(response);

@@ -35,6 +35,7 @@ pub(super) fn of(why: &Error) -> PgWireError {
         Error::Query(_) => SYNTAX_ERROR,
         Error::Time(_) => "57014",
         Error::Memory(_) => "53200",
+        Error::TooMuch(_) => PROGRAM_LIMIT_EXCEEDED,
         Error::Busy => "53300",
         Error::Lake(_) => "58030",
         Error::Failed(_) => "XX000",

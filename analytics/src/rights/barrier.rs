@@ -27,6 +27,8 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
 use futures_util::TryStreamExt as _;
 
+use crate::compute::TooMuch;
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Barrier {
@@ -220,6 +222,7 @@ impl ExecutionPlan for BarrierExec {
         // What fails may say on which value, and that may be of a row that is not seen.
         let rows = rows.map_err(|error| match error.find_root() {
             DataFusionError::ResourcesExhausted(_) => error,
+            DataFusionError::External(of) if of.is::<TooMuch>() => error,
             _ => exec_datafusion_err!("a rule of a role of yours, or its table, failed on a row"),
         });
         Ok(Box::pin(RecordBatchStreamAdapter::new(schema, rows)))

@@ -123,7 +123,8 @@ fn rule(
         true => Ok(()),
         false => Err(unknown(schema, path, column)),
     };
-    for (key, columns) in [("columns", &rights.columns), ("without", &rights.without)] {
+    let only = rights.columns.iter().map(|columns| ("columns", columns));
+    for (key, columns) in only.chain([("without", &rights.without)]) {
         for (i, column) in columns.iter().enumerate() {
             known(format!("{key}[{i}]"), column)?;
         }
@@ -133,8 +134,7 @@ fn rule(
     }
     let of_column = |field: &Arc<arrow::datatypes::Field>| {
         let name = field.name();
-        let is_there = rights.columns.is_empty() || rights.columns.contains(name);
-        if !is_there || rights.without.contains(name) {
+        if !rights.has(name) {
             return Ok(Of::Hidden);
         }
         let Some(mask) = rights.mask.get(name) else { return Ok(Of::Plain) };
@@ -230,7 +230,7 @@ fn unknown(schema: &DFSchema, path: String, column: &str) -> Fault {
 /// The faults, with paths as `tables.events.rows`.
 pub(super) fn check(role: &Role) -> Result<(), Vec<Fault>> {
     let session = SessionContext::new();
-    if let Err(error) = query::register(&session) {
+    if let Err(error) = query::register(&session).and_then(|()| sql::bound(&session)) {
         return Err(vec![fault("tables", &error)]);
     }
     session.register_udf(sql::named_user(CURRENT_USER, "nobody"));

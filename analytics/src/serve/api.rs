@@ -230,7 +230,7 @@ fn failure(error: &sql::Error) -> Failure {
     let code = match error {
         sql::Error::Query(_) | sql::Error::Lake(lake::Error::NoPlace { .. }) => Code::QueryInvalid,
         sql::Error::Time(_) => Code::QueryTime,
-        sql::Error::Memory(_) => Code::QueryMemory,
+        sql::Error::Memory(_) | sql::Error::TooMuch(_) => Code::QueryMemory,
         sql::Error::Busy => Code::Overloaded,
         sql::Error::Failed(_) => Code::QueryFailed,
         sql::Error::Lake(_) => Code::LakeUnavailable,

@@ -23,6 +23,9 @@ pub enum Error {
         "the query needs more than {0} bytes of memory; group by fewer values, or ask for less time"
     )]
     Memory(usize),
+    /// A part of it would make more than it may at once.
+    #[error("{0}")]
+    TooMuch(String),
     /// It waited for its turn as long as a query may run.
     #[error("too many queries run at once; try again later")]
     Busy,
@@ -61,6 +64,9 @@ pub(super) fn not_planned(session: &SessionContext, text: &str, error: &DataFusi
     let Some(missing) = missing else { return Error::Query(told) };
     let schema = session.catalog(CATALOG).and_then(|catalog| catalog.schema(SCHEMA));
     let mut tables = schema.map_or_else(Vec::new, |schema| schema.table_names());
+    if tables.is_empty() {
+        return Error::Query(format!("there is no table {missing}: your roles give none"));
+    }
     tables.sort_unstable();
     let mend = match nearest(&missing, tables.iter().map(String::as_str)) {
         Some(near) => format!("did you mean {near}? "),

@@ -16,7 +16,7 @@ use datafusion::arrow::array::{Array as _, BooleanArray};
 use datafusion::arrow::buffer::NullBuffer;
 use datafusion::arrow::compute::nullif;
 use datafusion::arrow::datatypes::DataType;
-use datafusion::common::{DFSchema, not_impl_err};
+use datafusion::common::{DFSchema, not_impl_err, plan_err};
 use datafusion::error::Result;
 use datafusion::execution::FunctionRegistry as _;
 use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
@@ -33,7 +33,7 @@ use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 use self::sized::{Size, Sized};
 
 /// The functions that are bounded, by what tells how much they make.
-const SIZED: [(&str, Size); 8] = [
+const SIZED: [(&str, Size); 12] = [
     ("repeat", Size::Times),
     ("lpad", Size::Padded),
     ("rpad", Size::Padded),
@@ -42,6 +42,10 @@ const SIZED: [(&str, Size); 8] = [
     ("concat", Size::Joined),
     ("concat_ws", Size::Joined),
     ("translate", Size::Joined),
+    ("regexp_count", Size::Patterns),
+    ("regexp_instr", Size::Patterns),
+    ("regexp_like", Size::Patterns),
+    ("regexp_match", Size::Patterns),
 ];
 
 /// Those that make lists as long as they are told, and one that takes as long as its texts are,
@@ -54,6 +58,8 @@ const NOT_THERE: [&str; 5] =
 const BYTES_MAX: usize = 128 * 1024 * 1024;
 /// How many bytes one may make of constants; so many as the query's text has, if it is longer.
 const CONSTANT_BYTES: usize = 8 * 1024;
+/// How many calls of functions a query has before fewer rows are computed at a time.
+const EXPRESSIONS_FREE: usize = 50;
 /// How many rows are computed at a time, at most.
 const ROWS_MAX: usize = 8_192;
 
@@ -77,12 +83,16 @@ impl Bound {
 
 /// Bounds the functions of a session for a query, and has it compute so few rows at a time that
 /// each value which stands in its text may stand in each of them.
-pub(super) fn fit(session: &SessionContext, text: &str) {
+/// `parameters` is how many bytes the values have that come with it.
+pub(super) fn fit(session: &SessionContext, text: &str, parameters: usize) {
     let is_sized = |word: &&str| SIZED.iter().any(|(name, _)| name.eq_ignore_ascii_case(word));
     let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
     let calls = words.filter(is_sized).count() + chains(text);
-    let constant = CONSTANT_BYTES.max(text.len());
-    let constants = text.len() + calls * constant;
+    let given = text.len() + parameters;
+    let constant = CONSTANT_BYTES.max(given);
+    // Each of many expressions side by side makes a column of its own.
+    let columns = text.matches('(').count().saturating_sub(EXPRESSIONS_FREE);
+    let constants = given + calls * constant + columns * CONSTANT_BYTES;
     let rows = (BYTES_MAX / constants.max(1)).clamp(1, ROWS_MAX);
     let state = session.state_ref();
     let mut state = state.write();
@@ -146,7 +156,7 @@ const ENDS: [Keyword; 12] = [
 ];
 
 /// Bounds the functions of a session.
-pub(super) fn register(session: &SessionContext) -> Result<()> {
+pub(crate) fn register(session: &SessionContext) -> Result<()> {
     let bound = Arc::new(Bound {
         of_rows: AtomicUsize::new(BYTES_MAX),
         of_constants: AtomicUsize::new(CONSTANT_BYTES),
@@ -171,6 +181,22 @@ pub(super) fn register(session: &SessionContext) -> Result<()> {
     session.state_ref().write().register_expr_planner(Arc::new(Joining(joined)))
 }
 
+/// The operators that compile what is on their right.
+const PATTERNS: [BinaryOperator; 4] = [
+    BinaryOperator::PGRegexMatch,
+    BinaryOperator::PGRegexIMatch,
+    BinaryOperator::PGRegexNotMatch,
+    BinaryOperator::PGRegexNotIMatch,
+];
+
+fn is_constant(expr: &Expr) -> bool {
+    match expr {
+        Expr::Literal(..) | Expr::Placeholder(_) => true,
+        Expr::Cast(of) => is_constant(&of.expr),
+        _ => false,
+    }
+}
+
 /// Plans `||` of texts as a bounded function, one call for all that are joined.
 #[derive(Debug)]
 struct Joining(Arc<ScalarUDF>);
@@ -181,6 +207,9 @@ impl ExprPlanner for Joining {
         expr: RawBinaryExpr,
         schema: &DFSchema,
     ) -> Result<PlannerResult<RawBinaryExpr>> {
+        if PATTERNS.contains(&expr.op) && !is_constant(&expr.right) {
+            return plan_err!("the pattern of {} has to be the same for all rows", expr.op);
+        }
         let is_text = |of: &Expr| of.get_type(schema).is_ok_and(|of| of.is_string());
         if expr.op != BinaryOperator::StringConcat || !(is_text(&expr.left) || is_text(&expr.right))
         {

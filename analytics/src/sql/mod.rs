@@ -48,13 +48,14 @@ pub(crate) use self::described::Described;
 pub use self::error::Error;
 use self::error::not_planned;
 pub(crate) use self::error::plain;
+pub(crate) use self::guard::register as bound;
 pub use self::limits::Limits;
 use self::measure::check_statement;
 pub(crate) use self::measure::{OPERATORS_MAX, check_text};
 use self::places::Places;
 pub(crate) use self::session::named_user;
 use crate::alert::AlertTable;
-use crate::compute::{self, Threads};
+use crate::compute::{self, Threads, TooMuch};
 use crate::lake::{History, Snapshot};
 use crate::query::{self, Plan, QueryFile, Span};
 use crate::rights;
@@ -206,6 +207,7 @@ impl Sql {
             let session = sql.session()?;
             let offsets = sql.fill(&session, None).await?;
             let plan = sql.plan_text(&session, &text).await?;
+            guard::fit(&session, &text, bytes_of_values(&parameters));
             let plan = plan.replace_params_with_values(&parameters);
             let plan = plan.map_err(|error| Error::Query(plain(&error)))?;
             sql.answer(&session, plan, offsets).await
@@ -268,7 +270,7 @@ impl Sql {
         &self,
         run: impl Future<Output = Result<T, Error>> + Send + 'static,
     ) -> Result<T, Error> {
-        let limit = Duration::from_millis(self.limits.time_ms);
+        let limit = self.time_max();
         let place = self.places.take(self.asker.as_ref()).await?;
         // The place is taken until the query has ended, however long that takes.
         let running = self.threads.spawn(async move {
@@ -290,7 +292,7 @@ impl Sql {
         if let Some(replay) = &span.replay {
             self.refuse_unknown(replay).await?;
         }
-        let ran = query::backtest(plan, history, &span, self.runtime.clone()).await;
+        let ran = query::backtest(plan, history, &span, self.with_memory()?).await;
         let rows = ran.map_err(|error| match error {
             query::Error::Failed { source, .. } => self.failed(&source),
             query::Error::Plan(source) => self.failed(&source),
@@ -306,7 +308,7 @@ impl Sql {
         let events = self.history.snapshot().await?.table;
         let session = SessionContext::new_with_config_rt(
             SessionConfig::new().with_target_partitions(2),
-            self.runtime.clone(),
+            self.with_memory()?,
         );
         let of_replay = session
             .read_table(events)
@@ -331,7 +333,7 @@ impl Sql {
 
     async fn plan_text(&self, session: &SessionContext, text: &str) -> Result<LogicalPlan, Error> {
         check_text(text, OPERATORS_MAX)?;
-        guard::fit(session, text);
+        guard::fit(session, text, 0);
         let state = session.state();
         let parsed = state.sql_to_statement(text, &state.config_options().sql_parser.dialect);
         let parsed = parsed.map_err(|error| not_planned(session, text, &error))?;
@@ -342,12 +344,23 @@ impl Sql {
             .map_err(|error| not_planned(session, text, &error))
     }
 
+    /// How long one may run.
+    pub(crate) fn time_max(&self) -> Duration {
+        Duration::from_millis(self.limits.time_ms)
+    }
+
+    /// How many bytes one answer may have.
+    pub(crate) fn bytes_max(&self) -> usize {
+        self.limits.memory_bytes_max
+    }
+
     /// How many rows one query may answer.
     pub(crate) fn rows_max(&self) -> usize {
         self.limits.rows_max
     }
 
-    /// The plan of one query that was parsed.
+    /// The plan of one query that was parsed, whose values for its parameters have so many
+    /// bytes.
     ///
     /// # Errors
     /// [`Error::Query`].
@@ -355,9 +368,10 @@ impl Sql {
         &self,
         session: &SessionContext,
         statement: Statement,
+        parameters: usize,
     ) -> Result<LogicalPlan, Error> {
         let text = statement.to_string();
-        guard::fit(session, &text);
+        guard::fit(session, &text, parameters);
         let parsed = ParsedStatement::Statement(Box::new(statement));
         check_statement(&parsed)?;
         let planned = session.state().statement_to_plan(parsed).await;
@@ -434,6 +448,9 @@ impl Sql {
     fn failed(&self, error: &DataFusionError) -> Error {
         match error.find_root() {
             DataFusionError::ResourcesExhausted(_) => Error::Memory(self.limits.memory_bytes_max),
+            DataFusionError::External(error) if error.is::<TooMuch>() => {
+                Error::TooMuch(error.to_string())
+            }
             // What can be known only when a table is read, such as what is searched for.
             DataFusionError::Plan(what) => Error::Query(what.clone()),
             _ => Error::Failed(plain(error)),
@@ -441,9 +458,17 @@ impl Sql {
     }
 }
 
+/// How many bytes the values of parameters have.
+pub(crate) fn bytes_of_values(values: &ParamValues) -> usize {
+    match values {
+        ParamValues::List(of) => of.iter().map(|of| of.value.size()).sum(),
+        ParamValues::Map(of) => of.values().map(|of| of.value.size()).sum(),
+    }
+}
+
 /// How many bytes the values of rows have, also where they share what they stand in with
 /// others.
-fn bytes_of(rows: &RecordBatch) -> usize {
+pub(crate) fn bytes_of(rows: &RecordBatch) -> usize {
     let of_column = |column: &ArrayRef| match column.as_string_view_opt() {
         Some(texts) => texts.iter().map(|text| VIEW_BYTES + text.map_or(0, str::len)).sum(),
         // What has no bytes to count has no values.

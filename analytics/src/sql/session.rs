@@ -5,7 +5,7 @@ use std::sync::Arc;
 use datafusion::arrow::datatypes::DataType;
 use datafusion::catalog::TableProvider;
 use datafusion::execution::memory_pool::GreedyMemoryPool;
-use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::logical_expr::{ColumnarValue, ScalarUDF, Volatility, create_udf};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::scalar::ScalarValue;
@@ -35,14 +35,18 @@ impl Sql {
             .with_information_schema(true)
             .with_default_catalog_and_schema(CATALOG, SCHEMA)
             .with_target_partitions(2);
-        let memory = Arc::new(GreedyMemoryPool::new(self.limits.memory_bytes_max));
-        let runtime = RuntimeEnvBuilder::from_runtime_env(&self.runtime).with_memory_pool(memory);
-        let runtime = runtime.build_arc().map_err(|error| self.planned(&error))?;
-        let session = SessionContext::new_with_config_rt(config, runtime);
+        let session = SessionContext::new_with_config_rt(config, self.with_memory()?);
         query::register(&session).map_err(|error| self.planned(&error))?;
         guard::register(&session).map_err(|error| self.planned(&error))?;
         self.name_user(&session);
         Ok(session)
+    }
+
+    /// The surroundings of a query, with memory of its own.
+    pub(super) fn with_memory(&self) -> Result<Arc<RuntimeEnv>, Error> {
+        let memory = Arc::new(GreedyMemoryPool::new(self.limits.memory_bytes_max));
+        let runtime = RuntimeEnvBuilder::from_runtime_env(&self.runtime).with_memory_pool(memory);
+        runtime.build_arc().map_err(|error| self.planned(&error))
     }
 
     /// Makes known to a session who asks.

@@ -10,27 +10,38 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::transport::server::{Connected, TcpConnectInfo};
 
+use super::{Place, Places};
+
 /// The pause when no connection can be taken, as when no file can be opened.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// The connections of a gRPC server, as they come; more than `at_once_max` wait to be accepted.
+/// The connections of a gRPC server, as they come; more than `at_once_max` wait to be
+/// accepted, more than `per_address_max` of one address are closed.
 pub fn connections(
     listener: TcpListener,
     at_once_max: usize,
+    per_address_max: usize,
 ) -> impl Stream<Item = io::Result<Connection>> {
     let places = Arc::new(Semaphore::new(at_once_max));
-    unfold((listener, places), |(listener, places)| async move {
+    let of_address = Places::new(per_address_max);
+    unfold((listener, places, of_address), |(listener, places, of_address)| async move {
         let place = places.clone().acquire_owned().await.expect("it is never closed");
-        let stream = loop {
+        let (stream, own) = loop {
             match listener.accept().await {
-                Ok((stream, _)) => break stream,
+                Ok((stream, peer)) => match of_address.take(peer.ip()) {
+                    Some(own) => break (stream, own),
+                    None => {
+                        tracing::warn!(%peer, "too many connections of one address: one is closed")
+                    }
+                },
                 Err(error) => {
                     tracing::warn!(%error, "no connection of gRPC can be taken");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }
         };
-        Some((Ok(Connection { stream, _place: place }), (listener, places)))
+        let connection = Connection { stream, _places: (place, own) };
+        Some((Ok(connection), (listener, places, of_address)))
     })
 }
 
@@ -38,7 +49,7 @@ pub fn connections(
 #[derive(Debug)]
 pub struct Connection {
     stream: TcpStream,
-    _place: OwnedSemaphorePermit,
+    _places: (OwnedSemaphorePermit, Place),
 }
 
 impl Connected for Connection {

@@ -36,6 +36,7 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// take to answer.
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
 const CONNECTIONS_MAX: usize = 256;
+const CONNECTIONS_PER_ADDRESS_MAX: usize = 64;
 const STREAMS_MAX: u32 = 16;
 /// The largest head of a request, in bytes.
 const HEAD_BYTES_MAX: u32 = 64 * 1024;
@@ -109,7 +110,7 @@ pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>, stop: Canc
         .http2_max_header_list_size(HEAD_BYTES_MAX)
         .add_service(logs)
         .serve_with_incoming_shutdown(
-            connections(listener, CONNECTIONS_MAX),
+            connections(listener, CONNECTIONS_MAX, CONNECTIONS_PER_ADDRESS_MAX),
             stop.cancelled_owned(),
         );
     if let Err(error) = served.await {

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use datafusion::arrow::array::{Array, ArrayRef, AsArray as _, UInt64Array};
 use datafusion::arrow::compute::{cast, concat, take};
 use datafusion::arrow::datatypes::{DataType, FieldRef, Int64Type};
-use datafusion::common::resources_err;
 use datafusion::error::Result;
 use datafusion::logical_expr::{
     ColumnarValue, Documentation, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl,
@@ -12,10 +11,13 @@ use datafusion::logical_expr::{
 };
 
 use super::Bound;
+use crate::compute::TooMuch;
 
 /// What one call may make of texts that are long already: so many times as much as the longest
 /// argument.
 const TIMES_MAX: usize = 2;
+/// What is said of a call over rows.
+const WITH_ROWS: &str = "of the rows at hand";
 /// A character has up to so many bytes.
 const CHAR_BYTES: usize = 4;
 
@@ -30,6 +32,8 @@ pub(super) enum Size {
     Replaced,
     /// All arguments.
     Joined,
+    /// Little, but each pattern is compiled, and kept for the call: it has to be a constant.
+    Patterns,
 }
 
 /// A function with a bound.
@@ -68,6 +72,7 @@ impl Sized {
             Size::Padded => number(1).saturating_mul(CHAR_BYTES),
             Size::Replaced => (bytes(0) + 1).saturating_mul(bytes(2).saturating_add(1)),
             // The first may stand between all others.
+            Size::Patterns => 0,
             Size::Joined => {
                 let all = (0..arguments.len()).map(bytes).fold(0, usize::saturating_add);
                 all.saturating_add(bytes(0).saturating_mul(arguments.len()))
@@ -75,8 +80,10 @@ impl Sized {
         }
     }
 
-    fn refuse<T>(&self) -> Result<T> {
-        resources_err!("{} makes too much", self.function.name())
+    fn refuse<T>(&self, max: usize, of: &str) -> Result<T> {
+        let name = self.function.name();
+        let what = format!("{name} would make more than the {max} bytes that it may {of}");
+        Err(TooMuch(what).into())
     }
 
     /// Makes a few rows at a time, and counts.
@@ -99,7 +106,7 @@ impl Sized {
             }
             // One row alone that would be too much is not tried.
             if to == from + 1 && bytes > max {
-                return self.refuse();
+                return self.refuse(max, WITH_ROWS);
             }
             // Rows of their own: of a slice the functions make room for what it is a part of.
             let rows = UInt64Array::from_iter_values(from as u64..to as u64);
@@ -119,7 +126,7 @@ impl Sized {
             let part = self.function.invoke_with_args(part)?.into_array(to - from)?;
             made += part.get_array_memory_size();
             if made > max {
-                return self.refuse();
+                return self.refuse(max, WITH_ROWS);
             }
             parts.push(part);
             from = to;
@@ -217,6 +224,15 @@ impl ScalarUDFImpl for Sized {
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let are_arrays = args.args.iter().any(|of| matches!(of, ColumnarValue::Array(_)));
         let rows = if are_arrays { args.number_rows } else { 1 };
+        let has_patterns = matches!(self.size, Size::Patterns | Size::Replaced);
+        if has_patterns && let Some(ColumnarValue::Array(_)) = args.args.get(1) {
+            let is_regex = self.function.name().starts_with("regexp");
+            if is_regex {
+                let what =
+                    format!("the pattern of {} has to be the same for all rows", self.name());
+                return Err(TooMuch(what).into());
+            }
+        }
         let arguments = args.args.iter().map(Bytes::of).collect::<Result<Vec<_>>>()?;
         let bytes = (0..rows).map(|row| self.of_row(&arguments, row));
         let bytes = bytes.fold(0, usize::saturating_add);
@@ -224,7 +240,7 @@ impl ScalarUDFImpl for Sized {
             // It may stand in every row.
             return match bytes <= self.bound.of_constants() {
                 true => self.function.invoke_with_args(args),
-                false => self.refuse(),
+                false => self.refuse(self.bound.of_constants(), "of constants"),
             };
         }
         let of_one = |of: &Bytes| match of {

@@ -24,8 +24,8 @@ pub struct TableRights {
     /// Which rows: a condition in SQL over the table's columns, up to 4,096 bytes; all, if
     /// it is left out. `current_user` is the name of the user.
     pub rows: Option<String>,
-    /// The only columns that are there, 0 to 500; all, if there are none.
-    pub columns: Vec<String>,
+    /// The only columns that are there, 1 to 500; all, if it is left out.
+    pub columns: Option<Vec<String>>,
     /// The columns that are not there, 0 to 500. Not beside `columns`.
     pub without: Vec<String>,
     /// What stands in the place of a column's values, by column, 0 to 100: an expression in
@@ -39,6 +39,13 @@ impl Role {
 }
 
 impl TableRights {
+    /// Whether a column is there.
+    pub fn has(&self, column: &str) -> bool {
+        let is_it = |other: &String| other == column;
+        self.columns.as_ref().is_none_or(|columns| columns.iter().any(is_it))
+            && !self.without.iter().any(is_it)
+    }
+
     /// Whether everything of the table may be read.
     pub fn are_whole(&self) -> bool {
         *self == Self::default()
@@ -71,12 +78,13 @@ impl TableRights {
         if let Some(rows) = &self.rows {
             sql(faults, format!("{at}.rows"), rows, 4_096);
         }
-        if !self.columns.is_empty() && !self.without.is_empty() {
+        if self.columns.is_some() && !self.without.is_empty() {
             let mend = "name those that are there, or those that are not";
             faults.add(format!("{at}.without"), "stands beside columns", mend);
         }
-        for (key, columns) in [("columns", &self.columns), ("without", &self.without)] {
-            faults.count(format!("{at}.{key}"), columns.len(), 0, COLUMNS_MAX);
+        let only = self.columns.iter().map(|columns| ("columns", columns, 1));
+        for (key, columns, min) in only.chain([("without", &self.without, 0)]) {
+            faults.count(format!("{at}.{key}"), columns.len(), min, COLUMNS_MAX);
             for (i, column) in columns.iter().enumerate().take(COLUMNS_MAX) {
                 faults.text(format!("{at}.{key}[{i}]"), column, NAME_BYTES_MAX);
             }
@@ -85,8 +93,7 @@ impl TableRights {
         for (column, mask) in self.mask.iter().take(100) {
             let at = format!("{at}.mask.{column}");
             faults.text(at.as_str(), column, NAME_BYTES_MAX);
-            let is_there = self.columns.is_empty() || self.columns.contains(column);
-            if !is_there || self.without.contains(column) {
+            if !self.has(column) {
                 let mend = "leave the mask out, or the column in";
                 faults.add(at.as_str(), "masks a column that is not there", mend);
             }
