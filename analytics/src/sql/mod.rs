@@ -29,7 +29,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::{Array as _, ArrayRef, AsArray as _, RecordBatch};
+use arrow::compute::cast;
 use arrow::datatypes::SchemaRef;
+use arrow::error::ArrowError;
 use datafusion::common::{DataFusionError, ParamValues, plan_err};
 use datafusion::execution::context::SQLOptions;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
@@ -407,8 +409,7 @@ impl Sql {
         let (mut batches, mut left, mut bytes) = (Vec::new(), self.limits.rows_max, 0);
         while let Some(batch) = stream.next().await {
             let batch = batch.map_err(|error| self.failed(&error))?;
-            // Whether nulls are possible is known better when a query runs than before it does.
-            let batch = RecordBatch::try_new(schema.clone(), batch.columns().to_vec());
+            let batch = as_described(&batch, &schema);
             let batch = batch.map_err(|error| self.failed(&error.into()))?;
             let cut = batch.num_rows() > left;
             let batch = if cut { batch.slice(0, left) } else { batch };
@@ -456,6 +457,17 @@ impl Sql {
             _ => Error::Failed(plain(error)),
         }
     }
+}
+
+/// Rows as their query was described. Whether nulls are possible is known better when it runs
+/// than before it does, and files may give texts by another type than they are planned by.
+fn as_described(rows: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, ArrowError> {
+    let columns = rows.columns().iter().zip(schema.fields());
+    let columns = columns.map(|(column, field)| match column.data_type() == field.data_type() {
+        true => Ok(column.clone()),
+        false => cast(column, field.data_type()),
+    });
+    RecordBatch::try_new(schema.clone(), columns.collect::<Result<_, _>>()?)
 }
 
 /// How many bytes the values of parameters have.
