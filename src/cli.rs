@@ -62,6 +62,8 @@ enum Command {
     Deliveries(command::deliveries::Options),
     /// See what detections have found, acknowledge it, and silence what is known
     Alerts(command::alerts::Options),
+    /// See how the continuous queries fare, and let one rest or go on
+    Queries(command::queries::Options),
     /// Make a secret of an application or a key of a user, and the hash that the registry keeps
     Secret(command::secret::Options),
 }
@@ -113,6 +115,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Apply(options) => command::apply::run(&cli.settings, &options),
         Command::Alerts(options) => command::alerts::run(&cli.settings, &options),
         Command::Deliveries(options) => command::deliveries::run(&cli.settings, &options),
+        Command::Queries(options) => command::queries::run(&cli.settings, &options),
         Command::Secret(options) => command::secret::run(&options),
     };
     let (code, error) = match result {

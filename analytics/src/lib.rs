@@ -2,6 +2,7 @@
 
 pub mod alert;
 pub mod compute;
+mod deep_check;
 pub mod detect;
 mod flight;
 pub mod follow;
@@ -16,3 +17,6 @@ pub mod serve;
 pub mod sql;
 mod time;
 mod topics;
+mod word;
+
+pub use deep_check::deep_check;

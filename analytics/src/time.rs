@@ -1,7 +1,12 @@
-//! Times in JSON: RFC 3339 in UTC.
+//! Times: now, and in JSON by RFC 3339 in UTC.
 
 use ingest::event::Timestamp;
 use serde::{Deserialize as _, Deserializer, Serializer};
+
+/// By this node's clock.
+pub(crate) fn now() -> Timestamp {
+    Timestamp::from_micros(jiff::Timestamp::now().as_microsecond())
+}
 
 pub(crate) fn serialize<S: Serializer>(time: &Timestamp, to: S) -> Result<S::Ok, S::Error> {
     to.collect_str(time)

@@ -1,25 +1,17 @@
-use std::path::{Path, PathBuf};
-
 use anyhow::anyhow;
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
-use super::answer;
+use super::answer::{Asked, Word};
+use super::rows::{plain, table, text};
 use crate::cli::{Failure, Settings};
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
     #[command(subcommand)]
     action: Action,
-    /// The analytics node; as the settings say, if it is left out
-    #[arg(long, global = true, value_name = "URL")]
-    server: Option<String>,
-    /// The file of the admin token; the one in the data directory, if it is left out
-    #[arg(long, global = true, value_name = "FILE")]
-    token_file: Option<PathBuf>,
-    /// Print JSON
-    #[arg(long, global = true)]
-    json: bool,
+    #[command(flatten)]
+    asked: Asked,
 }
 
 #[derive(Debug, Subcommand)]
@@ -88,22 +80,6 @@ enum State {
     All,
 }
 
-#[derive(Debug, Args)]
-struct Word {
-    /// Who says so; the user of this shell, if it is left out
-    #[arg(long, env = "USER", hide_env = true)]
-    by: String,
-    /// Why, for who looks at it later
-    #[arg(long, default_value = "")]
-    note: String,
-}
-
-impl Word {
-    fn json(&self) -> Value {
-        json!({"by": self.by, "note": self.note})
-    }
-}
-
 /// A span of time in ms, as people write it.
 fn span_ms(text: &str) -> Result<u64, String> {
     let told = || format!("{text:?} is no span of time; write 90m, 2h or 7d");
@@ -118,8 +94,8 @@ fn span_ms(text: &str) -> Result<u64, String> {
 
 /// Lists alerts, or says something of them.
 pub(crate) fn run(settings: &Settings, options: &Options) -> Result<(), Failure> {
-    let node = (options.server.as_deref(), options.token_file.as_deref());
-    let asked = Asked { settings, node };
+    let asked = &options.asked;
+    let node = Node { settings, asked };
     match &options.action {
         Action::List { state, limit } => {
             let of = match state {
@@ -131,8 +107,8 @@ pub(crate) fn run(settings: &Settings, options: &Options) -> Result<(), Failure>
                 "SELECT id, state, severity, begins, title, subject, findings, acknowledged_by \
                  FROM alerts {of} ORDER BY begins DESC, id LIMIT {limit}"
             );
-            let rows = asked.rows(sql)?;
-            print(options, &rows, "there are no such alerts", |rows| {
+            let rows = node.rows(sql)?;
+            asked.print(&rows, "there are no such alerts", |rows| {
                 let heads =
                     ["id", "severity", "state", "begins", "findings", "acknowledged by", "alert"];
                 table(
@@ -157,38 +133,38 @@ pub(crate) fn run(settings: &Settings, options: &Options) -> Result<(), Failure>
             });
         }
         Action::Show { id } => {
-            let id = asked.id("alerts", id)?;
-            let rows = asked.rows(format!("SELECT * FROM alerts WHERE id = '{id}'"))?;
-            print(options, &rows, "it is gone", |rows| rows.iter().for_each(show));
+            let id = node.id("alerts", id)?;
+            let rows = node.rows(format!("SELECT * FROM alerts WHERE id = '{id}'"))?;
+            asked.print(&rows, "it is gone", |rows| rows.iter().for_each(show));
         }
         Action::Ack { id, word } => {
-            let id = asked.id("alerts", id)?;
-            let answer = asked.tell(&format!("/v1/alerts/{id}/acknowledge"), &word.json())?;
+            let id = node.id("alerts", id)?;
+            let answer = node.tell(&format!("/v1/alerts/{id}/acknowledge"), &json!(word))?;
             let by = &answer["acknowledged"];
-            done(options, &answer, &format!("alert {id} is acknowledged by {}", text(by, "by")));
+            asked.done(&answer, &format!("alert {id} is acknowledged by {}", text(by, "by")));
         }
         Action::Unack { id, word } => {
-            let id = asked.id("alerts", id)?;
-            let answer = asked.tell(&format!("/v1/alerts/{id}/unacknowledge"), &word.json())?;
-            done(options, &answer, &format!("alert {id} is acknowledged by nobody"));
+            let id = node.id("alerts", id)?;
+            let answer = node.tell(&format!("/v1/alerts/{id}/unacknowledge"), &json!(word))?;
+            asked.done(&answer, &format!("alert {id} is acknowledged by nobody"));
         }
         Action::Silence { detection, subject, for_ms, word } => {
-            let mut wish = word.json();
+            let mut wish = json!(word);
             wish["for_ms"] = (*for_ms).into();
             for (name, pattern) in [("detection", detection), ("subject", subject)] {
                 if let Some(pattern) = pattern {
                     wish[name] = pattern.as_str().into();
                 }
             }
-            let answer = asked.tell("/v1/silences", &wish)?;
+            let answer = node.tell("/v1/silences", &wish)?;
             let (id, until) = (text(&answer, "id"), text(&answer, "until"));
-            done(options, &answer, &format!("silence {id} holds until {until}"));
+            asked.done(&answer, &format!("silence {id} holds until {until}"));
         }
         Action::Silences => {
             let sql = "SELECT id, detection, subject, until, set_by, note FROM silences \
                        WHERE until > now() ORDER BY until";
-            let rows = asked.rows(sql.to_owned())?;
-            print(options, &rows, "there are no silences", |rows| {
+            let rows = node.rows(sql.to_owned())?;
+            asked.print(&rows, "there are no silences", |rows| {
                 let heads = ["id", "detection", "subject", "until", "by", "note"];
                 table(
                     &heads,
@@ -208,9 +184,9 @@ pub(crate) fn run(settings: &Settings, options: &Options) -> Result<(), Failure>
             });
         }
         Action::Unsilence { id, word } => {
-            let id = asked.id("silences", id)?;
-            let answer = asked.tell(&format!("/v1/silences/{id}/end"), &word.json())?;
-            done(options, &answer, &format!("silence {id} has ended"));
+            let id = node.id("silences", id)?;
+            let answer = node.tell(&format!("/v1/silences/{id}/end"), &json!(word))?;
+            asked.done(&answer, &format!("silence {id} has ended"));
         }
     }
     Ok(())
@@ -220,18 +196,18 @@ pub(crate) fn run(settings: &Settings, options: &Options) -> Result<(), Failure>
 const SHORT: usize = 12;
 
 /// The node that is asked.
-struct Asked<'a> {
+struct Node<'a> {
     settings: &'a Settings,
-    node: (Option<&'a str>, Option<&'a Path>),
+    asked: &'a Asked,
 }
 
-impl Asked<'_> {
+impl Node<'_> {
     fn rows(&self, sql: String) -> Result<Vec<Value>, Failure> {
-        answer::rows(self.settings, self.node, sql)
+        self.asked.rows(self.settings, sql)
     }
 
     fn tell(&self, path: &str, body: &Value) -> Result<Value, Failure> {
-        answer::tell(self.settings, self.node, path, body)
+        self.asked.tell(self.settings, path, body)
     }
 
     /// The whole id of the one row of a table whose id begins so.
@@ -248,47 +224,6 @@ impl Asked<'_> {
             _ => usage(format!("{given} is how several ids begin; give more of it")),
         }
     }
-}
-
-fn print(options: &Options, rows: &[Value], none: &str, table: impl FnOnce(&[Value])) {
-    match rows {
-        _ if options.json => println!("{}", json!(rows)),
-        [] => println!("{none}"),
-        rows => table(rows),
-    }
-}
-
-fn done(options: &Options, answer: &Value, told: &str) {
-    match options.json {
-        true => println!("{answer}"),
-        false => println!("{}", plain(told)),
-    }
-}
-
-fn text(row: &Value, name: &str) -> String {
-    row[name].as_str().unwrap_or_default().to_owned()
-}
-
-/// Without what a terminal would take for a command.
-fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
-}
-
-/// Columns that are as wide as their widest cell; the last one is not filled up.
-fn table<const N: usize>(heads: &[&str; N], rows: impl Iterator<Item = [String; N]>) {
-    let rows: Vec<[String; N]> = rows.map(|row| row.map(|cell| plain(&cell))).collect();
-    let mut widths = heads.map(|head| head.chars().count());
-    for row in &rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.chars().count());
-        }
-    }
-    let line = |cells: [&str; N]| {
-        let cells = cells.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}"));
-        println!("{}", cells.collect::<Vec<_>>().join("  ").trim_end());
-    };
-    line(*heads);
-    rows.iter().for_each(|row| line(row.each_ref().map(String::as_str)));
 }
 
 /// An alert in full.

@@ -6,8 +6,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, anyhow};
 use clap::{Args, ValueEnum};
 use http::StatusCode;
+use serde::Serialize;
 use serde_json::Value;
 
+use super::rows::plain;
 use crate::cli::{Failure, Settings};
 use crate::config;
 
@@ -55,6 +57,68 @@ impl Format {
             Self::Csv => "text/csv",
             Self::Json => "application/json",
             Self::Arrow => "application/vnd.apache.arrow.stream",
+        }
+    }
+}
+
+/// Which node is told something, and whether its answer is printed as JSON.
+#[derive(Debug, Args)]
+#[group(skip)]
+pub(crate) struct Asked {
+    /// The analytics node; as the settings say, if it is left out
+    #[arg(long, global = true, value_name = "URL")]
+    server: Option<String>,
+    /// The file of the admin token; the one in the data directory, if it is left out
+    #[arg(long, global = true, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+/// Who says something, and why.
+#[derive(Debug, Args, Serialize)]
+pub(crate) struct Word {
+    /// Who says so; the user of this shell, if it is left out
+    #[arg(long, env = "USER", hide_env = true)]
+    by: String,
+    /// Why, for who looks at it later
+    #[arg(long, default_value = "")]
+    note: String,
+}
+
+impl Asked {
+    /// The rows that a query answers.
+    pub(crate) fn rows(&self, settings: &Settings, sql: String) -> Result<Vec<Value>, Failure> {
+        let node = Node::of(settings, self.server.as_deref(), self.token_file.as_deref())?;
+        let rows = node.ask("/v1/sql", &[], Body::Text(sql), Format::Json)?;
+        Ok(serde_json::from_slice(&rows.body).context("read the rows")?)
+    }
+
+    /// Tells the node something, and reads its answer.
+    pub(crate) fn tell(
+        &self,
+        settings: &Settings,
+        path: &str,
+        body: &Value,
+    ) -> Result<Value, Failure> {
+        tell(settings, (self.server.as_deref(), self.token_file.as_deref()), path, body)
+    }
+
+    /// Prints rows, or that there are none.
+    pub(crate) fn print(&self, rows: &[Value], none: &str, table: impl FnOnce(&[Value])) {
+        match rows {
+            _ if self.json => println!("{}", serde_json::json!(rows)),
+            [] => println!("{none}"),
+            rows => table(rows),
+        }
+    }
+
+    /// Prints what was done.
+    pub(crate) fn done(&self, answer: &Value, told: &str) {
+        match self.json {
+            true => println!("{answer}"),
+            false => println!("{}", plain(told)),
         }
     }
 }
@@ -127,17 +191,6 @@ pub(crate) fn tell(
     let node = Node::of(settings, server, token_file)?;
     let answer = node.ask(path, &[], Body::Json(body), Format::Json)?;
     Ok(serde_json::from_slice(&answer.body).context("read the answer of the analytics node")?)
-}
-
-/// The rows that a query answers.
-pub(crate) fn rows(
-    settings: &Settings,
-    (server, token_file): (Option<&str>, Option<&Path>),
-    sql: String,
-) -> Result<Vec<Value>, Failure> {
-    let node = Node::of(settings, server, token_file)?;
-    let rows = node.ask("/v1/sql", &[], Body::Text(sql), Format::Json)?;
-    Ok(serde_json::from_slice(&rows.body).context("read the rows")?)
 }
 
 /// What a request has.

@@ -3,9 +3,12 @@ use std::path::PathBuf;
 use anyhow::{Context, anyhow};
 use clap::Args;
 use ingest::registry::files::{self, Wanted};
+use ingest::registry::{EntityKey, Kind};
 use serde_json::{Value, json};
 
 use super::admin::{self, Api};
+use super::answer;
+use super::rows::{plain, text};
 use crate::cli::{Failure, Settings};
 use crate::config;
 
@@ -23,6 +26,13 @@ pub(crate) struct Options {
     /// Why, for those who read the history
     #[arg(long, short, default_value = "weir apply")]
     message: String,
+    /// The analytics node, which says what becomes of continuous queries; as the settings say,
+    /// if it is left out
+    #[arg(long, value_name = "URL")]
+    analytics: Option<String>,
+    /// Do not ask what becomes of continuous queries
+    #[arg(long)]
+    without_analytics: bool,
     #[command(flatten)]
     admin: admin::Options,
 }
@@ -32,10 +42,15 @@ pub(crate) fn run(settings: &Settings, options: &Options) -> Result<(), Failure>
     let config = config::load(settings).map_err(|error| Failure::Usage(error.into()))?;
     let wanted = files::load(&options.dir, crate::node::deep_check)
         .map_err(|errors| Failure::Usage(anyhow::Error::new(errors)))?;
-    apply(&Api::with(&config, &options.admin)?, &wanted, options)
+    apply(settings, &Api::with(&config, &options.admin)?, &wanted, options)
 }
 
-fn apply(api: &Api, wanted: &Wanted, options: &Options) -> Result<(), Failure> {
+fn apply(
+    settings: &Settings,
+    api: &Api,
+    wanted: &Wanted,
+    options: &Options,
+) -> Result<(), Failure> {
     let entities: Vec<Value> = wanted
         .entities
         .iter()
@@ -43,7 +58,7 @@ fn apply(api: &Api, wanted: &Wanted, options: &Options) -> Result<(), Failure> {
         .collect();
     let missing = if options.remove { "remove" } else { "keep" };
     let mut wish = json!({"entities": entities, "missing": missing});
-    let planned = api.post("/admin/v1/plan", &wish)?;
+    let mut planned = api.post("/admin/v1/plan", &wish)?;
     let refusals: Vec<ingest::registry::Refusal> =
         serde_json::from_value(planned["refusals"].clone()).context("read the plan")?;
     if !options.admin.json {
@@ -53,6 +68,9 @@ fn apply(api: &Api, wanted: &Wanted, options: &Options) -> Result<(), Failure> {
         let told: Vec<String> =
             refusals.iter().map(|refusal| super::check::located(wanted, refusal)).collect();
         return Err(Failure::Usage(anyhow!("{}", told.join("\n"))));
+    }
+    if let Some(of_queries) = of_queries(&planned, wanted).filter(|_| !options.without_analytics) {
+        planned["queries"] = foresee(settings, &of_queries, options)?;
     }
     if options.plan {
         if options.admin.json {
@@ -71,4 +89,55 @@ fn apply(api: &Api, wanted: &Wanted, options: &Options) -> Result<(), Failure> {
         println!("applied as revision {}", applied["revision"]);
     }
     Ok(())
+}
+
+/// Which continuous queries a plan writes and removes, if any.
+fn of_queries(planned: &Value, wanted: &Wanted) -> Option<Value> {
+    let (mut put, mut remove) = (serde_json::Map::new(), Vec::new());
+    for step in planned["plan"]["steps"].as_array().into_iter().flatten() {
+        let entity: EntityKey = serde_json::from_value(step["entity"].clone()).ok()?;
+        if entity.kind != Kind::Query {
+            continue;
+        }
+        match step["do"].as_str() {
+            Some("create" | "change") => {
+                let (spec, _) = wanted.entities.get(&entity)?;
+                put.insert(entity.name.to_string(), spec.0.get("sql").cloned()?);
+            }
+            Some("remove") => remove.push(entity.name.to_string()),
+            _ => {}
+        }
+    }
+    let is_any = !put.is_empty() || !remove.is_empty();
+    is_any.then(|| json!({"put": put, "remove": remove}))
+}
+
+/// Has the analytics node say what becomes of the queries, and prints it. One that could not
+/// run is refused.
+fn foresee(settings: &Settings, wish: &Value, options: &Options) -> Result<Value, Failure> {
+    let node = (options.analytics.as_deref(), options.admin.token_file());
+    let effects = match answer::tell(settings, node, "/v1/queries/plan", wish) {
+        Ok(mut answer) => answer["queries"].take(),
+        // Nothing is changed by a plan, so it may be shown without.
+        Err(Failure::Other(error)) if options.plan => {
+            eprintln!("weir: what becomes of the continuous queries is not known: {error:#}");
+            return Ok(Value::Null);
+        }
+        Err(failure) => {
+            let more = "ask what becomes of the continuous queries; nothing was applied, and \
+                        --without-analytics applies it unasked";
+            return Err(failure.context(more.to_owned()));
+        }
+    };
+    let effects: Vec<Value> = serde_json::from_value(effects).context("read their answer")?;
+    if !options.admin.json {
+        effects.iter().for_each(|effect| println!("  {}", plain(&text(effect, "told"))));
+    }
+    let failing = effects.iter().filter(|effect| effect["does"] == "fails");
+    let failing: Vec<String> =
+        failing.map(|of| format!("query/{}: {}", text(of, "query"), text(of, "why"))).collect();
+    match failing.is_empty() {
+        true => Ok(effects.into()),
+        false => Err(Failure::Usage(anyhow!("{}", failing.join("\n")))),
+    }
 }

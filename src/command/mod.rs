@@ -9,8 +9,10 @@ pub(crate) mod check;
 pub(crate) mod deliveries;
 pub(crate) mod example;
 pub(crate) mod export;
+pub(crate) mod queries;
 pub(crate) mod query;
 pub(crate) mod replay_log;
+mod rows;
 pub(crate) mod run;
 pub(crate) mod secret;
 

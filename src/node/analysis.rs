@@ -9,7 +9,7 @@ use analytics::serve::{self, Analytics};
 use anyhow::{Context as _, Result};
 use dashboards::board::Library as Boards;
 use dashboards::serve::{self as console, Console};
-use ingest::registry::{Fault, Spec};
+use ingest::registry::{EntityKey, Fault, Spec};
 
 use super::surroundings::{directory, own_token};
 use super::{Ground, Role, Token};
@@ -151,8 +151,8 @@ fn readable(setting: &str, dir: Option<&Path>, extension: &str) -> Option<Fault>
 }
 
 /// Finds what is wrong with what the lake is read by.
-pub(crate) fn deep_check(spec: &Spec) -> Result<(), Vec<Fault>> {
-    analytics::rights::deep_check(spec)
+pub(crate) fn deep_check(key: &EntityKey, spec: &Spec) -> Result<(), Vec<Fault>> {
+    analytics::deep_check(key, spec)
 }
 
 /// Looks at the queries and boards themselves.

@@ -21,15 +21,15 @@ mod signal;
 pub(crate) mod surroundings;
 mod token;
 
-use ingest::registry::{Fault, Spec};
+use ingest::registry::{EntityKey, Fault, Spec};
 
 pub(crate) use ground::Ground;
 pub(crate) use roles::{Role, Roles};
 pub(crate) use signal::stop_asked;
 pub(crate) use token::Token;
 
-/// Finds what is wrong with a spec that only those can read who run by it.
-pub(crate) fn deep_check(spec: &Spec) -> Result<(), Vec<Fault>> {
-    mediator::deep_check(spec)?;
-    analysis::deep_check(spec)
+/// Finds what is wrong with an entity that only those can read who run by it.
+pub(crate) fn deep_check(key: &EntityKey, spec: &Spec) -> Result<(), Vec<Fault>> {
+    mediator::deep_check(key, spec)?;
+    analysis::deep_check(key, spec)
 }

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use anyhow::Result;
-use ingest::registry::{Fault, Spec};
+use ingest::registry::{EntityKey, Fault, Spec};
 
 use super::{Ground, Role, Token};
 use crate::cli::Failure;
@@ -64,7 +64,7 @@ pub(crate) fn faults_around(_: &Config, _: impl Fn(Role) -> bool) -> Vec<Fault> 
     Vec::new()
 }
 
-pub(crate) fn deep_check(_: &Spec) -> Result<(), Vec<Fault>> {
+pub(crate) fn deep_check(_: &EntityKey, _: &Spec) -> Result<(), Vec<Fault>> {
     Ok(())
 }
 

@@ -1,5 +1,5 @@
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use ingest::emit::Emitter;
 use ingest::event::{Kind, Outcome, Timestamp};
@@ -11,10 +11,9 @@ use tokio::time::Instant;
 use super::AlertTable;
 use super::act::{Acknowledgement, Act, Silence};
 use crate::detect::State;
+use crate::time;
+use crate::word::{self, Word};
 
-/// How long a name may be, and a note, in bytes.
-const BY_BYTES_MAX: usize = 200;
-const NOTE_BYTES_MAX: usize = 2_000;
 const PATTERN_BYTES_MAX: usize = 500;
 /// How long a silence may be, in ms: a minute to 30 days.
 const SILENCE_MS: std::ops::RangeInclusive<u64> = 60_000..=30 * 24 * 3_600_000;
@@ -34,17 +33,6 @@ pub struct Desk {
     pub emitter: Emitter,
     /// The service that is asked, for the events.
     pub service: &'static str,
-}
-
-/// Who says something, and why.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Word {
-    /// Who: 1 to 200 bytes.
-    pub by: String,
-    /// Why; up to 2,000 bytes.
-    #[serde(default)]
-    pub note: String,
 }
 
 /// Which alerts nobody is to be told of, and for how long.
@@ -97,7 +85,7 @@ impl Desk {
         word: Word,
         journey: &Correlation,
     ) -> Result<Acknowledgement, Error> {
-        check(&word.by, &word.note)?;
+        word.check().map_err(Error::Invalid)?;
         let (alert, before) = self.table.alert(id).ok_or_else(|| Error::Unknown(id.to_owned()))?;
         if let Some(before) = before {
             return Ok(before);
@@ -105,7 +93,7 @@ impl Desk {
         if alert.state == State::Resolved {
             return Err(Error::Over(id.to_owned()));
         }
-        let act = Acknowledgement { by: word.by, note: word.note, at: now() };
+        let act = Acknowledgement { by: word.by, note: word.note, at: time::now() };
         self.write(&Act::Acknowledged(id.to_owned(), Some(act.clone()))).await?;
         self.tell("acknowledge", ("alert", id), &act.by, journey);
         Ok(act)
@@ -121,7 +109,7 @@ impl Desk {
         word: &Word,
         journey: &Correlation,
     ) -> Result<(), Error> {
-        check(&word.by, &word.note)?;
+        word.check().map_err(Error::Invalid)?;
         self.table.alert(id).ok_or_else(|| Error::Unknown(id.to_owned()))?;
         self.write(&Act::Acknowledged(id.to_owned(), None)).await?;
         self.tell("unacknowledge", ("alert", id), &word.by, journey);
@@ -133,7 +121,7 @@ impl Desk {
     /// # Errors
     /// See [`Error`].
     pub async fn silence(&self, wish: Wish, journey: &Correlation) -> Result<Silence, Error> {
-        check(&wish.by, &wish.note)?;
+        word::check(&wish.by, &wish.note).map_err(Error::Invalid)?;
         let invalid = |what: String| Err(Error::Invalid(what));
         let patterns = [("detection", &wish.detection), ("subject", &wish.subject)];
         if patterns.iter().all(|(_, pattern)| pattern.is_none()) {
@@ -152,7 +140,7 @@ impl Desk {
         if self.table.count_of_silences() >= SILENCES_MAX {
             return invalid(format!("there are {SILENCES_MAX} silences; end some first"));
         }
-        let (from, span) = (now(), i64::try_from(wish.for_ms * 1_000).unwrap_or(i64::MAX));
+        let (from, span) = (time::now(), i64::try_from(wish.for_ms * 1_000).unwrap_or(i64::MAX));
         let silence = Silence {
             id: format!("{:032x}", fastrand::u128(..)),
             detection: wish.detection,
@@ -172,10 +160,10 @@ impl Desk {
     /// # Errors
     /// See [`Error`].
     pub async fn end(&self, id: &str, word: &Word, journey: &Correlation) -> Result<(), Error> {
-        check(&word.by, &word.note)?;
+        word.check().map_err(Error::Invalid)?;
         let silence = self.table.silence(id).ok_or_else(|| Error::NoSilence(id.to_owned()))?;
         // What it held back until now stays so.
-        let until = silence.until.min(now());
+        let until = silence.until.min(time::now());
         self.write(&Act::Silenced(id.to_owned(), Some(Silence { until, ..silence }))).await?;
         self.tell("delete", ("silence", id), &word.by, journey);
         Ok(())
@@ -211,20 +199,4 @@ impl Desk {
             tracing::error!(%error, "the event of an act could not be kept");
         }
     }
-}
-
-fn check(by: &str, note: &str) -> Result<(), Error> {
-    let plain = |text: &str| !text.chars().any(|c| c.is_control() && c != '\n');
-    if !(1..=BY_BYTES_MAX).contains(&by.trim().len()) || !plain(by) {
-        return Err(Error::Invalid(format!("by: give 1 to {BY_BYTES_MAX} bytes of text")));
-    }
-    if note.len() > NOTE_BYTES_MAX || !plain(note) {
-        return Err(Error::Invalid(format!("note: give up to {NOTE_BYTES_MAX} bytes of text")));
-    }
-    Ok(())
-}
-
-fn now() -> Timestamp {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros();
-    Timestamp::from_micros(i64::try_from(now).unwrap_or(i64::MAX))
 }

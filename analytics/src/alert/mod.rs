@@ -37,7 +37,7 @@ mod webhook;
 
 pub use act::{ACTS_TOPIC, Acknowledgement, Silence};
 pub use config::{Mail, Security};
-pub use desk::{Desk, Error as DeskError, Wish, Word};
+pub use desk::{Desk, Error as DeskError, Wish};
 pub use outbox::OUTBOX_TOPIC;
 pub use owner::{Parts, run};
 pub use picture::Pictures;

@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::act::{ACTS_TOPIC, Acknowledgement, Act, Silence};
-use crate::detect::Alert;
+use crate::detect::{Alert, State};
 use crate::run::ALERTS_TOPIC;
 use crate::topics::{self, Keeper};
 
@@ -67,6 +67,13 @@ impl AlertTable {
         ];
         let fields = columns.map(|(name, of, is_nullable)| Field::new(name, of, is_nullable));
         Arc::new(Schema::new(fields.to_vec()))
+    }
+
+    /// How many alerts of a detection are open.
+    pub(crate) fn open_of(&self, detection: &str) -> usize {
+        let alerts = self.0.lock();
+        let of = alerts.by_change.values().map(|(_, alert)| alert);
+        of.filter(|alert| alert.detection == detection && alert.state == State::Open).count()
     }
 
     /// The columns of silences.

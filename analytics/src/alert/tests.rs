@@ -20,6 +20,7 @@ use super::*;
 use crate::detect::{Alert, Column, State};
 use crate::query::Severity;
 use crate::run::ALERTS_TOPIC;
+use crate::word::Word;
 
 pub(super) fn alert(subject: &str) -> Alert {
     let column = |name: &str, value: serde_json::Value| Column { name: name.to_owned(), value };

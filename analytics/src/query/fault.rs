@@ -1,5 +1,8 @@
 use std::fmt;
 
+/// What is said of a table that is not there, before its name.
+pub(super) const NO_TABLE: &str = "there is no table ";
+
 /// What is wrong with a query file, where, and how to mend it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
@@ -15,6 +18,11 @@ impl Fault {
     /// A fault of the file as a whole.
     pub fn of_file(what: impl Into<String>, mend: impl Into<String>) -> Self {
         Self::new(None, what, mend)
+    }
+
+    /// Whether it is that a table is not there: among other files it may be.
+    pub(crate) fn lacks_a_table(&self) -> bool {
+        self.what.starts_with(NO_TABLE)
     }
 
     pub(super) fn new(

@@ -291,6 +291,24 @@ impl Plan {
         }
     }
 
+    /// What of it is another than of an earlier one of its name, in a few words.
+    pub(crate) fn differs_from(&self, other: &Self) -> String {
+        let name = |below: &Option<Arc<Self>>| below.as_ref().map(|of| of.file.name.clone());
+        let hash = |below: &Option<Arc<Self>>| below.as_ref().map(|of| of.hash.clone());
+        if tokens(&self.file).ne(&tokens(&other.file)) {
+            return "its text is another".to_owned();
+        }
+        if self.lateness_us() != other.lateness_us() {
+            return "its lateness is another".to_owned();
+        }
+        match name(&self.below) {
+            Some(below) if hash(&self.below) != hash(&other.below) => {
+                format!("the view {below}, which it reads, is another")
+            }
+            _ => "a table that it is joined with is another".to_owned(),
+        }
+    }
+
     pub(super) fn horizon_us(&self) -> i64 {
         self.shape.horizon_us
     }
@@ -476,14 +494,20 @@ fn micros(duration: std::time::Duration) -> i64 {
     i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
 }
 
-/// Of the text what it means: not how it is laid out, nor its comments.
+/// What a text says: not how it is laid out, nor its comments.
+fn tokens(file: &QueryFile) -> Vec<String> {
+    let tokens = Tokenizer::new(&GenericDialect, &file.text).tokenize().unwrap_or_default();
+    let tokens = tokens.iter().filter(|token| !matches!(token, Token::Whitespace(_)));
+    tokens.map(Token::to_string).collect()
+}
+
+/// Of the text what it means.
 fn hash(file: &QueryFile, below: Option<&Plan>, joined: &[Reference]) -> String {
     let mut hash = Sha256::new();
     hash.update(STATE_VERSION.to_be_bytes());
     hash.update(micros(file.header.lateness).to_be_bytes());
-    let tokens = Tokenizer::new(&GenericDialect, &file.text).tokenize().unwrap_or_default();
-    for token in tokens.iter().filter(|token| !matches!(token, Token::Whitespace(_))) {
-        hash.update(token.to_string().as_bytes());
+    for token in tokens(file) {
+        hash.update(token.as_bytes());
         hash.update([0]);
     }
     if let Some(below) = below {

@@ -27,7 +27,7 @@ use datafusion::catalog::TableProvider;
 use datafusion::error::Result;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::LogicalPlan;
-use ingest::registry::kind::{Role, Spec, TableRights, User};
+use ingest::registry::kind::{Role, TableRights, User};
 use ingest::registry::{Fault, Name, Snapshot};
 
 use self::barrier::Barrier;
@@ -105,13 +105,10 @@ pub(crate) fn is_bound(plan: &LogicalPlan) -> Result<bool> {
 }
 
 /// Finds what is wrong with a role's expressions, as far as it can be known without the
-/// tables. Of other kinds it finds nothing.
+/// tables.
 ///
 /// # Errors
 /// The faults, with paths as `tables.events.rows`.
-pub fn deep_check(spec: &Spec) -> Result<(), Vec<Fault>> {
-    match spec {
-        Spec::Role(role) => expression::check(role),
-        _ => Ok(()),
-    }
+pub(crate) fn check(role: &Role) -> Result<(), Vec<Fault>> {
+    expression::check(role)
 }

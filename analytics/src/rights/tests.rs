@@ -187,7 +187,7 @@ async fn a_rule_that_does_not_fit_gives_nothing_and_says_so() {
 fn what_is_wrong_with_a_role_is_found_before_it_is_applied() {
     let check = |tables: serde_json::Value, expected: &[&str]| {
         let role: Role = serde_json::from_value(json!({ "tables": tables })).unwrap();
-        let faults = deep_check(&Spec::Role(Box::new(role))).err().unwrap_or_default();
+        let faults = super::check(&role).err().unwrap_or_default();
         let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
         assert_eq!(faults.len(), expected.len(), "{faults:#?}");
         for (fault, expected) in faults.iter().zip(expected) {

@@ -42,6 +42,11 @@ pub(super) fn partition() -> Partition {
     Partition::new(STATE_TOPIC, 0)
 }
 
+/// A record that says that a query has no checkpoint.
+pub(super) fn gone(query: &str) -> (Partition, NewRecord) {
+    (partition(), NewRecord::tombstone(query.to_owned()))
+}
+
 impl Checkpoint {
     /// The record of a query's checkpoint.
     pub(super) fn record(&self, query: &str) -> (Partition, NewRecord) {

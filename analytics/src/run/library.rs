@@ -1,6 +1,11 @@
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+
+use futures_util::FutureExt as _;
+use ingest::registry;
+use serde::{Deserialize, Serialize};
 
 use super::shipped::{self, SHIPPED, Shipped};
 use crate::detect::Detection;
@@ -9,11 +14,49 @@ use crate::query::{Fault, Plan, QueryFile, Reference, Sources};
 /// The most query files of a node, and the most tables.
 const FILES_MAX: usize = 500;
 
-/// The continuous queries of a node, each of which can run.
-#[derive(Debug)]
+/// The continuous queries of a node.
+#[derive(Debug, Clone)]
 pub struct Library {
-    files: Vec<QueryFile>,
+    /// Those that run, by name.
+    queries: BTreeMap<String, Listed>,
+    /// Shipped ones that do not run by themselves, but may be read.
+    read: Vec<QueryFile>,
     sources: Sources,
+}
+
+/// A query that is to run.
+#[derive(Debug, Clone)]
+pub struct Listed {
+    /// What it is.
+    pub file: QueryFile,
+    /// Where it is from.
+    pub origin: Origin,
+    /// Why it cannot run, as far as that is known without planning it.
+    pub(super) fault: Option<Fault>,
+}
+
+/// Where a query is from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Origin {
+    /// It comes with Weir.
+    #[default]
+    Shipped,
+    /// A file of the node's directory.
+    Directory,
+    /// An entity of the registry.
+    Registry,
+}
+
+impl Origin {
+    /// What it is called.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Shipped => "shipped",
+            Self::Directory => "directory",
+            Self::Registry => "registry",
+        }
+    }
 }
 
 /// What is wrong with query files.
@@ -45,13 +88,11 @@ impl Library {
         }
         let of_dir: Vec<String> = files.iter().map(|(_, file)| file.name.clone()).collect();
         let others = SHIPPED.iter().filter(|of| of_dir.iter().all(|name| name != of.name));
-        let parsed =
-            |of: &Shipped| QueryFile::parse(of.name, of.text).expect("its header is tested");
         let (run, read): (Vec<_>, Vec<_>) = others
             .partition(|of| shipped.iter().any(|name| name == of.name || name == shipped::ALL));
-        files.extend(run.into_iter().map(|of| (None, parsed(of))));
+        files.extend(run.into_iter().map(|of: &Shipped| (None, of.parsed())));
         // What does not run by itself may be read all the same.
-        let read: Vec<QueryFile> = read.into_iter().map(parsed).collect();
+        let read: Vec<QueryFile> = read.into_iter().map(Shipped::parsed).collect();
         let mut tables: Vec<Reference> = Vec::new();
         for path in dir.map(|dir| list(dir, Kind::Tables)).transpose()?.unwrap_or_default() {
             let named = |table: &Reference| {
@@ -80,14 +121,73 @@ impl Library {
         if !faults.is_empty() {
             return Err(FileFaults(faults));
         }
-        let mut files: Vec<QueryFile> = files.into_iter().map(|(_, file)| file).collect();
-        files.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(Self { files, sources })
+        let listed = |(path, file): (Option<PathBuf>, QueryFile)| {
+            let origin = if path.is_some() { Origin::Directory } else { Origin::Shipped };
+            (file.name.clone(), Listed { file, origin, fault: None })
+        };
+        Ok(Self { queries: files.into_iter().map(listed).collect(), read, sources })
     }
 
-    /// All queries, by name.
-    pub fn files(&self) -> &[QueryFile] {
-        &self.files
+    /// The same with queries of the registry, by name: each stands in for a file of its name.
+    #[must_use]
+    pub fn with(&self, of_registry: &BTreeMap<String, String>) -> Self {
+        let mut queries = self.queries.clone();
+        for (name, text) in of_registry {
+            let file = match QueryFile::parse(name, text) {
+                Ok(file) => file,
+                Err(faults) => {
+                    // Whoever took it into the registry read it otherwise, as another release may.
+                    let told: Vec<String> = faults.iter().map(ToString::to_string).collect();
+                    tracing::error!(query = name, fault = told.join("; "), "it does not run");
+                    continue;
+                }
+            };
+            let is_table = self.sources.tables().iter().any(|table| table.name() == name);
+            let fault = if is_table {
+                let what = format!("there is a table called {name}");
+                Some(Fault::of_file(what, "give the query another name"))
+            } else if queries.len() >= FILES_MAX && !queries.contains_key(name) {
+                let what = format!("{FILES_MAX} queries are there already");
+                Some(Fault::of_file(what, "remove one that is of no use"))
+            } else {
+                None
+            };
+            queries.insert(name.clone(), Listed { file, origin: Origin::Registry, fault });
+        }
+        let read = self.read.iter().filter(|file| !queries.contains_key(&file.name));
+        let read: Vec<QueryFile> = read.cloned().collect();
+        let can_be_read = queries.values().filter(|of| of.fault.is_none()).map(|of| &of.file);
+        let tables = self.sources.tables().to_vec();
+        let sources = Sources::new(can_be_read.chain(&read), tables);
+        Self { queries, read, sources }
+    }
+
+    /// Plans one of them.
+    ///
+    /// # Errors
+    /// Why it cannot run.
+    pub(super) async fn plan(&self, of: &Listed) -> Result<Plan, String> {
+        if let Some(fault) = &of.fault {
+            return Err(fault.to_string());
+        }
+        let planned = Plan::new(of.file.clone(), &self.sources).await;
+        planned.map_err(|fault| fault.to_string())
+    }
+
+    /// The texts of those that the registry has, by name.
+    pub(super) fn of_registry(&self) -> BTreeMap<String, String> {
+        let queries = self.queries.iter().filter(|(_, of)| of.origin == Origin::Registry);
+        queries.map(|(name, of)| (name.clone(), of.file.text.clone())).collect()
+    }
+
+    /// All that are to run, by name.
+    pub fn queries(&self) -> &BTreeMap<String, Listed> {
+        &self.queries
+    }
+
+    /// Their files.
+    pub fn files(&self) -> impl Iterator<Item = &QueryFile> {
+        self.queries.values().map(|of| &of.file)
     }
 
     /// What they may read beside events.
@@ -97,7 +197,7 @@ impl Library {
 
     /// Those that are no detections.
     pub fn views(&self) -> impl Iterator<Item = &QueryFile> {
-        self.files.iter().filter(|file| !file.is_detection())
+        self.files().filter(|file| !file.is_detection())
     }
 }
 
@@ -167,6 +267,31 @@ fn parse(path: &Path) -> Result<QueryFile, Vec<Fault>> {
     QueryFile::parse(name, &text)
 }
 
+/// Finds what is wrong with a query, as far as it can be known without the others: what it
+/// reads that is no table here may be one among them.
+///
+/// # Errors
+/// The faults, at `sql`.
+pub(crate) fn check(name: &str, text: &str) -> Result<(), Vec<registry::Fault>> {
+    let others = SHIPPED.iter().filter(|of| of.name != name);
+    let others: Vec<QueryFile> = others.map(Shipped::parsed).collect();
+    let sources = Sources::new(&others, Vec::new());
+    let found = QueryFile::parse(name, text).and_then(|file| {
+        // What it is planned in is all in memory, so it waits for nothing.
+        can_run(&file, &sources).now_or_never().expect("planning waits for nothing")
+    });
+    let Err(faults) = found else { return Ok(()) };
+    let faults: Vec<registry::Fault> = faults
+        .into_iter()
+        .filter(|fault| !fault.lacks_a_table())
+        .map(|Fault { line, what, mend }| {
+            let at = line.map(|line| format!("line {line}: ")).unwrap_or_default();
+            registry::Fault::new("sql", format!("{at}{what}"), mend)
+        })
+        .collect();
+    if faults.is_empty() { Ok(()) } else { Err(faults) }
+}
+
 async fn can_run(file: &QueryFile, sources: &Sources) -> Result<(), Vec<Fault>> {
     let plan = Plan::new(file.clone(), sources).await.map_err(|fault| vec![fault])?;
     Detection::of(file, &plan.schema(), plan.overlap_us()).map(drop)
@@ -198,23 +323,23 @@ mod tests {
     async fn what_is_shipped_runs_where_it_is_named_and_a_file_stands_in_for_it() {
         let dir = tempfile::tempdir().unwrap();
         let all = Library::load(None, &["all".to_owned()]).await.unwrap();
-        assert_eq!(all.files().len(), SHIPPED.len());
+        assert_eq!(all.queries().len(), SHIPPED.len());
         let one = Library::load(None, &["silent_integration".to_owned()]).await.unwrap();
-        let names: Vec<&str> = one.files().iter().map(|file| file.name.as_str()).collect();
+        let names: Vec<&str> = one.files().map(|file| file.name.as_str()).collect();
         assert_eq!(names, ["silent_integration"], "what it reads runs within it");
         let other = "-- title: other\n-- owner: o\nSELECT window_start, count(*) AS n FROM \
             TUMBLE(events, event_time, INTERVAL '1 minute') GROUP BY window_start";
         std::fs::write(dir.path().join("scanner.sql"), other).unwrap();
         let none = Library::load(Some(dir.path()), &[]).await.unwrap();
-        assert_eq!(none.files().len(), 1);
-        assert_eq!(none.files()[0].header.title, "other");
+        assert_eq!(none.queries().len(), 1);
+        assert_eq!(none.files().next().unwrap().header.title, "other");
     }
 
     #[tokio::test]
     async fn only_a_missing_folder_is_passed_over() {
         let dir = tempfile::tempdir().unwrap();
         let shipped = load(dir.path()).await.unwrap();
-        assert_eq!(shipped.files().len(), shipped::by_default().len());
+        assert_eq!(shipped.queries().len(), shipped::by_default().len());
         std::fs::write(dir.path().join("detections"), "not a folder").unwrap();
         let error = load(dir.path()).await.unwrap_err().to_string();
         assert!(error.contains("detections: ") && error.contains("cannot be read"), "{error}");
@@ -238,7 +363,7 @@ mod tests {
         let names = || library.sources().tables().iter().map(Reference::name).collect::<Vec<_>>();
         assert_eq!(names(), ["owners"]);
         let hash = async |library: &Library| {
-            let file = library.files().iter().find(|file| file.name == "by_owner").unwrap();
+            let file = library.files().find(|file| file.name == "by_owner").unwrap();
             Plan::new(file.clone(), library.sources()).await.unwrap().hash().to_owned()
         };
         let before = hash(&library).await;

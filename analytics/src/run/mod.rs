@@ -30,10 +30,15 @@
 //! which its query fails; files of checkpoints lie in the lake's directory, which all analytics nodes share.
 
 mod checkpoint;
+mod control;
 mod findings;
+mod foresee;
+mod held;
+mod librarian;
 mod library;
 mod output;
 mod owner;
+mod pauses;
 mod running;
 pub mod shipped;
 mod sources;
@@ -54,8 +59,13 @@ use crate::alert::{ACTS_TOPIC, OUTBOX_TOPIC};
 use crate::compute::Threads;
 use crate::lake::History;
 
+pub use control::{Control, Error as ControlError, Wish};
 pub use findings::ALERTS_TOPIC;
-pub use library::{FileFaults, Library};
+pub use foresee::{Fate, Foreseen};
+pub use librarian::Librarian;
+pub(crate) use library::check;
+pub use library::{FileFaults, Library, Listed, Origin};
+pub use pauses::{PAUSES_TOPIC, Pause, Pauses};
 pub use status::{QueryState, QueryStatus, Status};
 pub use tables::Tables;
 pub use told::QueryTable;
@@ -90,8 +100,10 @@ pub struct Parts {
     pub threads: Threads,
     /// Where rows come from.
     pub history: Arc<History>,
-    /// What runs.
-    pub library: Arc<Library>,
+    /// What runs, now.
+    pub library: watch::Receiver<Arc<Library>>,
+    /// And what of it rests.
+    pub pauses: Pauses,
     /// Where the files of checkpoints lie.
     pub state_dir: PathBuf,
     /// Where it is told how they fare.
@@ -114,6 +126,7 @@ pub async fn make_topics(log: &dyn EventLog, library: &Library) -> Result<(), Er
     log.create_topic(&TopicSpec::compacted(STATE_TOPIC, 1)).await?;
     log.create_topic(&TopicSpec::compacted(ALERTS_TOPIC, 1)).await?;
     log.create_topic(&TopicSpec::compacted(QUERIES_TOPIC, 1)).await?;
+    log.create_topic(&TopicSpec::compacted(PAUSES_TOPIC, 1)).await?;
     log.create_topic(&TopicSpec::compacted(ACTS_TOPIC, 1)).await?;
     log.create_topic(&TopicSpec::compacted(OUTBOX_TOPIC, 1)).await?;
     for view in library.views() {

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::checkpoint::{self, Checkpoint, File};
 use super::findings::{self, Findings};
+use super::held::behind;
 use super::output;
 use crate::detect::{Change, Detection};
 use crate::lake::{History, Since};
@@ -138,15 +139,19 @@ impl Running {
         })
     }
 
+    /// Whether it runs by a plan, header and all.
+    pub(super) fn is_of(&self, plan: &Plan) -> bool {
+        let own = self.query.plan();
+        own.hash() == plan.hash() && own.file().text == plan.file().text
+    }
+
     pub(super) fn query(&self) -> &Continuous {
         &self.query
     }
 
     /// Sees how far it is behind where the log ends, per partition.
     pub(super) fn measure(&mut self, ends: &[u64]) {
-        let behind =
-            ends.iter().zip(&self.reached).map(|(end, reached)| end.saturating_sub(*reached));
-        self.behind = behind.sum();
+        self.behind = behind(&self.reached, ends);
     }
 
     /// Takes in what came since, closes what may be closed, and says what is to be

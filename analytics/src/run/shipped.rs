@@ -1,5 +1,7 @@
 //! The queries that come with Weir.
 
+use crate::query::QueryFile;
+
 /// A query file that comes with Weir.
 #[derive(Debug, Clone, Copy)]
 pub struct Shipped {
@@ -9,6 +11,13 @@ pub struct Shipped {
     pub text: &'static str,
     /// Whether it runs where nobody says otherwise.
     pub by_default: bool,
+}
+
+impl Shipped {
+    /// Its file, read.
+    pub(super) fn parsed(&self) -> QueryFile {
+        QueryFile::parse(self.name, self.text).expect("the headers of all are tested")
+    }
 }
 
 macro_rules! shipped {

@@ -5,6 +5,8 @@ use ingest::event::Timestamp;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
+use super::Pause;
+
 /// How the queries of this node fare; cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct Status(Arc<Mutex<BTreeMap<String, QueryStatus>>>);
@@ -17,6 +19,9 @@ pub struct QueryStatus {
     /// Why it does not, if it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// Who lets it rest, if it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pause: Option<Pause>,
     /// Rows that it took in since this node took it up, late ones among them.
     pub rows: u64,
     /// Rows that came too late for their windows, since the query is what it is.
@@ -52,6 +57,8 @@ pub enum QueryState {
     Starting,
     /// It failed, and is taken up again.
     Failed,
+    /// Somebody lets it rest.
+    Paused,
     /// Not on this node; perhaps on another.
     #[default]
     Elsewhere,
@@ -66,6 +73,17 @@ impl Status {
     /// The state of each, in the order of their names.
     pub(super) fn states(&self) -> Vec<QueryState> {
         self.0.lock().values().map(|status| status.state).collect()
+    }
+
+    pub(super) fn change(&self, name: &str, change: impl FnOnce(&mut QueryStatus)) {
+        if let Some(status) = self.0.lock().get_mut(name) {
+            change(status);
+        }
+    }
+
+    /// Forgets all but some.
+    pub(super) fn retain(&self, is_there: impl Fn(&String) -> bool) {
+        self.0.lock().retain(|name, _| is_there(name));
     }
 
     pub(super) fn put(&self, name: &str, status: QueryStatus) {

@@ -15,7 +15,7 @@ use tokio::sync::watch;
 
 use super::Library;
 use super::output::{GENERATION_HEADER, PLAN_HEADER, REPLAY_HEADER, topic_of};
-use crate::query::{Fault, Plan, REPLAY_ID, Sources, with_replay};
+use crate::query::{Plan, REPLAY_ID, Sources, with_replay};
 use crate::topics::{self, Keeper};
 
 /// How many rows of a view are kept in memory; the latest.
@@ -23,8 +23,12 @@ const ROWS_MAX: usize = 1_000_000;
 
 /// The tables of the views, read from their topics; cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Tables {
-    tables: Arc<BTreeMap<String, Table>>,
+pub struct Tables(Arc<watch::Sender<Shown>>);
+
+/// The tables of one library.
+#[derive(Debug)]
+struct Shown {
+    tables: BTreeMap<String, Arc<Table>>,
     sources: Sources,
 }
 
@@ -46,23 +50,25 @@ struct Rows {
 }
 
 impl Tables {
-    /// Empty tables, of the views of a library.
-    ///
-    /// # Errors
-    /// None of a library that was loaded.
-    pub async fn new(library: &Library) -> Result<Self, Fault> {
-        let mut tables = BTreeMap::new();
-        for file in library.views() {
-            let plan = Plan::new(file.clone(), library.sources()).await?;
-            let (hash, schema) = (plan.hash().to_owned(), with_replay(&plan.schema()));
-            tables.insert(file.name.clone(), Table { hash, schema, rows: Mutex::default() });
-        }
-        Ok(Self { tables: Arc::new(tables), sources: library.sources().clone() })
+    /// Empty tables, of the views of a library that can run.
+    pub async fn new(library: &Library) -> Self {
+        Self(Arc::new(watch::Sender::new(Shown::of(library, &BTreeMap::new()).await)))
+    }
+
+    /// From here on those of another library. Of a view that is the same in both, the rows stay.
+    pub(super) async fn show(&self, library: &Library) {
+        let before = self.0.borrow().tables.clone();
+        self.0.send_replace(Shown::of(library, &before).await);
     }
 
     /// What a query may read beside events.
-    pub fn sources(&self) -> &Sources {
-        &self.sources
+    pub fn sources(&self) -> Sources {
+        self.0.borrow().sources.clone()
+    }
+
+    /// How many rows of a view are there.
+    pub(super) fn rows(&self, view: &str) -> usize {
+        self.0.borrow().tables.get(view).map_or(0, |table| table.rows.lock().count)
     }
 
     /// The tables by name, with the rows that there are now.
@@ -72,14 +78,40 @@ impl Tables {
             let rows = MemTable::try_new(table.schema.clone(), vec![rows]);
             Arc::new(rows.expect("the rows were read by the schema"))
         };
-        let views = self.tables.iter().map(|(name, table)| (name.clone(), provider(table)));
-        let stay = self.sources.tables().iter().map(|of| (of.name().to_owned(), of.table()));
+        let shown = self.0.borrow();
+        let views = shown.tables.iter().map(|(name, table)| (name.clone(), provider(table)));
+        let stay = shown.sources.tables().iter().map(|of| (of.name().to_owned(), of.table()));
         views.chain(stay).collect()
     }
 
     /// Follows the topics until it is told to stop.
     pub async fn follow(self, log: Arc<dyn EventLog>, stop: watch::Receiver<bool>) {
-        topics::follow(self, log, stop).await;
+        let mut shown = self.0.subscribe();
+        loop {
+            shown.borrow_and_update();
+            tokio::select! {
+                () = topics::follow(self.clone(), log.clone(), stop.clone()) => return,
+                // Of other views other topics are read; each goes on where it was.
+                _ = shown.changed() => {}
+            }
+        }
+    }
+}
+
+impl Shown {
+    async fn of(library: &Library, before: &BTreeMap<String, Arc<Table>>) -> Self {
+        let mut tables = BTreeMap::new();
+        for file in library.views() {
+            // One that cannot run has no rows, and its status says why.
+            let Ok(plan) = Plan::new(file.clone(), library.sources()).await else { continue };
+            let (hash, schema) = (plan.hash().to_owned(), with_replay(&plan.schema()));
+            let same = before.get(&file.name).filter(|of| of.hash == hash && of.schema == schema);
+            let table = same
+                .cloned()
+                .unwrap_or_else(|| Arc::new(Table { hash, schema, rows: Mutex::default() }));
+            tables.insert(file.name.clone(), table);
+        }
+        Self { tables, sources: library.sources().clone() }
     }
 }
 
@@ -87,13 +119,15 @@ impl Keeper for Tables {
     const WHAT: &str = "the rows of views";
 
     fn partitions(&self) -> Vec<(Partition, Option<u64>)> {
-        let tables = self.tables.iter();
+        let shown = self.0.borrow();
+        let tables = shown.tables.iter();
         tables.map(|(name, of)| (Partition::new(topic_of(name), 0), of.rows.lock().next)).collect()
     }
 
     fn take(&self, batch: &Batch) {
         let view = batch.partition.topic.strip_prefix("weir.views.").unwrap_or_default();
-        if let Some(table) = self.tables.get(view) {
+        let table = self.0.borrow().tables.get(view).cloned();
+        if let Some(table) = table {
             table.take(batch);
         }
     }

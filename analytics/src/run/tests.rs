@@ -127,6 +127,9 @@ struct Node {
     tables: Tables,
     status: Status,
     queries: QueryTable,
+    base: Library,
+    library: watch::Sender<Arc<Library>>,
+    pauses: Pauses,
     stop: watch::Sender<bool>,
     following: JoinHandle<Result<(), follow::Error>>,
     running: JoinHandle<()>,
@@ -134,23 +137,27 @@ struct Node {
 
 impl Node {
     async fn start(log: &Arc<dyn EventLog>, dir: &std::path::Path) -> Self {
-        let library = Arc::new(library(dir).await);
-        make_topics(&**log, &library).await.unwrap();
+        let base = library(dir).await;
+        make_topics(&**log, &base).await.unwrap();
+        let (library, current) = watch::channel(Arc::new(base.clone()));
+        let pauses = Pauses::open(&**log).await.unwrap();
         let state_dir = dir.join("state");
         std::fs::create_dir_all(&state_dir).unwrap();
         let config = follow::Config { commit_ms: 40, ..follow::Config::new(dir) };
         let (service, history, _) = follow::open(config, log.clone()).await.unwrap();
         let (stop, stopped) = watch::channel(false);
         let following = tokio::spawn(service.run(stopped.clone()));
-        let (status, tables) = (Status::default(), Tables::new(&library).await.unwrap());
+        let (status, tables) = (Status::default(), Tables::new(&base).await);
         tokio::spawn(tables.clone().follow(log.clone(), stopped.clone()));
+        tokio::spawn(pauses.clone().follow(log.clone(), stopped.clone()));
         let queries = QueryTable::default();
         tokio::spawn(queries.clone().follow(log.clone(), stopped.clone()));
         let parts = Parts {
             log: log.clone(),
             threads: Threads::new().unwrap(),
             history: history.clone(),
-            library,
+            library: current,
+            pauses: pauses.clone(),
             state_dir,
             status: status.clone(),
             epoch: Duration::from_millis(5),
@@ -159,7 +166,7 @@ impl Node {
             retire_after: Duration::from_secs(3_600),
         };
         let running = tokio::spawn(run(parts, stopped));
-        Self { history, tables, status, queries, stop, following, running }
+        Self { history, tables, status, queries, base, library, pauses, stop, following, running }
     }
 
     /// As a kill: nothing is finished.
@@ -191,7 +198,7 @@ impl Node {
 
     /// What a query gives over all that was read, at once.
     async fn at_once(&self, file: &QueryFile, span: &Span) -> (Plan, RecordBatch) {
-        let plan = Plan::new(file.clone(), self.tables.sources()).await.unwrap();
+        let plan = Plan::new(file.clone(), &self.tables.sources()).await.unwrap();
         let history = self.history.snapshot().await.unwrap().table;
         let answer = backtest(&plan, history, span, Arc::default()).await.unwrap();
         (plan, answer)
@@ -285,7 +292,7 @@ async fn windows_answer_once_over_kills_and_owners() {
         let (library, mut notices) = (library(dir.path()).await, Vec::new());
         for (replay, condition) in [(None, "IS NULL"), (Some("may".to_owned()), "= 'may'")] {
             let span = Span { replay: replay.clone(), before_us: Some(before), ..Span::default() };
-            let of = |name| library.files().iter().find(move |file| file.name == name).unwrap();
+            let of = |name| library.files().find(move |file| file.name == name).unwrap();
             let expected = lines(&[node.at_once(of(VIEW), &span).await.1]);
             let (plan, found) = node.at_once(of("many"), &span).await;
             let detection =

@@ -14,8 +14,8 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
+use super::library::{Listed, Origin};
 use super::{QUERIES_TOPIC, QueryState, QueryStatus};
-use crate::query::QueryFile;
 use crate::topics::{self, Keeper};
 
 /// How often the owner tells, though nothing has changed.
@@ -27,6 +27,9 @@ const SILENT_US: i64 = 20_000_000;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Told {
     pub(super) name: String,
+    /// Where it is from.
+    #[serde(default)]
+    pub(super) origin: Origin,
     pub(super) title: String,
     pub(super) owner: String,
     pub(super) is_detection: bool,
@@ -41,14 +44,11 @@ pub(super) struct Told {
 }
 
 impl Told {
-    pub(super) fn new(
-        file: &QueryFile,
-        producer: &str,
-        at: Timestamp,
-        status: QueryStatus,
-    ) -> Self {
+    pub(super) fn new(of: &Listed, producer: &str, at: Timestamp, status: QueryStatus) -> Self {
+        let file = &of.file;
         Self {
             name: file.name.clone(),
+            origin: of.origin,
             title: file.header.title.clone(),
             owner: file.header.owner.clone(),
             is_detection: file.is_detection(),
@@ -100,6 +100,7 @@ impl QueryTable {
             text("error", true),
             text("title", false),
             text("owner", false),
+            text("origin", false),
             text("runs_on", false),
             number("rows_in"),
             number("rows_late"),
@@ -111,6 +112,9 @@ impl QueryTable {
             time("watermark", true),
             time("closed_until", true),
             time("committed", true),
+            text("paused_by", true),
+            text("paused_note", true),
+            time("paused", true),
             time("told", false),
         ]))
     }
@@ -122,6 +126,11 @@ impl QueryTable {
         let rows = rows(&self.0.lock().by_name, now);
         let table = MemTable::try_new(Self::schema(), vec![vec![rows]]);
         Arc::new(table.expect("the rows were made by the schema"))
+    }
+
+    /// How much a query holds, in bytes; nothing of one of which nothing was told.
+    pub(super) fn state_bytes(&self, query: &str) -> u64 {
+        self.0.lock().by_name.get(query).map_or(0, |told| told.status.state_bytes as u64)
     }
 
     /// Follows the topic until it is told to stop.
@@ -179,6 +188,7 @@ fn rows(queries: &BTreeMap<String, Told>, now_us: i64) -> RecordBatch {
             QueryState::Running => "running",
             QueryState::Starting => "starting",
             QueryState::Failed => "failed",
+            QueryState::Paused => "paused",
             QueryState::Elsewhere => "silent",
         },
     };
@@ -189,6 +199,7 @@ fn rows(queries: &BTreeMap<String, Told>, now_us: i64) -> RecordBatch {
         texts(&|told| told.status.error.clone()),
         texts(&|told| Some(told.title.clone())),
         texts(&|told| Some(told.owner.clone())),
+        texts(&|told| Some(told.origin.word().to_owned())),
         texts(&|told| Some(told.producer.clone())),
         numbers(&|told| told.status.rows),
         numbers(&|told| told.status.late),
@@ -200,6 +211,9 @@ fn rows(queries: &BTreeMap<String, Told>, now_us: i64) -> RecordBatch {
         times(&|told| told.status.watermark),
         times(&|told| told.status.closed_until),
         times(&|told| told.status.committed),
+        texts(&|told| Some(told.status.pause.as_ref()?.by.clone())),
+        texts(&|told| Some(told.status.pause.as_ref()?.note.clone())),
+        times(&|told| Some(told.status.pause.as_ref()?.at)),
         times(&|told| Some(told.at)),
     ];
     RecordBatch::try_new(QueryTable::schema(), columns).expect("a column for each of the schema")
@@ -210,6 +224,7 @@ mod tests {
     use arrow::array::AsArray as _;
 
     use super::*;
+    use crate::query::QueryFile;
 
     /// One that runs no more never shows that it does.
     #[test]
@@ -217,7 +232,8 @@ mod tests {
         let text = "-- title: a\n-- owner: b\nSELECT 1";
         let file = QueryFile::parse("own", text).unwrap();
         let running = QueryStatus { state: QueryState::Running, ..QueryStatus::default() };
-        let told = Told::new(&file, "node-1", Timestamp::from_micros(1_000_000), running);
+        let of = Listed { file, origin: Origin::Shipped, fault: None };
+        let told = Told::new(&of, "node-1", Timestamp::from_micros(1_000_000), running);
         let mut queries = Queries::default();
         let record = |value: Option<Vec<u8>>| Record {
             offset: 0,

@@ -2,18 +2,16 @@
 
 use std::sync::Arc;
 
-use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, State};
 use axum::routing::post;
 use axum::{Extension, Json, Router};
 use ingest::http::{Code, Correlation, Failure};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::api::Shared;
-use crate::alert::{DeskError, Wish, Word};
-
-type Body<T> = Result<Json<T>, JsonRejection>;
-type Answer = Result<Json<Value>, Failure>;
+use super::body::{Answer, Body, read};
+use crate::alert::{DeskError, Wish};
+use crate::word::Word;
 
 pub(super) fn router() -> Router<Arc<Shared>> {
     Router::new()
@@ -60,13 +58,6 @@ async fn end(
 ) -> Answer {
     shared.desk.end(&id, &read(word)?, &journey).await.map_err(failure)?;
     Ok(Json(json!({"id": id})))
-}
-
-fn read<T>(body: Body<T>) -> Result<T, Failure> {
-    match body {
-        Ok(Json(body)) => Ok(body),
-        Err(refused) => Err(Failure::new(Code::BodyInvalid, refused.body_text())),
-    }
 }
 
 fn failure(error: DeskError) -> Failure {

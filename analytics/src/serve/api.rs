@@ -18,7 +18,7 @@ use crate::alert::Desk;
 use crate::follow::Status;
 use crate::lake;
 use crate::query::{QueryFile, Span};
-use crate::run;
+use crate::run::{self, Control};
 use crate::sql::{self, Sql};
 
 /// How long the text of a query may be, in bytes.
@@ -30,6 +30,7 @@ pub(super) struct Shared {
     pub(super) status: Status,
     pub(super) queries: run::Status,
     pub(super) desk: Desk,
+    pub(super) control: Control,
 }
 
 pub(super) fn router(shared: Shared) -> Router {
@@ -37,6 +38,7 @@ pub(super) fn router(shared: Shared) -> Router {
         .route("/v1/backtest", post(backtest))
         .route("/v1/status", get(status))
         .merge(super::alerts::router())
+        .merge(super::queries::router())
         .route_layer(from_fn(admins_only));
     Router::new()
         .route("/v1/sql", post(query))

@@ -6,6 +6,8 @@
 //! | `POST /v1/backtest?name=NAME`, a query file as its body, with `replay=ID`, `from=TIME` and `before=TIME` | what it gives over that part of the history, as above |
 //! | `POST /v1/alerts/ID/acknowledge`, and `unacknowledge` | who has acknowledged an alert, as JSON |
 //! | `POST /v1/silences`, and `/v1/silences/ID/end` | of what nobody is told for a while, as JSON |
+//! | `POST /v1/queries/NAME/pause`, and `resume` | whether a continuous query rests, as JSON |
+//! | `POST /v1/queries/plan` | what would become of the continuous queries if the registry had others, as JSON |
 //! | `GET /v1/status` | what was read and committed, and how the queries fare, as JSON |
 //!
 //! All take the admin token as a bearer token; the first, and `GET /v1/search`, users of the
@@ -16,7 +18,9 @@
 mod alerts;
 mod answer;
 mod api;
+mod body;
 mod config;
+mod queries;
 
 use std::fs::DirBuilder;
 use std::net::SocketAddr;
@@ -39,7 +43,7 @@ use crate::compute::Threads;
 use crate::flight;
 use crate::follow;
 use crate::postgres;
-use crate::run::{self, FileFaults, Library, QueryTable, Tables};
+use crate::run::{self, Control, FileFaults, Librarian, Library, Pauses, QueryTable};
 use crate::search;
 use crate::sql::Sql;
 
@@ -152,9 +156,9 @@ impl Analytics {
         let (mail, webhooks) = (config.mail.as_ref(), &config.webhooks);
         let senders = Senders::new(mail, webhooks).map_err(Error::Alerts)?;
         let routes = Routes::new(&config.routes, mail, webhooks);
-        let library =
-            Arc::new(Library::load(config.queries_dir.as_deref(), &config.shipped).await?);
-        run::make_topics(&*parts.log, &library).await?;
+        let library = Library::load(config.queries_dir.as_deref(), &config.shipped).await?;
+        let librarian = Librarian::open(library, parts.view.clone(), parts.log.clone()).await?;
+        let pauses = Pauses::open(&*parts.log).await?;
         let state_dir = follow.lake_dir.join("state");
         // Whom the lake is for besides is for the operator to say.
         let made = DirBuilder::new().recursive(true).mode(0o700).create(&state_dir);
@@ -174,7 +178,10 @@ impl Analytics {
         };
         let (search, finding) = search::open(&parts.search_dir, history.clone()).await?;
         let finding = tokio::spawn(finding.run(stopped.clone()));
-        let tables = Tables::new(&library).await.expect("the library was loaded");
+        let tables = librarian.tables().clone();
+        let (library, base) = (librarian.current(), librarian.base().clone());
+        tokio::spawn(librarian.run(stopped.clone()));
+        tokio::spawn(pauses.clone().follow(parts.log.clone(), stopped.clone()));
         tokio::spawn(tables.clone().follow(parts.log.clone(), stopped.clone()));
         let alerts = AlertTable::default();
         let desk = Desk {
@@ -191,6 +198,18 @@ impl Analytics {
             tracing::info!("alerts are not sent by email: analytics.mail is not set");
         }
         let sql = Sql::new(history.clone(), config.queries.clone(), threads);
+        let control = Control {
+            log: parts.log.clone(),
+            history: history.clone(),
+            library: library.clone(),
+            base,
+            pauses: pauses.clone(),
+            queries: query_table.clone(),
+            tables: tables.clone(),
+            alerts: alerts.clone(),
+            emitter: parts.emitter.clone(),
+            service: SERVICE,
+        };
         let sql = sql.with_tables(tables).with_alerts(alerts).with_queries(query_table);
         let telling = alert::Parts {
             log: parts.log.clone(),
@@ -206,6 +225,7 @@ impl Analytics {
                 threads: running_threads,
                 history,
                 library,
+                pauses,
                 state_dir,
                 status: queries.clone(),
                 epoch: run::EPOCH,
@@ -228,7 +248,7 @@ impl Analytics {
             let serving = flight::serve(listener, sql.clone(), door.clone(), hang_up.clone());
             (address, tokio::spawn(serving))
         });
-        let router = door.guard(api::router(api::Shared { sql, status, queries, desk }));
+        let router = door.guard(api::router(api::Shared { sql, status, queries, desk, control }));
         let teller = Teller { emitter, service: SERVICE };
         let serving = tokio::spawn(SERVER.route(listener, router, teller, hang_up.clone()));
         Ok(Self {

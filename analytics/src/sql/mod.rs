@@ -259,7 +259,7 @@ impl Sql {
     pub async fn backtest(&self, file: QueryFile, span: Span) -> Result<Answer, Error> {
         let sql = self.clone();
         let run = async move {
-            let sources = sql.tables.as_ref().map(Tables::sources).cloned().unwrap_or_default();
+            let sources = sql.tables.as_ref().map(Tables::sources).unwrap_or_default();
             let plan =
                 Plan::new(file, &sources).await.map_err(|fault| Error::Query(fault.to_string()))?;
             sql.run_backtest(&plan, span).await

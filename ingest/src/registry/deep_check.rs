@@ -1,10 +1,10 @@
-use super::{Fault, Spec};
+use super::{EntityKey, Fault, Spec};
 
-/// Checks of a spec what only the one who runs by it can read, such as the steps
+/// Checks of an entity what only the one who runs by it can read, such as the steps
 /// of a route. Fixed in the program, so that every applier judges alike.
-pub type DeepCheck = fn(&Spec) -> Result<(), Vec<Fault>>;
+pub type DeepCheck = fn(&EntityKey, &Spec) -> Result<(), Vec<Fault>>;
 
 /// Finds nothing: for kinds and tests that need no more than the spec's own check.
-pub fn no_deep_check(_: &Spec) -> Result<(), Vec<Fault>> {
+pub fn no_deep_check(_: &EntityKey, _: &Spec) -> Result<(), Vec<Fault>> {
     Ok(())
 }

@@ -135,7 +135,7 @@ fn read(
     }
     let entity = Entity::new(key.clone(), version, spec.clone())?;
     check_new(&entity.spec)?;
-    check(&entity.spec)?;
+    check(&entity.key, &entity.spec)?;
     Ok(entity)
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use http::Method;
 use ingest::registry::kind::{self, From};
-use ingest::registry::{Fault, Faults, Name, Snapshot, Spec};
+use ingest::registry::{EntityKey, Fault, Faults, Name, Snapshot, Spec};
 use matchit::Router;
 
 use crate::endpoint::http::check_path;
@@ -58,7 +58,7 @@ pub(crate) enum Found {
 ///
 /// # Errors
 /// The faults, with paths as `steps[2].transform`.
-pub fn deep_check(spec: &Spec) -> Result<(), Vec<Fault>> {
+pub fn deep_check(_: &EntityKey, spec: &Spec) -> Result<(), Vec<Fault>> {
     match spec {
         Spec::Route(route) => compile_steps(route).map(|_| ()),
         Spec::Queue(queue) => check_path(&queue.deliver.path).map_err(|what| {

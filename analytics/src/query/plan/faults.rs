@@ -3,11 +3,10 @@
 use datafusion::common::SchemaError;
 use datafusion::error::DataFusionError;
 
+use super::super::fault::NO_TABLE;
 use super::super::shape::Refusal;
 use super::super::{Fault, QueryFile};
 
-/// What is said of a table that is not there, before its name.
-pub(super) const NO_TABLE: &str = "there is no table ";
 /// How much is told of what the planner says: it may write a whole plan down.
 const CHARS_MAX: usize = 400;
 

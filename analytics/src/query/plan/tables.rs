@@ -15,11 +15,12 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::prelude::{SessionConfig, SessionContext};
 
 use super::super::dialect::{self, Rows};
+use super::super::fault::NO_TABLE;
 use super::super::shape::{self, Known};
 use super::super::slot::Slot;
 use super::super::sources::{REPLAY_ID, Sources};
 use super::super::{EVENTS, Fault, QueryFile, Reference};
-use super::faults::{NO_TABLE, fault};
+use super::faults::fault;
 use super::{Plan, WORK_TIMES};
 use crate::intake::stamped_schema;
 use ingest::registry::nearest;

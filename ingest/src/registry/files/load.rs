@@ -92,7 +92,8 @@ impl fmt::Display for FileErrors {
 
 impl std::error::Error for FileErrors {}
 
-/// Reads every `.yaml` and `.yml` file of a directory and those below it.
+/// Reads every `.yaml` and `.yml` file of a directory and those below it, and every `.sql`
+/// file as the query of its name.
 ///
 /// # Errors
 /// Everything that is wrong in them; nothing is taken from a directory that has
@@ -111,11 +112,12 @@ pub fn load(dir: &Path, check: DeepCheck) -> Result<Wanted, FileErrors> {
     } else if files.is_empty() && loading.errors.is_empty() {
         let mend = "name the directory of the configuration; an empty file asks for nothing";
         let dir = dir.display().to_string();
-        loading.fail(&dir, (0, 0), Fault::new("", "holds no .yaml or .yml file", mend));
+        loading.fail(&dir, (0, 0), Fault::new("", "holds no .yaml, .yml or .sql file", mend));
     }
     for path in files {
         let name = shown(dir, &path);
         match read_text(&path, FILE_BYTES_MAX) {
+            Ok(text) if is_sql(&path) => loading.query(&name, text),
             Ok(text) => loading.file(&name, &text),
             Err(error) => loading.unread(&name, &error),
         }
@@ -186,10 +188,11 @@ impl Loading {
             }
             let path = entry.path();
             let is_yaml = path.extension().is_some_and(|ext| ext == "yaml" || ext == "yml");
+            let is_read = is_yaml || is_sql(&path);
             match std::fs::metadata(&path) {
                 Ok(metadata) if metadata.is_dir() => self.list(root, &path, depth + 1, files),
-                Ok(metadata) if is_yaml && metadata.is_file() => files.push(path),
-                Ok(_) if is_yaml => {
+                Ok(metadata) if is_read && metadata.is_file() => files.push(path),
+                Ok(_) if is_read => {
                     self.unread(&shown(root, &path), &std::io::Error::other("is not a file"));
                 }
                 Ok(_) => {}
@@ -256,6 +259,23 @@ impl Loading {
         }
     }
 
+    /// Takes a file as the query that it is called by.
+    fn query(&mut self, file: &str, text: String) {
+        let stem = Path::new(file).file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+        let read = Name::new(stem).map_err(|bad| {
+            vec![Fault::new("", format!("{stem:?} is not a name"), bad.to_string())]
+        });
+        let key = read.map(|name| EntityKey::new(Kind::Query, name));
+        let json = Json([("sql".to_owned(), Value::from(text))].into_iter().collect());
+        match key.and_then(|key| check_spec(&key, &json, self.check).map(|()| key)) {
+            Ok(key) => self.add(file, (1, 1), key, json),
+            // The file is the text, so a fault of the text is told as one of the file.
+            Err(faults) => faults.into_iter().for_each(|fault| {
+                self.fail(file, (0, 0), Fault { path: String::new(), ..fault });
+            }),
+        }
+    }
+
     /// Puts the resources of an API's document in the place of its name, and answers
     /// which document that is. What is wrong in it is told as being there; what is
     /// answered is empty then.
@@ -311,6 +331,11 @@ impl Loading {
         let place = Place { file: file.to_owned(), line: at.0, column: at.1 };
         self.wanted.entities.insert(key, (json, place));
     }
+}
+
+/// Whether a file is a query.
+fn is_sql(path: &Path) -> bool {
+    path.extension().is_some_and(|ext| ext == "sql")
 }
 
 fn read_text(path: &Path, bytes_max: u64) -> std::io::Result<String> {
@@ -413,11 +438,10 @@ fn read(document: serde_norway::Value, check: DeepCheck) -> Result<(EntityKey, J
             None
         }
     });
+    // What is checked beside a wrong name is told all the same.
+    let key = |kind| EntityKey::new(kind, name.clone().unwrap_or_else(unnamed));
     if let (Some(kind), Some(spec)) = (kind, &spec)
-        && let Err(found) = kind.read(&kind.without_its_secrets(spec)).and_then(|(spec, _)| {
-            check_new(&spec)?;
-            check(&spec)
-        })
+        && let Err(found) = check_spec(&key(kind), spec, check)
     {
         faults.extend(found.into_iter().map(|fault| {
             let dot = if fault.path.is_empty() { "" } else { "." };
@@ -431,6 +455,18 @@ fn read(document: serde_norway::Value, check: DeepCheck) -> Result<(EntityKey, J
         }
         _ => Err(faults),
     }
+}
+
+/// Stands for the name of what has none.
+fn unnamed() -> Name {
+    Name::new("unnamed").expect("letters are a name")
+}
+
+/// Says everything that is wrong with a spec; secrets may be left out.
+fn check_spec(key: &EntityKey, spec: &Json, check: DeepCheck) -> Result<(), Vec<Fault>> {
+    let (spec, _) = key.kind.read(&key.kind.without_its_secrets(spec))?;
+    check_new(&spec)?;
+    check(key, &spec)
 }
 
 /// Writes into a route where each of its steps stands, for the faults of its runs.

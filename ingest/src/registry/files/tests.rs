@@ -187,7 +187,7 @@ fn a_directory_without_a_file_is_not_the_wish_to_have_nothing() {
     let dir = tempfile::tempdir().unwrap();
     write(dir.path(), "notes.txt", "");
     let found = load(dir.path(), no_deep_check).unwrap_err().to_string();
-    let expected = format!("{}: holds no .yaml or .yml file; ", dir.path().display());
+    let expected = format!("{}: holds no .yaml, .yml or .sql file; ", dir.path().display());
     assert!(found.starts_with(&expected), "{found}");
     write(dir.path(), "nothing.yaml", "");
     assert_eq!(load(dir.path(), no_deep_check), Ok(Wanted::default()));
@@ -275,6 +275,35 @@ fn a_bad_document_of_an_api_is_told_in_its_own_place() {
     );
 }
 
+/// As the queries of a directory lie there.
+#[test]
+fn a_file_of_sql_is_the_query_of_its_name() {
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path(), "queries/errors.sql", "-- title: a\nSELECT 1\n");
+    let wanted = load(dir.path(), no_deep_check).unwrap();
+    let (key, (json, place)) = wanted.entities.iter().next().unwrap();
+    assert_eq!((key.to_string().as_str(), wanted.entities.len()), ("query/errors", 1));
+    assert_eq!(json.0["sql"], "-- title: a\nSELECT 1\n");
+    assert_eq!(place.to_string(), "queries/errors.sql:1:1");
+
+    write(dir.path(), "other.yaml", "kind: query\nname: errors\nspec: {sql: SELECT 2}\n");
+    write(dir.path(), "Own Name.sql", "SELECT 1");
+    write(dir.path(), "long.sql", &" ".repeat(65_537));
+    let found = load(dir.path(), no_deep_check).unwrap_err().to_string();
+    let expected = "queries/errors.sql:1:1: query/errors is also at other.yaml:1:1; remove one of \
+                    them";
+    assert!(found.contains("Own Name.sql: \"Own Name\" is not a name; "), "{found}");
+    assert!(found.contains("long.sql: has 65537 bytes; use up to 65536"), "{found}");
+    assert!(found.contains(expected), "{found}");
+    let refuse: crate::registry::DeepCheck = |key, _| {
+        Err(vec![crate::registry::Fault::new("sql", format!("{}: line 3: no", key.name), "mend")])
+    };
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path(), "a.sql", "SELECT 1");
+    let found = load(dir.path(), refuse).unwrap_err().to_string();
+    assert_eq!(found, "a.sql: a: line 3: no; mend");
+}
+
 #[test]
 fn a_route_knows_where_its_steps_stand_and_is_checked_by_its_role() {
     let dir = tempfile::tempdir().unwrap();
@@ -286,8 +315,9 @@ fn a_route_knows_where_its_steps_stand_and_is_checked_by_its_role() {
     let source =
         serde_json::json!({"file": "routes/r.yaml", "lines": {"steps[0]": 6, "steps[1]": 8}});
     assert_eq!(json.0["source"], source);
-    let refuse: crate::registry::DeepCheck =
-        |_| Err(vec![crate::registry::Fault::new("steps[1].fault", "is empty", "give a message")]);
+    let refuse: crate::registry::DeepCheck = |_, _| {
+        Err(vec![crate::registry::Fault::new("steps[1].fault", "is empty", "give a message")])
+    };
     let found = load(dir.path(), refuse).unwrap_err().to_string();
     assert_eq!(found, "routes/r.yaml:8:13: spec.steps[1].fault: is empty; give a message");
 }

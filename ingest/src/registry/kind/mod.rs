@@ -9,6 +9,7 @@ mod deny_rule;
 mod key;
 mod network;
 mod parse;
+mod query;
 mod queue;
 mod redaction;
 mod role;
@@ -30,6 +31,7 @@ pub(in crate::registry) use self::key::check_new;
 pub use self::key::{Algorithm, Key, KeyState, Secret};
 pub use self::parse::explain;
 pub(in crate::registry) use self::parse::read_typed;
+pub use self::query::Query;
 pub use self::queue::{Deliver, OnExhausted, Queue, Retry};
 pub use self::redaction::Redaction;
 pub use self::role::{Role, TableRights};
@@ -127,6 +129,7 @@ kinds! {
     Application "application",
     DenyRule "deny_rule",
     Key "key",
+    Query "query",
     Queue "queue",
     Redaction "redaction",
     Role "role",

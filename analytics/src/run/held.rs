@@ -1,0 +1,218 @@
+//! The queries in the hands of their owner.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ingest::event::Timestamp;
+use ingest::log::{Error, Transaction, Writer};
+use tokio::time::Instant;
+
+use super::checkpoint::{self, Checkpoint};
+use super::findings::{self, Findings};
+use super::running::{self, Running};
+use super::{Library, Parts, Pause, QueryState, QueryStatus, pauses, told};
+use crate::query::Plan;
+
+/// When a query that failed is taken up again.
+const FAILED_PAUSE: Duration = Duration::from_secs(60);
+
+/// All queries of a library, as their owner has them.
+pub(super) struct Queries {
+    pub(super) library: Arc<Library>,
+    pub(super) held: BTreeMap<String, Held>,
+    /// The library by which what is held was planned.
+    planned: Option<Arc<Library>>,
+}
+
+/// A query in the hands of its owner.
+pub(super) enum Held {
+    Runs(Box<Running>),
+    /// It failed; taken up again then.
+    Failed {
+        until: Instant,
+    },
+    /// It rests where its last checkpoint is.
+    Paused {
+        reached: Vec<u64>,
+    },
+}
+
+/// Where queries are to be taken up.
+pub(super) struct Kept {
+    pub(super) checkpoints: BTreeMap<String, Checkpoint>,
+    /// The generation of those that begin at the start of history.
+    pub(super) generation: u64,
+}
+
+impl Queries {
+    /// Of a library, none of them held yet.
+    pub(super) fn of(library: Arc<Library>) -> Self {
+        Self { library, held: BTreeMap::new(), planned: None }
+    }
+
+    /// Brings what is held to what the library and the pauses say. What stays as it is runs on.
+    pub(super) async fn hold(
+        &mut self,
+        parts: &Parts,
+        writer: &mut dyn Writer,
+        mut kept: Kept,
+    ) -> Result<(), Error> {
+        let is_same = self.planned.as_ref().is_some_and(|of| Arc::ptr_eq(of, &self.library));
+        let partitions = parts.history.partitions().await;
+        for (name, listed) in self.library.queries() {
+            let checkpoint = kept.checkpoints.remove(name);
+            if let Some(pause) = parts.pauses.of(name) {
+                let reached = checkpoint
+                    .as_ref()
+                    .map_or_else(|| vec![0; partitions], |of| of.reached.clone());
+                rest(parts, name, pause, checkpoint.as_ref());
+                self.held.insert(name.clone(), Held::Paused { reached });
+                continue;
+            }
+            if is_same && matches!(self.held.get(name), Some(Held::Runs(_))) {
+                continue;
+            }
+            let plan = self.library.plan(listed).await;
+            match (self.held.get(name), &plan) {
+                (Some(Held::Runs(running)), Ok(plan)) if running.is_of(plan) => {}
+                _ => {
+                    let begin = (kept.generation, partitions);
+                    let query = take_up(parts, name, plan, checkpoint.as_ref(), begin).await;
+                    self.held.insert(name.clone(), query);
+                }
+            }
+        }
+        for (name, checkpoint) in kept.checkpoints {
+            leave(parts, writer, &name, &checkpoint).await?;
+        }
+        self.planned = Some(self.library.clone());
+        let is_there = |name: &String| self.library.queries().contains_key(name);
+        self.held.retain(|name, _| is_there(name));
+        parts.status.retain(is_there);
+        // Another one of that name begins awake.
+        let gone = parts.pauses.queries().into_iter().filter(|name| !is_there(name));
+        let records: Vec<_> = gone.map(|name| pauses::ended(&name)).collect();
+        if !records.is_empty() {
+            writer.commit(Transaction { records, offsets: Vec::new() }).await?;
+        }
+        Ok(())
+    }
+
+    /// Those that failed, and are to be taken up again.
+    pub(super) fn due(&self) -> bool {
+        let now = Instant::now();
+        self.held.values().any(|held| matches!(held, Held::Failed { until } if *until <= now))
+    }
+
+    /// Sees how far each is behind where the log ends, per partition.
+    pub(super) fn measure(&mut self, parts: &Parts, ends: &[u64]) {
+        for (name, held) in &mut self.held {
+            match held {
+                Held::Runs(running) => running.measure(ends),
+                Held::Paused { reached } => {
+                    let behind = behind(reached, ends);
+                    parts.status.change(name, |status| status.behind = behind);
+                }
+                Held::Failed { .. } => {}
+            }
+        }
+    }
+}
+
+/// How many records lie behind what was reached, per partition.
+pub(super) fn behind(reached: &[u64], ends: &[u64]) -> u64 {
+    ends.iter().zip(reached).map(|(end, reached)| end.saturating_sub(*reached)).sum()
+}
+
+async fn take_up(
+    parts: &Parts,
+    name: &str,
+    plan: Result<Plan, String>,
+    checkpoint: Option<&Checkpoint>,
+    (generation, partitions): (u64, usize),
+) -> Held {
+    let running = match plan {
+        Ok(plan) => {
+            Running::take_up(plan, checkpoint, generation, partitions, &parts.state_dir).await
+        }
+        Err(why) => Err(why),
+    };
+    match running {
+        Ok(running) => {
+            let starting = QueryStatus { state: QueryState::Starting, ..running.status() };
+            parts.status.put(name, starting);
+            Held::Runs(Box::new(running))
+        }
+        Err(why) => fail(parts, name, why),
+    }
+}
+
+pub(super) fn fail(parts: &Parts, name: &str, why: String) -> Held {
+    tracing::error!(query = name, error = why, "a query failed; it is taken up again");
+    let failed =
+        QueryStatus { state: QueryState::Failed, error: Some(why), ..QueryStatus::default() };
+    parts.status.put(name, failed);
+    Held::Failed { until: Instant::now() + FAILED_PAUSE }
+}
+
+/// What it had taken in since its last checkpoint, it takes in again once it rests no more.
+fn rest(parts: &Parts, name: &str, pause: Pause, checkpoint: Option<&Checkpoint>) {
+    let before = parts.status.now().remove(name).unwrap_or_default();
+    if before.pause.as_ref() != Some(&pause) {
+        tracing::info!(query = name, by = pause.by, "a query rests");
+    }
+    let late = checkpoint.map_or(0, |of| of.query.late);
+    let paused = QueryStatus {
+        state: QueryState::Paused,
+        error: None,
+        pause: Some(pause),
+        late,
+        state_bytes: 0,
+        ..before
+    };
+    parts.status.put(name, paused);
+}
+
+/// Resolves the alerts of a query that is gone, and forgets where it was.
+async fn leave(
+    parts: &Parts,
+    writer: &mut dyn Writer,
+    name: &str,
+    checkpoint: &Checkpoint,
+) -> Result<(), Error> {
+    tracing::info!(query = name, "a query is gone");
+    let findings = running::findings_of(checkpoint, &parts.state_dir).await;
+    let changes = findings.map(Findings::leave).unwrap_or_default();
+    let mut records: Vec<_> = changes.iter().map(findings::record).collect();
+    records.push(checkpoint::gone(name));
+    records.push(told::gone(name));
+    writer.commit(Transaction { records, offsets: Vec::new() }).await?;
+    if let Some(file) = &checkpoint.file {
+        // One that stays costs room, and nothing else.
+        let _ = tokio::fs::remove_file(file.path(&parts.state_dir)).await;
+    }
+    Ok(())
+}
+
+impl Running {
+    /// How it fares.
+    pub(super) fn status(&self) -> QueryStatus {
+        let closed = self.query().closed(None).filter(|of| *of > i64::MIN);
+        let until = closed.map(|closed| self.query().plan().answered_until(closed));
+        QueryStatus {
+            state: QueryState::Running,
+            error: None,
+            pause: None,
+            rows: self.rows,
+            late: self.query().late(),
+            state_bytes: self.query().state_bytes(),
+            closed_until: until.map(Timestamp::from_micros),
+            watermark: self.floor.map(Timestamp::from_micros),
+            behind: self.behind,
+            committed: self.committed,
+            given_up: self.query().given_up().len(),
+            answered: self.answered,
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! Keeps the library as the registry says.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ingest::log::EventLog;
+use ingest::registry::kind::Query;
+use ingest::registry::{Snapshot, View};
+use tokio::sync::watch;
+
+use super::{Library, Tables, make_topics};
+
+/// The pause after the log did not take the topics of new views.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Puts the queries of the registry beside those of the node, and follows what becomes of them.
+#[derive(Debug)]
+pub struct Librarian {
+    base: Arc<Library>,
+    registry: View,
+    log: Arc<dyn EventLog>,
+    tables: Tables,
+    current: watch::Sender<Arc<Library>>,
+    /// Those of the registry that are in it.
+    taken: BTreeMap<String, String>,
+}
+
+impl Librarian {
+    /// Begins with the queries that the registry has now, whose topics are made.
+    ///
+    /// # Errors
+    /// If the log refuses them.
+    pub async fn open(
+        base: Library,
+        registry: View,
+        log: Arc<dyn EventLog>,
+    ) -> Result<Self, ingest::log::Error> {
+        let base = Arc::new(base);
+        let taken = of(&registry.snapshot());
+        let library = Arc::new(base.with(&taken));
+        make_topics(&*log, &library).await?;
+        let tables = Tables::new(&library).await;
+        let (current, _) = watch::channel(library);
+        Ok(Self { base, registry, log, tables, current, taken })
+    }
+
+    /// What runs.
+    pub fn current(&self) -> watch::Receiver<Arc<Library>> {
+        self.current.subscribe()
+    }
+
+    /// Where the answers of its views are read.
+    pub fn tables(&self) -> &Tables {
+        &self.tables
+    }
+
+    /// What comes from the node itself, whatever the registry says.
+    pub fn base(&self) -> &Arc<Library> {
+        &self.base
+    }
+
+    /// Follows the registry until it is told to stop.
+    pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
+        tokio::select! {
+            () = self.follow() => {}
+            _ = stop.wait_for(|stop| *stop) => {}
+        }
+    }
+
+    async fn follow(&mut self) {
+        let mut changes = self.registry.changes();
+        loop {
+            let wanted = of(&self.registry.snapshot());
+            if wanted != self.taken {
+                let library = Arc::new(self.base.with(&wanted));
+                while let Err(error) = make_topics(&*self.log, &library).await {
+                    tracing::warn!(%error, "the topics of new views cannot be made yet");
+                    tokio::time::sleep(PAUSE).await;
+                }
+                self.tables.show(&library).await;
+                self.taken = wanted;
+                self.current.send_replace(library);
+            }
+            if changes.changed().await.is_err() {
+                // The registry is followed no more: the process is going down.
+                return;
+            }
+        }
+    }
+}
+
+/// The queries of the registry, by name.
+fn of(snapshot: &Snapshot) -> BTreeMap<String, String> {
+    let queries = snapshot.all::<Query>();
+    queries.map(|(name, query)| (name.as_str().to_owned(), query.sql.clone())).collect()
+}
