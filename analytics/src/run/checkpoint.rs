@@ -18,6 +18,9 @@ pub(super) struct Checkpoint {
     /// Which beginning the query's answers go on from: it grows with each one that
     /// begins at the start of history.
     pub(super) generation: u64,
+    /// How far the registry was read as the query was taken up.
+    #[serde(default)]
+    pub(super) revision: u64,
     /// Per partition of the events, the offset of the first row that the state has not.
     pub(super) reached: Vec<u64>,
     /// What the query had seen until then.

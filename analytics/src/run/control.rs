@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::foresee::{self, Fate, Foreseen};
-use super::{Library, Pause, Pauses, QueryTable, Tables, pauses};
+use super::{Current, Library, Pause, Pauses, QueryTable, Tables, pauses};
 use crate::alert::AlertTable;
 use crate::lake::History;
 use crate::time;
@@ -31,7 +31,7 @@ pub struct Control {
     /// Where rows come from.
     pub history: Arc<History>,
     /// What runs.
-    pub library: watch::Receiver<Arc<Library>>,
+    pub library: watch::Receiver<Current>,
     /// What comes from the node itself, whatever the registry says.
     pub base: Arc<Library>,
     /// What rests.
@@ -149,7 +149,7 @@ impl Control {
                 return Err(Error::Invalid(what));
             }
         }
-        let now = self.library.borrow().clone();
+        let now = self.library.borrow().library.clone();
         let mut of_registry = now.of_registry();
         of_registry.retain(|name, _| !wish.remove.contains(name));
         of_registry.extend(wish.put.clone());
@@ -186,7 +186,7 @@ impl Control {
 
     fn check(&self, query: &str, word: &Word) -> Result<(), Error> {
         word.check().map_err(Error::Invalid)?;
-        let library = self.library.borrow();
+        let library = self.library.borrow().library.clone();
         if !library.queries().contains_key(query) {
             let known: Vec<&str> = library.queries().keys().map(String::as_str).collect();
             return Err(Error::Unknown { name: query.to_owned(), known: known.join(", ") });

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::checkpoint::{self, Checkpoint};
 use super::findings::{self, Findings};
 use super::running::{self, Running};
-use super::{Library, Parts, Pause, QueryState, QueryStatus, pauses, told};
+use super::{Current, Library, Parts, Pause, QueryState, QueryStatus, pauses, told};
 use crate::query::Plan;
 
 /// When a query that failed is taken up again.
@@ -19,7 +19,7 @@ const FAILED_PAUSE: Duration = Duration::from_secs(60);
 
 /// All queries of a library, as their owner has them.
 pub(super) struct Queries {
-    pub(super) library: Arc<Library>,
+    pub(super) current: Current,
     pub(super) held: BTreeMap<String, Held>,
     /// The library by which what is held was planned.
     planned: Option<Arc<Library>>,
@@ -45,10 +45,17 @@ pub(super) struct Kept {
     pub(super) generation: u64,
 }
 
+impl Kept {
+    /// How far the registry was read that the checkpoints are of.
+    pub(super) fn revision(&self) -> u64 {
+        self.checkpoints.values().map(|of| of.revision).max().unwrap_or(0)
+    }
+}
+
 impl Queries {
     /// Of a library, none of them held yet.
-    pub(super) fn of(library: Arc<Library>) -> Self {
-        Self { library, held: BTreeMap::new(), planned: None }
+    pub(super) fn of(current: Current) -> Self {
+        Self { current, held: BTreeMap::new(), planned: None }
     }
 
     /// Brings what is held to what the library and the pauses say. What stays as it is runs on.
@@ -58,9 +65,10 @@ impl Queries {
         writer: &mut dyn Writer,
         mut kept: Kept,
     ) -> Result<(), Error> {
-        let is_same = self.planned.as_ref().is_some_and(|of| Arc::ptr_eq(of, &self.library));
+        let Current { library, revision } = self.current.clone();
+        let is_same = self.planned.as_ref().is_some_and(|of| Arc::ptr_eq(of, &library));
         let partitions = parts.history.partitions().await;
-        for (name, listed) in self.library.queries() {
+        for (name, listed) in library.queries() {
             let checkpoint = kept.checkpoints.remove(name);
             if let Some(pause) = parts.pauses.of(name) {
                 let reached = checkpoint
@@ -73,11 +81,11 @@ impl Queries {
             if is_same && matches!(self.held.get(name), Some(Held::Runs(_))) {
                 continue;
             }
-            let plan = self.library.plan(listed).await;
+            let plan = library.plan(listed).await;
             match (self.held.get(name), &plan) {
                 (Some(Held::Runs(running)), Ok(plan)) if running.is_of(plan) => {}
                 _ => {
-                    let begin = (kept.generation, partitions);
+                    let begin = ((kept.generation, revision), partitions);
                     let query = take_up(parts, name, plan, checkpoint.as_ref(), begin).await;
                     self.held.insert(name.clone(), query);
                 }
@@ -86,8 +94,8 @@ impl Queries {
         for (name, checkpoint) in kept.checkpoints {
             leave(parts, writer, &name, &checkpoint).await?;
         }
-        self.planned = Some(self.library.clone());
-        let is_there = |name: &String| self.library.queries().contains_key(name);
+        self.planned = Some(library.clone());
+        let is_there = |name: &String| library.queries().contains_key(name);
         self.held.retain(|name, _| is_there(name));
         parts.status.retain(is_there);
         // Another one of that name begins awake.
@@ -130,12 +138,10 @@ async fn take_up(
     name: &str,
     plan: Result<Plan, String>,
     checkpoint: Option<&Checkpoint>,
-    (generation, partitions): (u64, usize),
+    (begin, partitions): ((u64, u64), usize),
 ) -> Held {
     let running = match plan {
-        Ok(plan) => {
-            Running::take_up(plan, checkpoint, generation, partitions, &parts.state_dir).await
-        }
+        Ok(plan) => Running::take_up(plan, checkpoint, begin, partitions, &parts.state_dir).await,
         Err(why) => Err(why),
     };
     match running {

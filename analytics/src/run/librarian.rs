@@ -14,6 +14,15 @@ use super::{Library, Tables, make_topics};
 /// The pause after the log did not take the topics of new views.
 const PAUSE: Duration = Duration::from_secs(1);
 
+/// What is to run.
+#[derive(Debug, Clone)]
+pub struct Current {
+    /// The queries.
+    pub library: Arc<Library>,
+    /// How far the registry was read that they are of. It grows though they are the same.
+    pub revision: u64,
+}
+
 /// Puts the queries of the registry beside those of the node, and follows what becomes of them.
 #[derive(Debug)]
 pub struct Librarian {
@@ -21,7 +30,7 @@ pub struct Librarian {
     registry: View,
     log: Arc<dyn EventLog>,
     tables: Tables,
-    current: watch::Sender<Arc<Library>>,
+    current: watch::Sender<Current>,
     /// Those of the registry that are in it.
     taken: BTreeMap<String, String>,
 }
@@ -37,16 +46,17 @@ impl Librarian {
         log: Arc<dyn EventLog>,
     ) -> Result<Self, ingest::log::Error> {
         let base = Arc::new(base);
-        let taken = of(&registry.snapshot());
+        let snapshot = registry.snapshot();
+        let (taken, revision) = (of(&snapshot), snapshot.revision());
         let library = Arc::new(base.with(&taken));
         make_topics(&*log, &library).await?;
         let tables = Tables::new(&library).await;
-        let (current, _) = watch::channel(library);
+        let (current, _) = watch::channel(Current { library, revision });
         Ok(Self { base, registry, log, tables, current, taken })
     }
 
     /// What runs.
-    pub fn current(&self) -> watch::Receiver<Arc<Library>> {
+    pub fn current(&self) -> watch::Receiver<Current> {
         self.current.subscribe()
     }
 
@@ -71,8 +81,11 @@ impl Librarian {
     async fn follow(&mut self) {
         let mut changes = self.registry.changes();
         loop {
-            let wanted = of(&self.registry.snapshot());
-            if wanted != self.taken {
+            let snapshot = self.registry.snapshot();
+            let (wanted, revision) = (of(&snapshot), snapshot.revision());
+            if wanted == self.taken {
+                self.current.send_modify(|current| current.revision = revision);
+            } else {
                 let library = Arc::new(self.base.with(&wanted));
                 while let Err(error) = make_topics(&*self.log, &library).await {
                     tracing::warn!(%error, "the topics of new views cannot be made yet");
@@ -80,7 +93,7 @@ impl Librarian {
                 }
                 self.tables.show(&library).await;
                 self.taken = wanted;
-                self.current.send_replace(library);
+                self.current.send_replace(Current { library, revision });
             }
             if changes.changed().await.is_err() {
                 // The registry is followed no more: the process is going down.

@@ -21,6 +21,8 @@
 //!   is greater than all before: its table has the rows of the greatest alone. The alerts
 //!   that its former self had open are resolved, and so are those of a query whose file
 //!   is gone.
+//! - Who takes over has read the registry as far as whoever wrote the checkpoints: what is new
+//!   to it is not taken for what is gone.
 //!
 //! Topics: `weir.state` (compacted, a record per query), `weir.views.NAME` (a record per
 //! row, as JSON, kept for 400 days) and `weir.alerts` (compacted, a record per alert).
@@ -62,7 +64,7 @@ use crate::lake::History;
 pub use control::{Control, Error as ControlError, Wish};
 pub use findings::ALERTS_TOPIC;
 pub use foresee::{Fate, Foreseen};
-pub use librarian::Librarian;
+pub use librarian::{Current, Librarian};
 pub(crate) use library::check;
 pub use library::{FileFaults, Library, Listed, Origin};
 pub use pauses::{PAUSES_TOPIC, Pause, Pauses};
@@ -101,7 +103,7 @@ pub struct Parts {
     /// Where rows come from.
     pub history: Arc<History>,
     /// What runs, now.
-    pub library: watch::Receiver<Arc<Library>>,
+    pub library: watch::Receiver<Current>,
     /// And what of it rests.
     pub pauses: Pauses,
     /// Where the files of checkpoints lie.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
@@ -53,10 +54,11 @@ async fn run(parts: &Parts) -> Result<std::convert::Infallible, Error> {
     let mut told: Option<Instant> = None;
     loop {
         timer.tick().await;
-        let has_other = library.has_changed().unwrap_or(false);
+        let has_other = library.has_changed().unwrap_or(false)
+            && !Arc::ptr_eq(&library.borrow().library, &queries.current.library);
         if has_other || pauses.has_changed().unwrap_or(false) || queries.due() {
             pauses.borrow_and_update();
-            queries.library = library.borrow_and_update().clone();
+            queries.current = library.borrow_and_update().clone();
             hold(parts, &mut *writer, &mut queries).await?;
         }
         for (partition, producer) in
@@ -80,6 +82,13 @@ async fn run(parts: &Parts) -> Result<std::convert::Infallible, Error> {
 /// Has what is held be what is to run.
 async fn hold(parts: &Parts, writer: &mut dyn Writer, queries: &mut Queries) -> Result<(), Error> {
     let kept = take_over(parts, writer).await?;
+    if queries.current.revision < kept.revision() {
+        parts.status.fail("the registry is not read as far as where the queries are from");
+        let mut library = parts.library.clone();
+        if let Ok(current) = library.wait_for(|of| of.revision >= kept.revision()).await {
+            queries.current = current.clone();
+        }
+    }
     queries.hold(parts, writer, kept).await
 }
 
@@ -93,7 +102,7 @@ async fn tell(parts: &Parts, writer: &mut dyn Writer, queries: &mut Queries) -> 
     queries.measure(parts, &ends);
     let (producer, at) = (parts.emitter.producer().to_string(), crate::time::now());
     let statuses = parts.status.now();
-    let told = queries.library.queries().values().filter_map(|of| {
+    let told = queries.current.library.queries().values().filter_map(|of| {
         Some(Told::new(of, &producer, at, statuses.get(&of.file.name)?.clone()).record())
     });
     let records = told.collect();

@@ -32,6 +32,8 @@ pub(super) struct Running {
     query: Continuous,
     reached: Vec<u64>,
     generation: u64,
+    /// How far the registry was read as it was taken up.
+    revision: u64,
     /// How many windows the next step closes.
     windows: i64,
     /// Whether it has no checkpoint.
@@ -85,14 +87,15 @@ impl Step {
 
 impl Running {
     /// Takes a query up from its checkpoint; from the beginning of history, as
-    /// `generation`, if there is none, or if it was another query's.
+    /// `generation`, if there is none, or if it was another query's. `revision` says how far
+    /// the registry was read that has it.
     ///
     /// # Errors
     /// Why it cannot run.
     pub(super) async fn take_up(
         plan: Plan,
         checkpoint: Option<&Checkpoint>,
-        generation: u64,
+        (generation, revision): (u64, u64),
         partitions: usize,
         state_dir: &Path,
     ) -> Result<Self, String> {
@@ -125,6 +128,7 @@ impl Running {
             replaced,
             reached,
             generation: kept.map_or(generation, |of| of.generation),
+            revision,
             windows: WINDOWS_FIRST,
             is_new: kept.is_none(),
             fed: false,
@@ -299,6 +303,7 @@ impl Running {
         })?;
         let checkpoint = Checkpoint {
             generation: self.generation,
+            revision: self.revision,
             reached: self.reached.clone(),
             query: saved.meta,
             file: file.clone(),
