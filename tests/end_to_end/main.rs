@@ -17,6 +17,7 @@ mod example;
 mod kill;
 mod outage;
 mod postgres;
+mod queries;
 mod queues;
 mod redaction;
 mod replay;

@@ -1,0 +1,131 @@
+//! Continuous queries that are applied, changed and let rest while the node runs.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::replay::{rows, until};
+use crate::weir::Weir;
+
+const CALLS: &str = "-- title: Calls
+-- owner: tests
+-- lateness: 1 s
+SELECT window_start, count(*) AS calls
+FROM TUMBLE(events, event_time, INTERVAL '1 second')
+WHERE kind = 'request' GROUP BY window_start
+";
+const ABOVE: &str = "-- title: Calls per hour
+-- owner: tests
+SELECT window_start, sum(calls) AS calls
+FROM TUMBLE((SELECT window_start AS second, calls FROM calls), second, INTERVAL '1 hour')
+GROUP BY window_start
+";
+const RUNNING: &str = "SELECT count(*) AS n FROM weir_queries WHERE state = 'running' AND name = ";
+
+fn weir(weir: &Weir, code: i32, arguments: &[&str]) -> String {
+    let (found, said) = weir.run(arguments);
+    assert_eq!(found, code, "{arguments:?}: {said}");
+    said
+}
+
+/// Calls that are in the view at last, and no more.
+async fn calls(weir: &Weir, expected: i64) {
+    let sql = "SELECT coalesce(sum(calls), 0) AS n FROM calls WHERE replay_id IS NULL";
+    until(weir, sql, |seen| seen["n"].as_i64() >= Some(expected)).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(rows(weir, sql)[0]["n"], expected);
+}
+
+async fn call(weir: &Weir, times: usize) {
+    for _ in 0..times {
+        weir.client.get(weir.gateway("/site/")).send().await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn queries_are_applied_changed_and_rest_while_the_node_runs() {
+    let mut node = Weir::new();
+    node.start(&[]);
+    call(&node, 3).await;
+    let folder = node.write("own", &[("calls.sql", CALLS), ("above.sql", ABOVE)]);
+    assert!(weir(&node, 0, &["check", &folder]).contains("2 entities, all of them right"));
+    let told = weir(&node, 0, &["apply", &folder, "--plan"]);
+    assert!(
+        told.contains("+ query/calls\n") && told.contains("  + above begins, and reads "),
+        "{told}"
+    );
+    assert_eq!(rows(&node, &format!("{RUNNING}'calls'"))[0]["n"], 0, "it was a plan");
+    weir(&node, 0, &["apply", &folder]);
+    for name in ["calls", "above"] {
+        until(&node, &format!("{RUNNING}'{name}'"), |seen| seen["n"] == 1).await;
+    }
+    calls(&node, 3).await;
+
+    // What becomes of both is told, and done.
+    node.write("own", &[("calls.sql", &CALLS.replace("'request'", "'request' AND 1 = 1"))]);
+    let told = weir(&node, 0, &["apply", &folder]);
+    let lines = [
+        "  ! above begins anew: the view calls, which it reads, is another; its state (",
+        "  ! calls begins anew: its text is another; its state (",
+        " is dropped, and it reads ",
+        "rows of its table go as the first new ones come",
+    ];
+    assert!(lines.iter().all(|line| told.contains(line)), "{told}");
+    calls(&node, 3).await;
+
+    // One that could not run is refused by name and line, and nothing is applied.
+    let wrong = CALLS.replace("count(*)", "count(nothing)");
+    node.write("own", &[("calls.sql", &wrong)]);
+    let told = weir(&node, 2, &["apply", &folder]);
+    assert!(told.contains("calls.sql: line 4: there is no column nothing; "), "{told}");
+    node.write(
+        "own",
+        &[("calls.sql", CALLS), ("above.sql", &ABOVE.replace("FROM calls", "FROM cells"))],
+    );
+    let told = weir(&node, 2, &["apply", &folder]);
+    let expected = "query/above: line 4: there is no table cells; did you mean calls? there are ";
+    assert!(told.contains(expected), "{told}");
+    assert_eq!(rows(&node, &format!("{RUNNING}'above'"))[0]["n"], 1);
+    node.write("own", &[("above.sql", ABOVE)]);
+    weir(&node, 0, &["apply", &folder]);
+    calls(&node, 3).await;
+
+    // Let rest, it gives nothing, over a restart too; then it has all that came meanwhile.
+    let said = weir(&node, 0, &["queries", "pause", "calls", "--by", "ann", "--note", "too loud"]);
+    assert_eq!(said, "calls rests until it is resumed\n");
+    node.stop();
+    node.start(&[]);
+    call(&node, 4).await;
+    let behind = "SELECT coalesce(max(rows_behind), 0) AS n FROM weir_queries \
+        WHERE name = 'calls' AND state = 'paused' AND paused_by = 'ann'";
+    until(&node, behind, |seen| seen["n"].as_i64() >= Some(4)).await;
+    calls(&node, 3).await;
+    let listed = weir(&node, 0, &["queries", "list"]);
+    let line = listed.lines().find(|line| line.starts_with("calls ")).unwrap();
+    let words: Vec<&str> = line.split_whitespace().collect();
+    assert_eq!(words[..4], ["calls", "view", "registry", "paused"], "{listed}");
+    assert!(line.ends_with("ann: too loud"), "{listed}");
+    weir(&node, 0, &["queries", "resume", "calls", "--by", "bob"]);
+    calls(&node, 7).await;
+    let told = weir(&node, 2, &["queries", "pause", "cells", "--by", "ann"]);
+    assert!(told.contains("there is no query cells; there are above, calls, "), "{told}");
+    let orders = "SELECT admin_action AS did, admin_actor AS who FROM events WHERE kind = 'admin' \
+        AND admin_entity_kind = 'query' AND admin_action IN ('pause', 'resume') ORDER BY event_time";
+    let orders: Vec<Value> = rows(&node, orders);
+    assert_eq!(
+        serde_json::json!(orders),
+        serde_json::json!([
+        {"did": "pause", "who": "ann"}, {"did": "resume", "who": "bob"}])
+    );
+
+    // Where it cannot be asked what becomes of queries, nothing is applied unasked.
+    node.write("own", &[("calls.sql", &CALLS.replace("title: Calls", "title: All calls"))]);
+    let away = ["apply", &folder, "--analytics", "http://127.0.0.1:9"];
+    let told = weir(&node, 1, &away);
+    assert!(told.contains("nothing was applied, and --without-analytics applies it"), "{told}");
+    weir(&node, 0, &["apply", &folder, "--without-analytics"]);
+    let titled = "SELECT count(*) AS n FROM weir_queries WHERE title = 'All calls'";
+    until(&node, titled, |seen| seen["n"] == 1).await;
+    calls(&node, 7).await;
+    node.stop();
+}
