@@ -91,25 +91,28 @@ fn apply(
     Ok(())
 }
 
-/// Which continuous queries a plan writes and removes, if any.
+/// Which continuous queries, and tables that they read, a plan writes and removes, if any.
 fn of_queries(planned: &Value, wanted: &Wanted) -> Option<Value> {
-    let (mut put, mut remove) = (serde_json::Map::new(), Vec::new());
+    let (mut queries, mut tables, mut remove) =
+        (serde_json::Map::new(), serde_json::Map::new(), Vec::new());
     for step in planned["plan"]["steps"].as_array().into_iter().flatten() {
         let entity: EntityKey = serde_json::from_value(step["entity"].clone()).ok()?;
-        if entity.kind != Kind::Query {
-            continue;
-        }
+        let (put, field) = match entity.kind {
+            Kind::Query => (&mut queries, "sql"),
+            Kind::Table => (&mut tables, "csv"),
+            _ => continue,
+        };
         match step["do"].as_str() {
             Some("create" | "change") => {
                 let (spec, _) = wanted.entities.get(&entity)?;
-                put.insert(entity.name.to_string(), spec.0.get("sql").cloned()?);
+                put.insert(entity.name.to_string(), spec.0.get(field).cloned()?);
             }
             Some("remove") => remove.push(entity.name.to_string()),
             _ => {}
         }
     }
-    let is_any = !put.is_empty() || !remove.is_empty();
-    is_any.then(|| json!({"put": put, "remove": remove}))
+    let is_any = !queries.is_empty() || !tables.is_empty() || !remove.is_empty();
+    is_any.then(|| json!({"queries": queries, "tables": tables, "remove": remove}))
 }
 
 /// Has the analytics node say what becomes of the queries, and prints it. One that could not

@@ -20,6 +20,13 @@ SELECT window_start, sum(calls) AS calls
 FROM TUMBLE((SELECT window_start AS second, calls FROM calls), second, INTERVAL '1 hour')
 GROUP BY window_start
 ";
+const BY_OWNER: &str = "-- title: Calls by owner
+-- owner: tests
+-- lateness: 1 s
+SELECT window_start, owner, count(*) AS calls
+FROM TUMBLE(events, event_time, INTERVAL '1 second') JOIN owners ON http_route = site
+WHERE kind = 'request' GROUP BY window_start, owner
+";
 const RUNNING: &str = "SELECT count(*) AS n FROM weir_queries WHERE state = 'running' AND name = ";
 
 fn weir(weir: &Weir, code: i32, arguments: &[&str]) -> String {
@@ -90,6 +97,22 @@ async fn queries_are_applied_changed_and_rest_while_the_node_runs() {
     weir(&node, 0, &["apply", &folder]);
     calls(&node, 3).await;
 
+    // A table that a query is joined with is an entity too.
+    let tables = format!("own{}tables", std::path::MAIN_SEPARATOR);
+    for (owner, begins) in [
+        ("north", "+ by_owner begins"),
+        ("south", "! by_owner begins anew: the table owners, which it reads, is another; "),
+    ] {
+        node.write(&tables, &[("owners.csv", &format!("site,owner\n/site/*,{owner}\n"))]);
+        node.write("own", &[("by_owner.sql", BY_OWNER)]);
+        let told = weir(&node, 0, &["apply", &folder]);
+        assert!(told.contains(begins), "{told}");
+        until(&node, &format!("{RUNNING}'by_owner'"), |seen| seen["n"] == 1).await;
+        let sql = "SELECT coalesce(sum(calls), 0) AS n, max(owner) AS owner FROM by_owner WHERE replay_id IS NULL";
+        let seen = until(&node, sql, |seen| seen["n"] == 3 && seen["owner"] == owner).await;
+        assert_eq!(seen["n"], 3);
+    }
+
     // Let rest, it gives nothing, over a restart too; then it has all that came meanwhile.
     let said = weir(&node, 0, &["queries", "pause", "calls", "--by", "ann", "--note", "too loud"]);
     assert_eq!(said, "calls rests until it is resumed\n");
@@ -108,7 +131,7 @@ async fn queries_are_applied_changed_and_rest_while_the_node_runs() {
     weir(&node, 0, &["queries", "resume", "calls", "--by", "bob"]);
     calls(&node, 7).await;
     let told = weir(&node, 2, &["queries", "pause", "cells", "--by", "ann"]);
-    assert!(told.contains("there is no query cells; there are above, calls, "), "{told}");
+    assert!(told.contains("there is no query cells; there are above, by_owner, calls, "), "{told}");
     let orders = "SELECT admin_action AS did, admin_actor AS who FROM events WHERE kind = 'admin' \
         AND admin_entity_kind = 'query' AND admin_action IN ('pause', 'resume') ORDER BY event_time";
     let orders: Vec<Value> = rows(&node, orders);

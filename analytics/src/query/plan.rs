@@ -305,7 +305,16 @@ impl Plan {
             Some(below) if hash(&self.below) != hash(&other.below) => {
                 format!("the view {below}, which it reads, is another")
             }
-            _ => "a table that it is joined with is another".to_owned(),
+            _ => {
+                let is_same = |table: &&Reference| {
+                    let same =
+                        |of: &Reference| of.name() == table.name() && of.hash() == table.hash();
+                    other.joined.iter().any(same)
+                };
+                let changed = self.joined.iter().find(|table| !is_same(table));
+                let name = changed.map_or("", Reference::name);
+                format!("the table {name}, which it reads, is another")
+            }
         }
     }
 

@@ -56,16 +56,19 @@ impl Reference {
         }
         let is_csv = path.extension().is_some_and(|of| of.eq_ignore_ascii_case("csv"));
         let read = if is_csv { csv(&bytes) } else { in_parquet(bytes.clone()) };
-        let rows = read.map_err(|why| {
-            let what = format!("is no table: {}", told(&why));
-            let mend = if is_csv {
-                "write the names of columns into the first line, and as many values into each other"
-            } else {
-                "write it with another program, or as CSV"
-            };
-            Fault::of_file(what, mend)
-        })?;
+        let mend = if is_csv { OF_CSV } else { "write it with another program, or as CSV" };
+        let rows = read.map_err(|why| no_table(&why, mend))?;
         Self::new(name, rows, &bytes)
+    }
+
+    /// Reads CSV, with the names of its columns in the first line.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub(crate) fn of_csv(name: &str, text: &str) -> Result<Self, Fault> {
+        file::check_name(name, "table")?;
+        let rows = csv(text.as_bytes()).map_err(|why| no_table(&why, OF_CSV))?;
+        Self::new(name, rows, text.as_bytes())
     }
 
     fn new(name: &str, rows: RecordBatch, bytes: &[u8]) -> Result<Self, Fault> {
@@ -113,11 +116,14 @@ impl Reference {
         let table = MemTable::try_new(self.rows.schema(), rows);
         Arc::new(table.expect("the rows are of their own schema"))
     }
+}
 
-    #[cfg(test)]
-    pub(super) fn of_csv(name: &str, text: &str) -> Self {
-        Self::new(name, csv(text.as_bytes()).unwrap(), text.as_bytes()).unwrap()
-    }
+/// What mends CSV that is none.
+const OF_CSV: &str =
+    "write the names of columns into the first line, and as many values into each other";
+
+fn no_table(why: &ArrowError, mend: &str) -> Fault {
+    Fault::of_file(format!("is no table: {}", told(why)), mend)
 }
 
 /// The rows, of types that all values of a column have.

@@ -8,15 +8,15 @@ use ingest::emit::{self, Emitter};
 use ingest::event::{Kind, Outcome};
 use ingest::http::Correlation;
 use ingest::log::{self, EventLog, NewRecord, Partition};
-use ingest::registry::kind::Query;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::foresee::{self, Fate, Foreseen};
-use super::{Current, Library, Pause, Pauses, QueryTable, Tables, pauses};
+use super::{Current, Given, Library, Pause, Pauses, QueryTable, Tables, pauses};
 use crate::alert::AlertTable;
 use crate::lake::History;
+use crate::query::{QueryFile, Reference};
 use crate::time;
 use crate::word::Word;
 
@@ -48,14 +48,17 @@ pub struct Control {
     pub service: &'static str,
 }
 
-/// Which queries the registry is to have: those that it has, but for these.
+/// What the registry is to have of queries: what it has, but for these.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Wish {
-    /// The texts that are to be there, by name.
+    /// The queries that are to be there: their texts, by name.
     #[serde(default)]
-    pub put: BTreeMap<String, String>,
-    /// Those that are to be gone.
+    pub queries: BTreeMap<String, String>,
+    /// The tables that are to be there: CSV, by name.
+    #[serde(default)]
+    pub tables: BTreeMap<String, String>,
+    /// The queries and tables that are to be gone.
     #[serde(default)]
     pub remove: Vec<String>,
 }
@@ -142,18 +145,25 @@ impl Control {
     /// # Errors
     /// See [`Error`].
     pub async fn foresee(&self, wish: &Wish) -> Result<Vec<Effect>, Error> {
-        for (name, text) in &wish.put {
-            if text.len() > Query::SQL_BYTES_MAX {
-                let max = Query::SQL_BYTES_MAX;
-                let what = format!("{name} has {} bytes; use up to {max}", text.len());
-                return Err(Error::Invalid(what));
-            }
+        let wrong = wish.queries.iter().flat_map(|(name, text)| {
+            let faults = QueryFile::parse(name, text).err().unwrap_or_default();
+            faults.into_iter().map(move |fault| format!("{name}: {fault}"))
+        });
+        let tables = wish.tables.iter().filter_map(|(name, csv)| {
+            let fault = Reference::of_csv(name, csv).err()?;
+            Some(format!("{name}: {fault}"))
+        });
+        let wrong: Vec<String> = wrong.chain(tables).collect();
+        if !wrong.is_empty() {
+            return Err(Error::Invalid(wrong.join("\n")));
         }
         let now = self.library.borrow().library.clone();
-        let mut of_registry = now.of_registry();
-        of_registry.retain(|name, _| !wish.remove.contains(name));
-        of_registry.extend(wish.put.clone());
-        let then = self.base.with(&of_registry);
+        let Given { mut queries, mut tables } = now.given().clone();
+        queries.retain(|name, _| !wish.remove.contains(name));
+        tables.retain(|name, _| !wish.remove.contains(name));
+        queries.extend(wish.queries.clone());
+        tables.extend(wish.tables.clone());
+        let then = self.base.with(&Given { queries, tables });
         let events = self.events().await?;
         let foreseen = foresee::foresee(&now, &then).await;
         Ok(foreseen.into_iter().map(|foreseen| self.effect(foreseen, events)).collect())

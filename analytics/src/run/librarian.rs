@@ -1,15 +1,14 @@
 //! Keeps the library as the registry says.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ingest::log::EventLog;
-use ingest::registry::kind::Query;
-use ingest::registry::{Snapshot, View};
+use ingest::registry::kind::{Query, Table};
+use ingest::registry::{Name, Snapshot, View};
 use tokio::sync::watch;
 
-use super::{Library, Tables, make_topics};
+use super::{Given, Library, Tables, make_topics};
 
 /// The pause after the log did not take the topics of new views.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -32,7 +31,7 @@ pub struct Librarian {
     tables: Tables,
     current: watch::Sender<Current>,
     /// Those of the registry that are in it.
-    taken: BTreeMap<String, String>,
+    taken: Given,
 }
 
 impl Librarian {
@@ -103,8 +102,10 @@ impl Librarian {
     }
 }
 
-/// The queries of the registry, by name.
-fn of(snapshot: &Snapshot) -> BTreeMap<String, String> {
-    let queries = snapshot.all::<Query>();
-    queries.map(|(name, query)| (name.as_str().to_owned(), query.sql.clone())).collect()
+/// What the registry has of queries.
+fn of(snapshot: &Snapshot) -> Given {
+    let named = |name: &Name, text: &str| (name.as_str().to_owned(), text.to_owned());
+    let queries = snapshot.all::<Query>().map(|(name, of)| named(name, &of.sql)).collect();
+    let tables = snapshot.all::<Table>().map(|(name, of)| named(name, &of.csv)).collect();
+    Given { queries, tables }
 }

@@ -22,6 +22,17 @@ pub struct Library {
     /// Shipped ones that do not run by themselves, but may be read.
     read: Vec<QueryFile>,
     sources: Sources,
+    /// What of it is from the registry.
+    given: Given,
+}
+
+/// What the registry has of queries, by name.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Given {
+    /// The texts of the queries.
+    pub queries: BTreeMap<String, String>,
+    /// The tables to join with, as CSV.
+    pub tables: BTreeMap<String, String>,
 }
 
 /// A query that is to run.
@@ -125,41 +136,56 @@ impl Library {
             let origin = if path.is_some() { Origin::Directory } else { Origin::Shipped };
             (file.name.clone(), Listed { file, origin, fault: None })
         };
-        Ok(Self { queries: files.into_iter().map(listed).collect(), read, sources })
+        let queries = files.into_iter().map(listed).collect();
+        Ok(Self { queries, read, sources, given: Given::default() })
     }
 
-    /// The same with queries of the registry, by name: each stands in for a file of its name.
+    /// The same with what the registry gives, each of which stands in for a file of its name.
     #[must_use]
-    pub fn with(&self, of_registry: &BTreeMap<String, String>) -> Self {
+    pub fn with(&self, given: &Given) -> Self {
         let mut queries = self.queries.clone();
-        for (name, text) in of_registry {
-            let file = match QueryFile::parse(name, text) {
-                Ok(file) => file,
-                Err(faults) => {
-                    // Whoever took it into the registry read it otherwise, as another release may.
-                    let told: Vec<String> = faults.iter().map(ToString::to_string).collect();
-                    tracing::error!(query = name, fault = told.join("; "), "it does not run");
-                    continue;
-                }
-            };
-            let is_table = self.sources.tables().iter().any(|table| table.name() == name);
-            let fault = if is_table {
-                let what = format!("there is a table called {name}");
-                Some(Fault::of_file(what, "give the query another name"))
-            } else if queries.len() >= FILES_MAX && !queries.contains_key(name) {
+        for (name, text) in &given.queries {
+            let Some(file) = taken(QueryFile::parse(name, text), name) else { continue };
+            let mut of = Listed { file, origin: Origin::Registry, fault: None };
+            if queries.len() >= FILES_MAX && !queries.contains_key(name) {
                 let what = format!("{FILES_MAX} queries are there already");
-                Some(Fault::of_file(what, "remove one that is of no use"))
-            } else {
-                None
-            };
-            queries.insert(name.clone(), Listed { file, origin: Origin::Registry, fault });
+                of.fault = Some(Fault::of_file(what, "remove one that is of no use"));
+            }
+            queries.insert(name.clone(), of);
+        }
+        let of_files = self.sources.tables().iter();
+        let of_files = of_files.filter(|table| !given.tables.contains_key(table.name()));
+        let mut tables: Vec<Reference> = of_files.cloned().collect();
+        for (name, csv) in &given.tables {
+            let read = Reference::of_csv(name, csv).map_err(|fault| vec![fault]);
+            tables.extend(taken(read, name));
+        }
+        for (name, of) in &mut queries {
+            if tables.iter().any(|table| table.name() == name) {
+                let what = format!("there is a table called {name}");
+                of.fault = Some(Fault::of_file(what, "give one of the two another name"));
+            }
         }
         let read = self.read.iter().filter(|file| !queries.contains_key(&file.name));
         let read: Vec<QueryFile> = read.cloned().collect();
         let can_be_read = queries.values().filter(|of| of.fault.is_none()).map(|of| &of.file);
-        let tables = self.sources.tables().to_vec();
         let sources = Sources::new(can_be_read.chain(&read), tables);
-        Self { queries, read, sources }
+        Self { queries, read, sources, given: given.clone() }
+    }
+
+    /// What the registry gave.
+    pub(super) fn given(&self) -> &Given {
+        &self.given
+    }
+
+    /// All that are to run, by name.
+    pub fn queries(&self) -> &BTreeMap<String, Listed> {
+        &self.queries
+    }
+
+    /// Their files.
+    pub fn files(&self) -> impl Iterator<Item = &QueryFile> {
+        self.queries.values().map(|of| &of.file)
     }
 
     /// Plans one of them.
@@ -172,22 +198,6 @@ impl Library {
         }
         let planned = Plan::new(of.file.clone(), &self.sources).await;
         planned.map_err(|fault| fault.to_string())
-    }
-
-    /// The texts of those that the registry has, by name.
-    pub(super) fn of_registry(&self) -> BTreeMap<String, String> {
-        let queries = self.queries.iter().filter(|(_, of)| of.origin == Origin::Registry);
-        queries.map(|(name, of)| (name.clone(), of.file.text.clone())).collect()
-    }
-
-    /// All that are to run, by name.
-    pub fn queries(&self) -> &BTreeMap<String, Listed> {
-        &self.queries
-    }
-
-    /// Their files.
-    pub fn files(&self) -> impl Iterator<Item = &QueryFile> {
-        self.queries.values().map(|of| &of.file)
     }
 
     /// What they may read beside events.
@@ -284,12 +294,41 @@ pub(crate) fn check(name: &str, text: &str) -> Result<(), Vec<registry::Fault>> 
     let faults: Vec<registry::Fault> = faults
         .into_iter()
         .filter(|fault| !fault.lacks_a_table())
-        .map(|Fault { line, what, mend }| {
-            let at = line.map(|line| format!("line {line}: ")).unwrap_or_default();
-            registry::Fault::new("sql", format!("{at}{what}"), mend)
-        })
+        .map(|fault| of_registry("sql", fault))
         .collect();
     if faults.is_empty() { Ok(()) } else { Err(faults) }
+}
+
+/// Finds what is wrong with a table.
+///
+/// # Errors
+/// The fault, at `csv`.
+pub(crate) fn check_table(name: &str, csv: &str) -> Result<(), Vec<registry::Fault>> {
+    let is_query = SHIPPED.iter().any(|of| of.name == name);
+    let found = match is_query {
+        true => {
+            let what = format!("there is a query called {name}, which comes with Weir");
+            Err(Fault::of_file(what, "give the table another name"))
+        }
+        false => Reference::of_csv(name, csv).map(drop),
+    };
+    found.map_err(|fault| vec![of_registry("csv", fault)])
+}
+
+/// A fault of a text that is a field of an entity.
+fn of_registry(field: &str, Fault { line, what, mend }: Fault) -> registry::Fault {
+    let at = line.map(|line| format!("line {line}: ")).unwrap_or_default();
+    registry::Fault::new(field, format!("{at}{what}"), mend)
+}
+
+/// What was read; whoever took it into the registry may have read it otherwise, as another
+/// release does.
+fn taken<T>(read: Result<T, Vec<Fault>>, name: &str) -> Option<T> {
+    read.inspect_err(|faults| {
+        let told: Vec<String> = faults.iter().map(ToString::to_string).collect();
+        tracing::error!(name, fault = told.join("; "), "what the registry has is of no use here");
+    })
+    .ok()
 }
 
 async fn can_run(file: &QueryFile, sources: &Sources) -> Result<(), Vec<Fault>> {

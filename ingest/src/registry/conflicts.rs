@@ -1,10 +1,12 @@
-//! What two entities may not both claim: a path of the gateway, or a method of a path
-//! of the mediator. Nobody could say which of them a request is for.
+//! What two entities may not both claim: a path of the gateway, a method of a path of the
+//! mediator, a name that queries read. Nobody could say which of them is meant.
 
 use std::collections::HashMap;
 
-use super::kind::{Api, From, Lifecycle, Route};
+use super::kind::{Api, From, Lifecycle, Query, Route, Table};
 use super::{EntityKey, Fault, Kind, Snapshot, Written};
+
+const OTHER_PATH: &str = "give one of them another path, or remove it";
 
 /// Something that only one entity may have.
 struct Claim {
@@ -12,6 +14,8 @@ struct Claim {
     text: String,
     /// Where in the specification it stands.
     path: &'static str,
+    /// What would end the conflict.
+    mend: &'static str,
     owner: EntityKey,
     /// Where the owner is written, if that is known.
     file: Option<String>,
@@ -20,7 +24,8 @@ struct Claim {
 /// The entities that were written and claim what is another's, each with its fault. A
 /// conflict that was there before is nobody's who changes something else.
 pub(super) fn find(next: &Snapshot, written: &[Written]) -> Vec<(EntityKey, Fault)> {
-    let may_claim = |w: &&Written| matches!(w.entity.kind, Kind::Api | Kind::Route);
+    let may_claim =
+        |w: &&Written| matches!(w.entity.kind, Kind::Api | Kind::Route | Kind::Query | Kind::Table);
     if !written.iter().any(|w| may_claim(&w)) {
         return Vec::new();
     }
@@ -38,8 +43,7 @@ pub(super) fn find(next: &Snapshot, written: &[Written]) -> Vec<(EntityKey, Faul
             Some(first) if first.owner != claim.owner => {
                 let at = first.file.as_ref().map(|file| format!(" ({file})")).unwrap_or_default();
                 let what = format!("{} is claimed by {}{at} too", claim.text, first.owner);
-                let mend = "give one of them another path, or remove it";
-                faults.push((claim.owner.clone(), Fault::new(claim.path, what, mend)));
+                faults.push((claim.owner.clone(), Fault::new(claim.path, what, claim.mend)));
             }
             Some(_) => {}
             None => {
@@ -61,7 +65,8 @@ fn claims(snapshot: &Snapshot) -> Vec<Claim> {
         let versioned = format!("{}/{}", api.context, api.version);
         let plain = api.default_version.then(|| api.context.clone());
         for (text, path) in [(Some(versioned), "context"), (plain, "default_version")] {
-            let claim = |text| Claim { text, path, owner: owner.clone(), file: None };
+            let claim =
+                |text| Claim { text, path, mend: OTHER_PATH, owner: owner.clone(), file: None };
             claims.extend(text.map(claim));
         }
     }
@@ -72,10 +77,18 @@ fn claims(snapshot: &Snapshot) -> Vec<Claim> {
             claims.push(Claim {
                 text: format!("{} {shape}", method.text()),
                 path: "from.http.path",
+                mend: OTHER_PATH,
                 owner: EntityKey::new(Kind::Route, name.clone()),
                 file: route.source.as_ref().map(|source| source.file.clone()),
             });
         }
+    }
+    let queries = snapshot.all::<Query>().map(|(name, _)| (Kind::Query, name));
+    let tables = snapshot.all::<Table>().map(|(name, _)| (Kind::Table, name));
+    for (kind, name) in queries.chain(tables) {
+        let (text, owner) = (format!("the table {name}"), EntityKey::new(kind, name.clone()));
+        let mend = "give one of them another name, or remove it";
+        claims.push(Claim { text, path: "", mend, owner, file: None });
     }
     claims
 }

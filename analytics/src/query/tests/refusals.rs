@@ -235,7 +235,7 @@ async fn a_view_that_cannot_be_read_is_named() {
 /// A row that is joined to two is there twice; and a table has no end of its own.
 #[tokio::test]
 async fn a_join_that_could_not_be_exact_is_refused() {
-    let owners = Reference::of_csv("owners", "address,owner\n198.51.100.1,north\n");
+    let owners = Reference::of_csv("owners", "address,owner\n198.51.100.1,north\n").unwrap();
     let sources = Sources::new([], vec![owners]);
     let tumble = "TUMBLE(events, event_time, INTERVAL '1 minute')";
     let joined = format!("{tumble} JOIN owners ON address = client_address");

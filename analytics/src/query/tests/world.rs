@@ -60,7 +60,7 @@ fn sources() -> Sources {
         ),
     ];
     let view = |(name, text): &(&str, &str)| QueryFile { name: (*name).to_owned(), ..file(text) };
-    let tables = vec![Reference::of_csv("owners", OWNERS)];
+    let tables = vec![Reference::of_csv("owners", OWNERS).unwrap()];
     Sources::new(&VIEWS.iter().map(view).collect::<Vec<_>>(), tables)
 }
 

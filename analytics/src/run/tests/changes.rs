@@ -137,7 +137,7 @@ async fn a_query_that_rests_gives_nothing_and_loses_nothing() {
 async fn what_a_change_of_queries_does_is_told_before() {
     let dir = tempfile::tempdir().unwrap();
     let base = library(dir.path()).await;
-    let of = |queries: &[(&str, &str)]| base.with(&by_name(queries));
+    let of = |queries: &[(&str, &str)]| base.with(&given(queries));
     let above = "-- title: a\n-- owner: b\nSELECT window_start, max(n) AS most FROM \
         TUMBLE((SELECT window_start AS minute, n FROM own), minute, INTERVAL '1 hour') \
         GROUP BY window_start";
@@ -164,6 +164,18 @@ async fn what_a_change_of_queries_does_is_told_before() {
     let both = told(&[own, ("above", above)], &[("own", &other), ("above", above)]).await;
     let view = since("the view own, which it reads, is another");
     assert_eq!(both, [one("above", view), text].concat());
+    let joined = "-- title: a\n-- owner: b\nSELECT window_start, owner, count(*) AS n FROM \
+        TUMBLE(events, event_time, INTERVAL '1 minute') JOIN owners ON client_address = address \
+        GROUP BY window_start, owner";
+    let by = ("by_owner", joined);
+    let (north, south) =
+        ("address,owner\n198.51.100.1,north\n", "address,owner\n198.51.100.1,south\n");
+    let table = told(&[by, ("owners", north)], &[by, ("owners", south)]).await;
+    assert_eq!(table, one("by_owner", since("the table owners, which it reads, is another")));
+    assert_eq!(told(&[own, ("owners", north)], &[own, ("owners", south)]).await, []);
+    let gone = told(&[by, ("owners", north)], &[by]).await;
+    let [(_, Fate::Fails { why })] = &gone[..] else { panic!("{gone:?}") };
+    assert!(why.contains("there is no table owners"), "{why}");
     // One of the directory comes back where the registry's goes.
     let many = DETECTION.replace("> 2", "> 3");
     let stands_in = told(&[], &[("many", &many)]).await;
@@ -197,6 +209,20 @@ fn what_is_wrong_with_a_query_is_found_before_it_is_applied() {
         ("many", &DETECTION.replace("{{ n }}", "{{ m }}"), "sql: line 6: "),
     ] {
         let found = faults(name, text);
+        assert!(found.len() == 1 && found[0].starts_with(expected), "{found:#?}");
+    }
+    let of_table = |name: &str, csv: &str| {
+        let faults = library::check_table(name, csv).err().unwrap_or_default();
+        faults.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert!(of_table("owners", "a,b\n1,2\n").is_empty());
+    for (name, csv, expected) in [
+        ("owners", "a,b\n1\n", "csv: is no table: "),
+        ("owners", "a,a\n1,2\n", "csv: line 1: `a` cannot be the name of a column; "),
+        ("alerts", "a\n1\n", "csv: `alerts` is a table already; "),
+        ("scanner", "a\n1\n", "csv: there is a query called scanner, which comes with Weir; "),
+    ] {
+        let found = of_table(name, csv);
         assert!(found.len() == 1 && found[0].starts_with(expected), "{found:#?}");
     }
 }

@@ -127,7 +127,7 @@ impl Node {
         (revision, given): (u64, &[(&str, &str)]),
     ) -> Self {
         let base = library(dir).await;
-        let library = Arc::new(base.with(&by_name(given)));
+        let library = Arc::new(base.with(&self::given(given)));
         make_topics(&**log, &library).await.unwrap();
         let (library, current) = watch::channel(Current { library, revision });
         let pauses = Pauses::open(&**log).await.unwrap();
@@ -178,7 +178,7 @@ impl Node {
 
     /// Has the registry give these queries, by name and text, one revision on.
     pub(super) async fn give(&self, log: &Arc<dyn EventLog>, given: &[(&str, &str)]) {
-        let library = Arc::new(self.base.with(&by_name(given)));
+        let library = Arc::new(self.base.with(&self::given(given)));
         make_topics(&**log, &library).await.unwrap();
         self.tables.show(&library).await;
         let revision = self.library.borrow().revision + 1;
@@ -229,8 +229,14 @@ impl Node {
     }
 }
 
-pub(super) fn by_name(queries: &[(&str, &str)]) -> std::collections::BTreeMap<String, String> {
-    queries.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect()
+/// What a registry of these queries gives; of one that is no SQL it is a table.
+pub(super) fn given(named: &[(&str, &str)]) -> Given {
+    let mut given = Given::default();
+    for (name, text) in named {
+        let of = if text.starts_with("--") { &mut given.queries } else { &mut given.tables };
+        of.insert((*name).to_owned(), (*text).to_owned());
+    }
+    given
 }
 
 /// An emitter whose events go nowhere: nothing is retired within the tests' time.

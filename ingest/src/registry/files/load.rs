@@ -93,7 +93,7 @@ impl fmt::Display for FileErrors {
 impl std::error::Error for FileErrors {}
 
 /// Reads every `.yaml` and `.yml` file of a directory and those below it, and every `.sql`
-/// file as the query of its name.
+/// file as the query of its name; and every `.csv` file of a folder `tables` as the table of its name.
 ///
 /// # Errors
 /// Everything that is wrong in them; nothing is taken from a directory that has
@@ -117,8 +117,10 @@ pub fn load(dir: &Path, check: DeepCheck) -> Result<Wanted, FileErrors> {
     for path in files {
         let name = shown(dir, &path);
         match read_text(&path, FILE_BYTES_MAX) {
-            Ok(text) if is_sql(&path) => loading.query(&name, text),
-            Ok(text) => loading.file(&name, &text),
+            Ok(text) => match alone(&path) {
+                Some((kind, field)) => loading.alone(&name, (kind, field), text),
+                None => loading.file(&name, &text),
+            },
             Err(error) => loading.unread(&name, &error),
         }
     }
@@ -188,7 +190,7 @@ impl Loading {
             }
             let path = entry.path();
             let is_yaml = path.extension().is_some_and(|ext| ext == "yaml" || ext == "yml");
-            let is_read = is_yaml || is_sql(&path);
+            let is_read = is_yaml || alone(&path).is_some();
             match std::fs::metadata(&path) {
                 Ok(metadata) if metadata.is_dir() => self.list(root, &path, depth + 1, files),
                 Ok(metadata) if is_read && metadata.is_file() => files.push(path),
@@ -259,14 +261,14 @@ impl Loading {
         }
     }
 
-    /// Takes a file as the query that it is called by.
-    fn query(&mut self, file: &str, text: String) {
+    /// Takes a file as the one entity that it is called by, of which it is a field.
+    fn alone(&mut self, file: &str, (kind, field): (Kind, &str), text: String) {
         let stem = Path::new(file).file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
         let read = Name::new(stem).map_err(|bad| {
             vec![Fault::new("", format!("{stem:?} is not a name"), bad.to_string())]
         });
-        let key = read.map(|name| EntityKey::new(Kind::Query, name));
-        let json = Json([("sql".to_owned(), Value::from(text))].into_iter().collect());
+        let key = read.map(|name| EntityKey::new(kind, name));
+        let json = Json([(field.to_owned(), Value::from(text))].into_iter().collect());
         match key.and_then(|key| check_spec(&key, &json, self.check).map(|()| key)) {
             Ok(key) => self.add(file, (1, 1), key, json),
             // The file is the text, so a fault of the text is told as one of the file.
@@ -333,9 +335,14 @@ impl Loading {
     }
 }
 
-/// Whether a file is a query.
-fn is_sql(path: &Path) -> bool {
-    path.extension().is_some_and(|ext| ext == "sql")
+/// Of a file that is an entity by itself the kind, and the field of its spec that it is.
+fn alone(path: &Path) -> Option<(Kind, &'static str)> {
+    let is_of_tables = || path.parent().is_some_and(|dir| dir.ends_with("tables"));
+    match path.extension()?.to_str()? {
+        "sql" => Some((Kind::Query, "sql")),
+        "csv" if is_of_tables() => Some((Kind::Table, "csv")),
+        _ => None,
+    }
 }
 
 fn read_text(path: &Path, bytes_max: u64) -> std::io::Result<String> {

@@ -286,6 +286,21 @@ fn a_file_of_sql_is_the_query_of_its_name() {
     assert_eq!(json.0["sql"], "-- title: a\nSELECT 1\n");
     assert_eq!(place.to_string(), "queries/errors.sql:1:1");
 
+    write(dir.path(), "queries/tables/owners.csv", "app,owner\nshop,north\n");
+    write(dir.path(), "report.csv", "is none");
+    let wanted = load(dir.path(), no_deep_check).unwrap();
+    let keys: Vec<String> = wanted.entities.keys().map(ToString::to_string).collect();
+    assert_eq!(keys, ["query/errors", "table/owners"]);
+    let clash = "kind: table\nname: errors\nspec: {csv: a}\n";
+    write(dir.path(), "clash.yaml", clash);
+    let wanted = load(dir.path(), no_deep_check).unwrap();
+    let plan = plan(&wanted, &Snapshot::default(), Missing::Keep);
+    let refusals = plan.refusals(&Snapshot::default());
+    let expected = "table/errors: the table errors is claimed by query/errors too; give one of \
+                    them another name, or remove it";
+    assert_eq!(refusals.iter().map(ToString::to_string).collect::<Vec<_>>(), [expected]);
+    std::fs::remove_file(dir.path().join("clash.yaml")).unwrap();
+
     write(dir.path(), "other.yaml", "kind: query\nname: errors\nspec: {sql: SELECT 2}\n");
     write(dir.path(), "Own Name.sql", "SELECT 1");
     write(dir.path(), "long.sql", &" ".repeat(65_537));

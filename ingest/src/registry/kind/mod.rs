@@ -15,6 +15,7 @@ mod redaction;
 mod role;
 mod route;
 mod subscription;
+mod table;
 mod tier;
 mod upstream;
 mod user;
@@ -37,6 +38,7 @@ pub use self::redaction::Redaction;
 pub use self::role::{Role, TableRights};
 pub use self::route::{From, FromHttp, Route, Source, Step};
 pub use self::subscription::{Subscription, SubscriptionState};
+pub use self::table::Table;
 pub use self::tier::{Quota, Tier};
 pub use self::upstream::{Balance, Deliveries, HealthCheck, RetryOn, Target, Upstream};
 pub(crate) use self::user::KEY_PREFIX;
@@ -135,6 +137,7 @@ kinds! {
     Role "role",
     Route "route",
     Subscription "subscription",
+    Table "table",
     Tier "tier",
     Upstream "upstream",
     User "user",
