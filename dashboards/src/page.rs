@@ -1,7 +1,8 @@
-//! Boards as HTML; alerts in [`alerts`], queues in [`queues`], the search for events in
+//! Boards as HTML; alerts in [`alerts`], continuous queries in [`queries`], queues in [`queues`], the search for events in
 //! [`search`].
 
 pub(crate) mod alerts;
+pub(crate) mod queries;
 pub(crate) mod queues;
 pub(crate) mod search;
 
@@ -67,7 +68,12 @@ pub(crate) struct Nav<'a> {
 /// The bar above a page.
 fn bar(nav: &Nav<'_>, state: Markup) -> Markup {
     let boards = nav.boards.iter().map(|of| (format!("/boards/{}", of.name), of.title.as_str()));
-    let others = [("/alerts", "Alerts"), ("/queues", "Queues"), ("/search", "Search")];
+    let others = [
+        ("/alerts", "Alerts"),
+        ("/queries", "Queries"),
+        ("/queues", "Queues"),
+        ("/search", "Search"),
+    ];
     let others = others.map(|(link, title)| (link.to_owned(), title));
     // They are for who has the admin token, which the manager node knows.
     let others = others.into_iter().filter(|_| nav.has_queues);

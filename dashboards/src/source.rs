@@ -1,10 +1,11 @@
 //! Where rows come from: an analytics node, over HTTP, as Arrow.
 
+use std::collections::HashMap;
 use std::io::Cursor;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arrow::array::{AsArray, RecordBatch};
+use arrow::array::{Array as _, AsArray, RecordBatch};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int64Type, TimeUnit, TimestampMicrosecondType};
 use arrow::ipc::reader::StreamReader;
@@ -53,6 +54,20 @@ fn reason_of(body: &[u8]) -> String {
     problem["detail"].as_str().unwrap_or("without a reason").to_owned()
 }
 
+/// What stands in the columns of rows, as text; nothing where there is none.
+pub(crate) fn texts_of(batch: &RecordBatch) -> impl Fn(&str, usize) -> String {
+    let schema = batch.schema();
+    let names = schema.fields().iter().map(|field| field.name().clone());
+    let texts = batch.columns().iter().map(|column| cast(column, &DataType::Utf8).ok());
+    let columns: HashMap<_, _> = names.zip(texts).collect();
+    move |name, row| {
+        let texts = columns.get(name).and_then(Option::as_ref);
+        let texts = texts.map(|texts| texts.as_string::<i32>());
+        let text = texts.filter(|texts| texts.is_valid(row)).map(|texts| texts.value(row));
+        text.unwrap_or_default().to_owned()
+    }
+}
+
 impl Source {
     pub(crate) fn new(url: &str, token: String) -> Result<Self, reqwest::Error> {
         let client = client::of_nodes()?;
@@ -81,7 +96,7 @@ impl Source {
         self.ask(sql, None).await.map(|(rows, _)| rows)
     }
 
-    /// Says something of alerts, at a path below `/v1`; or why it was not taken.
+    /// Says something of alerts or queries, at a path below `/v1`; or why it was not taken.
     pub(crate) async fn tell(&self, path: &[&str], body: &Value) -> Result<Value, String> {
         let mut url: reqwest::Url = self.url.parse().map_err(|_| "It has no address.")?;
         if let Ok(mut segments) = url.path_segments_mut() {

@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
+use fantoccini::Locator;
 use serde_json::Value;
 
+use crate::browser::Browser;
+use crate::queues::{click, reads};
 use crate::replay::{rows, until};
 use crate::weir::Weir;
 
@@ -128,6 +131,11 @@ async fn queries_are_applied_changed_and_rest_while_the_node_runs() {
     let words: Vec<&str> = line.split_whitespace().collect();
     assert_eq!(words[..4], ["calls", "view", "registry", "paused"], "{listed}");
     assert!(line.ends_with("ann: too loud"), "{listed}");
+    let asked = node.client.get(node.analytics("/metrics"));
+    let metrics = asked.bearer_auth(node.read_token("admin-token")).send().await.unwrap();
+    let metrics = metrics.text().await.unwrap();
+    assert!(metrics.contains("\nweir_query_paused{query=\"calls\"} 1\n"), "{metrics}");
+    assert!(metrics.contains("\nweir_query_running{query=\"above\"} 1\n"), "{metrics}");
     weir(&node, 0, &["queries", "resume", "calls", "--by", "bob"]);
     calls(&node, 7).await;
     let told = weir(&node, 2, &["queries", "pause", "cells", "--by", "ann"]);
@@ -150,5 +158,57 @@ async fn queries_are_applied_changed_and_rest_while_the_node_runs() {
     let titled = "SELECT count(*) AS n FROM weir_queries WHERE title = 'All calls'";
     until(&node, titled, |seen| seen["n"] == 1).await;
     calls(&node, 7).await;
+    node.stop();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn queries_rest_and_go_on_in_a_browser() {
+    let mut node = Weir::new();
+    node.start(&[]);
+    call(&node, 3).await;
+    let broken = ABOVE.replace("FROM calls", "FROM cells");
+    let folder = node.write("own", &[("calls.sql", CALLS), ("above.sql", &broken)]);
+    weir(&node, 0, &["apply", &folder, "--without-analytics"]);
+    until(&node, &format!("{RUNNING}'calls'"), |seen| seen["n"] == 1).await;
+    calls(&node, 3).await;
+    let browser = Browser::start().await;
+    let client = &browser.client;
+    client.goto(&node.console("/queries")).await.unwrap();
+    reads(client, "admin-token").await;
+    let field = client.find(Locator::Css("input[name=token]")).await.unwrap();
+    field.send_keys(&node.read_token("admin-token")).await.unwrap();
+    click(client, "form button").await;
+    let page = reads(client, "1 failed").await;
+    assert!(page.contains("line 4: there is no table cells; did you mean calls?"), "{page}");
+    let fill = async |form: &str, name: &str, text: &str| {
+        let field = format!("form[action$='/queries/calls/{form}'] input[name={name}]");
+        client.find(Locator::Css(&field)).await.unwrap().send_keys(text).await.unwrap();
+    };
+    let look = "const wide = document.documentElement; return wide.scrollWidth - wide.clientWidth";
+    let open = "document.querySelectorAll('details').forEach(of => of.open = true)";
+    client.execute(open, Vec::new()).await.unwrap();
+    fill("pause", "by", "Cid").await;
+    fill("pause", "note", "a <b>load</b> test").await;
+    browser.keep("queries").await;
+    click(client, "form[action$='/queries/calls/pause'] button").await;
+    reads(client, "It rests until it is resumed").await;
+    let paused = "SELECT count(*) AS n FROM weir_queries WHERE state = 'paused' AND name = 'calls'";
+    until(&node, paused, |seen| seen["n"] == 1).await;
+    client.goto(&node.console("/queries")).await.unwrap();
+    let page = reads(client, "1 paused").await;
+    assert!(page.contains("by Cid: a <b>load</b> test"), "{page}");
+    assert_eq!(client.execute(look, Vec::new()).await.unwrap(), 0);
+    browser.keep("queries-paused").await;
+    client.set_window_size(500, 1_000).await.unwrap();
+    assert_eq!(client.execute(look, Vec::new()).await.unwrap(), 0);
+    browser.keep("queries-narrow").await;
+    client.execute(open, Vec::new()).await.unwrap();
+    fill("resume", "by", "Cid").await;
+    click(client, "form[action$='/queries/calls/resume'] button").await;
+    reads(client, "It goes on, and takes in what came meanwhile.").await;
+    until(&node, &format!("{RUNNING}'calls'"), |seen| seen["n"] == 1).await;
+    browser.stop().await;
+    let bare = node.client.get(node.console("/queries")).send().await.unwrap();
+    assert_eq!(bare.status(), 401);
     node.stop();
 }

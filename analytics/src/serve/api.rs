@@ -39,6 +39,7 @@ pub(super) fn router(shared: Shared) -> Router {
         .route("/v1/status", get(status))
         .merge(super::alerts::router())
         .merge(super::queries::router())
+        .merge(super::metrics::router())
         .route_layer(from_fn(admins_only));
     Router::new()
         .route("/v1/sql", post(query))

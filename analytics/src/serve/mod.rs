@@ -8,6 +8,7 @@
 //! | `POST /v1/silences`, and `/v1/silences/ID/end` | of what nobody is told for a while, as JSON |
 //! | `POST /v1/queries/NAME/pause`, and `resume` | whether a continuous query rests, as JSON |
 //! | `POST /v1/queries/plan` | what would become of the continuous queries if the registry had others, as JSON |
+//! | `GET /metrics` | how the continuous queries of this node fare, for Prometheus |
 //! | `GET /v1/status` | what was read and committed, and how the queries fare, as JSON |
 //!
 //! All take the admin token as a bearer token; the first, and `GET /v1/search`, users of the
@@ -20,6 +21,7 @@ mod answer;
 mod api;
 mod body;
 mod config;
+mod metrics;
 mod queries;
 
 use std::fs::DirBuilder;

@@ -1,12 +1,8 @@
 //! Alerts: what was found, and what people say of it. They are for sessions that an admin
 //! token has opened.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::array::{Array as _, AsArray as _, RecordBatch};
-use arrow::compute::cast;
-use arrow::datatypes::DataType;
 use axum::Router;
 use axum::extract::{Form, Path, Query, State};
 use axum::middleware::from_fn_with_state;
@@ -14,11 +10,13 @@ use axum::response::{Html, IntoResponse as _, Redirect, Response};
 use axum::routing::{get, post};
 use http::StatusCode;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::api::{Shared, said};
 use super::login;
+use super::word::Word;
 use crate::page::alerts::{self as page, Alert, Did, LISTED_MAX, Notice, Silence, Which};
+use crate::source::texts_of;
 
 const CURRENT: &str = "/alerts";
 
@@ -87,20 +85,6 @@ async fn show(shared: &Shared, id: &str, notice: Option<Notice>) -> Response {
             said(StatusCode::NOT_FOUND, "No such alert", what).into_response()
         }
         Err(why) => said(StatusCode::BAD_GATEWAY, "Alerts", why.clone()).into_response(),
-    }
-}
-
-/// What somebody says of an alert.
-#[derive(Deserialize)]
-struct Word {
-    by: String,
-    #[serde(default)]
-    note: String,
-}
-
-impl Word {
-    fn json(&self) -> Value {
-        json!({"by": self.by.trim(), "note": self.note.trim()})
     }
 }
 
@@ -233,20 +217,6 @@ async fn silences(shared: &Shared) -> Result<Vec<Silence>, String> {
         }));
     }
     Ok(silences)
-}
-
-/// What stands in the columns of rows, as text; nothing where there is none.
-fn texts_of(batch: &RecordBatch) -> impl Fn(&str, usize) -> String {
-    let schema = batch.schema();
-    let names = schema.fields().iter().map(|field| field.name().clone());
-    let texts = batch.columns().iter().map(|column| cast(column, &DataType::Utf8).ok());
-    let columns: HashMap<_, _> = names.zip(texts).collect();
-    move |name, row| {
-        let texts = columns.get(name).and_then(Option::as_ref);
-        let texts = texts.map(|texts| texts.as_string::<i32>());
-        let text = texts.filter(|texts| texts.is_valid(row)).map(|texts| texts.value(row));
-        text.unwrap_or_default().to_owned()
-    }
 }
 
 fn plain(value: &Value) -> String {

@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use super::access::Access;
 use super::fill::{NotFound, fill, find, look, rows};
 use super::live::{Feeds, events};
-use super::{alerts, login, queues, search};
+use super::{alerts, login, queries, queues, search};
 use crate::board::{Board, Library};
 use crate::manager::Manager;
 use crate::page::Nav;
@@ -61,6 +61,7 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .layer(from_fn_with_state(shared.clone(), login::admit))
         .merge(queues::router(shared.clone()))
         .merge(alerts::router(shared.clone()))
+        .merge(queries::router(shared.clone()))
         .merge(search::router(shared.clone()))
         .route("/login", get(login::ask).post(login::log_in))
         .route("/assets/{name}", get(asset))

@@ -195,7 +195,7 @@ pub(super) async fn ask(Query(Next { next }): Query<Next>) -> Html<String> {
 
 fn wanted_for(next: &str) -> Wanted {
     let path = next.split('?').next().unwrap_or_default();
-    let is_for_admin = ["/search", "/queues", "/alerts"].contains(&path)
+    let is_for_admin = ["/search", "/queues", "/queries", "/alerts"].contains(&path)
         || path.starts_with("/queues/")
         || path.starts_with("/alerts/");
     if is_for_admin { Wanted::Admin } else { Wanted::Console }
@@ -243,6 +243,7 @@ mod tests {
     fn what_callers_sent_is_for_the_admin_token() {
         for (next, is_for_admin) in [
             ("/queues", true),
+            ("/queries", true),
             ("/queues/a?b", true),
             ("/search?q=/boards/", true),
             ("/search", true),

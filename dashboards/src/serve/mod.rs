@@ -9,11 +9,12 @@
 //! | `POST /queues/NAME/decide`, `/pause`, `/resume`, `/letter?id=ID` | what is decided of them |
 //! | `GET /alerts?state=open\|resolved\|all`, `/alerts/ID` | alerts and silences, one alert |
 //! | `POST /alerts/ID/acknowledge`, `unacknowledge`, `silence`, `/alerts/silences/ID/end` | what is said of them |
+//! | `GET /queries`, `POST /queries/NAME/pause`, `resume` | how continuous queries fare; that one rests or goes on |
 //! | `GET /search?q=TEXT&within=1h\|24h\|7d\|all` | the newest events that say so |
 //! | `GET /`, `/login` | the first board; where the token is asked for |
 //!
 //! Who has the token gets a session, which is a cookie; a program sends the token as a
-//! bearer token. Queues, alerts and the search are for sessions that the admin token has opened: the console has no
+//! bearer token. Queues, alerts, queries and the search are for sessions that the admin token has opened: the console has no
 //! rights of its own, and asks the manager node with that token. A form that another page
 //! sends is refused. The first address that is printed has the token in it (`?token=`), and
 //! leads to one that has not.
@@ -31,8 +32,10 @@ mod api;
 mod fill;
 mod live;
 mod login;
+mod queries;
 mod queues;
 mod search;
+mod word;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
