@@ -22,6 +22,7 @@ use std::time::Duration;
 
 use ingest::emit::TOPIC;
 use ingest::log::{Batch, EventLog, Partition, ReadLimit};
+use jiff::SignedDuration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -51,6 +52,8 @@ pub struct Config {
     pub tail_bytes_max: usize,
     /// How long to wait after a failure, in milliseconds.
     pub retry_ms: u64,
+    /// For how many days events stay in the table; for ever, if it is left out.
+    pub keep_days: Option<u32>,
 }
 
 impl Config {
@@ -61,6 +64,7 @@ impl Config {
             commit_ms: 30_000,
             tail_bytes_max: 128 * 1024 * 1024,
             retry_ms: 1_000,
+            keep_days: None,
         }
     }
 }
@@ -99,7 +103,12 @@ pub struct Service {
     merging: Option<JoinHandle<()>>,
     /// Whether the last commit failed.
     is_uncommitted: bool,
+    /// When old events were looked for last.
+    forgot: Option<Instant>,
 }
+
+/// How often old events are looked for.
+const FORGET_EVERY: Duration = Duration::from_hours(1);
 
 /// Opens the lake, to be followed by the log's events. Answers the service, which does
 /// so while it runs, and what queries read.
@@ -130,6 +139,7 @@ pub async fn open(
         committing: None,
         merging: None,
         is_uncommitted: false,
+        forgot: None,
     };
     Ok((service, history, status))
 }
@@ -235,13 +245,27 @@ impl Service {
         Ok(())
     }
 
-    /// Begins to merge small files, if they are many. Reading and commits go on.
+    /// Begins to merge small files, if they are many, and to drop what is old. Reading and
+    /// commits go on.
     fn merge(&mut self) {
         if self.merging.as_ref().is_some_and(|merging| !merging.is_finished()) {
             return;
         }
+        let is_due = self.forgot.is_none_or(|forgot| forgot.elapsed() >= FORGET_EVERY);
+        let kept = self.config.keep_days.filter(|_| is_due);
+        if kept.is_some() {
+            self.forgot = Some(Instant::now());
+        }
         let history = self.history.clone();
         self.merging = Some(tokio::spawn(async move {
+            if let Some(days) = kept {
+                let kept = SignedDuration::from_hours(24 * i64::from(days));
+                match history.forget(jiff::Timestamp::now(), kept).await {
+                    Ok(_) | Err(lake::Error::Overtaken { .. }) => {}
+                    // It is tried again in an hour.
+                    Err(error) => tracing::warn!(%error, "old events of the lake stay"),
+                }
+            }
             match history.merge().await {
                 Ok(_) | Err(lake::Error::Overtaken { .. }) => {}
                 // The next commit brings the next attempt.

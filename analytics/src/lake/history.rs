@@ -180,6 +180,23 @@ impl History {
         merged
     }
 
+    /// Drops old events: see [`Table::forget`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn forget(
+        &self,
+        now: jiff::Timestamp,
+        kept: jiff::SignedDuration,
+    ) -> Result<usize, Error> {
+        let mut table = self.state.lock().await.table.clone();
+        let forgotten = table.forget(now, kept).await;
+        if matches!(forgotten, Ok(1..) | Err(Error::Overtaken { .. })) {
+            self.state.lock().await.advance(table);
+        }
+        forgotten
+    }
+
     /// Takes in what other processes have committed.
     ///
     /// # Errors

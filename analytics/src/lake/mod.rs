@@ -18,7 +18,8 @@
 //!
 //! *Few files.* After a commit, small files of a day are merged in a commit that changes no
 //! row. Delta takes two such commits of the same files, so each has an application
-//! transaction of its own (`weir.merge`), and the second is refused.
+//! transaction of its own (`weir.merge`), and the second is refused; that of files which go
+//! for their age too.
 //!
 //! *On the disk.* A commit has its name when it and all that it names are synced, so a
 //! power cut leaves whole commits only; what it takes the log gives again.
@@ -30,6 +31,8 @@ mod error;
 mod files;
 mod history;
 mod merge;
+mod retention;
+mod rewrite;
 mod rows;
 mod table;
 

@@ -2,7 +2,8 @@ use std::path::Path;
 
 use arrow::array::AsArray as _;
 use arrow::datatypes::Int64Type;
-use datafusion::prelude::SessionContext;
+use datafusion::functions_aggregate::expr_fn::count as count_of;
+use datafusion::prelude::{SessionContext, col, lit};
 use ingest::event::{Event, EventId, Kind, Outcome, Producer, Timestamp};
 use ingest::log::{Headers, LogTime, Record};
 
@@ -14,19 +15,24 @@ const FIRSTS: [u64; PARTITIONS] = [0; PARTITIONS];
 
 /// What a log of two partitions holds: every third record comes again.
 fn log(events: i64) -> [Vec<Record>; PARTITIONS] {
+    log_from(1_769_903_900, events)
+}
+
+/// The same, of which the events begin so many seconds after 1970.
+fn log_from(first: i64, events: i64) -> [Vec<Record>; PARTITIONS] {
     [0, 1].map(|partition: i64| {
         let mut records: Vec<Record> = Vec::new();
         for sequence in 1..=events {
             let producer = Producer::new("p").unwrap();
             let id = EventId { producer, boot: 1, sequence: 2 * sequence + partition };
-            let time = Timestamp::from_micros(1_769_903_900_000_000 + 7_000_000_000 * sequence);
+            let time = Timestamp::from_micros((first + 7_000 * sequence) * 1_000_000);
             let mut event = Event::new(id, time, Kind::Request, Outcome::Success);
             event.sequence_before = (sequence > 1).then_some(2 * (sequence - 1) + partition);
             event.api_name = Some(["shop", "site"][(sequence % 2) as usize].into());
             for _ in 0..if sequence % 3 == 0 { 2 } else { 1 } {
                 records.push(Record {
                     offset: records.len() as u64,
-                    time: LogTime(1_800_000_000_000),
+                    time: LogTime((first + 10_000_000) * 1_000),
                     key: None,
                     value: Some(event.to_json().into()),
                     headers: Headers::default(),
@@ -131,6 +137,82 @@ async fn small_files_become_one_and_rows_stay_as_they_are() {
     let session = SessionContext::new();
     let earlier = session.read_table(before.unwrap()).unwrap().count().await.unwrap();
     assert!((40..=60).contains(&earlier), "{earlier}");
+}
+
+/// How many rows there are of each day.
+async fn days(history: &History) -> Vec<(String, i64)> {
+    let session = SessionContext::new();
+    let table = history.snapshot().await.unwrap().table;
+    let rows = session.read_table(table).unwrap();
+    let by = vec![col("event_date")];
+    let counted = rows.aggregate(by, vec![count_of(lit(1)).alias("n")]).unwrap();
+    let mut days = Vec::new();
+    for batch in counted.collect().await.unwrap() {
+        let batch = arrow::compute::cast(batch.column(0), &arrow::datatypes::DataType::Utf8)
+            .map(|days| (days, batch.column(1).clone()))
+            .unwrap();
+        let counts = batch.1.as_primitive::<Int64Type>().clone();
+        let texts = batch.0.as_string::<i32>().clone();
+        days.extend(
+            texts.iter().zip(counts.values()).map(|(day, n)| (day.unwrap().to_owned(), *n)),
+        );
+    }
+    days.sort();
+    days
+}
+
+/// What is old by its day and was written long ago goes, and nothing else; for every node,
+/// beside merges, and but for those who read by an earlier snapshot.
+#[tokio::test]
+async fn old_days_go_and_nothing_else() {
+    // As if this was written long before these days.
+    let (dir, log) = (tempfile::tempdir().unwrap(), log_from(4_102_444_700, 60));
+    let mut follower = Follower::open(dir.path()).await;
+    for commit in 0..90 {
+        follower.read(&log, commit % PARTITIONS, 1).await;
+        follower.commit().await.unwrap();
+    }
+    let other = Follower::open(dir.path()).await;
+    let before = days(&follower.history).await;
+    let names: Vec<&str> = before.iter().map(|(day, _)| day.as_str()).collect();
+    assert_eq!(names, ["2100-01-01", "2100-01-02", "2100-01-03"], "{before:?}");
+    let earlier = follower.history.snapshot().await.unwrap().table;
+
+    let now: jiff::Timestamp = "2100-02-01T12:00:00Z".parse().unwrap();
+    let day = jiff::SignedDuration::from_hours(24);
+    assert_eq!(follower.history.forget(now, 32 * day).await.unwrap(), 0);
+    assert_eq!(days(&follower.history).await, before);
+    let (forgot, merged) =
+        tokio::join!(follower.history.forget(now, 30 * day), other.history.merge());
+    assert!(forgot.is_ok() != merged.is_ok(), "{forgot:?}, {merged:?}");
+    other.history.refresh().await.unwrap();
+    let done = other.history.forget(now, 30 * day).await.unwrap();
+    assert!(forgot.is_ok() != (done > 0), "{forgot:?}, {done}");
+    follower.history.refresh().await.unwrap();
+    for node in [&follower, &other, &Follower::open(dir.path()).await] {
+        assert_eq!(days(&node.history).await, before[1..]);
+    }
+    // It goes on from where it was, and an earlier snapshot can be read for a while.
+    follower.read(&log, 0, 30).await;
+    follower.commit().await.unwrap();
+    let session = SessionContext::new();
+    let count = session.read_table(earlier).unwrap().count().await.unwrap();
+    assert_eq!(count as i64, before.iter().map(|(_, n)| n).sum::<i64>());
+    assert_eq!(follower.history.forget(now, 30 * day).await.unwrap(), 0);
+}
+
+/// As the events of a replay are.
+#[tokio::test]
+async fn old_days_that_were_written_just_now_stay() {
+    let (dir, log) = (tempfile::tempdir().unwrap(), log(20));
+    let mut follower = Follower::open(dir.path()).await;
+    follower.read(&log, 0, 20).await;
+    follower.commit().await.unwrap();
+    let day = jiff::SignedDuration::from_hours(24);
+    let now = jiff::Timestamp::now();
+    assert_eq!(follower.history.forget(now, 2 * day).await.unwrap(), 0);
+    assert!(follower.history.forget(now + 3 * day, 2 * day).await.unwrap() > 0);
+    assert_eq!(days(&follower.history).await, []);
 }
 
 /// Of two that merge the same files, one is refused: by Delta's own rules both may.

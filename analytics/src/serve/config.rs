@@ -27,6 +27,8 @@ pub struct Config {
     pub commit_ms: u64,
     /// At how many bytes in memory they are committed earlier, 1 MB to 4 GB.
     pub tail_bytes_max: usize,
+    /// For how many days events stay in the lake, 1 to 36,500; for ever if it is left out.
+    pub keep_days: Option<u32>,
     /// What queries may take.
     pub queries: Limits,
     /// A directory of continuous queries, `*.sql` in it and in its `views` and
@@ -55,6 +57,7 @@ impl Default for Config {
             lake_dir: None,
             commit_ms: 30_000,
             tail_bytes_max: 128 * 1024 * 1024,
+            keep_days: None,
             queries: Limits::default(),
             queries_dir: None,
             shipped: shipped::by_default(),
@@ -80,6 +83,7 @@ impl Config {
         };
         range("commit_ms", self.commit_ms, 100, 600_000);
         range("tail_bytes_max", self.tail_bytes_max as u64, 1_000_000, 4_000_000_000);
+        range("keep_days", self.keep_days.map_or(1, u64::from), 1, 36_500);
         let queries = &self.queries;
         range("queries.time_ms", queries.time_ms, 10, 600_000);
         let memory = queries.memory_bytes_max as u64;
@@ -123,9 +127,13 @@ mod tests {
         assert!(Config::default().validate().is_ok());
         let queries = Limits { time_ms: 1, rows_max: 0, ..Limits::default() };
         let shipped = vec!["scanner".to_owned(), "scaner".to_owned()];
-        let config = Config { commit_ms: 1, queries, shipped, ..Config::default() };
+        let keep_days = Some(0);
+        let config = Config { commit_ms: 1, keep_days, queries, shipped, ..Config::default() };
         let faults = config.validate().unwrap_err();
         let paths: Vec<&str> = faults.iter().map(|fault| fault.path.as_str()).collect();
-        assert_eq!(paths, ["commit_ms", "queries.time_ms", "queries.rows_max", "shipped[1]"]);
+        assert_eq!(
+            paths,
+            ["commit_ms", "keep_days", "queries.time_ms", "queries.rows_max", "shipped[1]"]
+        );
     }
 }

@@ -153,6 +153,7 @@ impl Analytics {
         let follow = follow::Config {
             commit_ms: config.commit_ms,
             tail_bytes_max: config.tail_bytes_max,
+            keep_days: config.keep_days,
             ..follow::Config::new(parts.lake_dir)
         };
         let (mail, webhooks) = (config.mail.as_ref(), &config.webhooks);
