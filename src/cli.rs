@@ -64,6 +64,8 @@ enum Command {
     Alerts(command::alerts::Options),
     /// See how the continuous queries fare, and let one rest or go on
     Queries(command::queries::Options),
+    /// Look at the files of the lake, and set aside what is damaged
+    Lake(command::lake::Options),
     /// Make a secret of an application or a key of a user, and the hash that the registry keeps
     Secret(command::secret::Options),
 }
@@ -116,6 +118,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Alerts(options) => command::alerts::run(&cli.settings, &options),
         Command::Deliveries(options) => command::deliveries::run(&cli.settings, &options),
         Command::Queries(options) => command::queries::run(&cli.settings, &options),
+        Command::Lake(options) => command::lake::run(&cli.settings, &options),
         Command::Secret(options) => command::secret::run(&options),
     };
     let (code, error) = match result {

@@ -105,6 +105,18 @@ impl Asked {
         tell(settings, (self.server.as_deref(), self.token_file.as_deref()), path, body)
     }
 
+    /// Reads what stands at a path.
+    pub(crate) fn get(&self, settings: &Settings, path: &str) -> Result<Value, Failure> {
+        let node = Node::of(settings, self.server.as_deref(), self.token_file.as_deref())?;
+        let answer = node.ask(path, &[], Body::None, Format::Json)?;
+        Ok(serde_json::from_slice(&answer.body).context("read the answer of the analytics node")?)
+    }
+
+    /// Whether JSON is printed.
+    pub(crate) fn wants_json(&self) -> bool {
+        self.json
+    }
+
     /// Prints rows, or that there are none.
     pub(crate) fn print(&self, rows: &[Value], none: &str, table: impl FnOnce(&[Value])) {
         match rows {
@@ -195,6 +207,8 @@ pub(crate) fn tell(
 
 /// What a request has.
 enum Body<'a> {
+    /// It is a GET.
+    None,
     Text(String),
     Json(&'a Value),
 }
@@ -239,10 +253,12 @@ impl Node {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let server = &self.server;
         let asked = async {
-            let request = super::client()?
-                .post(format!("{server}{path}"))
-                .query(query)
-                .header(http::header::ACCEPT, format.media_type());
+            let url = format!("{server}{path}");
+            let request = match body {
+                Body::None => super::client()?.get(url),
+                Body::Text(_) | Body::Json(_) => super::client()?.post(url),
+            };
+            let request = request.query(query).header(http::header::ACCEPT, format.media_type());
             let request = match &self.user {
                 Some(user) => request.basic_auth(user, Some(&self.token)),
                 None => request.bearer_auth(&self.token),
@@ -250,6 +266,7 @@ impl Node {
             let request = match body {
                 Body::Text(text) => request.body(text),
                 Body::Json(value) => request.json(value),
+                Body::None => request,
             };
             let response = request.send().await.with_context(|| {
                 format!("reach the analytics node at {server}; is weir running there?")

@@ -9,6 +9,7 @@ pub(crate) mod check;
 pub(crate) mod deliveries;
 pub(crate) mod example;
 pub(crate) mod export;
+pub(crate) mod lake;
 pub(crate) mod queries;
 pub(crate) mod query;
 pub(crate) mod replay_log;

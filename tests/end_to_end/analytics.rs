@@ -204,3 +204,50 @@ async fn words_are_searched_for_in_sql_and_over_http() {
     assert_eq!(bare.status(), 401);
     weir.stop();
 }
+
+/// The files of the lake's table, as they lie in their days.
+fn lake_files(weir: &Weir) -> Vec<std::path::PathBuf> {
+    let days = std::fs::read_dir(weir.data_dir().join("lake/events")).unwrap();
+    let days = days.map(|day| day.unwrap().path());
+    let days = days.filter(|day| day.to_string_lossy().contains("event_date="));
+    let files = days.flat_map(|day| std::fs::read_dir(day).unwrap());
+    let mut files: Vec<_> = files.map(|file| file.unwrap().path()).collect();
+    files.sort();
+    files
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_file_of_the_lake_is_named_and_set_aside_by_command() {
+    let mut weir = Weir::new();
+    weir.set("WEIR_ANALYTICS__COMMIT_MS", "100");
+    weir.start(&[]);
+    weir.client.get(weir.gateway("/site/")).send().await.unwrap();
+    let seen = "SELECT count(*) AS n FROM events WHERE kind = 'request'";
+    until(&weir, seen, |seen| seen["n"] == 1).await;
+    let began = Instant::now();
+    while lake_files(&weir).is_empty() {
+        assert!(began.elapsed() < PATIENCE, "nothing was committed");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    weir.stop();
+    let (code, said) = weir.run(&["lake", "check"]);
+    assert!(code == 1 && said.contains("is weir running there?"), "{said}");
+    let file = lake_files(&weir).remove(0);
+    let bytes = std::fs::read(&file).unwrap();
+    std::fs::write(&file, &bytes[..bytes.len() / 2]).unwrap();
+    weir.start(&[]);
+    let name = file.file_name().unwrap().to_str().unwrap();
+    let (code, said) = weir.run(&["query", "SELECT * FROM events"]);
+    assert!(code == 1 && said.contains("`weir lake check` says which"), "{said}");
+    let (code, said) = weir.run(&["lake", "check"]);
+    assert!(code == 1 && said.contains(name) && said.contains("1 of "), "{said}");
+    assert!(said.contains(" bytes, of ") && said.contains("--set-aside"), "{said}");
+    let (code, said) = weir.run(&["lake", "check", "--set-aside", "--by", "ann"]);
+    assert!(code == 0 && said.contains("they are set aside") && said.contains(name), "{said}");
+    let (code, said) = weir.run(&["lake", "check"]);
+    assert!(code == 0 && said.contains(" files, all of them whole"), "{said}");
+    let told = "SELECT count(*) AS n FROM events WHERE admin_action = 'set_aside' \
+        AND admin_actor = 'ann' AND admin_entity_kind = 'lake_file'";
+    until(&weir, told, |seen| seen["n"] == 1).await;
+    weir.stop();
+}

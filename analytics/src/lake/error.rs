@@ -38,6 +38,14 @@ pub enum Error {
         /// What happened.
         source: std::io::Error,
     },
+    /// A query could not read a file of the table.
+    #[error(
+        "the lake cannot be read: {0}; a file of it may be damaged, and `weir lake check` says which"
+    )]
+    Unreadable(String),
+    /// What was done to files broke off.
+    #[error("the files of the lake: {0}")]
+    Broken(String),
     /// A place in the log was asked for that was not read yet.
     #[error("this node has not read the log as far as that; ask again")]
     Ahead,

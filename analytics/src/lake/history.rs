@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::{fmt, iter};
@@ -11,7 +12,7 @@ use datafusion::prelude::{SessionContext, col, lit};
 use tokio::sync::Mutex;
 
 use super::rows::{before_offset, bytes_of, from_offset, table_schema, with_date};
-use super::{Error, Table};
+use super::{Damaged, Error, LakeFile, Table};
 use crate::intake::{Stamped, Stamps, watermark};
 
 /// Where a reader of the log has come to, and what its rows go on from.
@@ -195,6 +196,36 @@ impl History {
             self.state.lock().await.advance(table);
         }
         forgotten
+    }
+
+    /// The files of the table: see [`Table::files`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn files(&self) -> Result<Vec<LakeFile>, Error> {
+        self.state.lock().await.table.files()
+    }
+
+    /// Which of some files are damaged: see [`Table::check`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn check(&self, paths: &BTreeSet<String>) -> Result<Vec<Damaged>, Error> {
+        let table = self.state.lock().await.table.clone();
+        table.check(paths).await
+    }
+
+    /// Takes damaged files out of the table: see [`Table::set_aside`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn set_aside(&self, paths: &BTreeSet<String>) -> Result<Vec<Damaged>, Error> {
+        let mut table = self.state.lock().await.table.clone();
+        let set_aside = table.set_aside(paths).await;
+        if matches!(set_aside, Ok(_) | Err(Error::Overtaken { .. })) {
+            self.state.lock().await.advance(table);
+        }
+        set_aside
     }
 
     /// Takes in what other processes have committed.

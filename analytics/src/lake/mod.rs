@@ -26,6 +26,7 @@
 //!
 //! Limits: a directory of this machine, or one that all analytics nodes share.
 
+mod check;
 mod disk;
 mod error;
 mod files;
@@ -36,6 +37,7 @@ mod rewrite;
 mod rows;
 mod table;
 
+pub use check::{Damaged, LakeFile};
 pub use error::Error;
 pub use history::{History, Position, Since, Snapshot};
 pub use rows::table_schema;

@@ -215,6 +215,54 @@ async fn old_days_that_were_written_just_now_stay() {
     assert_eq!(days(&follower.history).await, []);
 }
 
+/// Cut short, written over in its middle, or gone: each is named, and once it is set aside
+/// all else can be read again.
+#[tokio::test]
+async fn a_damaged_file_is_named_and_set_aside() {
+    let (dir, log) = (tempfile::tempdir().unwrap(), log(20));
+    let mut follower = Follower::open(dir.path()).await;
+    for commit in 0..20 {
+        follower.read(&log, commit % PARTITIONS, 1).await;
+        follower.commit().await.unwrap();
+    }
+    let files = follower.history.files().await.unwrap();
+    let paths = files.iter().map(|file| file.path.clone()).collect();
+    assert!(files.len() > 10 && files.iter().all(|file| file.rows == Some(1)), "{files:?}");
+    assert_eq!(follower.history.check(&paths).await.unwrap(), []);
+    assert_eq!(follower.history.set_aside(&paths).await.unwrap(), []);
+
+    let path = |at: usize| dir.path().join("events").join(&files[at].path);
+    let mut bytes = std::fs::read(path(1)).unwrap();
+    std::fs::write(path(1), &bytes[..bytes.len() / 2]).unwrap();
+    bytes = std::fs::read(path(3)).unwrap();
+    bytes[4..200].fill(0x5a);
+    std::fs::write(path(3), &bytes).unwrap();
+    std::fs::remove_file(path(5)).unwrap();
+    let session = SessionContext::new();
+    let table = follower.history.snapshot().await.unwrap().table;
+    session.read_table(table).unwrap().collect().await.unwrap_err();
+
+    let damaged = follower.history.check(&paths).await.unwrap();
+    let told: Vec<_> = damaged.iter().map(|of| (&of.file, &*of.why)).collect();
+    let [(cut, why_cut), (over, why_over), (gone, why_gone)] = told[..] else { panic!("{told:?}") };
+    assert_eq!([cut, over, gone], [&files[1], &files[3], &files[5]]);
+    assert!(why_cut.starts_with("it has ") && why_cut.contains(" bytes, of "), "{why_cut}");
+    assert!(why_over.starts_with("it is no whole Parquet: "), "{why_over}");
+    assert_eq!(why_gone, "it is not there");
+
+    let other = Follower::open(dir.path()).await;
+    assert_eq!(follower.history.set_aside(&paths).await.unwrap(), damaged);
+    assert_eq!(follower.count().await, (files.len() as i64 - 3, files.len() as i64 - 3));
+    other.history.refresh().await.unwrap();
+    assert_eq!(other.count().await.0, files.len() as i64 - 3);
+    let aside = std::fs::read_dir(dir.path().join("events/_weir/damaged")).unwrap().count();
+    assert_eq!(aside, 2, "they are kept, but for the one that was gone");
+    // It goes on from where it was.
+    assert!(follower.read(&log, 0, 5).await);
+    follower.commit().await.unwrap();
+    assert_eq!(Follower::open(dir.path()).await.count().await, follower.count().await);
+}
+
 /// Of two that merge the same files, one is refused: by Delta's own rules both may.
 #[tokio::test]
 async fn files_that_two_merge_at_once_are_merged_once() {

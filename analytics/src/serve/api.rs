@@ -40,6 +40,7 @@ pub(super) fn router(shared: Shared) -> Router {
         .merge(super::alerts::router())
         .merge(super::queries::router())
         .merge(super::metrics::router())
+        .merge(super::lake::router())
         .route_layer(from_fn(admins_only));
     Router::new()
         .route("/v1/sql", post(query))

@@ -8,6 +8,7 @@
 //! | `POST /v1/silences`, and `/v1/silences/ID/end` | of what nobody is told for a while, as JSON |
 //! | `POST /v1/queries/NAME/pause`, and `resume` | whether a continuous query rests, as JSON |
 //! | `POST /v1/queries/plan` | what would become of the continuous queries if the registry had others, as JSON |
+//! | `GET /v1/lake/files`, `POST /v1/lake/check`, `/v1/lake/set-aside` | the files of the lake, those that are damaged, and those that were set aside, as JSON |
 //! | `GET /metrics` | how the continuous queries of this node fare, for Prometheus |
 //! | `GET /v1/status` | what was read and committed, and how the queries fare, as JSON |
 //!
@@ -21,6 +22,7 @@ mod answer;
 mod api;
 mod body;
 mod config;
+mod lake;
 mod metrics;
 mod queries;
 

@@ -58,7 +58,7 @@ use self::places::Places;
 pub(crate) use self::session::named_user;
 use crate::alert::AlertTable;
 use crate::compute::{self, Threads, TooMuch};
-use crate::lake::{History, Snapshot};
+use crate::lake::{self, History, Snapshot};
 use crate::query::{self, Plan, QueryFile, Span};
 use crate::rights;
 use crate::run::{QueryTable, Tables};
@@ -454,8 +454,18 @@ impl Sql {
             }
             // What can be known only when a table is read, such as what is searched for.
             DataFusionError::Plan(what) => Error::Query(what.clone()),
+            root if is_of_a_file(root) => lake::Error::Unreadable(plain(error)).into(),
             _ => Error::Failed(plain(error)),
         }
+    }
+}
+
+/// Whether a file could not be read: the error itself may not name it.
+fn is_of_a_file(root: &DataFusionError) -> bool {
+    match root {
+        DataFusionError::ParquetError(_) | DataFusionError::ObjectStore(_) => true,
+        DataFusionError::ArrowError(error, _) => matches!(**error, ArrowError::ParquetError(_)),
+        _ => false,
     }
 }
 
