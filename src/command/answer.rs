@@ -164,6 +164,37 @@ pub(crate) fn post(
     Ok(())
 }
 
+impl Options {
+    /// Whether the rows are to be printed as a table, or as JSON.
+    pub(crate) fn is_table_or_json(&self) -> bool {
+        self.json || matches!(self.format, Format::Table | Format::Json)
+    }
+
+    /// Whether they are to be printed as JSON.
+    pub(crate) fn wants_json(&self) -> bool {
+        self.json || matches!(self.format, Format::Json)
+    }
+}
+
+/// All rows of what a body is answered, or an error.
+pub(crate) fn all_rows(
+    settings: &Settings,
+    options: &Options,
+    path: &str,
+    query: &[(&str, String)],
+    body: String,
+) -> Result<Vec<Value>, Failure> {
+    let mut node = Node::of(settings, options.server.as_deref(), options.token_file.as_deref())?;
+    node.user.clone_from(&options.user);
+    let rows = node.ask(path, query, Body::Text(body), Format::Json)?;
+    if rows.are_cut {
+        return Err(Failure::Usage(anyhow!(
+            "it gives more rows than one query may answer; narrow the time"
+        )));
+    }
+    Ok(serde_json::from_slice(&rows.body).context("read the rows")?)
+}
+
 /// The texts that a query answers in its one column; all of them, or an error.
 pub(crate) fn texts(
     settings: &Settings,

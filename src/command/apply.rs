@@ -30,6 +30,9 @@ pub(crate) struct Options {
     /// if it is left out
     #[arg(long, value_name = "URL")]
     analytics: Option<String>,
+    /// The file of that node's admin token; the one of the admin API, if it is left out
+    #[arg(long, value_name = "FILE")]
+    analytics_token_file: Option<PathBuf>,
     /// Do not ask what becomes of continuous queries
     #[arg(long)]
     without_analytics: bool,
@@ -118,11 +121,12 @@ fn of_queries(planned: &Value, wanted: &Wanted) -> Option<Value> {
 /// Has the analytics node say what becomes of the queries, and prints it. One that could not
 /// run is refused.
 fn foresee(settings: &Settings, wish: &Value, options: &Options) -> Result<Value, Failure> {
-    let node = (options.analytics.as_deref(), options.admin.token_file());
+    let token = options.analytics_token_file.as_deref().or(options.admin.token_file());
+    let node = (options.analytics.as_deref(), token);
     let effects = match answer::tell(settings, node, "/v1/queries/plan", wish) {
         Ok(mut answer) => answer["queries"].take(),
         // Nothing is changed by a plan, so it may be shown without.
-        Err(Failure::Other(error)) if options.plan => {
+        Err(Failure::Other(error) | Failure::Usage(error)) if options.plan => {
             eprintln!("weir: what becomes of the continuous queries is not known: {error:#}");
             return Ok(Value::Null);
         }

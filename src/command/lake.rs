@@ -46,11 +46,13 @@ pub(crate) fn run(settings: &Settings, options: &Options) -> Result<(), Failure>
             eprint!("\r{} of {} files", at * AT_ONCE, paths.len());
         }
         let answer = match set_aside {
-            true => {
-                asked.tell(settings, "/v1/lake/set-aside", &json!({"files": some, "by": by}))?
-            }
-            false => asked.tell(settings, "/v1/lake/check", &json!({"files": some}))?,
+            true => asked.tell(settings, "/v1/lake/set-aside", &json!({"files": some, "by": by})),
+            false => asked.tell(settings, "/v1/lake/check", &json!({"files": some})),
         };
+        // What was found before is told all the same.
+        let answer = answer.inspect_err(|_| {
+            damaged.iter().for_each(|of| eprintln!("{}", plain(&line(of))));
+        })?;
         damaged.extend(list(&answer, if *set_aside { "set_aside" } else { "damaged" })?);
     }
     if std::io::stderr().is_terminal() {
@@ -74,7 +76,8 @@ pub(crate) fn run(settings: &Settings, options: &Options) -> Result<(), Failure>
     if asked.wants_json() {
         println!("{answer}");
     }
-    let mend = "--set-aside takes them out of the table";
+    let mend = "bring them back from a copy of the lake's directory, or --set-aside takes them out \
+                of the table";
     Err(Failure::Other(anyhow!("{told}; {mend}\n{}", lines.join("\n"))))
 }
 

@@ -34,7 +34,8 @@ enum Action {
 }
 
 const LIST: &str = "SELECT name, kind, state, origin, owner, error, paused_by, paused_note, \
-    rows_in, rows_late, rows_behind, state_bytes, closed_until FROM weir_queries ORDER BY name";
+    rows_in, rows_out, rows_late, rows_behind, state_bytes, memory_bytes, watermark, closed_until, \
+    committed FROM weir_queries ORDER BY name";
 
 /// Lists the continuous queries, or lets one rest or go on.
 pub(crate) fn run(settings: &Settings, options: &Options) -> Result<(), Failure> {
@@ -56,7 +57,7 @@ pub(crate) fn run(settings: &Settings, options: &Options) -> Result<(), Failure>
 
 fn list(rows: &[Value]) {
     let heads =
-        ["query", "kind", "from", "state", "behind", "late", "state bytes", "closed until", "why"];
+        ["query", "kind", "from", "state", "in", "out", "behind", "late", "state", "until", "why"];
     table(
         &heads,
         rows.iter().map(|row| {
@@ -70,9 +71,11 @@ fn list(rows: &[Value]) {
                 text(row, "kind"),
                 text(row, "origin"),
                 text(row, "state"),
+                row["rows_in"].to_string(),
+                row["rows_out"].to_string(),
                 row["rows_behind"].to_string(),
                 row["rows_late"].to_string(),
-                row["state_bytes"].to_string(),
+                format!("{} of {} B", row["state_bytes"], row["memory_bytes"]),
                 or_dash(text(row, "closed_until")),
                 or_dash(why),
             ]

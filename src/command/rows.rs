@@ -14,17 +14,24 @@ pub(crate) fn plain(text: &str) -> String {
 
 /// Columns that are as wide as their widest cell; the last one is not filled up.
 pub(crate) fn table<const N: usize>(heads: &[&str; N], rows: impl Iterator<Item = [String; N]>) {
-    let rows: Vec<[String; N]> = rows.map(|row| row.map(|cell| plain(&cell))).collect();
-    let mut widths = heads.map(|head| head.chars().count());
+    let rows: Vec<Vec<String>> = rows.map(Vec::from).collect();
+    table_of(&heads.map(str::to_owned), &rows);
+}
+
+/// The same, of columns that are known only when it runs.
+pub(crate) fn table_of(heads: &[String], rows: &[Vec<String>]) {
+    let rows: Vec<Vec<String>> =
+        rows.iter().map(|row| row.iter().map(|cell| plain(cell)).collect()).collect();
+    let mut widths: Vec<usize> = heads.iter().map(|head| head.chars().count()).collect();
     for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = (*width).max(cell.chars().count());
         }
     }
-    let line = |cells: [&str; N]| {
-        let cells = cells.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}"));
+    let line = |cells: &[String]| {
+        let cells = cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
         println!("{}", cells.collect::<Vec<_>>().join("  ").trim_end());
     };
-    line(*heads);
-    rows.iter().for_each(|row| line(row.each_ref().map(String::as_str)));
+    line(heads);
+    rows.iter().for_each(|row| line(row));
 }

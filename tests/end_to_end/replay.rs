@@ -229,8 +229,74 @@ async fn job(mut weir: Weir) {
     let (code, said) = weir.run(&unknown);
     assert_eq!(code, 2, "{said}");
     assert!(said.contains("there is no event of a replay june"), "{said}");
+    tried(&weir, detection.to_str().unwrap());
     weir.stop();
     assert_eq!(smtp.kept().unwrap().len(), told.len(), "no alert is told of twice");
+}
+
+/// A detection is tried before it runs: whom it would have told of, what would have been
+/// refused, and what another version would have done.
+fn tried(weir: &Weir, detection: &str) {
+    let backtest = |file: &str, more: &[&str]| {
+        let asked = [&["backtest", file, "--replay", REPLAY, "--alerts"], more].concat();
+        let (code, said) = weir.run(&asked);
+        assert_eq!(code, 0, "{said}");
+        said
+    };
+    let text = |row: &Value, name: &str| row[name].as_str().unwrap().to_owned();
+    let begin = |row: &Value| text(row, "begins")[..16].replace('T', " ");
+    let of = |said: &str| -> Vec<(String, String)> {
+        let alerts: Vec<Value> = serde_json::from_str(said).unwrap();
+        let mut alerts: Vec<_> =
+            alerts.iter().map(|row| (text(row, "subject"), begin(row))).collect();
+        alerts.sort_unstable();
+        alerts
+    };
+    let said = backtest(detection, &["--block", "24h", "--json"]);
+    assert_eq!(of(&said), found(|told| told));
+    let alerts: Vec<Value> = serde_json::from_str(&said).unwrap();
+    for alert in &alerts {
+        let (client, since) = (text(alert, "subject"), text(alert, "told"));
+        let sql = format!(
+            "SELECT count(*) AS n, count(*) FILTER (WHERE outcome = 'success') AS good FROM events \
+             WHERE kind = 'request' AND replay_id = '{REPLAY}' AND client_address = '{client}' \
+             AND event_time >= '{since}' AND event_time < TIMESTAMP '{since}' + INTERVAL '24 hours'"
+        );
+        let counted = rows(weir, &sql).remove(0);
+        assert_eq!((&alert["blocked"], &alert["blocked_good"]), (&counted["n"], &counted["good"]));
+    }
+    assert!(alerts.iter().any(|alert| alert["blocked"].as_u64() > Some(0)), "{said}");
+
+    let text_of = std::fs::read_to_string(detection).unwrap();
+    let other = text_of.replace("greatest(30,", "greatest(150,");
+    assert_ne!(other, text_of);
+    let folder = weir.write("other", &[("milder.sql", &other)]);
+    let other = format!("{folder}/milder.sql");
+    let milder = of(&backtest(&other, &["--json"]));
+    assert!(!milder.is_empty() && milder.len() < alerts.len(), "{milder:?}");
+    let chart = format!("{folder}/alerts.png");
+    let said = backtest(detection, &["--against", &other, "--chart", &chart, "--json"]);
+    let compared: Vec<Value> = serde_json::from_str(&said).unwrap();
+    let only =
+        |name: Option<&str>| compared.iter().filter(|row| row["only_in"].as_str() == name).count();
+    let counts = (only(None), only(Some(detection)), only(Some(&other)));
+    assert_eq!(counts, (milder.len(), alerts.len() - milder.len(), 0), "{said}");
+    let picture = std::fs::read(&chart).unwrap();
+    assert_eq!(&picture[..8], b"\x89PNG\r\n\x1a\n");
+    if let Ok(kept) = std::env::var("KEEP_PICTURES") {
+        std::fs::copy(&chart, Path::new(&kept).join("backtest.png")).unwrap();
+    }
+    let told = backtest(detection, &["--against", &other]);
+    let last = format!(
+        "{} alerts in both, {} only in {detection}, 0 only in {other}\n",
+        counts.0, counts.1
+    );
+    assert!(told.ends_with(&last), "{told}");
+    let view = Path::new(env!("CARGO_MANIFEST_DIR")).join("queries/views/latency_by_resource.sql");
+    let (code, said) = weir.run(&["backtest", view.to_str().unwrap(), "--alerts"]);
+    assert!(code == 2 && said.contains("it is a view"), "{said}");
+    let (code, said) = weir.run(&["backtest", detection, "--since", "soon"]);
+    assert!(code == 2 && said.contains("is no time; write 2026-01-31T10:00:00Z"), "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

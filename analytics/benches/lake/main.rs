@@ -1,5 +1,6 @@
 //! How fast events reach the lake, how soon one is in SQL, how fast continuous queries
-//! take rows, what a day of commits costs those who read, and what one user waits while
+//! take rows, what they hold after 30 days,
+//! what a day of commits costs those who read, and what one user waits while
 //! another asks for all that there is.
 //!
 //! `./dev bench` runs it. Log and lake lie in the temporary folder, or in
@@ -7,6 +8,7 @@
 //! Parquet by themselves, without a table and without a log; and the same query over all
 //! rows at once, by DataFusion alone.
 
+mod growth;
 mod hostile;
 mod queries;
 
@@ -79,6 +81,9 @@ async fn one(round: usize, dir: &Path) -> Result<()> {
         rate / floor
     );
     queries::all(&rows).await?;
+    if round == 0 {
+        growth::all(&rows).await?;
+    }
     sql(dir, log.clone(), &emitter).await?;
     if round == 0 {
         day(dir, &log, false).await?;

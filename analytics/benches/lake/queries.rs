@@ -13,7 +13,7 @@ use datafusion::datasource::MemTable;
 use datafusion::execution::runtime_env::RuntimeEnv;
 
 /// When the rows begin, and over how long they are spread, in microseconds.
-const BEGIN: i64 = 1_769_904_000_000_000;
+pub(crate) const BEGIN: i64 = 1_769_904_000_000_000;
 const SPREAD: i64 = 3_600_000_000;
 const OWNERS: usize = 10_000;
 
@@ -36,20 +36,23 @@ SELECT window_start, window_end, client_address, count(*) AS n
 FROM SESSION(events, event_time, client_address, INTERVAL '1 minute')
 GROUP BY window_start, window_end, client_address";
 
+/// One of the queries of the benches, or a shipped one.
+pub(crate) async fn planned(name: &str) -> Result<Plan> {
+    let text = match name {
+        "joined" => JOINED,
+        "sessions" => SESSIONS,
+        _ => SHIPPED.iter().find(|of| of.name == name).context("it is shipped")?.text,
+    };
+    let file = QueryFile::parse(name, text).ok().context("its header is right")?;
+    Plan::new(file, &sources()?).await.map_err(|fault| anyhow::anyhow!("{fault}"))
+}
+
 /// Runs each over the rows, spread over an hour, in their batches.
 pub(crate) async fn all(rows: &[RecordBatch]) -> Result<()> {
     let rows = spread(rows)?;
     let count: usize = rows.iter().map(|(rows, _)| rows.num_rows()).sum();
-    let sources = sources()?;
     for (what, name) in QUERIES {
-        let text = match name {
-            "joined" => JOINED,
-            "sessions" => SESSIONS,
-            _ => SHIPPED.iter().find(|of| of.name == name).context("it is shipped")?.text,
-        };
-        let file = QueryFile::parse(name, text).ok().context("its header is right")?;
-        let plan = Plan::new(file, &sources).await;
-        let mut query = Continuous::new(plan.map_err(|fault| anyhow::anyhow!("{fault}"))?);
+        let mut query = Continuous::new(planned(name).await?);
         let (mut answered, mut most, began) = (0, 0, Instant::now());
         for (rows, floor) in &rows {
             query.feed(rows).await?;

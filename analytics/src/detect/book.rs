@@ -14,7 +14,7 @@ use crate::query::{WINDOW_END, WINDOW_START};
 /// How many alerts of a detection are open at once, on a timeline.
 const OPEN_MAX: usize = 50;
 /// The subject of the alert about all beyond them.
-const OTHERS: &str = "others";
+pub(crate) const OTHERS: &str = "others";
 
 /// The alerts of a detection that are open.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]

@@ -20,6 +20,7 @@ mod detection;
 mod evidence;
 
 pub use alert::{Alert, Column, State};
+pub(crate) use book::OTHERS;
 pub use book::{Book, Change};
 pub use detection::Detection;
 pub(crate) use evidence::grouped;

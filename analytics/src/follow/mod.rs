@@ -109,6 +109,8 @@ pub struct Service {
 
 /// How often old events are looked for.
 const FORGET_EVERY: Duration = Duration::from_hours(1);
+/// How often they are dropped again if others change files meanwhile.
+const FORGET_ATTEMPTS: usize = 3;
 
 /// Opens the lake, to be followed by the log's events. Answers the service, which does
 /// so while it runs, and what queries read.
@@ -260,16 +262,25 @@ impl Service {
         self.merging = Some(tokio::spawn(async move {
             if let Some(days) = kept {
                 let kept = SignedDuration::from_hours(24 * i64::from(days));
-                match history.forget(jiff::Timestamp::now(), kept).await {
-                    Ok(_) | Err(lake::Error::Overtaken { .. }) => {}
-                    // It is tried again in an hour.
-                    Err(error) => tracing::warn!(%error, "old events of the lake stay"),
+                for _ in 0..FORGET_ATTEMPTS {
+                    match history.forget(jiff::Timestamp::now(), kept).await {
+                        Ok(_) => break,
+                        // It has the other's commit now.
+                        Err(lake::Error::Overtaken { .. }) => {}
+                        Err(error) => {
+                            tracing::warn!(%error, "old events of the lake stay for another hour");
+                            break;
+                        }
+                    }
                 }
             }
             match history.merge().await {
                 Ok(_) | Err(lake::Error::Overtaken { .. }) => {}
                 // The next commit brings the next attempt.
-                Err(error) => tracing::warn!(%error, "small files of the lake stay"),
+                Err(error) => {
+                    let check = "`weir lake check` says whether one is damaged";
+                    tracing::warn!(%error, check, "small files of the lake stay");
+                }
             }
         }));
     }

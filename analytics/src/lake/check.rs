@@ -1,10 +1,11 @@
 //! Files of the table that cannot be read: found, and set aside.
 
 use std::collections::BTreeSet;
-use std::fs::File;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+use arrow::error::ArrowError;
+use bytes::Bytes;
 use deltalake::kernel::Action;
 use deltalake::protocol::DeltaOperation;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
@@ -59,19 +60,29 @@ impl Table {
     /// were written. Paths that are no files of it are passed over.
     ///
     /// # Errors
-    /// [`Error::Table`]; [`Error::Broken`] if the reading broke off.
+    /// [`Error::Table`]; [`Error::Broken`] if one could not be read at all, which says nothing of
+    /// what is in it.
     pub async fn check(&self, paths: &BTreeSet<String>) -> Result<Vec<Damaged>, Error> {
         let place = PathBuf::from(&self.place);
         let files = self.files()?.into_iter().filter(|file| paths.contains(&file.path));
         let files: Vec<LakeFile> = files.collect();
         let checking = tokio::task::spawn_blocking(move || {
-            let wrong = files.into_iter().filter_map(|file| {
-                let why = read(&place.join(&file.path), &file).err()?;
-                Some(Damaged { file, why })
-            });
-            wrong.collect()
+            let mut damaged = Vec::new();
+            for file in files {
+                match read(&place.join(&file.path), &file) {
+                    Ok(()) => {}
+                    Err(Wrong::Damaged(why)) => damaged.push(Damaged { file, why }),
+                    Err(Wrong::Unread(error)) => {
+                        return Err(Error::Broken(format!(
+                            "{} cannot be read: {error}",
+                            file.path
+                        )));
+                    }
+                }
+            }
+            Ok(damaged)
         });
-        checking.await.map_err(|error| Error::Broken(error.to_string()))
+        checking.await.map_err(|error| Error::Broken(error.to_string()))?
     }
 
     /// Takes those of some files out of the table that are damaged, and puts them aside. Their
@@ -89,6 +100,10 @@ impl Table {
         let log_data = snapshot.log_data();
         let gone = log_data.iter().filter(|of| damaged.iter().any(|at| at.file.path == of.path()));
         let gone = gone.map(|file| Action::Remove(file.remove_action(true))).collect();
+        // By another name first, so that it is kept whatever comes between.
+        for Damaged { file, .. } in &damaged {
+            link_aside(Path::new(&self.place), &file.path)?;
+        }
         self.rewrite(gone, DeltaOperation::FileSystemCheck {}).await?;
         for Damaged { file, why } in &damaged {
             tracing::error!(
@@ -97,44 +112,72 @@ impl Table {
                 why,
                 "a file of the lake is set aside"
             );
-            if let Err(error) = put_aside(Path::new(&self.place), &file.path) {
-                tracing::warn!(file = file.path, %error, "it stays where it is until files are removed");
-            }
+            // What is left of it is no part of the table, and is removed with other such files.
+            let _ = std::fs::remove_file(Path::new(&self.place).join(&file.path));
         }
         Ok(damaged)
     }
 }
 
-/// Reads a file to its end.
-fn read(path: &Path, expected: &LakeFile) -> Result<(), String> {
-    let told = |error: std::io::Error| match error.kind() {
-        ErrorKind::NotFound => "it is not there".to_owned(),
-        _ => format!("it cannot be read: {error}"),
+/// Why a file was not read to its end.
+enum Wrong {
+    /// It is not as it was written.
+    Damaged(String),
+    /// The system did not give it: too many files are open, or a right is missing.
+    Unread(std::io::Error),
+}
+
+/// Reads a file to its end: into memory first, so that what the system does not give is told
+/// from what is no Parquet.
+fn read(path: &Path, expected: &LakeFile) -> Result<(), Wrong> {
+    let damaged = |why: String| Err(Wrong::Damaged(why));
+    let bytes = match std::fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == ErrorKind::NotFound && day_is_there(path) => {
+            return damaged("it is not there".to_owned());
+        }
+        Err(error) => return Err(Wrong::Unread(error)),
     };
-    let file = File::open(path).map_err(told)?;
-    let bytes = file.metadata().map_err(told)?.len();
-    if bytes != expected.bytes {
-        return Err(format!("it has {bytes} bytes, of {}", expected.bytes));
+    if bytes.len() as u64 != expected.bytes {
+        return damaged(format!("it has {} bytes, of {}", bytes.len(), expected.bytes));
     }
-    let broken = |error: &dyn std::fmt::Display| format!("it is no whole Parquet: {error}");
-    let reader = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| broken(&error))?;
-    let mut rows = 0;
-    for batch in reader.build().map_err(|error| broken(&error))? {
-        rows += batch.map_err(|error| broken(&error))?.num_rows();
-    }
-    match expected.rows {
-        Some(expected) if expected != rows => Err(format!("it has {rows} rows, of {expected}")),
-        _ => Ok(()),
+    match rows_of(bytes.into()) {
+        Err(error) => damaged(format!("it is no whole Parquet: {error}")),
+        Ok(rows) => match expected.rows {
+            Some(expected) if expected != rows => {
+                damaged(format!("it has {rows} rows, of {expected}"))
+            }
+            _ => Ok(()),
+        },
     }
 }
 
-fn put_aside(place: &Path, path: &str) -> std::io::Result<()> {
+/// Whether the directory of a file's day can be read: of one that is not mounted, no file is
+/// damaged.
+fn day_is_there(path: &Path) -> bool {
+    path.parent().is_some_and(|day| std::fs::read_dir(day).is_ok())
+}
+
+fn rows_of(bytes: Bytes) -> Result<usize, ArrowError> {
+    let mut rows = 0;
+    for batch in ParquetRecordBatchReaderBuilder::try_new(bytes)?.build()? {
+        rows += batch?.num_rows();
+    }
+    Ok(rows)
+}
+
+/// Gives a file another name, among those that were set aside.
+fn link_aside(place: &Path, path: &str) -> Result<(), Error> {
     let aside = place.join(ASIDE);
-    std::fs::create_dir_all(&aside)?;
-    // Its name is its own, whatever the day.
-    let name = path.replace('/', "-");
-    match std::fs::rename(place.join(path), aside.join(name)) {
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-        moved => moved,
+    let link = || {
+        std::fs::create_dir_all(&aside)?;
+        // Its name is its own, whatever the day.
+        std::fs::hard_link(place.join(path), aside.join(path.replace('/', "-")))
+    };
+    match link() {
+        Err(error) if [ErrorKind::NotFound, ErrorKind::AlreadyExists].contains(&error.kind()) => {
+            Ok(())
+        }
+        linked => linked.map_err(|error| Error::Broken(format!("{path} cannot be kept: {error}"))),
     }
 }

@@ -64,3 +64,14 @@ pub enum Error {
     #[error("the lake as a table: {0}")]
     Plan(#[from] DataFusionError),
 }
+
+/// If a query failed since a file of the table could not be read: the error itself may not name
+/// it.
+pub(crate) fn unreadable(error: &DataFusionError) -> Option<Error> {
+    let is_of_a_file = match error.find_root() {
+        DataFusionError::ParquetError(_) | DataFusionError::ObjectStore(_) => true,
+        DataFusionError::ArrowError(error, _) => matches!(**error, ArrowError::ParquetError(_)),
+        _ => false,
+    };
+    is_of_a_file.then(|| Error::Unreadable(crate::sql::plain(error)))
+}

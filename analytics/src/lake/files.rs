@@ -1,7 +1,10 @@
 //! Rows become files of the table.
 
-use arrow::array::{Array, ArrayRef, RecordBatch};
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, RecordBatch, new_null_array};
 use arrow::compute::{SortColumn, concat, interleave, lexsort_to_indices};
+use arrow::datatypes::{Schema, SchemaRef};
 use arrow::error::ArrowError;
 use deltalake::kernel::Add;
 use deltalake::writer::{DeltaWriter as _, RecordBatchWriter};
@@ -31,16 +34,30 @@ pub(super) async fn written(
     }
     let writer = RecordBatchWriter::for_table(table)?;
     let mut writer = writer.with_writer_properties(writer_properties());
-    let runtime = Handle::current();
+    let (runtime, schema) = (Handle::current(), writer.arrow_schema());
     // Off the runtime's threads: they may be 256 MB.
     let writing = tokio::task::spawn_blocking(move || {
         let rows = InOrder::new(rows)?;
         for run in rows.runs() {
-            runtime.block_on(writer.write(run?))?;
+            runtime.block_on(writer.write(with_columns(&run?, &schema)?))?;
         }
         runtime.block_on(writer.flush())
     });
     writing.await.map_err(|error| DeltaTableError::generic(error.to_string()))?
+}
+
+/// Rows with all columns of the table: those of a newer Weir have no value.
+fn with_columns(rows: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, ArrowError> {
+    let has = rows.schema();
+    if schema.fields().iter().all(|field| has.index_of(field.name()).is_ok()) {
+        return Ok(rows.clone());
+    }
+    let (mut fields, mut columns) = (has.fields().to_vec(), rows.columns().to_vec());
+    for field in schema.fields().iter().filter(|field| has.index_of(field.name()).is_err()) {
+        fields.push(field.clone());
+        columns.push(new_null_array(field.data_type(), rows.num_rows()));
+    }
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)
 }
 
 /// Small files that are read often: compressed well, with what lets readers skip.

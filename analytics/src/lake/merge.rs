@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::FieldRef;
-use datafusion::prelude::{SessionContext, cast, col};
+use arrow::datatypes::{DataType, FieldRef};
+use datafusion::prelude::{SessionContext, cast, ident};
 use deltalake::kernel::{Action, Add};
 use deltalake::protocol::DeltaOperation;
 use fail::fail_point;
@@ -83,9 +83,18 @@ impl Table {
         let paths = files.iter().map(|file| file.path.clone());
         let provider = self.table.table_provider().with_file_paths(paths);
         let provider = provider.await?;
-        // Readers give views of texts.
-        let column = |of: &FieldRef| cast(col(of.name()), of.data_type().clone()).alias(of.name());
-        let columns: Vec<_> = table_schema().fields().iter().map(column).collect();
+        // Readers give views of texts. Columns of a newer Weir are kept as they are.
+        let known = table_schema();
+        let column = |of: &FieldRef| {
+            let of_type = match (known.field_with_name(of.name()), of.data_type()) {
+                (Ok(known), _) => known.data_type().clone(),
+                (Err(_), DataType::Utf8View) => DataType::Utf8,
+                (Err(_), DataType::BinaryView) => DataType::Binary,
+                (Err(_), other) => other.clone(),
+            };
+            cast(ident(of.name()), of_type).alias(of.name())
+        };
+        let columns: Vec<_> = provider.schema().fields().iter().map(column).collect();
         let read = SessionContext::new().read_table(provider)?.select(columns)?;
         let rows = read.collect().await?;
         let expected: usize = files.iter().map(|file| file.rows).sum();

@@ -39,6 +39,7 @@ mod table;
 
 pub use check::{Damaged, LakeFile};
 pub use error::Error;
+pub(crate) use error::unreadable;
 pub use history::{History, Position, Since, Snapshot};
 pub use rows::table_schema;
 pub use table::Table;

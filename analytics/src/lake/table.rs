@@ -7,7 +7,7 @@ use arrow::array::RecordBatch;
 use datafusion::catalog::TableProvider;
 use deltalake::kernel::engine::arrow_conversion::TryIntoKernel as _;
 use deltalake::kernel::transaction::{CommitBuilder, CommitProperties};
-use deltalake::kernel::{Action, StructType, Transaction};
+use deltalake::kernel::{Action, StructField, StructType, Transaction};
 use deltalake::logstore::object_store::{
     self, ObjectStore as _, ObjectStoreExt as _, PutMode, PutOptions, path::Path as ObjectPath,
 };
@@ -36,6 +36,9 @@ const KEPT: [(&str, &str); 2] = [
     ("delta.deletedFileRetentionDuration", "interval 6 hours"),
     ("delta.logRetentionDuration", "interval 1 day"),
 ];
+
+/// How often it is brought up beside others who do so.
+const ATTEMPTS: usize = 10;
 
 /// The table of events at a snapshot, and the stamps to go on from.
 #[derive(Debug, Clone)]
@@ -82,14 +85,7 @@ impl Table {
                 .with_comment("Every event of the log, once.");
             table = create.await.map_err(failed("the making"))?;
         } else {
-            // One that an earlier Weir made keeps everything for longer.
-            let snapshot = table.snapshot().map_err(failed("the reading"))?;
-            let has = snapshot.metadata().configuration();
-            if !KEPT.iter().all(|(name, value)| has.get(*name).is_some_and(|is| is == value)) {
-                let kept = KEPT.map(|(name, value)| (name.to_owned(), value.to_owned()));
-                let set = table.set_tbl_properties().with_properties(kept.into());
-                table = set.await.map_err(failed("the making"))?;
-            }
+            table = brought_up(table).await.map_err(failed("the bringing up"))?;
         }
         let stamps = firsts.iter().map(|first| Stamps::new(*first)).collect();
         let mut table = Self { table, place, stamps, number: 0 };
@@ -249,6 +245,38 @@ impl Table {
     pub(super) fn fail(&self, what: &'static str) -> impl FnOnce(DeltaTableError) -> Error {
         fail(&self.place, what)
     }
+}
+
+/// Brings a table that an earlier Weir made to what this one knows: it keeps old files for as
+/// long, and has the columns that are new, without a value in rows of before. Columns of a newer
+/// Weir stay.
+async fn brought_up(mut table: DeltaTable) -> Result<DeltaTable, DeltaTableError> {
+    let known: StructType = table_schema().as_ref().try_into_kernel()?;
+    for _ in 0..ATTEMPTS {
+        let snapshot = table.snapshot()?;
+        let (has, kept) = (snapshot.schema(), snapshot.metadata().configuration());
+        let missing: Vec<StructField> =
+            known.fields().filter(|field| has.field(field.name()).is_none()).cloned().collect();
+        let is_kept =
+            KEPT.iter().all(|(name, value)| kept.get(*name).is_some_and(|of| of == value));
+        let brought = if !is_kept {
+            let kept = KEPT.map(|(name, value)| (name.to_owned(), value.to_owned()));
+            table.clone().set_tbl_properties().with_properties(kept.into()).await
+        } else if !missing.is_empty() {
+            let names: Vec<&str> = missing.iter().map(|field| field.name().as_str()).collect();
+            tracing::info!(columns = names.join(", "), "the lake has columns that are new");
+            table.clone().add_columns().with_fields(missing).await
+        } else {
+            return Ok(table);
+        };
+        match brought {
+            Ok(brought) => table = brought,
+            // Another node may have done it meanwhile.
+            Err(DeltaTableError::Transaction { .. }) => table.update_state().await?,
+            Err(error) => return Err(error),
+        }
+    }
+    Err(DeltaTableError::generic("other nodes change it all the time"))
 }
 
 fn fail(place: &str, what: &'static str) -> impl FnOnce(DeltaTableError) -> Error + use<> {

@@ -10,6 +10,8 @@ use ingest::log::{Headers, LogTime, Record};
 use super::*;
 use crate::intake::Decoder;
 
+mod evolution;
+
 const PARTITIONS: usize = 2;
 const FIRSTS: [u64; PARTITIONS] = [0; PARTITIONS];
 

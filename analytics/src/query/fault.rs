@@ -2,6 +2,8 @@ use std::fmt;
 
 /// What is said of a table that is not there, before its name.
 pub(super) const NO_TABLE: &str = "there is no table ";
+/// The same of a column.
+pub(super) const NO_COLUMN: &str = "there is no column ";
 
 /// What is wrong with a query file, where, and how to mend it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +25,11 @@ impl Fault {
     /// Whether it is that a table is not there: among other files it may be.
     pub(crate) fn lacks_a_table(&self) -> bool {
         self.what.starts_with(NO_TABLE)
+    }
+
+    /// Whether it is that a column is not there.
+    pub(crate) fn lacks_a_column(&self) -> bool {
+        self.what.starts_with(NO_COLUMN)
     }
 
     pub(super) fn new(

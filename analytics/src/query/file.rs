@@ -139,6 +139,23 @@ impl QueryFile {
         Ok(Self { name: name.to_owned(), header, text: text.to_owned() })
     }
 
+    /// Stands for a file whose header cannot be read, so that its name and its state are kept.
+    pub(crate) fn unread(name: &str, text: &str) -> Self {
+        let header = Header {
+            title: name.to_owned(),
+            owner: "?".to_owned(),
+            lateness: minute(),
+            horizon: Duration::ZERO,
+            memory_mib: memory_mib(),
+            severity: None,
+            subject: None,
+            message: None,
+            quiet: None,
+            recipients: Vec::new(),
+        };
+        Self { name: name.to_owned(), header, text: text.to_owned() }
+    }
+
     /// A fault of a key of the header.
     pub fn fault(&self, key: &str, what: impl Into<String>, mend: impl Into<String>) -> Fault {
         Fault::new(line_of_key(&self.text, key), what, mend)

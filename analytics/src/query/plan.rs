@@ -277,6 +277,12 @@ impl Plan {
         self.floor_for(windows.saturating_mul(each).saturating_add(start_us + gap_us))
     }
 
+    /// The event time that all live sources have passed when a window answers that begins at
+    /// a time, in microseconds since 1970.
+    pub(crate) fn told_us(&self, start_us: i64) -> i64 {
+        self.floor_for(start_us.saturating_add(self.slide_us()))
+    }
+
     /// The floor at which windows close that begin before a time.
     fn floor_for(&self, closes_us: i64) -> i64 {
         let watermark = self.answered_until(closes_us);

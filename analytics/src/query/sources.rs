@@ -51,7 +51,7 @@ impl Sources {
     }
 
     /// The views that a text may mean: words in it are called so.
-    pub(super) fn views_in(&self, text: &str) -> Vec<&QueryFile> {
+    pub(crate) fn views_in(&self, text: &str) -> Vec<&QueryFile> {
         let tokens = Tokenizer::new(&GenericDialect, text).tokenize().unwrap_or_default();
         let words = tokens.into_iter().filter_map(|token| match token {
             Token::Word(word) => self.views.get_key_value(&word.value.to_lowercase()),

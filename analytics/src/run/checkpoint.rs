@@ -1,7 +1,9 @@
 //! Checkpoints: a record of `weir.state` for each query, and a file that it names.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use ingest::log::{Headers, NewRecord, Partition};
 use serde::{Deserialize, Serialize};
@@ -51,6 +53,11 @@ pub(super) fn gone(query: &str) -> (Partition, NewRecord) {
 }
 
 impl Checkpoint {
+    /// How much state it names, in bytes.
+    pub(super) fn state_bytes(&self) -> usize {
+        self.file.as_ref().map_or(0, |file| file.part_bytes.iter().sum())
+    }
+
     /// The record of a query's checkpoint.
     pub(super) fn record(&self, query: &str) -> (Partition, NewRecord) {
         let value = serde_json::to_vec(self).expect("a checkpoint is JSON");
@@ -103,6 +110,25 @@ impl File {
     pub(super) fn path(&self, dir: &Path) -> PathBuf {
         dir.join(&self.name)
     }
+}
+
+/// How old a file of state is that no checkpoint names and no owner is about to.
+const LEFT_FOR: Duration = Duration::from_hours(1);
+
+/// Removes files of state that no checkpoint names: of commits that were not made. Answers how
+/// many.
+pub(super) fn sweep(dir: &Path, named: &BTreeSet<String>) -> io::Result<usize> {
+    let mut swept = 0;
+    for entry in std::fs::read_dir(dir)? {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let age = entry.metadata()?.modified()?.elapsed().unwrap_or_default();
+        if name.ends_with(".arrow") && !named.contains(&name) && age > LEFT_FOR {
+            std::fs::remove_file(entry.path())?;
+            swept += 1;
+        }
+    }
+    Ok(swept)
 }
 
 /// What was kept of a query and of its findings, put together from its checkpoint.

@@ -74,7 +74,7 @@ pub struct Effect {
     rows: usize,
     /// Its alerts that are open.
     alerts: usize,
-    /// The records of events that there are, which one reads that begins.
+    /// The records of events that there have been; one that begins reads those that are kept.
     events: u64,
     /// Whether it rests, and goes on resting.
     paused: bool,
@@ -116,7 +116,8 @@ impl Control {
         if let Some(pause) = self.pauses.of(query) {
             return Ok(pause);
         }
-        let pause = Pause { by: word.by, note: word.note, at: time::now() };
+        let revision = self.library.borrow().revision;
+        let pause = Pause { by: word.by, note: word.note, at: time::now(), revision };
         self.write(pause.record(query)).await?;
         self.tell("pause", query, &pause.by, journey);
         Ok(pause)

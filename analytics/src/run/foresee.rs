@@ -63,16 +63,22 @@ async fn of(
     let plan = match then.plan(after).await {
         Ok(plan) => plan,
         Err(why) => {
-            // One that could not run before, for the same reason, is no change.
-            let failed_before = match before {
-                Some(before) => now.plan(before).await.err(),
-                None => None,
+            // One that could not run before either, and is as it was, is no change.
+            let is_new = match before {
+                Some(before) => {
+                    before.file.text != after.file.text || now.plan(before).await.is_ok()
+                }
+                None => true,
             };
-            return (failed_before.as_ref() != Some(&why)).then_some(Fate::Fails { why });
+            return is_new.then_some(Fate::Fails { why });
         }
     };
     let Some(before) = before else { return Some(Fate::Begins) };
     let Ok(plan_before) = now.plan(before).await else { return Some(Fate::Begins) };
+    if before.file.is_detection() != after.file.is_detection() {
+        let what = if after.file.is_detection() { "a detection" } else { "a view" };
+        return Some(Fate::BeginsAnew { since: format!("it is {what} now") });
+    }
     if plan.hash() == plan_before.hash() {
         return (before.file.text != after.file.text).then_some(Fate::GoesOn);
     }

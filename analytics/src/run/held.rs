@@ -14,8 +14,9 @@ use super::running::{self, Running};
 use super::{Current, Library, Parts, Pause, QueryState, QueryStatus, pauses, told};
 use crate::query::Plan;
 
-/// When a query that failed is taken up again.
-const FAILED_PAUSE: Duration = Duration::from_secs(60);
+/// When a query that failed is taken up again: twice as late each time that it failed since it
+/// last had a checkpoint committed, up to the second.
+const FAILED_PAUSE: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(3_600));
 
 /// All queries of a library, as their owner has them.
 pub(super) struct Queries {
@@ -23,14 +24,17 @@ pub(super) struct Queries {
     pub(super) held: BTreeMap<String, Held>,
     /// The library by which what is held was planned.
     planned: Option<Arc<Library>>,
+    /// How often each failed since it last had a checkpoint committed.
+    failures: BTreeMap<String, u32>,
 }
 
 /// A query in the hands of its owner.
 pub(super) enum Held {
     Runs(Box<Running>),
-    /// It failed; taken up again then.
+    /// It failed; taken up again then, where its last checkpoint is.
     Failed {
         until: Instant,
+        reached: Vec<u64>,
     },
     /// It rests where its last checkpoint is.
     Paused {
@@ -55,7 +59,8 @@ impl Kept {
 impl Queries {
     /// Of a library, none of them held yet.
     pub(super) fn of(current: Current) -> Self {
-        Self { current, held: BTreeMap::new(), planned: None }
+        let (held, failures) = (BTreeMap::new(), BTreeMap::new());
+        Self { current, held, planned: None, failures }
     }
 
     /// Brings what is held to what the library and the pauses say. What stays as it is runs on.
@@ -78,16 +83,28 @@ impl Queries {
                 self.held.insert(name.clone(), Held::Paused { reached });
                 continue;
             }
-            if is_same && matches!(self.held.get(name), Some(Held::Runs(_))) {
-                continue;
+            match self.held.get(name) {
+                Some(Held::Runs(_)) if is_same => continue,
+                Some(Held::Failed { until, .. }) if is_same && *until > Instant::now() => continue,
+                _ => {}
             }
             let plan = library.plan(listed).await;
             match (self.held.get(name), &plan) {
                 (Some(Held::Runs(running)), Ok(plan)) if running.is_of(plan) => {}
                 _ => {
+                    if !is_same {
+                        self.failures.remove(name);
+                    }
                     let begin = ((kept.generation, revision), partitions);
-                    let query = take_up(parts, name, plan, checkpoint.as_ref(), begin).await;
-                    self.held.insert(name.clone(), query);
+                    match take_up(parts, name, plan, checkpoint.as_ref(), begin).await {
+                        Ok(running) => {
+                            self.held.insert(name.clone(), Held::Runs(running));
+                        }
+                        Err(why) => {
+                            let reached = checkpoint.map(|of| of.reached);
+                            self.fail(parts, name, why, reached.unwrap_or(vec![0; partitions]));
+                        }
+                    }
                 }
             }
         }
@@ -97,10 +114,15 @@ impl Queries {
         self.planned = Some(library.clone());
         let is_there = |name: &String| library.queries().contains_key(name);
         self.held.retain(|name, _| is_there(name));
+        self.failures.retain(|name, _| is_there(name));
         parts.status.retain(is_there);
         // Another one of that name begins awake.
-        let gone = parts.pauses.queries().into_iter().filter(|name| !is_there(name));
-        let records: Vec<_> = gone.map(|name| pauses::ended(&name)).collect();
+        let ended = parts.pauses.queries().into_iter();
+        let ended = ended.filter(|(name, of)| !is_there(name) && *of <= revision);
+        let ended = ended.map(|(name, _)| pauses::ended(&name));
+        // Of one that never had a checkpoint something may have been told too.
+        let names = parts.told.names().into_iter().filter(|name| !is_there(name));
+        let records: Vec<_> = ended.chain(names.map(|name| told::gone(&name))).collect();
         if !records.is_empty() {
             writer.commit(Transaction { records, offsets: Vec::new() }).await?;
         }
@@ -110,7 +132,7 @@ impl Queries {
     /// Those that failed, and are to be taken up again.
     pub(super) fn due(&self) -> bool {
         let now = Instant::now();
-        self.held.values().any(|held| matches!(held, Held::Failed { until } if *until <= now))
+        self.held.values().any(|held| matches!(held, Held::Failed { until, .. } if *until <= now))
     }
 
     /// Sees how far each is behind where the log ends, per partition.
@@ -118,13 +140,36 @@ impl Queries {
         for (name, held) in &mut self.held {
             match held {
                 Held::Runs(running) => running.measure(ends),
-                Held::Paused { reached } => {
+                Held::Paused { reached } | Held::Failed { reached, .. } => {
                     let behind = behind(reached, ends);
                     parts.status.change(name, |status| status.behind = behind);
                 }
-                Held::Failed { .. } => {}
             }
         }
+    }
+
+    /// Notes that one failed, which had come so far in its last checkpoint.
+    pub(super) fn fail(&mut self, parts: &Parts, name: &str, why: String, reached: Vec<u64>) {
+        let times = self.failures.entry(name.to_owned()).or_default();
+        let (first, longest) = FAILED_PAUSE;
+        let pause = first.saturating_mul(1 << (*times).min(10)).min(longest);
+        *times += 1;
+        tracing::error!(
+            query = name,
+            error = why,
+            after_s = pause.as_secs(),
+            "a query failed; it is taken up again"
+        );
+        // What was known of it is still so: what it counts does not go back.
+        let before = parts.status.now().remove(name).unwrap_or_default();
+        let (state, error) = (QueryState::Failed, Some(why));
+        parts.status.put(name, QueryStatus { state, error, pause: None, ..before });
+        self.held.insert(name.to_owned(), Held::Failed { until: Instant::now() + pause, reached });
+    }
+
+    /// Notes that one had a checkpoint committed.
+    pub(super) fn stands(&mut self, name: &str) {
+        self.failures.remove(name);
     }
 }
 
@@ -139,27 +184,11 @@ async fn take_up(
     plan: Result<Plan, String>,
     checkpoint: Option<&Checkpoint>,
     (begin, partitions): ((u64, u64), usize),
-) -> Held {
-    let running = match plan {
-        Ok(plan) => Running::take_up(plan, checkpoint, begin, partitions, &parts.state_dir).await,
-        Err(why) => Err(why),
-    };
-    match running {
-        Ok(running) => {
-            let starting = QueryStatus { state: QueryState::Starting, ..running.status() };
-            parts.status.put(name, starting);
-            Held::Runs(Box::new(running))
-        }
-        Err(why) => fail(parts, name, why),
-    }
-}
-
-pub(super) fn fail(parts: &Parts, name: &str, why: String) -> Held {
-    tracing::error!(query = name, error = why, "a query failed; it is taken up again");
-    let failed =
-        QueryStatus { state: QueryState::Failed, error: Some(why), ..QueryStatus::default() };
-    parts.status.put(name, failed);
-    Held::Failed { until: Instant::now() + FAILED_PAUSE }
+) -> Result<Box<Running>, String> {
+    let running = Running::take_up(plan?, checkpoint, begin, partitions, &parts.state_dir).await?;
+    let starting = QueryStatus { state: QueryState::Starting, ..running.status() };
+    parts.status.put(name, starting);
+    Ok(Box::new(running))
 }
 
 /// What it had taken in since its last checkpoint, it takes in again once it rests no more.
@@ -174,7 +203,8 @@ fn rest(parts: &Parts, name: &str, pause: Pause, checkpoint: Option<&Checkpoint>
         error: None,
         pause: Some(pause),
         late,
-        state_bytes: 0,
+        // What it keeps, on the disk.
+        state_bytes: checkpoint.map_or(0, Checkpoint::state_bytes),
         ..before
     };
     parts.status.put(name, paused);

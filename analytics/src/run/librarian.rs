@@ -8,10 +8,11 @@ use ingest::registry::kind::{Query, Table};
 use ingest::registry::{Name, Snapshot, View};
 use tokio::sync::watch;
 
-use super::{Given, Library, Tables, make_topics};
+use super::{Given, Library, Tables, make_topic_of, make_topics};
+use crate::query::Fault;
 
-/// The pause after the log did not take the topics of new views.
-const PAUSE: Duration = Duration::from_secs(1);
+/// After how long the topics of views are tried again that the log refused.
+const PAUSE: Duration = Duration::from_secs(30);
 
 /// What is to run.
 #[derive(Debug, Clone)]
@@ -35,7 +36,7 @@ pub struct Librarian {
 }
 
 impl Librarian {
-    /// Begins with the queries that the registry has now, whose topics are made.
+    /// Begins with the queries that the registry has now; the topics of all are made.
     ///
     /// # Errors
     /// If the log refuses them.
@@ -47,8 +48,9 @@ impl Librarian {
         let base = Arc::new(base);
         let snapshot = registry.snapshot();
         let (taken, revision) = (of(&snapshot), snapshot.revision());
-        let library = Arc::new(base.with(&taken));
-        make_topics(&*log, &library).await?;
+        make_topics(&*log).await?;
+        let (library, _) = with_topics(base.with(&taken), &*log).await;
+        let library = Arc::new(library);
         let tables = Tables::new(&library).await;
         let (current, _) = watch::channel(Current { library, revision });
         Ok(Self { base, registry, log, tables, current, taken })
@@ -79,27 +81,53 @@ impl Librarian {
 
     async fn follow(&mut self) {
         let mut changes = self.registry.changes();
+        // As it was opened, one may be without its topic.
+        let mut is_whole = false;
         loop {
             let snapshot = self.registry.snapshot();
             let (wanted, revision) = (of(&snapshot), snapshot.revision());
-            if wanted == self.taken {
+            if wanted == self.taken && is_whole {
                 self.current.send_modify(|current| current.revision = revision);
             } else {
-                let library = Arc::new(self.base.with(&wanted));
-                while let Err(error) = make_topics(&*self.log, &library).await {
-                    tracing::warn!(%error, "the topics of new views cannot be made yet");
-                    tokio::time::sleep(PAUSE).await;
+                let (library, all) = with_topics(self.base.with(&wanted), &*self.log).await;
+                let is_same = wanted == self.taken && all && !self.has_faults();
+                is_whole = all;
+                if is_same {
+                    self.current.send_modify(|current| current.revision = revision);
+                } else {
+                    self.tables.show(&library).await;
+                    self.taken = wanted;
+                    self.current.send_replace(Current { library: Arc::new(library), revision });
                 }
-                self.tables.show(&library).await;
-                self.taken = wanted;
-                self.current.send_replace(Current { library, revision });
             }
-            if changes.changed().await.is_err() {
-                // The registry is followed no more: the process is going down.
-                return;
+            tokio::select! {
+                // When the registry is followed no more, the process is going down.
+                changed = changes.changed() => if changed.is_err() { return },
+                () = tokio::time::sleep(PAUSE), if !is_whole => {}
             }
         }
     }
+
+    /// Whether a query of those that run now cannot.
+    fn has_faults(&self) -> bool {
+        self.current.borrow().library.queries().values().any(|of| of.fault.is_some())
+    }
+}
+
+/// Makes the topic of each view. One that the log refuses cannot run, and takes no other with
+/// it; whether there is none of these is answered too.
+async fn with_topics(mut library: Library, log: &dyn EventLog) -> (Library, bool) {
+    let views: Vec<String> = library.views().map(|view| view.name.clone()).collect();
+    let mut all = true;
+    for view in views {
+        if let Err(error) = make_topic_of(log, &view).await {
+            tracing::warn!(view, %error, "the topic of a view cannot be made; it is tried again");
+            let what = format!("its topic cannot be made: {error}");
+            library.refuse(&view, Fault::of_file(what, "it is tried again"));
+            all = false;
+        }
+    }
+    (library, all)
 }
 
 /// What the registry has of queries.

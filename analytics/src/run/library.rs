@@ -145,8 +145,12 @@ impl Library {
     pub fn with(&self, given: &Given) -> Self {
         let mut queries = self.queries.clone();
         for (name, text) in &given.queries {
-            let Some(file) = taken(QueryFile::parse(name, text), name) else { continue };
-            let mut of = Listed { file, origin: Origin::Registry, fault: None };
+            let (file, fault) = match QueryFile::parse(name, text) {
+                Ok(file) => (file, None),
+                // Another release has taken it, which reads it otherwise.
+                Err(mut faults) => (QueryFile::unread(name, text), faults.pop()),
+            };
+            let mut of = Listed { file, origin: Origin::Registry, fault };
             if queries.len() >= FILES_MAX && !queries.contains_key(name) {
                 let what = format!("{FILES_MAX} queries are there already");
                 of.fault = Some(Fault::of_file(what, "remove one that is of no use"));
@@ -157,8 +161,15 @@ impl Library {
         let of_files = of_files.filter(|table| !given.tables.contains_key(table.name()));
         let mut tables: Vec<Reference> = of_files.cloned().collect();
         for (name, csv) in &given.tables {
-            let read = Reference::of_csv(name, csv).map_err(|fault| vec![fault]);
-            tables.extend(taken(read, name));
+            if tables.len() >= FILES_MAX {
+                tracing::error!(name, "a table too many: there are {FILES_MAX} already");
+                continue;
+            }
+            match Reference::of_csv(name, csv) {
+                Ok(table) => tables.push(table),
+                // Another release has taken it, which reads it otherwise.
+                Err(fault) => tracing::error!(name, %fault, "no table of the registry"),
+            }
         }
         for (name, of) in &mut queries {
             if tables.iter().any(|table| table.name() == name) {
@@ -171,6 +182,13 @@ impl Library {
         let can_be_read = queries.values().filter(|of| of.fault.is_none()).map(|of| &of.file);
         let sources = Sources::new(can_be_read.chain(&read), tables);
         Self { queries, read, sources, given: given.clone() }
+    }
+
+    /// Notes why one of them cannot run.
+    pub(super) fn refuse(&mut self, query: &str, fault: Fault) {
+        if let Some(of) = self.queries.get_mut(query) {
+            of.fault = Some(fault);
+        }
     }
 
     /// What the registry gave.
@@ -196,8 +214,14 @@ impl Library {
         if let Some(fault) = &of.fault {
             return Err(fault.to_string());
         }
-        let planned = Plan::new(of.file.clone(), &self.sources).await;
-        planned.map_err(|fault| fault.to_string())
+        let plan = Plan::new(of.file.clone(), &self.sources).await;
+        let plan = plan.map_err(|fault| fault.to_string())?;
+        let detection = Detection::of(&of.file, &plan.schema(), plan.overlap_us());
+        detection.map_err(|faults| {
+            let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
+            faults.join("; ")
+        })?;
+        Ok(plan)
     }
 
     /// What they may read beside events.
@@ -288,12 +312,17 @@ pub(crate) fn check(name: &str, text: &str) -> Result<(), Vec<registry::Fault>> 
     let sources = Sources::new(&others, Vec::new());
     let found = QueryFile::parse(name, text).and_then(|file| {
         // What it is planned in is all in memory, so it waits for nothing.
-        can_run(&file, &sources).now_or_never().expect("planning waits for nothing")
+        can_run(&file, &sources).now_or_never().unwrap_or_else(|| {
+            let what = "cannot be planned now";
+            Err(vec![Fault::of_file(what, "propose it again")])
+        })
     });
     let Err(faults) = found else { return Ok(()) };
+    // A view that it reads may be another one among the files.
+    let is_over_a_view = !sources.views_in(text).is_empty();
     let faults: Vec<registry::Fault> = faults
         .into_iter()
-        .filter(|fault| !fault.lacks_a_table())
+        .filter(|fault| !fault.lacks_a_table() && !(is_over_a_view && fault.lacks_a_column()))
         .map(|fault| of_registry("sql", fault))
         .collect();
     if faults.is_empty() { Ok(()) } else { Err(faults) }
@@ -319,16 +348,6 @@ pub(crate) fn check_table(name: &str, csv: &str) -> Result<(), Vec<registry::Fau
 fn of_registry(field: &str, Fault { line, what, mend }: Fault) -> registry::Fault {
     let at = line.map(|line| format!("line {line}: ")).unwrap_or_default();
     registry::Fault::new(field, format!("{at}{what}"), mend)
-}
-
-/// What was read; whoever took it into the registry may have read it otherwise, as another
-/// release does.
-fn taken<T>(read: Result<T, Vec<Fault>>, name: &str) -> Option<T> {
-    read.inspect_err(|faults| {
-        let told: Vec<String> = faults.iter().map(ToString::to_string).collect();
-        tracing::error!(name, fault = told.join("; "), "what the registry has is of no use here");
-    })
-    .ok()
 }
 
 async fn can_run(file: &QueryFile, sources: &Sources) -> Result<(), Vec<Fault>> {

@@ -114,28 +114,35 @@ pub struct Parts {
     pub epoch: Duration,
     /// How often a checkpoint is written though no window closed.
     pub checkpoint_every: Duration,
+    /// What was told of them.
+    pub told: QueryTable,
     /// Says which sources fell silent.
     pub emitter: Emitter,
     /// After how long a silent source counts no longer.
     pub retire_after: Duration,
 }
 
-/// Makes the topics that the queries write to.
+/// Makes the topics of all queries together.
 ///
 /// # Errors
 /// If the log refuses them.
-pub async fn make_topics(log: &dyn EventLog, library: &Library) -> Result<(), Error> {
+pub async fn make_topics(log: &dyn EventLog) -> Result<(), Error> {
     log.create_topic(&TopicSpec::compacted(STATE_TOPIC, 1)).await?;
     log.create_topic(&TopicSpec::compacted(ALERTS_TOPIC, 1)).await?;
     log.create_topic(&TopicSpec::compacted(QUERIES_TOPIC, 1)).await?;
     log.create_topic(&TopicSpec::compacted(PAUSES_TOPIC, 1)).await?;
     log.create_topic(&TopicSpec::compacted(ACTS_TOPIC, 1)).await?;
     log.create_topic(&TopicSpec::compacted(OUTBOX_TOPIC, 1)).await?;
-    for view in library.views() {
-        let topic = output::topic_of(&view.name);
-        log.create_topic(&TopicSpec::retained(topic, 1, output::KEPT)).await?;
-    }
     Ok(())
+}
+
+/// Makes the topic that a view writes to.
+///
+/// # Errors
+/// If the log refuses it.
+pub(crate) async fn make_topic_of(log: &dyn EventLog, view: &str) -> Result<(), Error> {
+    let topic = output::topic_of(view);
+    log.create_topic(&TopicSpec::retained(topic, 1, output::KEPT)).await.map(drop)
 }
 
 /// Takes part in running the queries until it is told to stop: alone, or as one of

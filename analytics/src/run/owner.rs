@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::checkpoint;
-use super::held::{Held, Kept, Queries, fail};
+use super::held::{Held, Kept, Queries};
 use super::running::{STEP_BYTES_MAX, Step};
 use super::sources::{self, Sources};
 use super::told::{TELL_EVERY, Told};
@@ -54,12 +54,14 @@ async fn run(parts: &Parts) -> Result<std::convert::Infallible, Error> {
     let mut told: Option<Instant> = None;
     loop {
         timer.tick().await;
-        let has_other = library.has_changed().unwrap_or(false)
-            && !Arc::ptr_eq(&library.borrow().library, &queries.current.library);
+        let current = library.borrow_and_update().clone();
+        let has_other = !Arc::ptr_eq(&current.library, &queries.current.library);
+        queries.current = current;
         if has_other || pauses.has_changed().unwrap_or(false) || queries.due() {
             pauses.borrow_and_update();
-            queries.current = library.borrow_and_update().clone();
             hold(parts, &mut *writer, &mut queries).await?;
+            // What has changed is told at once.
+            told = None;
         }
         for (partition, producer) in
             sources.look(parts.history.live_sources().await, Instant::now())
@@ -67,9 +69,12 @@ async fn run(parts: &Parts) -> Result<std::convert::Infallible, Error> {
             sources::retire(&parts.emitter, partition, &producer);
         }
         let mut more = true;
-        while more {
+        // An order is not held up by what there is to do.
+        let is_asked =
+            || library.has_changed().unwrap_or(false) || pauses.has_changed().unwrap_or(false);
+        while more && !is_asked() {
             let states = parts.status.states();
-            more = epoch(parts, &mut *writer, &mut queries.held).await?;
+            more = epoch(parts, &mut *writer, &mut queries).await?;
             let is_due = told.is_none_or(|told| told.elapsed() >= TELL_EVERY);
             if is_due || parts.status.states() != states {
                 tell(parts, &mut *writer, &mut queries).await?;
@@ -79,15 +84,31 @@ async fn run(parts: &Parts) -> Result<std::convert::Infallible, Error> {
     }
 }
 
+/// Removes files of state that broken-off commits have left.
+async fn sweep(parts: &Parts, kept: &Kept) {
+    let files = kept.checkpoints.values().filter_map(|of| of.file.as_ref());
+    let (dir, named) = (parts.state_dir.clone(), files.map(|file| file.name.clone()).collect());
+    let sweeping = tokio::task::spawn_blocking(move || checkpoint::sweep(&dir, &named)).await;
+    match sweeping.map_err(std::io::Error::other).flatten() {
+        Ok(0) => {}
+        Ok(files) => tracing::info!(files, "files of state that nobody names are removed"),
+        Err(error) => tracing::debug!(%error, "files of state that nobody names stay"),
+    }
+}
+
 /// Has what is held be what is to run.
 async fn hold(parts: &Parts, writer: &mut dyn Writer, queries: &mut Queries) -> Result<(), Error> {
     let kept = take_over(parts, writer).await?;
+    sweep(parts, &kept).await;
     if queries.current.revision < kept.revision() {
         parts.status.fail("the registry is not read as far as where the queries are from");
         let mut library = parts.library.clone();
-        if let Ok(current) = library.wait_for(|of| of.revision >= kept.revision()).await {
-            queries.current = current.clone();
-        }
+        let read = library.wait_for(|of| of.revision >= kept.revision()).await;
+        let Some(current) = read.ok().map(|current| current.clone()) else {
+            // The library is kept no more: the process is going down, and drops nothing before.
+            return std::future::pending().await;
+        };
+        queries.current = current;
     }
     queries.hold(parts, writer, kept).await
 }
@@ -159,19 +180,26 @@ fn mark_of_owner(partition: &Partition) -> Transaction {
 async fn epoch(
     parts: &Parts,
     writer: &mut dyn Writer,
-    held: &mut BTreeMap<String, Held>,
+    queries: &mut Queries,
 ) -> Result<bool, Error> {
     let checkpoint_before = Instant::now() - parts.checkpoint_every;
     let mut steps: Vec<(String, Step)> = Vec::new();
-    for (name, query) in held.iter_mut() {
+    let mut failed = Vec::new();
+    for (name, query) in &mut queries.held {
         let Held::Runs(running) = query else { continue };
+        let reached = running.reached().to_vec();
         // What breaks off in one query is no matter of the others.
         let step = AssertUnwindSafe(running.step(&parts.history, checkpoint_before));
         match step.catch_unwind().await {
             Ok(Ok(step)) => steps.push((name.clone(), step)),
-            Ok(Err(why)) => *query = fail(parts, name, why),
-            Err(_) => *query = fail(parts, name, "it broke off; see the log".to_owned()),
+            Ok(Err(why)) => failed.push((name.clone(), why, reached)),
+            Err(_) => {
+                failed.push((name.clone(), "it broke off; see the log".to_owned(), reached));
+            }
         }
+    }
+    for (name, why, reached) in failed {
+        queries.fail(parts, &name, why, reached);
     }
     let (mut records, mut bytes) = (Vec::new(), 0);
     for (_, step) in &mut steps {
@@ -188,12 +216,15 @@ async fn epoch(
         writer.commit(Transaction { records, offsets: Vec::new() }).await?;
     }
     for (name, step) in &steps {
-        if let Some(Held::Runs(running)) = held.get_mut(name) {
+        if let Some(Held::Runs(running)) = queries.held.get_mut(name) {
             running.answered += step.rows as u64;
             if step.has_checkpoint {
                 running.committed = Some(crate::time::now());
             }
             parts.status.put(name, running.status());
+        }
+        if step.has_checkpoint {
+            queries.stands(name);
         }
         if let Some(old) = &step.old {
             // One that stays costs room, and nothing else.

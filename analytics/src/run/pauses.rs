@@ -26,6 +26,10 @@ pub struct Pause {
     /// From when on.
     #[serde(with = "crate::time")]
     pub at: Timestamp,
+    /// How far the registry was read where it was said: who has read less does not know of a
+    /// query that it may be of.
+    #[serde(default)]
+    pub revision: u64,
 }
 
 impl Pause {
@@ -85,9 +89,10 @@ impl Pauses {
         self.now.lock().by_query.get(query).cloned()
     }
 
-    /// All that rest.
-    pub(super) fn queries(&self) -> Vec<String> {
-        self.now.lock().by_query.keys().cloned().collect()
+    /// All that rest, and how far the registry was read where that was said.
+    pub(super) fn queries(&self) -> Vec<(String, u64)> {
+        let now = self.now.lock();
+        now.by_query.iter().map(|(query, of)| (query.clone(), of.revision)).collect()
     }
 
     /// Tells when it has changed.

@@ -13,7 +13,7 @@ use super::findings::{self, Findings};
 use super::held::behind;
 use super::output;
 use crate::detect::{Change, Detection};
-use crate::lake::{History, Since};
+use crate::lake::{self, History, Since};
 use crate::query::{Continuous, Plan};
 
 /// How many windows close in one step, at most and at first: of these nobody knows how much
@@ -99,7 +99,12 @@ impl Running {
         partitions: usize,
         state_dir: &Path,
     ) -> Result<Self, String> {
-        let kept = checkpoint.filter(|of| of.query.plan == plan.hash());
+        // One that was a view has no findings to go on with, and one that was a detection has
+        // alerts that are to end.
+        let is_kept = |of: &&Checkpoint| {
+            of.query.plan == plan.hash() && of.has_findings == plan.file().is_detection()
+        };
+        let kept = checkpoint.filter(is_kept);
         let (mut findings, mut replaced) = (None, None);
         let (query, reached) = match (kept, checkpoint) {
             (Some(kept), _) => {
@@ -149,6 +154,11 @@ impl Running {
         own.hash() == plan.hash() && own.file().text == plan.file().text
     }
 
+    /// Per partition, the offset of the first row that it has not.
+    pub(super) fn reached(&self) -> &[u64] {
+        &self.reached
+    }
+
     pub(super) fn query(&self) -> &Continuous {
         &self.query
     }
@@ -173,7 +183,9 @@ impl Running {
         let Since { at_rest, tail, reached, floor, ended } = since;
         if let Some(mut at_rest) = at_rest {
             while let Some(rows) = at_rest.next().await {
-                let rows = rows.map_err(|error| error.to_string())?;
+                let rows = rows.map_err(|error| {
+                    lake::unreadable(&error).map_or_else(|| error.to_string(), |of| of.to_string())
+                })?;
                 self.feed(&rows).await?;
             }
         }
@@ -231,17 +243,17 @@ impl Running {
             bytes if bytes > STEP_BYTES => (self.windows / 2).max(1),
             _ => (self.windows * 2).min(WINDOWS_MAX),
         };
-        // A new query has a checkpoint at once: it stands from when it is told of.
-        let due = self.is_new || self.fed && self.checkpointed < checkpoint_before;
-        if due || !step.records.is_empty() {
-            self.checkpoint(&mut step).await?;
-        }
         if step.bytes() > STEP_BYTES_MAX {
             return Err(format!(
                 "its answer for a window is {} bytes, at most {STEP_BYTES_MAX} are written at \
                  once; group by fewer values, or make the window shorter",
                 step.bytes()
             ));
+        }
+        // A new query has a checkpoint at once: it stands from when it is told of.
+        let due = self.is_new || self.fed && self.checkpointed < checkpoint_before;
+        if due || !step.records.is_empty() {
+            self.checkpoint(&mut step).await?;
         }
         Ok(step)
     }

@@ -84,13 +84,19 @@ impl Tables {
         views.chain(stay).collect()
     }
 
+    /// The tables of now, whatever is shown later.
+    fn shown(&self) -> Followed {
+        let shown = self.0.borrow();
+        Followed(shown.tables.clone())
+    }
+
     /// Follows the topics until it is told to stop.
     pub async fn follow(self, log: Arc<dyn EventLog>, stop: watch::Receiver<bool>) {
         let mut shown = self.0.subscribe();
         loop {
             shown.borrow_and_update();
             tokio::select! {
-                () = topics::follow(self.clone(), log.clone(), stop.clone()) => return,
+                () = topics::follow(self.shown(), log.clone(), stop.clone()) => return,
                 // Of other views other topics are read; each goes on where it was.
                 _ = shown.changed() => {}
             }
@@ -115,19 +121,20 @@ impl Shown {
     }
 }
 
-impl Keeper for Tables {
+/// The tables whose topics are read: what comes late is taken by none of a later showing.
+struct Followed(BTreeMap<String, Arc<Table>>);
+
+impl Keeper for Followed {
     const WHAT: &str = "the rows of views";
 
     fn partitions(&self) -> Vec<(Partition, Option<u64>)> {
-        let shown = self.0.borrow();
-        let tables = shown.tables.iter();
+        let tables = self.0.iter();
         tables.map(|(name, of)| (Partition::new(topic_of(name), 0), of.rows.lock().next)).collect()
     }
 
     fn take(&self, batch: &Batch) {
         let view = batch.partition.topic.strip_prefix("weir.views.").unwrap_or_default();
-        let table = self.0.borrow().tables.get(view).cloned();
-        if let Some(table) = table {
+        if let Some(table) = self.0.get(view) {
             table.take(batch);
         }
     }

@@ -128,6 +128,11 @@ impl QueryTable {
         Arc::new(table.expect("the rows were made by the schema"))
     }
 
+    /// Of which queries something was told.
+    pub(super) fn names(&self) -> Vec<String> {
+        self.0.lock().by_name.keys().cloned().collect()
+    }
+
     /// How much a query holds, in bytes; nothing of one of which nothing was told.
     pub(super) fn state_bytes(&self, query: &str) -> u64 {
         self.0.lock().by_name.get(query).map_or(0, |told| told.status.state_bytes as u64)

@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::rejection::{QueryRejection, StringRejection};
 use axum::extract::{DefaultBodyLimit, Query, Request, State};
@@ -21,6 +22,8 @@ use crate::query::{QueryFile, Span};
 use crate::run::{self, Control};
 use crate::sql::{self, Sql};
 
+/// For how long a backtest blocks a subject at most.
+const BLOCK_MAX: Duration = Duration::from_hours(30 * 24);
 /// How long the text of a query may be, in bytes.
 const QUERY_BYTES_MAX: usize = 1024 * 1024;
 
@@ -99,6 +102,22 @@ struct Backtest {
     from: Option<String>,
     /// RFC 3339.
     before: Option<String>,
+    /// What is answered.
+    #[serde(default)]
+    r#as: As,
+    /// With alerts: for how many seconds each of their subjects would have been blocked.
+    block_s: Option<u64>,
+}
+
+/// What a backtest answers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum As {
+    /// The rows that the query gives.
+    #[default]
+    Rows,
+    /// The alerts that a detection would have raised by them.
+    Alerts,
 }
 
 async fn backtest(
@@ -124,8 +143,18 @@ async fn backtest(
         let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
         invalid(&faults.join("\n"))
     })?;
-    let answer = shared.sql.backtest(file, span).await.map_err(|error| failure(&error))?;
-    encoded(answer, format, Caller::Admin).await
+    let block = asked.block_s.map(Duration::from_secs);
+    if block.is_some_and(|block| block > BLOCK_MAX || block.is_zero()) {
+        return Err(invalid("block_s: give 1 to 2592000, which is 30 days"));
+    }
+    if block.is_some() && asked.r#as == As::Rows {
+        return Err(invalid("block_s: is for alerts; ask for them by as=alerts"));
+    }
+    let answer = match asked.r#as {
+        As::Rows => shared.sql.backtest(file, span).await,
+        As::Alerts => shared.sql.alerts_of(file, span, block).await,
+    };
+    encoded(answer.map_err(|error| failure(&error))?, format, Caller::Admin).await
 }
 
 /// What is searched for.

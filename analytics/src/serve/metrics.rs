@@ -85,7 +85,17 @@ pub(super) fn router() -> Router<Arc<Shared>> {
 }
 
 async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
-    ([(CONTENT_TYPE, TYPE)], text(&shared.queries.now())).into_response()
+    let queries = shared.queries.now();
+    let mut text = text(&queries);
+    let library = shared.control.library.borrow().library.clone();
+    let memory = library.queries().iter().filter(|(name, _)| queries.contains_key(*name));
+    text.push_str("# HELP weir_query_memory_bytes What it may hold in memory.\n");
+    text.push_str("# TYPE weir_query_memory_bytes gauge\n");
+    for (query, of) in memory {
+        let bytes = of.file.header.memory_mib * 1024 * 1024;
+        let _ = writeln!(text, "weir_query_memory_bytes{{query=\"{query}\"}} {bytes}");
+    }
+    ([(CONTENT_TYPE, TYPE)], text).into_response()
 }
 
 /// Of the queries that this node owns, by name. Their names are letters, digits and `_`.

@@ -3,7 +3,7 @@
 //! | request | answer |
 //! | --- | --- |
 //! | `POST /v1/sql`, the query as its body | its rows, as `Accept` asks: `application/json`, `text/csv`, `text/plain` (a table to read) or `application/vnd.apache.arrow.stream` |
-//! | `POST /v1/backtest?name=NAME`, a query file as its body, with `replay=ID`, `from=TIME` and `before=TIME` | what it gives over that part of the history, as above |
+//! | `POST /v1/backtest?name=NAME`, a query file as its body, with `replay=ID`, `from=TIME` and `before=TIME` | what it gives over that part of the history, as above; with `as=alerts` the alerts that it would have raised, and with `block_s=SECONDS` what would have been refused |
 //! | `POST /v1/alerts/ID/acknowledge`, and `unacknowledge` | who has acknowledged an alert, as JSON |
 //! | `POST /v1/silences`, and `/v1/silences/ID/end` | of what nobody is told for a while, as JSON |
 //! | `POST /v1/queries/NAME/pause`, and `resume` | whether a continuous query rests, as JSON |
@@ -198,6 +198,7 @@ impl Analytics {
         tokio::spawn(alerts.clone().follow(parts.log.clone(), stopped.clone()));
         let queries = run::Status::default();
         let query_table = QueryTable::default();
+        let told = query_table.clone();
         tokio::spawn(query_table.clone().follow(parts.log.clone(), stopped.clone()));
         if config.mail.is_none() {
             tracing::info!("alerts are not sent by email: analytics.mail is not set");
@@ -233,6 +234,7 @@ impl Analytics {
                 pauses,
                 state_dir,
                 status: queries.clone(),
+                told: told.clone(),
                 epoch: run::EPOCH,
                 checkpoint_every: run::CHECKPOINT_EVERY,
                 emitter: parts.emitter,

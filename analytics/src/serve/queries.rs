@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
+use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::routing::post;
 use axum::{Extension, Json, Router};
 use ingest::http::{Code, Correlation, Failure};
@@ -13,9 +13,12 @@ use super::body::{Answer, Body, read};
 use crate::run::{ControlError, Wish};
 use crate::word::Word;
 
+/// How long the queries and tables of a plan may be together, in bytes: as the admin API takes.
+const PLAN_BYTES_MAX: usize = 4 * 1024 * 1024;
+
 pub(super) fn router() -> Router<Arc<Shared>> {
     Router::new()
-        .route("/v1/queries/plan", post(plan))
+        .route("/v1/queries/plan", post(plan).layer(DefaultBodyLimit::max(PLAN_BYTES_MAX)))
         .route("/v1/queries/{name}/pause", post(pause))
         .route("/v1/queries/{name}/resume", post(resume))
 }

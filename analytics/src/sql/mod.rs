@@ -16,6 +16,7 @@
 //! queries have threads of their own, where those that have run for long give way to others
 //! ([`crate::compute`]).
 
+mod backtest;
 mod described;
 mod error;
 mod guard;
@@ -38,7 +39,7 @@ use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::SendableRecordBatchStream;
-use datafusion::prelude::{SessionConfig, SessionContext, col, lit};
+use datafusion::prelude::SessionContext;
 use datafusion::sql::parser::Statement as ParsedStatement;
 use datafusion::sql::sqlparser::ast::Statement;
 use futures_util::StreamExt as _;
@@ -58,8 +59,7 @@ use self::places::Places;
 pub(crate) use self::session::named_user;
 use crate::alert::AlertTable;
 use crate::compute::{self, Threads, TooMuch};
-use crate::lake::{self, History, Snapshot};
-use crate::query::{self, Plan, QueryFile, Span};
+use crate::lake::{self, History};
 use crate::rights;
 use crate::run::{QueryTable, Tables};
 use crate::search::Search;
@@ -251,22 +251,6 @@ impl Sql {
         self.within_limits(run).await
     }
 
-    /// Runs a query file over a part of the history, as [`query::backtest`] does: of
-    /// live traffic, those windows that are closed by now.
-    ///
-    /// # Errors
-    /// See [`Error`].
-    pub async fn backtest(&self, file: QueryFile, span: Span) -> Result<Answer, Error> {
-        let sql = self.clone();
-        let run = async move {
-            let sources = sql.tables.as_ref().map(Tables::sources).unwrap_or_default();
-            let plan =
-                Plan::new(file, &sources).await.map_err(|fault| Error::Query(fault.to_string()))?;
-            sql.run_backtest(&plan, span).await
-        };
-        self.within_limits(run).await
-    }
-
     /// Whoever drops it, as a caller who hangs up does, breaks the query off.
     pub(crate) async fn within_limits<T: Send + 'static>(
         &self,
@@ -283,46 +267,6 @@ impl Sql {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) => Err(Error::Failed("it broke off; the node's log says where".to_owned())),
             Err(_) => Err(Error::Time(limit)),
-        }
-    }
-
-    async fn run_backtest(&self, plan: &Plan, mut span: Span) -> Result<Answer, Error> {
-        if span.replay.is_none() {
-            span.floor_us = Some(self.history.floor().await.unwrap_or(i64::MIN));
-        }
-        let Snapshot { table: history, offsets } = self.history.snapshot().await?;
-        if let Some(replay) = &span.replay {
-            self.refuse_unknown(replay).await?;
-        }
-        let ran = query::backtest(plan, history, &span, self.with_memory()?).await;
-        let rows = ran.map_err(|error| match error {
-            query::Error::Failed { source, .. } => self.failed(&source),
-            query::Error::Plan(source) => self.failed(&source),
-            other => Error::Failed(other.to_string()),
-        })?;
-        let cut = rows.num_rows() > self.limits.rows_max;
-        let rows = rows.slice(0, rows.num_rows().min(self.limits.rows_max));
-        Ok(Answer { schema: rows.schema(), batches: vec![rows], cut, offsets })
-    }
-
-    /// Refuses a replay of which there is no event.
-    async fn refuse_unknown(&self, replay: &str) -> Result<(), Error> {
-        let events = self.history.snapshot().await?.table;
-        let session = SessionContext::new_with_config_rt(
-            SessionConfig::new().with_target_partitions(2),
-            self.with_memory()?,
-        );
-        let of_replay = session
-            .read_table(events)
-            .and_then(|events| events.filter(col("replay_id").eq(lit(replay))))
-            .and_then(|events| events.limit(0, Some(1)))
-            .map_err(|error| self.planned(&error))?;
-        match of_replay.count().await.map_err(|error| self.failed(&error))? {
-            0 => Err(Error::Query(format!(
-                "there is no event of a replay {replay}; `SELECT DISTINCT replay_id FROM events` \
-                 has those that there are"
-            ))),
-            _ => Ok(()),
         }
     }
 
@@ -454,24 +398,20 @@ impl Sql {
             }
             // What can be known only when a table is read, such as what is searched for.
             DataFusionError::Plan(what) => Error::Query(what.clone()),
-            root if is_of_a_file(root) => lake::Error::Unreadable(plain(error)).into(),
-            _ => Error::Failed(plain(error)),
+            _ => match lake::unreadable(error) {
+                Some(unreadable) => unreadable.into(),
+                None => Error::Failed(plain(error)),
+            },
         }
-    }
-}
-
-/// Whether a file could not be read: the error itself may not name it.
-fn is_of_a_file(root: &DataFusionError) -> bool {
-    match root {
-        DataFusionError::ParquetError(_) | DataFusionError::ObjectStore(_) => true,
-        DataFusionError::ArrowError(error, _) => matches!(**error, ArrowError::ParquetError(_)),
-        _ => false,
     }
 }
 
 /// Rows as their query was described. Whether nulls are possible is known better when it runs
 /// than before it does, and files may give texts by another type than they are planned by.
 fn as_described(rows: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, ArrowError> {
+    if rows.schema_ref() == schema {
+        return Ok(rows.clone());
+    }
     let columns = rows.columns().iter().zip(schema.fields());
     let columns = columns.map(|(column, field)| match column.data_type() == field.data_type() {
         true => Ok(column.clone()),

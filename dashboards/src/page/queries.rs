@@ -20,6 +20,9 @@ pub(crate) struct Query {
     pub(crate) owner: String,
     pub(crate) origin: String,
     pub(crate) runs_on: String,
+    /// Rows that it took in, and gave.
+    pub(crate) rows_in: f64,
+    pub(crate) rows_out: f64,
     /// Rows that came too late.
     pub(crate) late: f64,
     /// Records that it has not read.
@@ -27,6 +30,7 @@ pub(crate) struct Query {
     pub(crate) state_bytes: f64,
     pub(crate) memory_bytes: f64,
     pub(crate) replays_given_up: f64,
+    pub(crate) watermark: String,
     pub(crate) closed_until: String,
     pub(crate) committed: String,
     /// Who lets it rest, why and since when; empty if nobody does.
@@ -144,6 +148,10 @@ fn listed(query: &Query) -> Markup {
             @if !query.closed_until.is_empty() {
                 span { "answered until " time { (time(&query.closed_until)) } }
             }
+            @if !query.watermark.is_empty() {
+                span { "watermark " time { (time(&query.watermark)) } }
+            }
+            span { (count(query.rows_in)) " rows in, " (count(query.rows_out)) " out" }
             @if !query.committed.is_empty() {
                 span { "checkpoint of " time { (time(&query.committed)) } }
             }

@@ -153,8 +153,7 @@ async fn opened(shared: &Shared, caller: &Caller, token: &str, next: &str) -> Re
     };
     let is_admin = match (shared.access.is_console_token(token), &shared.manager) {
         (true, _) if matches!(wanted, Wanted::Admin) => {
-            let why =
-                "This token opens the boards. Queues, alerts and the search need the admin token.";
+            let why = "This token opens the boards. Queues, alerts, queries and the search need the admin token.";
             return again(why, StatusCode::FORBIDDEN);
         }
         (true, _) | (false, None) => false,

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context as _, Result, bail};
 
@@ -31,6 +31,8 @@ pub struct Kept {
     pub recipients: String,
     /// The email, headers and all, as it was received.
     pub email: String,
+    /// When it was kept.
+    pub at: SystemTime,
 }
 
 impl Smtp {
@@ -87,7 +89,8 @@ impl Smtp {
             let text = fs::read_to_string(file)?;
             let (recipients, email) =
                 text.split_once('\n').context("an email without a recipient")?;
-            Ok(Kept { recipients: recipients.to_owned(), email: email.to_owned() })
+            let at = fs::metadata(file)?.modified()?;
+            Ok(Kept { recipients: recipients.to_owned(), email: email.to_owned(), at })
         };
         files.iter().map(read).collect()
     }

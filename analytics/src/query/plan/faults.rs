@@ -3,7 +3,7 @@
 use datafusion::common::SchemaError;
 use datafusion::error::DataFusionError;
 
-use super::super::fault::NO_TABLE;
+use super::super::fault::{NO_COLUMN, NO_TABLE};
 use super::super::shape::Refusal;
 use super::super::{Fault, QueryFile};
 
@@ -18,7 +18,7 @@ pub(super) fn fault(file: &QueryFile, error: &DataFusionError) -> Fault {
     match error.find_root() {
         DataFusionError::SchemaError(missing, _) => match &**missing {
             SchemaError::FieldNotFound { field, .. } => {
-                let what = format!("there is no column {}", field.flat_name());
+                let what = format!("{NO_COLUMN}{}", field.flat_name());
                 let mend = "`weir query \"SELECT column_name FROM information_schema.columns\"` has those that there are";
                 Fault::new(line_of(&file.text, &field.name), what, mend)
             }

@@ -1,5 +1,6 @@
 mod duckdb;
 mod equal;
+mod growth;
 mod refusals;
 mod shipped;
 mod world;

@@ -128,7 +128,10 @@ impl Node {
     ) -> Self {
         let base = library(dir).await;
         let library = Arc::new(base.with(&self::given(given)));
-        make_topics(&**log, &library).await.unwrap();
+        make_topics(&**log).await.unwrap();
+        for view in library.views() {
+            make_topic_of(&**log, &view.name).await.unwrap();
+        }
         let (library, current) = watch::channel(Current { library, revision });
         let pauses = Pauses::open(&**log).await.unwrap();
         let state_dir = dir.join("state");
@@ -151,6 +154,7 @@ impl Node {
             pauses: pauses.clone(),
             state_dir,
             status: status.clone(),
+            told: queries.clone(),
             epoch: Duration::from_millis(5),
             checkpoint_every: Duration::from_millis(60),
             emitter: emitter(dir, log),
@@ -179,7 +183,9 @@ impl Node {
     /// Has the registry give these queries, by name and text, one revision on.
     pub(super) async fn give(&self, log: &Arc<dyn EventLog>, given: &[(&str, &str)]) {
         let library = Arc::new(self.base.with(&self::given(given)));
-        make_topics(&**log, &library).await.unwrap();
+        for view in library.views() {
+            make_topic_of(&**log, &view.name).await.unwrap();
+        }
         self.tables.show(&library).await;
         let revision = self.library.borrow().revision + 1;
         self.library.send_replace(Current { library, revision });
@@ -188,7 +194,7 @@ impl Node {
     /// Lets a query rest, or go on.
     pub(super) async fn rest(&self, log: &Arc<dyn EventLog>, query: &str, rests: bool) {
         let at = Timestamp::from_micros(BEGIN);
-        let pause = Pause { by: "ann".to_owned(), note: "too loud".to_owned(), at };
+        let pause = Pause { by: "ann".to_owned(), note: "too loud".to_owned(), at, revision: 0 };
         let record = if rests { pause.record(query) } else { pauses::ended(query) };
         log.append(vec![record]).await.unwrap();
         while self.pauses.of(query).is_some() != rests {
