@@ -322,7 +322,11 @@ pub(crate) fn check(name: &str, text: &str) -> Result<(), Vec<registry::Fault>> 
     let is_over_a_view = !sources.views_in(text).is_empty();
     let faults: Vec<registry::Fault> = faults
         .into_iter()
-        .filter(|fault| !fault.lacks_a_table() && !(is_over_a_view && fault.lacks_a_column()))
+        .filter(|fault| {
+            let may_be_elsewhere =
+                fault.lacks_a_table() || (is_over_a_view && fault.lacks_a_column());
+            !may_be_elsewhere
+        })
         .map(|fault| of_registry("sql", fault))
         .collect();
     if faults.is_empty() { Ok(()) } else { Err(faults) }

@@ -64,8 +64,7 @@ pub(crate) fn run(settings: &Settings, options: &Options) -> Result<(), Failure>
         None => rows.into_iter().map(|row| Compared { row, only: None }).collect(),
         Some(other) => {
             let others = options.rows(settings, other)?;
-            let names = [name(&options.file), name(other)];
-            compare(rows, others, options.alerts, names.map(str::to_owned))
+            compare(rows, others, options.alerts, names(&options.file, other))
         }
     };
     print(options, &compared);
@@ -75,9 +74,12 @@ pub(crate) fn run(settings: &Settings, options: &Options) -> Result<(), Failure>
     }
 }
 
+/// The parameters of a request, by name.
+type Parameters = Vec<(&'static str, String)>;
+
 impl Options {
     /// What is asked of a file, and its text.
-    fn asked(&self, file: &Path) -> Result<(Vec<(&'static str, String)>, String), Failure> {
+    fn asked(&self, file: &Path) -> Result<(Parameters, String), Failure> {
         let text = std::fs::read_to_string(file)
             .with_context(|| format!("read {}", file.display()))
             .map_err(Failure::Usage)?;
@@ -108,9 +110,12 @@ fn query_name(file: &Path) -> &str {
     file.file_stem().and_then(|name| name.to_str()).unwrap_or_default()
 }
 
-/// What a file is called among others.
-fn name(file: &Path) -> &str {
-    file.to_str().unwrap_or("?")
+/// What two files are called beside each other: by their names, or where they are if those are
+/// the same.
+fn names(file: &Path, other: &Path) -> [String; 2] {
+    let names = [file, other].map(|of| of.file_name().unwrap_or_default());
+    let paths = [file, other].map(|of| of.display().to_string());
+    if names[0] == names[1] { paths } else { names.map(|of| of.to_string_lossy().into_owned()) }
 }
 
 fn print(options: &Options, compared: &[Compared]) {
@@ -156,12 +161,12 @@ fn print(options: &Options, compared: &[Compared]) {
         let what = if options.alerts { "alerts" } else { "rows" };
         let count =
             |name: Option<&str>| compared.iter().filter(|of| of.only.as_deref() == name).count();
-        let (file, other) = (name(&options.file), name(other));
+        let [file, other] = names(&options.file, other);
         let told = format!(
             "{} {what} in both, {} only in {file}, {} only in {other}",
             count(None),
-            count(Some(file)),
-            count(Some(other)),
+            count(Some(&file)),
+            count(Some(&other)),
         );
         println!("\n{}", plain(&told));
     }
@@ -172,10 +177,10 @@ fn draw(options: &Options, compared: &[Compared], file: &Path) -> Result<(), Fai
     let time = if options.alerts { "told" } else { "window_start" };
     let what = if options.alerts { "Alerts" } else { "Rows" };
     let title = format!("{what} of {}", query_name(&options.file));
-    let names = options.against.as_ref().map(|other| [name(&options.file), name(other)]);
+    let names = options.against.as_ref().map(|other| names(&options.file, other));
     let png = picture::draw(title, compared, time, names)?;
     let written = std::fs::write(file, png).with_context(|| format!("write {}", file.display()));
-    Ok(written.map_err(Failure::Usage)?)
+    written.map_err(Failure::Usage)
 }
 
 #[cfg(not(feature = "analytics"))]

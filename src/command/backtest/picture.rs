@@ -20,7 +20,7 @@ pub(super) fn draw(
     title: String,
     compared: &[Compared],
     column: &str,
-    names: Option<[&str; 2]>,
+    names: Option<[String; 2]>,
 ) -> Result<Vec<u8>, Failure> {
     let time = |of: &Compared| of.row[column].as_str()?.parse::<Timestamp>().ok();
     let timed = compared.iter().filter_map(|of| Some((time(of)?.as_microsecond(), of)));
@@ -32,7 +32,7 @@ pub(super) fn draw(
         if timed.is_empty() { 3_600_000_000 } else { step_of(last - first + 1, STEPS_MAX) };
     let from_us = if timed.is_empty() { 0 } else { first.div_euclid(step_us) * step_us };
     let steps = if timed.is_empty() { 1 } else { (last - from_us).div_euclid(step_us) + 1 };
-    let kinds: Vec<(String, &'static str, Option<&str>)> = match names {
+    let kinds: Vec<(String, &'static str, Option<String>)> = match names {
         None => vec![("all".to_owned(), "bad", None)],
         Some([name, other]) => vec![
             ("in both".to_owned(), "quiet", None),
@@ -42,7 +42,7 @@ pub(super) fn draw(
     };
     let series = kinds.into_iter().map(|(title, colour, only)| {
         let mut values = vec![Some(0.0); usize::try_from(steps).unwrap_or(1)];
-        let of_kind = timed.iter().filter(|(_, of)| of.only.as_deref() == only);
+        let of_kind = timed.iter().filter(|(_, of)| of.only == only);
         for (time, _) in of_kind {
             let at = usize::try_from((time - from_us).div_euclid(step_us)).unwrap_or(0);
             if let Some(Some(value)) = values.get_mut(at) {

@@ -52,7 +52,7 @@ fn within(rows: &RecordBatch, hour: i64) -> RecordBatch {
 }
 
 #[tokio::test]
-async fn what_is_held_does_not_grow_with_history() {
+async fn ten_days_hold_no_more_than_hours_do() {
     const HOURS: i64 = 10 * 24;
     let mut rng = Rng::with_seed(3);
     let rows = rows(&mut rng).await;
