@@ -16,7 +16,6 @@ pub mod search;
 pub mod serve;
 pub mod sql;
 mod time;
-mod topics;
 mod word;
 
 pub use deep_check::deep_check;

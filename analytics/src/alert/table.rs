@@ -7,14 +7,13 @@ use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMicr
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use datafusion::catalog::TableProvider;
 use datafusion::datasource::MemTable;
-use ingest::log::{Batch, EventLog, LogTime, Partition, Record};
+use ingest::log::{Batch, EventLog, Keeper, LogTime, Partition, Record, keep};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::act::{ACTS_TOPIC, Acknowledgement, Act, Silence};
 use crate::detect::{Alert, State};
 use crate::run::ALERTS_TOPIC;
-use crate::topics::{self, Keeper};
 
 /// How many alerts are kept in memory; the last that changed.
 const ALERTS_MAX: usize = 100_000;
@@ -126,7 +125,7 @@ impl AlertTable {
 
     /// Follows the topics until it is told to stop.
     pub async fn follow(self, log: Arc<dyn EventLog>, stop: watch::Receiver<bool>) {
-        topics::follow(self, log, stop).await;
+        keep(self, log, stop).await;
     }
 }
 

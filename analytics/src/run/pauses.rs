@@ -4,12 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ingest::event::Timestamp;
-use ingest::log::{Batch, Error, EventLog, NewRecord, Partition, Record, Scan};
+use ingest::log::{Batch, Error, EventLog, Keeper, NewRecord, Partition, Record, Scan, keep};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
-
-use crate::topics::{self, Keeper};
 
 /// Says which queries rest, by name: compacted.
 pub const PAUSES_TOPIC: &str = "weir.query-pauses";
@@ -81,7 +79,7 @@ impl Pauses {
 
     /// Follows the topic until it is told to stop.
     pub async fn follow(self, log: Arc<dyn EventLog>, stop: watch::Receiver<bool>) {
-        topics::follow(self, log, stop).await;
+        keep(self, log, stop).await;
     }
 
     /// If a query rests.

@@ -9,14 +9,13 @@ use arrow::error::ArrowError;
 use arrow::json::ReaderBuilder;
 use datafusion::catalog::TableProvider;
 use datafusion::datasource::MemTable;
-use ingest::log::{Batch, EventLog, Partition, Record};
+use ingest::log::{Batch, EventLog, Keeper, Partition, Record, keep};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::Library;
 use super::output::{GENERATION_HEADER, PLAN_HEADER, REPLAY_HEADER, topic_of};
 use crate::query::{Plan, REPLAY_ID, Sources, with_replay};
-use crate::topics::{self, Keeper};
 
 /// How many rows of a view are kept in memory; the latest.
 const ROWS_MAX: usize = 1_000_000;
@@ -96,7 +95,7 @@ impl Tables {
         loop {
             shown.borrow_and_update();
             tokio::select! {
-                () = topics::follow(self.shown(), log.clone(), stop.clone()) => return,
+                () = keep(self.shown(), log.clone(), stop.clone()) => return,
                 // Of other views other topics are read; each goes on where it was.
                 _ = shown.changed() => {}
             }

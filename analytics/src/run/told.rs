@@ -9,14 +9,13 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use datafusion::catalog::TableProvider;
 use datafusion::datasource::MemTable;
 use ingest::event::Timestamp;
-use ingest::log::{Batch, EventLog, NewRecord, Partition, Record};
+use ingest::log::{Batch, EventLog, Keeper, NewRecord, Partition, Record, keep};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use super::library::{Listed, Origin};
 use super::{QUERIES_TOPIC, QueryState, QueryStatus};
-use crate::topics::{self, Keeper};
 
 /// How often the owner tells, though nothing has changed.
 pub(super) const TELL_EVERY: Duration = Duration::from_secs(5);
@@ -140,7 +139,7 @@ impl QueryTable {
 
     /// Follows the topic until it is told to stop.
     pub async fn follow(self, log: Arc<dyn EventLog>, stop: watch::Receiver<bool>) {
-        topics::follow(self, log, stop).await;
+        keep(self, log, stop).await;
     }
 }
 

@@ -19,6 +19,7 @@ pub mod embedded;
 mod error;
 mod group;
 pub mod kafka;
+mod keeper;
 mod partitioner;
 mod record;
 mod scan;
@@ -32,6 +33,7 @@ use async_trait::async_trait;
 
 pub use error::{Error, Outcome};
 pub use group::Membership;
+pub use keeper::{Keeper, keep};
 pub use partitioner::partition_for;
 pub use record::{Headers, LogTime, NewRecord, Record};
 pub use scan::Scan;

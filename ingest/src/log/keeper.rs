@@ -1,17 +1,18 @@
-//! Topics of the log whose records are kept in memory, as tables of queries.
+//! Topics whose records are kept in memory: followed for as long as the process lives.
 
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ingest::log::{Batch, Error, EventLog, Partition, ReadLimit};
 use tokio::sync::watch;
+
+use super::{Batch, Error, EventLog, Partition, ReadLimit};
 
 /// The pause after the log failed.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// Keeps what stands in some partitions.
-pub(crate) trait Keeper {
+pub trait Keeper {
     /// What that is, for an operator.
     const WHAT: &str;
 
@@ -24,11 +25,7 @@ pub(crate) trait Keeper {
 }
 
 /// Has a keeper take what comes until it is told to stop.
-pub(crate) async fn follow(
-    keeper: impl Keeper,
-    log: Arc<dyn EventLog>,
-    mut stop: watch::Receiver<bool>,
-) {
+pub async fn keep(keeper: impl Keeper, log: Arc<dyn EventLog>, mut stop: watch::Receiver<bool>) {
     loop {
         let ended = tokio::select! {
             ended = read(&keeper, &*log) => ended,
