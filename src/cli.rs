@@ -60,6 +60,8 @@ enum Command {
     Apply(command::apply::Options),
     /// See what waits in queues and what is dead, and decide what becomes of it
     Deliveries(command::deliveries::Options),
+    /// See whom gateways block or slow down, decide of somebody, and take a decision back
+    Decisions(command::decisions::Options),
     /// See what detections have found, acknowledge it, and silence what is known
     Alerts(command::alerts::Options),
     /// See how the continuous queries fare, and let one rest or go on
@@ -116,6 +118,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Check(options) => command::check::run(&cli.settings, &options),
         Command::Apply(options) => command::apply::run(&cli.settings, &options),
         Command::Alerts(options) => command::alerts::run(&cli.settings, &options),
+        Command::Decisions(options) => command::decisions::run(&cli.settings, &options),
         Command::Deliveries(options) => command::deliveries::run(&cli.settings, &options),
         Command::Queries(options) => command::queries::run(&cli.settings, &options),
         Command::Lake(options) => command::lake::run(&cli.settings, &options),

@@ -14,6 +14,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use analytics::serve::{Analytics, Config, Parts};
 use anyhow::{Context as _, Result, ensure};
+use ingest::decision::Decisions;
 use ingest::emit::{self, Emitter, TOPIC};
 use ingest::event::{Kind, Outcome, Producer, SystemClock};
 use ingest::log::embedded::{self, EmbeddedLog};
@@ -83,7 +84,9 @@ async fn run(dir: &Path) -> Result<()> {
     let applier = run_applier(log.clone(), topics.clone(), no_deep_check);
     let _applier = AbortOnDropHandle::new(tokio::spawn(applier));
     let view = View::open(log.clone(), topics).await?;
+    let decisions = Decisions::open(&*log).await?;
     let parts = Parts {
+        decisions,
         log,
         lake_dir: dir.join("lake"),
         search_dir: dir.join("search"),

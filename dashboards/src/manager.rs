@@ -1,4 +1,6 @@
-//! Who decides of queues: a manager node, over its admin API.
+//! Who decides of queues and of callers: a manager node, over its admin API.
+
+pub(crate) mod decisions;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -17,7 +19,8 @@ pub(crate) const LISTED_MAX: usize = 100;
 /// A manager node that is asked.
 #[derive(Debug, Clone)]
 pub(crate) struct Manager {
-    queues: Url,
+    /// Of the admin API.
+    base: Url,
     client: reqwest::Client,
 }
 
@@ -163,10 +166,10 @@ impl Manager {
     /// If there is no client for it, or it is no address.
     pub(crate) fn new(url: &str) -> Result<Self, reqwest::Error> {
         let client = client::of_nodes()?;
-        let queues = format!("{}/admin/v1/queues", url.trim_end_matches('/'));
+        let base = format!("{}/admin/v1", url.trim_end_matches('/'));
         // What is no address is told by the settings.
-        let queues = client.get(queues).build()?.url().clone();
-        Ok(Self { queues, client })
+        let base = client.get(base).build()?.url().clone();
+        Ok(Self { base, client })
     }
 
     /// The node as somebody asks it who has an admin token.
@@ -269,6 +272,7 @@ impl Asking {
         Ok(["settled", "ordered"].iter().find_map(|of| done[of].as_u64()).unwrap_or(0))
     }
 
+    /// Asks of queues.
     async fn ask<T: DeserializeOwned>(
         &self,
         method: Method,
@@ -276,10 +280,21 @@ impl Asking {
         query: &[(&str, &str)],
         body: Option<Value>,
     ) -> Answer<T> {
-        let Self { manager: Manager { queues, client }, token, correlation } = self;
-        let mut url = queues.clone();
+        self.ask_of("queues", method, path, query, body).await
+    }
+
+    async fn ask_of<T: DeserializeOwned>(
+        &self,
+        section: &str,
+        method: Method,
+        path: &[&str],
+        query: &[(&str, &str)],
+        body: Option<Value>,
+    ) -> Answer<T> {
+        let Self { manager: Manager { base, client }, token, correlation } = self;
+        let mut url = base.clone();
         if let Ok(mut segments) = url.path_segments_mut() {
-            segments.extend(path);
+            segments.push(section).extend(path);
         }
         let mut asked = client
             .request(method, url)

@@ -1,7 +1,8 @@
-//! Boards as HTML; alerts in [`alerts`], continuous queries in [`queries`], queues in [`queues`], the search for events in
+//! Boards as HTML; alerts in [`alerts`], decisions in [`decisions`], continuous queries in [`queries`], queues in [`queues`], the search for events in
 //! [`search`].
 
 pub(crate) mod alerts;
+pub(crate) mod decisions;
 pub(crate) mod queries;
 pub(crate) mod queues;
 pub(crate) mod search;
@@ -70,6 +71,7 @@ fn bar(nav: &Nav<'_>, state: Markup) -> Markup {
     let boards = nav.boards.iter().map(|of| (format!("/boards/{}", of.name), of.title.as_str()));
     let others = [
         ("/alerts", "Alerts"),
+        ("/decisions", "Decisions"),
         ("/queries", "Queries"),
         ("/queues", "Queues"),
         ("/search", "Search"),
@@ -323,7 +325,7 @@ pub(crate) fn login(wanted: Wanted, failed: Option<&str>, next: &str) -> Markup 
                                 " of its data directory."
                             },
                             Wanted::Admin => p {
-                                "Who looks into queues and messages, and decides of them, has the admin token. It is in the file "
+                                "Who looks into alerts, queries, queues and messages, and decides of callers, has the admin token. It is in the file "
                                 code { "admin-token" } " of the manager node's data directory."
                             },
                         }

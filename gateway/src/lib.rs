@@ -2,6 +2,7 @@
 
 pub mod auth;
 mod config;
+mod decisions;
 mod gather;
 mod http;
 pub mod keys;

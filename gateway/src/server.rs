@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use ingest::decision::Decisions;
 use ingest::emit;
 use ingest::event::{Clock, Producer};
 use ingest::log::EventLog;
@@ -28,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::auth::{self, KeyFetcher, KeySets, Verifier};
 use crate::config::Config;
+use crate::decisions::Enforcer;
 use crate::http::{Acceptor, Bound, ThreadParts, run_thread};
 use crate::listen;
 use crate::publish::Publisher;
@@ -41,6 +43,8 @@ const FIRST_KEYS_WITHIN: Duration = Duration::from_secs(3);
 pub struct Parts {
     /// The configuration of APIs as it is.
     pub view: View,
+    /// Whom it blocks or slows down.
+    pub decisions: Decisions,
     /// Where events go.
     pub log: Arc<dyn EventLog>,
     /// How many partitions the topic of events has.
@@ -110,7 +114,7 @@ impl Gateway {
     /// # Errors
     /// [`StartError`]; then nothing runs and no port is bound.
     pub async fn start(config: Config, parts: Parts) -> Result<Self, StartError> {
-        let Parts { view, log, partitions, clock, pseudonyms } = parts;
+        let Parts { view, decisions, log, partitions, clock, pseudonyms } = parts;
         let faults = config.validate();
         if !faults.is_empty() {
             return Err(StartError::Config(faults));
@@ -120,6 +124,8 @@ impl Gateway {
         let connector = connector.map_err(StartError::Trust)?;
         let replay_token = config.replay_token().map_err(StartError::ReplayToken)?;
         let (addresses, mut bound) = bind(&config, count)?;
+        let trusted = config.trusted_proxies.clone();
+        let enforcer = Enforcer::new(decisions, view.clone(), trusted, clock.clone());
         let publisher = Publisher::new(view, pseudonyms);
         let key_sets = KeySets::new(&config.auth);
         let keys = KeyFetcher::new(&config.auth, key_sets.clone())?;
@@ -165,6 +171,7 @@ impl Gateway {
                 connector: connector.clone(),
                 tables: publisher.reader(),
                 verifier: Verifier::new(&config.auth, &key_sets),
+                decisions: enforcer.reader(),
                 bound: std::mem::take(&mut bound[index]),
                 draining: gateway.draining.child_token(),
             };
@@ -185,6 +192,7 @@ impl Gateway {
         }
         let stopped = gateway.stop.clone().cancelled_owned();
         gateway.tasks.spawn(publisher.run(stopped));
+        gateway.tasks.spawn(enforcer.run(gateway.stop.clone().cancelled_owned()));
         gateway.tasks.spawn(keys.run(gateway.stop.clone()));
         tracing::info!(addresses = ?gateway.addresses, threads = count, "gateway serves");
         Ok(gateway)

@@ -4,6 +4,7 @@
 -- severity: high
 -- subject: client_address
 -- quiet: 1 h
+-- action: {block: address, for: 1 h}
 -- message: >-
 --   {{ client_address }} was refused {{ denied | grouped }} of {{ tried | grouped }} times within ten minutes for what it
 --   proved itself by, under {{ names | grouped }} names.
@@ -16,9 +17,11 @@
 --
 -- Parameters: 30 refusals; nine tenths; ten minutes.
 --
--- Runbook: block the address with a deny rule. If it was let in, see as whom (`auth_subject`
+-- Runbook: its address is blocked for an hour, where a safeguard enforces that, but not at the token
+-- endpoint; a deny rule blocks it for good. If it was let in, see as whom (`auth_subject`
 -- of the events that the alert's query shows), revoke its tokens and change its secret. Many
--- people may share an address: a new release with a wrong secret looks like this too.
+-- people may share an address: a new release with a wrong secret looks like this too, and
+-- `weir decisions lift` lets them in again.
 SELECT
     window_start,
     window_end,

@@ -4,6 +4,7 @@
 -- severity: medium
 -- subject: client_address
 -- quiet: 1 h
+-- action: {block: address, for: 1 h}
 -- message: >-
 --   {{ client_address }} asked for {{ paths | grouped }} different paths within ten minutes that are not there, in
 --   {{ missed | grouped }} of its {{ requests | grouped }} requests.
@@ -17,8 +18,10 @@
 --
 -- Parameters: 20 paths; a half; ten minutes.
 --
--- Runbook: `a_path` and `a_user_agent` mostly say what it looks for. If it is nobody of
--- yours, block the address with a deny rule; what it found is among its other requests.
+-- Runbook: `a_path` and `a_user_agent` mostly say what it looks for. Its address
+-- is blocked for an hour, where a safeguard enforces that: if it is somebody of yours, lift it
+-- (`weir decisions lift`) and let a safeguard protect them; if not, a deny rule blocks it for good.
+-- What it found is among its other requests.
 SELECT
     window_start,
     window_end,

@@ -5,6 +5,7 @@
 -- severity: medium
 -- subject: client_address
 -- quiet: 1 h
+-- action: {slow: address, to: 60/1 min, for: 2 h}
 -- message: >-
 --   {{ client_address }} read {{ pages | grouped }} different pages within an hour, in {{ requests | grouped }} requests,
 --   hardly one of them twice.
@@ -19,8 +20,9 @@
 -- In the access log of May 2015 nobody is found: the most are 75 paths in an hour, of
 -- 130.237.218.86 on the 20th, who read a set of slides once.
 --
--- Runbook: a search engine names itself in `a_user_agent` (check its address by reverse lookup). If
--- it is nobody of yours, block the address with a deny rule, or let the API ask for a subscription.
+-- Runbook: a search engine names itself in `a_user_agent` (check its address by reverse lookup). It
+-- is slowed down for two hours, where a safeguard enforces that: lift it (`weir decisions lift`) if it
+-- is somebody of yours. If not, a deny rule blocks it, or let the API ask for a subscription.
 SELECT
     window_start,
     window_end,

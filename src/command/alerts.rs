@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::answer::{Asked, Word};
 use super::rows::{plain, table, text};
+use super::span::span_ms;
 use crate::cli::{Failure, Settings};
 
 #[derive(Debug, Args)]
@@ -78,18 +79,6 @@ enum State {
     Resolved,
     /// Both
     All,
-}
-
-/// A span of time in ms, as people write it.
-fn span_ms(text: &str) -> Result<u64, String> {
-    let told = || format!("{text:?} is no span of time; write 90m, 2h or 7d");
-    // Days of 24 hours: no clock is put forward in them.
-    let text = match text.strip_suffix('d').map(str::parse::<u32>) {
-        Some(Ok(days)) => format!("{}h", u64::from(days) * 24),
-        _ => text.to_owned(),
-    };
-    let span: jiff::SignedDuration = text.parse().map_err(|_| told())?;
-    u64::try_from(span.as_millis()).map_err(|_| told())
 }
 
 /// Lists alerts, or says something of them.
@@ -246,6 +235,7 @@ fn show(row: &Value) {
         ("findings", Some(row["findings"].to_string())),
         ("replay", row["replay_id"].as_str().map(str::to_owned)),
         ("detection", Some(detection)),
+        ("decision", row["decision"].as_str().map(str::to_owned)),
         ("acknowledged", by),
     ];
     for (name, value) in facts {
@@ -261,21 +251,4 @@ fn show(row: &Value) {
     }
     println!("\nthe events behind it, by weir query:\n");
     text(row, "query").lines().for_each(|line| println!("{}", plain(line)));
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn spans_are_written_as_people_do() {
-        for (text, expected) in
-            [("90m", 5_400_000), ("2h", 7_200_000), ("7d", 604_800_000), ("1h 30m", 5_400_000)]
-        {
-            assert_eq!(span_ms(text), Ok(expected), "{text}");
-        }
-        for text in ["", "soon", "-2h", "5", "d"] {
-            assert!(span_ms(text).is_err(), "{text}");
-        }
-    }
 }

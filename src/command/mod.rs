@@ -6,6 +6,7 @@ mod answer;
 pub(crate) mod apply;
 pub(crate) mod backtest;
 pub(crate) mod check;
+pub(crate) mod decisions;
 pub(crate) mod deliveries;
 pub(crate) mod example;
 pub(crate) mod export;
@@ -16,6 +17,7 @@ pub(crate) mod replay_log;
 mod rows;
 pub(crate) mod run;
 pub(crate) mod secret;
+mod span;
 
 use std::io::IsTerminal as _;
 use std::path::Path;

@@ -42,6 +42,7 @@ impl Analysis {
             search_dir: config.data_dir.join("search"),
             token: token.text.clone(),
             view: ground.view.clone(),
+            decisions: ground.decisions.clone(),
             emitter: ground.emitter.clone(),
         };
         self.lake = Some(Analytics::start(&config.analytics, parts).await?);

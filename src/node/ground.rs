@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use ingest::decision::Decisions;
 use ingest::emit::{self, Emitter};
 use ingest::event::{Producer, SystemClock};
 use ingest::log::embedded::{self, EmbeddedLog};
@@ -31,6 +32,8 @@ pub(crate) struct Ground {
     pub(crate) log: Arc<dyn EventLog>,
     pub(crate) topics: Topics,
     pub(crate) view: View,
+    /// Whom gateways block or slow down.
+    pub(crate) decisions: Decisions,
     pub(crate) proposer: Proposer,
     /// Of all roles but the data plane, which has one for each of its threads.
     pub(crate) emitter: Emitter,
@@ -38,6 +41,8 @@ pub(crate) struct Ground {
     pub(crate) pseudonyms: Option<Pseudonyms>,
     /// Follows what the registry says is taken out of events.
     redacting: JoinHandle<()>,
+    /// Follows the decisions.
+    deciding: JoinHandle<()>,
     stop: watch::Sender<bool>,
     events: JoinHandle<()>,
     /// Keeps the configuration for a start while the log is away.
@@ -83,12 +88,17 @@ impl Ground {
         let pseudonyms = pseudonyms::of(config)?;
         let partitions = config.events.partitions;
         let topics = Topics::default();
-        let view = match recalled {
-            Some(recalled) => View::resume(log.clone(), topics.clone(), recalled.snapshot),
+        let (view, decisions) = match recalled {
+            // Those that are in force come when the log does.
+            Some(recalled) => {
+                let view = View::resume(log.clone(), topics.clone(), recalled.snapshot);
+                (view, Decisions::default())
+            }
             None => {
                 let events = TopicSpec::retained(emit::TOPIC, partitions.get(), EVENTS_KEPT);
                 log.create_topic(&events).await.context("make the topic of the events")?;
-                View::open(log.clone(), topics.clone()).await?
+                let decisions = Decisions::open(&*log).await.context("read the decisions")?;
+                (View::open(log.clone(), topics.clone()).await?, decisions)
             }
         };
         let keeping = kept.map(|kept| kept.follow(&view));
@@ -108,6 +118,7 @@ impl Ground {
         let (emitter, service) = opened.await.context("open the node's spool")??;
         let redacting = pseudonyms::redact(&view, &emitter, pseudonyms.clone());
         let (stop, stopped) = watch::channel(false);
+        let deciding = tokio::spawn(decisions.clone().follow(log.clone(), stopped.clone()));
         let events = tokio::spawn(async move {
             if let Err(error) = service.run(told(stopped)).await {
                 tracing::error!(%error, "the node's events stopped");
@@ -117,10 +128,12 @@ impl Ground {
             log,
             topics,
             view,
+            decisions,
             proposer,
             emitter,
             pseudonyms,
             redacting,
+            deciding,
             stop,
             events,
             keeping,
@@ -133,6 +146,7 @@ impl Ground {
             keeping.abort();
         }
         self.redacting.abort();
+        self.deciding.abort();
         self.stop.send_replace(true);
         if let Err(error) = self.events.await {
             tracing::error!(%error, "the node's events stopped");

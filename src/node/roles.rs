@@ -4,6 +4,7 @@ use anyhow::Result;
 use gateway::Gateway;
 use gateway::keys::KeyManager;
 use gateway::manager::{self, Manager};
+use ingest::decision;
 use ingest::event::SystemClock;
 use ingest::http::TokenHash;
 use ingest::receive::{self, Collector};
@@ -103,6 +104,14 @@ impl Roles {
                     clock.clone(),
                 ),
                 passphrase,
+                decisions: decision::Desk {
+                    log: ground.log.clone(),
+                    decisions: ground.decisions.clone(),
+                    view: ground.view.clone(),
+                    emitter: ground.emitter.clone(),
+                    clock: clock.clone(),
+                    service: manager::SERVICE,
+                },
                 control: Control::new(
                     ground.log.clone(),
                     ground.view.clone(),
@@ -143,6 +152,7 @@ impl Roles {
             let parts = gateway::Parts {
                 pseudonyms: ground.pseudonyms.clone(),
                 view: ground.view.clone(),
+                decisions: ground.decisions.clone(),
                 log: ground.log.clone(),
                 partitions: config.events.partitions,
                 clock,

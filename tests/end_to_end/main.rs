@@ -9,6 +9,7 @@ mod cluster;
 mod collector;
 mod commands;
 mod console;
+mod decisions;
 mod deliveries;
 mod disk;
 mod documents;

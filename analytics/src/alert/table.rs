@@ -63,6 +63,7 @@ impl AlertTable {
             ("acknowledged", time(), true),
             ("acknowledged_by", DataType::Utf8, true),
             ("note", DataType::Utf8, true),
+            ("decision", DataType::Utf8, true),
         ];
         let fields = columns.map(|(name, of, is_nullable)| Field::new(name, of, is_nullable));
         Arc::new(Schema::new(fields.to_vec()))
@@ -223,6 +224,10 @@ impl Alerts {
             times(&|(.., act)| act.map(|act| act.at.as_micros())),
             maybe(&|(.., act)| act.map(|act| act.by.clone())),
             maybe(&|(.., act)| act.map(|act| act.note.clone())),
+            maybe(&|(_, alert, _)| {
+                let decision = alert.decision.as_ref()?;
+                Some(decision.sentence(|at| at.to_string()))
+            }),
         ];
         RecordBatch::try_new(AlertTable::schema(), columns)
             .expect("a column for each of the schema")

@@ -48,6 +48,7 @@ pub(super) fn alert(subject: &str) -> Alert {
             column("learnt_from", "860 hours of clients of all kinds".into()),
         ],
         query: format!("SELECT event_time\nFROM events\nWHERE client_address = '{subject}'"),
+        decision: None,
     }
 }
 

@@ -2,6 +2,7 @@ use ingest::event::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::Decided;
 use crate::query::Severity;
 
 /// An alert, as its record in `weir.alerts` has it: a JSON object under its id.
@@ -46,6 +47,9 @@ pub struct Alert {
     pub evidence: Vec<Column>,
     /// SQL that shows the events behind it.
     pub query: String,
+    /// What was decided of the subject, of a detection that decides.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decision: Option<Decided>,
 }
 
 /// A column of a finding.

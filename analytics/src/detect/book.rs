@@ -143,6 +143,7 @@ impl Book {
             message,
             evidence: found,
             query: evidence::query(&detection.subject, named, replay, from, until),
+            decision: None,
         };
         open.insert(place.to_owned(), alert.clone());
         Change { alert, opens: true }

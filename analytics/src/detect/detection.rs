@@ -7,7 +7,7 @@ use minijinja::{Environment, UndefinedBehavior};
 use serde_json::Value;
 
 use super::Column;
-use crate::query::{Fault, QueryFile, Severity, WINDOW_END, WINDOW_START};
+use crate::query::{Act, Fault, QueryFile, Severity, WINDOW_END, WINDOW_START};
 
 /// How long nothing has to be found until an alert is over, if the file does not say.
 const QUIET: Duration = Duration::from_hours(1);
@@ -31,6 +31,7 @@ pub struct Detection {
     /// By how much a window overlaps the one that begins last in it.
     pub(super) overlap_us: i64,
     message: String,
+    act: Option<Act>,
     environment: Arc<Environment<'static>>,
 }
 
@@ -106,8 +107,14 @@ impl Detection {
             overlap_us,
             quiet_us: i64::try_from(quiet.as_micros()).unwrap_or(i64::MAX),
             message,
+            act: header.action.clone(),
             environment: Arc::new(environment),
         }))
+    }
+
+    /// What is decided of the subject of a finding.
+    pub(crate) fn act(&self) -> Option<&Act> {
+        self.act.as_ref()
     }
 
     /// How bad a finding is: as its column `severity` says, else as the file does.

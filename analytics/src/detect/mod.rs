@@ -16,12 +16,14 @@
 
 mod alert;
 mod book;
+mod decided;
 mod detection;
 mod evidence;
 
 pub use alert::{Alert, Column, State};
 pub(crate) use book::OTHERS;
 pub use book::{Book, Change};
+pub use decided::{Decided, DecidedState};
 pub use detection::Detection;
 pub(crate) use evidence::grouped;
 

@@ -16,7 +16,7 @@ use std::time::Duration;
 use jiff::SignedDuration;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::Fault;
+use super::{Act, Fault};
 
 /// The longest text of a query file, in bytes.
 const TEXT_BYTES_MAX: usize = 64 * 1024;
@@ -68,6 +68,9 @@ pub struct Header {
     /// For a detection: who is written to, in place of the node's recipients.
     #[serde(default)]
     pub recipients: Vec<String>,
+    /// For a detection: what is decided of the subject of a finding.
+    #[serde(default)]
+    pub action: Option<Act>,
 }
 
 /// How bad a finding is.
@@ -152,6 +155,7 @@ impl QueryFile {
             message: None,
             quiet: None,
             recipients: Vec::new(),
+            action: None,
         };
         Self { name: name.to_owned(), header, text: text.to_owned() }
     }
@@ -184,6 +188,7 @@ pub(super) fn check_name(name: &str, what: &str) -> Result<(), Fault> {
         crate::sql::SILENCES,
         crate::sql::ACCOUNT,
         crate::sql::QUERIES,
+        crate::sql::DECISIONS,
     ]
     .contains(&name)
     {
@@ -248,6 +253,7 @@ impl Header {
             ("message", self.message.is_some()),
             ("quiet", self.quiet.is_some()),
             ("recipients", !self.recipients.is_empty()),
+            ("action", self.action.is_some()),
         ];
         for (key, _) in only_detections.into_iter().filter(|(_, given)| *given) {
             add(key, "is for detections", "give a severity too, or leave it out");

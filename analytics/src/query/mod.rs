@@ -17,6 +17,7 @@
 //! - Live traffic and each replay are timelines of their own.
 //! - A query that needs more than its memory fails alone, and says so.
 
+mod act;
 mod aggregate;
 mod backtest;
 mod continuous;
@@ -33,6 +34,7 @@ mod slot;
 mod sources;
 mod timeline;
 
+pub use act::Act;
 pub use backtest::{Span, backtest};
 pub use continuous::Continuous;
 pub use dialect::{WINDOW_END, WINDOW_START, register};

@@ -21,6 +21,7 @@
 //!   is greater than all before: its table has the rows of the greatest alone. The alerts
 //!   that its former self had open are resolved, and so are those of a query whose file
 //!   is gone.
+//! - What a detection decides is in the log before its alert is, and once; see `decider.rs`.
 //! - Who takes over has read the registry as far as whoever wrote the checkpoints: what is new
 //!   to it is not taken for what is gone.
 //!
@@ -33,6 +34,7 @@
 
 mod checkpoint;
 mod control;
+mod decider;
 mod findings;
 mod foresee;
 mod held;
@@ -62,6 +64,7 @@ use crate::compute::Threads;
 use crate::lake::History;
 
 pub use control::{Control, Error as ControlError, Wish};
+pub use decider::Decider;
 pub use findings::ALERTS_TOPIC;
 pub use foresee::{Fate, Foreseen};
 pub use librarian::{Current, Librarian};
@@ -116,6 +119,8 @@ pub struct Parts {
     pub checkpoint_every: Duration,
     /// What was told of them.
     pub told: QueryTable,
+    /// What detections decide.
+    pub decider: Decider,
     /// Says which sources fell silent.
     pub emitter: Emitter,
     /// After how long a silent source counts no longer.

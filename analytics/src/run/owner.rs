@@ -100,6 +100,7 @@ async fn sweep(parts: &Parts, kept: &Kept) {
 async fn hold(parts: &Parts, writer: &mut dyn Writer, queries: &mut Queries) -> Result<(), Error> {
     let kept = take_over(parts, writer).await?;
     sweep(parts, &kept).await;
+    parts.decider.catch_up(&*parts.log).await?;
     if queries.current.revision < kept.revision() {
         parts.status.fail("the registry is not read as far as where the queries are from");
         let mut library = parts.library.clone();
@@ -189,9 +190,17 @@ async fn epoch(
         let Held::Runs(running) = query else { continue };
         let reached = running.reached().to_vec();
         // What breaks off in one query is no matter of the others.
-        let step = AssertUnwindSafe(running.step(&parts.history, checkpoint_before));
+        let step =
+            AssertUnwindSafe(running.step(&parts.history, &parts.decider, checkpoint_before));
         match step.catch_unwind().await {
-            Ok(Ok(step)) => steps.push((name.clone(), step)),
+            Ok(Ok(mut step)) => {
+                let verdicts = std::mem::take(&mut step.verdicts);
+                if !verdicts.is_empty() {
+                    // The steps of the others may last; whom this one found does not wait.
+                    parts.decider.commit(verdicts, writer).await?;
+                }
+                steps.push((name.clone(), step));
+            }
             Ok(Err(why)) => failed.push((name.clone(), why, reached)),
             Err(_) => {
                 failed.push((name.clone(), "it broke off; see the log".to_owned(), reached));

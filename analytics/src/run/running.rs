@@ -9,12 +9,13 @@ use ingest::log::{BATCH_BYTES_MAX, NewRecord, Partition};
 use tokio::time::Instant;
 
 use super::checkpoint::{self, Checkpoint, File};
+use super::decider::{Decider, Verdicts};
 use super::findings::{self, Findings};
 use super::held::behind;
 use super::output;
 use crate::detect::{Change, Detection};
 use crate::lake::{self, History, Since};
-use crate::query::{Continuous, Plan};
+use crate::query::{Act, Continuous, Plan};
 
 /// How many windows close in one step, at most and at first: of these nobody knows how much
 /// they answer.
@@ -70,6 +71,8 @@ pub(super) struct Step {
     pub(super) more: bool,
     /// Whether the checkpoint is among them.
     pub(super) has_checkpoint: bool,
+    /// What its findings have decided, to be committed before.
+    pub(super) verdicts: Verdicts,
     /// The file of the checkpoint before, of no use once the records are committed.
     pub(super) old: Option<PathBuf>,
 }
@@ -80,7 +83,11 @@ impl Step {
         self.records.iter().map(|(_, record)| record.bytes() + 32).sum()
     }
 
-    fn change(&mut self, changes: &[Change]) {
+    /// Alerts that have changed, each with what is decided by that.
+    fn change(&mut self, mut changes: Vec<Change>, decider: &Decider, act: Option<&Act>) {
+        for change in &mut changes {
+            decider.decide(act, change, &mut self.verdicts);
+        }
         self.records.extend(changes.iter().map(findings::record));
     }
 }
@@ -176,6 +183,7 @@ impl Running {
     pub(super) async fn step(
         &mut self,
         history: &History,
+        decider: &Decider,
         checkpoint_before: Instant,
     ) -> Result<Step, String> {
         let since = history.since(&self.reached).await.map_err(|error| error.to_string())?;
@@ -203,24 +211,24 @@ impl Running {
         }
         let mut step = Step::default();
         if let Some(replaced) = self.replaced.take() {
-            step.change(&replaced.leave());
+            step.change(replaced.leave(), decider, None);
         }
         self.query.forget_given_up(&ended);
         if let Some(findings) = &mut self.findings {
             for replay in self.query.given_up() {
-                step.change(&findings.end(replay));
+                step.change(findings.end(replay), decider, None);
             }
         }
         if let Some(floor) = floor {
             let (rows, more) = self.close(None, floor).await.map_err(told)?;
-            self.answer(None, rows, &mut step)?;
+            self.answer(None, rows, decider, &mut step)?;
             step.more |= more;
         }
         if let Some((detection, findings)) = self.detection.as_ref().zip(self.findings.as_mut())
             && let Some(closed) = self.query.closed(None)
         {
             let until = self.query.plan().answered_until(closed);
-            step.change(&findings.pass(detection, until));
+            step.change(findings.pass(detection, until), decider, None);
         }
         let open: Vec<String> = self.query.timelines().flatten().map(str::to_owned).collect();
         for replay in open.iter().filter(|replay| ended.contains(replay)) {
@@ -229,13 +237,13 @@ impl Running {
                 break;
             }
             let (rows, more) = self.close(Some(replay), i64::MAX).await.map_err(told)?;
-            self.answer(Some(replay), rows, &mut step)?;
+            self.answer(Some(replay), rows, decider, &mut step)?;
             step.more |= more;
             if !more {
                 let rows = self.query.end(Some(replay)).await.map_err(told)?;
-                self.answer(Some(replay), rows, &mut step)?;
+                self.answer(Some(replay), rows, decider, &mut step)?;
                 if let Some(findings) = &mut self.findings {
-                    step.change(&findings.end(replay));
+                    step.change(findings.end(replay), decider, None);
                 }
             }
         }
@@ -283,6 +291,7 @@ impl Running {
         &mut self,
         timeline: Option<&str>,
         rows: Option<RecordBatch>,
+        decider: &Decider,
         step: &mut Step,
     ) -> Result<(), String> {
         let Some(rows) = rows else { return Ok(()) };
@@ -290,7 +299,8 @@ impl Running {
         let told = |error: arrow::error::ArrowError| error.to_string();
         match self.detection.as_ref().zip(self.findings.as_mut()) {
             Some((detection, findings)) => {
-                step.change(&findings.take(detection, timeline, &rows).map_err(told)?);
+                let changes = findings.take(detection, timeline, &rows).map_err(told)?;
+                step.change(changes, decider, detection.act());
             }
             None => {
                 let records = output::records(self.query.plan(), self.generation, timeline, &rows);

@@ -16,6 +16,7 @@ use crate::query::{Plan, QueryFile, Sources, Span, backtest};
 use crate::sql::{Limits, Sql};
 
 mod changes;
+mod decisions;
 mod world;
 
 const PARTITIONS: NonZeroU32 = NonZeroU32::new(3).unwrap();
@@ -103,7 +104,7 @@ async fn windows_answer_once_over_kills_and_owners() {
                 expected.len()
             );
         }
-        let alerts = values(&log, ALERTS_TOPIC).await;
+        let alerts = values::<Alert>(&log, ALERTS_TOPIC).await;
         let mut told: Vec<_> = alerts.iter().filter(|of| of.revision == 1).cloned().collect();
         told.sort_by(|a, b| a.id.cmp(&b.id));
         notices.sort_by(|a, b| a.id.cmp(&b.id));
@@ -227,7 +228,7 @@ async fn the_alerts_of_a_query_that_is_gone_are_resolved() {
     let changed = DETECTION.replace("> 2", "> 1");
     let alerts = async |state: crate::detect::State| {
         let mut last = std::collections::BTreeMap::new();
-        for alert in values(&log, ALERTS_TOPIC).await {
+        for alert in values::<Alert>(&log, ALERTS_TOPIC).await {
             last.insert(alert.id.clone(), alert);
         }
         last.values().filter(|of| of.detection == "own" && of.state == state).count()

@@ -33,7 +33,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ingest::decision::Decisions;
 use ingest::emit::Emitter;
+use ingest::event::SystemClock;
 use ingest::http::{Door, Server, Teller, TokenHash};
 use ingest::log::EventLog;
 use ingest::registry::View;
@@ -47,7 +49,7 @@ use crate::compute::Threads;
 use crate::flight;
 use crate::follow;
 use crate::postgres;
-use crate::run::{self, Control, FileFaults, Librarian, Library, Pauses, QueryTable};
+use crate::run::{self, Control, Decider, FileFaults, Librarian, Library, Pauses, QueryTable};
 use crate::search;
 use crate::sql::Sql;
 
@@ -75,8 +77,10 @@ pub struct Parts {
     pub search_dir: PathBuf,
     /// What opens the API, and everything behind it.
     pub token: String,
-    /// The users that may ask, and their roles.
+    /// The users that may ask, and their roles; and the safeguards of decisions.
     pub view: View,
+    /// Decisions against callers, followed.
+    pub decisions: Decisions,
     /// Where it is told which alerts were sent.
     pub emitter: Emitter,
 }
@@ -203,6 +207,12 @@ impl Analytics {
         if config.mail.is_none() {
             tracing::info!("alerts are not sent by email: analytics.mail is not set");
         }
+        let decider = Decider {
+            decisions: parts.decisions.clone(),
+            view: parts.view.clone(),
+            emitter: parts.emitter.clone(),
+            clock: Arc::new(SystemClock),
+        };
         let sql = Sql::new(history.clone(), config.queries.clone(), threads);
         let control = Control {
             log: parts.log.clone(),
@@ -217,6 +227,7 @@ impl Analytics {
             service: SERVICE,
         };
         let sql = sql.with_tables(tables).with_alerts(alerts).with_queries(query_table);
+        let sql = sql.with_decisions(parts.decisions, parts.view.clone());
         let telling = alert::Parts {
             log: parts.log.clone(),
             emitter: parts.emitter.clone(),
@@ -239,6 +250,7 @@ impl Analytics {
                 checkpoint_every: run::CHECKPOINT_EVERY,
                 emitter: parts.emitter,
                 retire_after: run::RETIRE_AFTER,
+                decider,
             },
             stopped.clone(),
         ));

@@ -2,7 +2,7 @@
 //!
 //! The dialect is DataFusion's, with the windows of continuous queries
 //! ([`crate::query`]). The tables are `events`, with the columns of `docs/events.md` and
-//! those that are stamped on them, `alerts`, one for each view, and `delivery_account`, which
+//! those that are stamped on them, `alerts`, `weir_decisions`, one for each view, and `delivery_account`, which
 //! says of each queue whether every message is accounted for; `information_schema` tells of
 //! them. A query sees what was read from the log when it begins, and nothing later.
 //!
@@ -17,6 +17,7 @@
 //! ([`crate::compute`]).
 
 mod backtest;
+mod decisions;
 mod described;
 mod error;
 mod guard;
@@ -43,6 +44,7 @@ use datafusion::prelude::SessionContext;
 use datafusion::sql::parser::Statement as ParsedStatement;
 use datafusion::sql::sqlparser::ast::Statement;
 use futures_util::StreamExt as _;
+use ingest::decision::Decisions;
 use ingest::http::Caller;
 use ingest::registry::{Name, View};
 use tokio_util::task::AbortOnDropHandle;
@@ -78,6 +80,8 @@ pub const SILENCES: &str = "silences";
 
 /// The account of each queue; no query may be called so.
 pub const ACCOUNT: &str = "delivery_account";
+/// The table of decisions against callers.
+pub const DECISIONS: &str = "weir_decisions";
 /// The table of the continuous queries.
 pub const QUERIES: &str = "weir_queries";
 const ACCOUNT_SQL: &str = include_str!("delivery_account.sql");
@@ -112,6 +116,7 @@ pub struct Sql {
     tables: Option<Tables>,
     alerts: Option<AlertTable>,
     queries: Option<QueryTable>,
+    decisions: Option<(Decisions, View)>,
     search: Option<Search>,
 }
 
@@ -135,6 +140,7 @@ impl Sql {
             tables: None,
             alerts: None,
             queries: None,
+            decisions: None,
             search: None,
         }
     }
@@ -152,6 +158,11 @@ impl Sql {
     /// And over how the continuous queries fare.
     pub fn with_queries(self, queries: QueryTable) -> Self {
         Self { queries: Some(queries), ..self }
+    }
+
+    /// And over decisions against callers, under the safeguards of a registry.
+    pub fn with_decisions(self, decisions: Decisions, registry: View) -> Self {
+        Self { decisions: Some((decisions, registry)), ..self }
     }
 
     /// And for the users of a registry.

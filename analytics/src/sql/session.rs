@@ -10,8 +10,10 @@ use datafusion::logical_expr::{ColumnarValue, ScalarUDF, Volatility, create_udf}
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::scalar::ScalarValue;
 
+use super::decisions::provider;
 use super::{
-    ACCOUNT, ACCOUNT_SQL, ALERTS, CATALOG, EVENTS, Error, QUERIES, SCHEMA, SILENCES, Sql, guard,
+    ACCOUNT, ACCOUNT_SQL, ALERTS, CATALOG, DECISIONS, EVENTS, Error, QUERIES, SCHEMA, SILENCES,
+    Sql, guard,
 };
 use crate::lake::Snapshot;
 use crate::query;
@@ -131,6 +133,8 @@ impl Sql {
         tables.extend(self.tables.iter().flat_map(Tables::providers));
         tables.extend(self.alerts.iter().map(|of| (ALERTS.to_owned(), of.provider())));
         tables.extend(self.alerts.iter().map(|of| (SILENCES.to_owned(), of.silences())));
+        let decisions = self.decisions.as_ref();
+        tables.extend(decisions.map(|(of, view)| (DECISIONS.to_owned(), provider(of, view))));
         tables.extend(self.queries.iter().map(|of| (QUERIES.to_owned(), of.provider())));
         Ok(tables)
     }

@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use super::access::Access;
 use super::fill::{NotFound, fill, find, look, rows};
 use super::live::{Feeds, events};
-use super::{alerts, login, queries, queues, search};
+use super::{alerts, decisions, login, queries, queues, search};
 use crate::board::{Board, Library};
 use crate::manager::Manager;
 use crate::page::Nav;
@@ -40,7 +40,7 @@ pub(super) struct Shared {
     pub(super) access: Access,
     pub(super) feeds: Feeds,
     pub(super) source: Arc<Source>,
-    /// Who decides of queues, if one is named.
+    /// Who decides of queues and callers, if one is named.
     pub(super) manager: Option<Manager>,
     pub(super) stopped: watch::Receiver<bool>,
 }
@@ -62,6 +62,7 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .merge(queues::router(shared.clone()))
         .merge(alerts::router(shared.clone()))
         .merge(queries::router(shared.clone()))
+        .merge(decisions::router(shared.clone()))
         .merge(search::router(shared.clone()))
         .route("/login", get(login::ask).post(login::log_in))
         .route("/assets/{name}", get(asset))

@@ -68,6 +68,27 @@ pub(super) async fn admit_admin(
     }
 }
 
+/// The same, of pages that ask the manager node: by the admin token of who asks.
+pub(super) async fn admit_asking(
+    State(shared): State<Arc<Shared>>,
+    caller: Caller,
+    mut request: Request,
+    rest: Rest,
+) -> Response {
+    let Some(manager) = &shared.manager else {
+        let what = "No manager node is known here. Name one in console.manager_url.";
+        return said(StatusCode::NOT_FOUND, "No manager", what).into_response();
+    };
+    let section = request.uri().path().split('/').nth(1).unwrap_or_default();
+    let admin = match admin_of(&shared, &request, &format!("/{section}")) {
+        Ok(admin) => admin,
+        Err(refusal) => return *refusal,
+    };
+    let asking = caller.asking(manager, &admin);
+    request.extensions_mut().insert(asking);
+    rest.run(request).await
+}
+
 /// The admin token of a session, if a page of ours asks; else what is answered. `section` is
 /// the page to go to where what was posted is gone.
 pub(super) fn admin_of(
@@ -194,7 +215,7 @@ pub(super) async fn ask(Query(Next { next }): Query<Next>) -> Html<String> {
 
 fn wanted_for(next: &str) -> Wanted {
     let path = next.split('?').next().unwrap_or_default();
-    let is_for_admin = ["/search", "/queues", "/queries", "/alerts"].contains(&path)
+    let is_for_admin = ["/search", "/queues", "/queries", "/alerts", "/decisions"].contains(&path)
         || path.starts_with("/queues/")
         || path.starts_with("/alerts/");
     if is_for_admin { Wanted::Admin } else { Wanted::Console }
@@ -243,6 +264,7 @@ mod tests {
         for (next, is_for_admin) in [
             ("/queues", true),
             ("/queries", true),
+            ("/decisions", true),
             ("/queues/a?b", true),
             ("/search?q=/boards/", true),
             ("/search", true),

@@ -5,6 +5,7 @@
 //! | `GET /boards/NAME?timeline=live\|ID&span=15m\|1h\|6h\|24h\|7d\|all` | the board |
 //! | `GET /boards/NAME/live?…` | server-sent events: the panels that changed |
 //! | `GET /boards/NAME/export.html\|png\|csv?…` | the board, to take away |
+//! | `GET /decisions`, `POST /decisions`, `/decisions/ID/lift` | whom gateways block or slow down, and what is decided of that |
 //! | `GET /queues`, `/queues/NAME`, `/queues/NAME/letter?id=ID` | queues, one of them, a dead letter |
 //! | `POST /queues/NAME/decide`, `/pause`, `/resume`, `/letter?id=ID` | what is decided of them |
 //! | `GET /alerts?state=open\|resolved\|all`, `/alerts/ID` | alerts and silences, one alert |
@@ -29,6 +30,7 @@
 mod access;
 mod alerts;
 mod api;
+mod decisions;
 mod fill;
 mod live;
 mod login;

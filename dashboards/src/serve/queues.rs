@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, Extension, Form, Path, Query, Request, State};
-use axum::middleware::{Next, from_fn_with_state};
+use axum::extract::{DefaultBodyLimit, Extension, Form, Path, Query, State};
+use axum::middleware::from_fn_with_state;
 use axum::response::{Html, IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
 use futures_util::{StreamExt as _, stream};
@@ -15,7 +15,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 
 use super::api::{Shared, said};
-use super::login::{self, Caller};
+use super::login;
 use crate::manager::{Asking, Decision, LISTED_MAX, Letter, Refused, Which};
 use crate::page::queues::{self as page, Notice};
 
@@ -35,28 +35,8 @@ pub(super) fn router(shared: Arc<Shared>) -> Router<Arc<Shared>> {
         .route("/queues/{queue}/pause", post(pause))
         .route("/queues/{queue}/resume", post(resume))
         .route("/queues/{queue}/letter", get(letter).post(mend))
-        .layer(from_fn_with_state(shared, admit))
+        .layer(from_fn_with_state(shared, login::admit_asking))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-}
-
-/// Lets in sessions that an admin token has opened.
-async fn admit(
-    State(shared): State<Arc<Shared>>,
-    caller: Caller,
-    mut request: Request,
-    next: Next,
-) -> Response {
-    let Some(manager) = &shared.manager else {
-        let what = "No manager node is known here. Name one in console.manager_url.";
-        return said(StatusCode::NOT_FOUND, "No queues", what).into_response();
-    };
-    let admin = match login::admin_of(&shared, &request, CURRENT) {
-        Ok(admin) => admin,
-        Err(refusal) => return *refusal,
-    };
-    let asking = caller.asking(manager, &admin);
-    request.extensions_mut().insert(asking);
-    next.run(request).await
 }
 
 impl Shared {

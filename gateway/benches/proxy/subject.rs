@@ -12,6 +12,7 @@ use aws_lc_rs::encoding::AsDer as _;
 use gateway::auth::{self, Algorithm, Issuer};
 use gateway::keys::{self, KeyManager, Passphrase};
 use gateway::{Config, Gateway, Listener, Parts, Telling};
+use ingest::decision::Decisions;
 use ingest::emit;
 use ingest::event::{Producer, SystemClock};
 use ingest::log::embedded::{self, EmbeddedLog};
@@ -139,7 +140,14 @@ async fn run(mode: Mode, origin: SocketAddr) -> Result<()> {
     };
     let gateway = Gateway::start(
         config,
-        Parts { view, log: log.clone(), partitions, clock, pseudonyms: None },
+        Parts {
+            view,
+            decisions: Decisions::default(),
+            log: log.clone(),
+            partitions,
+            clock,
+            pseudonyms: None,
+        },
     )
     .await?;
     let mut tokens = Vec::new();

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use ingest::registry::kind::{DenyRule, Match};
 use ingest::registry::{Name, Snapshot};
 
-use super::networks::{number, range};
+use super::networks::{ByNetwork, number, range};
 
 /// The deny rules of a snapshot, each to be found by the first of address,
 /// application, user and API that it has; so a request looks at the rules that may
@@ -13,9 +13,7 @@ use super::networks::{number, range};
 #[derive(Debug, Clone, Default)]
 pub struct DenyRules {
     rules: Vec<Compiled>,
-    /// Per length of the networks' common part, from the longest on: how far an
-    /// address is to be shifted, and the rules by what is left.
-    networks: Vec<(u32, HashMap<u128, Vec<usize>>)>,
+    networks: ByNetwork,
     applications: HashMap<Box<str>, Vec<usize>>,
     users: HashMap<Box<str>, Vec<usize>>,
     apis: HashMap<Box<str>, Vec<usize>>,
@@ -61,8 +59,6 @@ impl DenyRules {
         for (name, rule) in snapshot.all::<DenyRule>() {
             rules.add(name, rule);
         }
-        // A longer common part is asked first, in the order of the shifts.
-        rules.networks.sort_unstable_by_key(|(shift, _)| *shift);
         rules
     }
 
@@ -74,14 +70,8 @@ impl DenyRules {
         let by = |map: &mut HashMap<Box<str>, Vec<usize>>, key: &str| {
             map.entry(key.into()).or_default().push(i);
         };
-        if let Some((first, last)) = network {
-            let shift = 128 - (first ^ last).leading_zeros();
-            let at = self.networks.iter().position(|(held, _)| *held == shift);
-            let at = at.unwrap_or_else(|| {
-                self.networks.push((shift, HashMap::new()));
-                self.networks.len() - 1
-            });
-            self.networks[at].1.entry(shifted(first, shift)).or_default().push(i);
+        if let Some(network) = network {
+            self.networks.add(network, i);
         } else if let Some(application) = &matches.application {
             by(&mut self.applications, application.as_str());
         } else if let Some(user) = &matches.user {
@@ -101,11 +91,10 @@ impl DenyRules {
             let mut rules = indices.iter().map(|i| &self.rules[*i]);
             rules.find(|compiled| compiled.fits(facts)).map(|compiled| &compiled.rule)
         };
-        if let Some(address) = facts.address.map(number) {
-            for (shift, rules) in &self.networks {
-                if let Some(rule) = rules.get(&shifted(address, *shift)).and_then(fits) {
-                    return Some(rule);
-                }
+        if let Some(address) = facts.address {
+            let mut rules = self.networks.of(address).map(|i| &self.rules[i]);
+            if let Some(compiled) = rules.find(|compiled| compiled.fits(facts)) {
+                return Some(&compiled.rule);
             }
         }
         let indexed = [
@@ -125,10 +114,6 @@ impl DenyRules {
     pub fn is_empty(&self) -> bool {
         self.rules.is_empty()
     }
-}
-
-fn shifted(number: u128, shift: u32) -> u128 {
-    number.checked_shr(shift).unwrap_or(0)
 }
 
 impl Compiled {
@@ -162,7 +147,6 @@ mod tests {
             let json = format!(r#"{{"match": {spec}, "reason": "r"}}"#);
             rules.add(&format!("r{i}").parse().unwrap(), &serde_json::from_str(&json).unwrap());
         }
-        rules.networks.sort_unstable_by_key(|(shift, _)| *shift);
         rules
     }
 

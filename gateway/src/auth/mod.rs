@@ -47,6 +47,7 @@ pub use deny::{DenyRules, Facts, Rule};
 pub use fetcher::{Error, KeyFetcher};
 pub use key_sets::KeySets;
 pub use networks::Networks;
+pub(crate) use networks::{ByNetwork, range};
 pub use subscriptions::{Held, Subscriptions};
 pub use verifier::Verifier;
 pub(crate) use verifier::token_id;

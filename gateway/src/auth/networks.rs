@@ -1,3 +1,4 @@
+use std::collections::HashMap;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -19,6 +20,10 @@ impl Networks {
         for (i, text) in texts.iter().enumerate() {
             ranges.push(range(text.parse().map_err(|_| i)?));
         }
+        Ok(Self::merged(ranges))
+    }
+
+    fn merged(mut ranges: Vec<(u128, u128)>) -> Self {
         ranges.sort_unstable();
         let mut merged: Vec<(u128, u128)> = Vec::with_capacity(ranges.len());
         for (first, last) in ranges {
@@ -27,7 +32,12 @@ impl Networks {
                 _ => merged.push((first, last)),
             }
         }
-        Ok(Self(merged.into()))
+        Self(merged.into())
+    }
+
+    /// Those of several lists together.
+    pub(crate) fn of(networks: impl IntoIterator<Item = IpNet>) -> Self {
+        Self::merged(networks.into_iter().map(range).collect())
     }
 
     /// Whether an address is in one of them.
@@ -43,6 +53,37 @@ impl Networks {
     }
 }
 
+/// Indices by the network that they are of, found by an address: with one look for each length
+/// of a prefix that there is, the longest first.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct ByNetwork(Vec<(u32, HashMap<u128, Vec<usize>>)>);
+
+impl ByNetwork {
+    /// Puts an index under the first and the last address of its network.
+    pub(crate) fn add(&mut self, (first, last): (u128, u128), index: usize) {
+        let shift = 128 - (first ^ last).leading_zeros();
+        let at = match self.0.binary_search_by_key(&shift, |(held, _)| *held) {
+            Ok(at) => at,
+            Err(at) => {
+                self.0.insert(at, (shift, HashMap::new()));
+                at
+            }
+        };
+        self.0[at].1.entry(shifted(first, shift)).or_default().push(index);
+    }
+
+    /// Those of the networks that an address is in.
+    pub(crate) fn of(&self, address: IpAddr) -> impl Iterator<Item = usize> + '_ {
+        let number = number(address);
+        let found = self.0.iter().filter_map(move |(shift, of)| of.get(&shifted(number, *shift)));
+        found.flatten().copied()
+    }
+}
+
+fn shifted(number: u128, shift: u32) -> u128 {
+    number.checked_shr(shift).unwrap_or(0)
+}
+
 /// The address as a number, of IPv6.
 pub(super) fn number(address: IpAddr) -> u128 {
     match address {
@@ -52,7 +93,7 @@ pub(super) fn number(address: IpAddr) -> u128 {
 }
 
 /// The first and the last address of a network.
-pub(super) fn range(network: IpNet) -> (u128, u128) {
+pub(crate) fn range(network: IpNet) -> (u128, u128) {
     (number(network.network()), number(network.broadcast()))
 }
 

@@ -1,4 +1,4 @@
-//! Whether a request may pass: deny rules and allow lists, then who calls, then
+//! Whether a request may pass: deny rules, decisions and allow lists, then who calls, then
 //! whether that one may call this, then how much.
 //!
 //! The order is the cost's and the secrecy's: an address that is not served learns
@@ -15,8 +15,11 @@ use ingest::http::{Code, Problem};
 use tokio::time::Instant;
 
 use crate::auth::{Caller, Denied, Facts, Verifier, challenge};
+use crate::decisions::{Enforced, EnforcedReader, Entry, Who};
 use crate::publish::{Access, Matched, Subscribed, Table, Way};
-use crate::throttle::{Limit, POLICY_HEADER, RATE_LIMIT_HEADER, Values, Verdict, take_all};
+use crate::throttle::{
+    Limit, POLICY_HEADER, RATE_LIMIT_HEADER, SLOWED_MAX, Values, Verdict, take_all,
+};
 
 /// Named in every challenge.
 const REALM: &str = "weir";
@@ -33,6 +36,8 @@ pub(crate) struct Asked<'a> {
     pub(crate) client: IpAddr,
     /// The time, in milliseconds since 1970.
     pub(crate) now_ms: u64,
+    /// Whether it is of a replay: decisions are of those who call now.
+    pub(crate) is_replayed: bool,
 }
 
 /// Why a request may not pass, with headers for the answer, such as
@@ -52,6 +57,7 @@ impl From<Code> for Refusal {
 #[derive(Debug)]
 pub(crate) struct Admission {
     verifier: Verifier,
+    decisions: EnforcedReader,
 }
 
 /// A caller that may call this.
@@ -60,9 +66,16 @@ struct Admitted<'a> {
     subscription: &'a [Limit],
 }
 
+/// The decisions against a request's address, application and user.
+struct Weighed<'a> {
+    enforced: Option<&'a Enforced>,
+    now_ms: u64,
+    slowed: [Option<&'a Entry>; SLOWED_MAX],
+}
+
 impl Admission {
-    pub(crate) fn new(verifier: Verifier) -> Self {
-        Self { verifier }
+    pub(crate) fn new(verifier: Verifier, decisions: EnforcedReader) -> Self {
+        Self { verifier, decisions }
     }
 
     /// Decides, and notes on the event what it found. Answers what the caller is
@@ -73,7 +86,10 @@ impl Admission {
         event: &mut Event,
     ) -> Result<Option<Values>, Refusal> {
         let began = Instant::now();
-        let admitted = self.authenticate(asked, event);
+        let Self { verifier, decisions } = self;
+        let enforced = Some(decisions.load()).filter(|of| !of.is_empty() && !asked.is_replayed);
+        let mut weighed = Weighed { enforced, now_ms: asked.now_ms, slowed: [None; SLOWED_MAX] };
+        let admitted = authenticate(verifier, asked, &mut weighed, event);
         let authenticated = Instant::now();
         event.latency_auth_us = micros(authenticated - began);
         let admitted = match admitted {
@@ -83,80 +99,123 @@ impl Admission {
                 event.auth_reason = Some(Text::from(code.text()));
                 let scopes = &asked.matched.resource.spec.scopes;
                 let challenge = challenge(REALM, code, scopes);
-                let headers = challenge.map(|value| (WWW_AUTHENTICATE, value));
+                let wait = (code == Code::Blocked).then(|| weighed.wait(event)).flatten();
+                let wait = wait.map(|value| (RETRY_AFTER, value));
+                let headers = challenge.map(|value| (WWW_AUTHENTICATE, value)).or(wait);
                 return Err(Refusal { headers: headers.into_iter().collect(), ..code.into() });
             }
         };
         event.auth_outcome = Some(Text::from("allowed"));
-        let told = throttle(asked, admitted.as_ref(), event);
+        let told = throttle(asked, admitted.as_ref(), &weighed, event);
         event.latency_throttle_us = micros(authenticated.elapsed());
         told
     }
+}
 
-    /// Who calls, if that is asked, and whether it may call this.
-    fn authenticate<'a>(
-        &mut self,
-        asked: &Asked<'a>,
-        event: &mut Event,
-    ) -> Result<Option<Admitted<'a>>, Denied> {
-        let (api, resource) = (&asked.matched.api, &asked.matched.resource);
-        let access = asked.table.access();
-        let mut facts = Facts {
-            address: Some(asked.client),
-            api: Some(&api.name),
-            user_agent: asked.parts.headers.get(USER_AGENT).and_then(|agent| agent.to_str().ok()),
-            ..Facts::default()
-        };
-        check_deny(access, &facts, event)?;
-        if api.access.allow.as_ref().is_some_and(|allow| !allow.contains(asked.client)) {
-            let reason = "the address is not on the list";
-            return Err(Denied { code: Code::AddressNotAllowed, reason });
-        }
-        match resource.access.way {
-            Way::Open => {
-                event.auth_method = Some(Text::from("none"));
-                return Ok(None);
+impl<'a> Weighed<'a> {
+    /// Refuses whom a decision blocks; notes what one in dry run would do.
+    fn weigh(&mut self, who: Who<'_>, event: &mut Event) -> Result<(), Denied> {
+        let Some(enforced) = self.enforced else { return Ok(()) };
+        for entry in enforced.against(who, self.now_ms) {
+            match (entry.limit(), entry.is_in_force()) {
+                (None, true) => {
+                    entry.note(event);
+                    return Err(Denied { code: Code::Blocked, reason: "a decision blocks it" });
+                }
+                (None, false) => entry.note(event),
+                (Some(_), true) => {
+                    if let Some(place) = self.slowed.iter_mut().find(|place| place.is_none()) {
+                        *place = Some(entry);
+                    }
+                }
+                (Some(limit), false) => {
+                    if !limit.take(self.now_ms).allowed {
+                        entry.note(event);
+                    }
+                }
             }
-            Way::Unknown => {
-                let reason = "this release knows no such way to authenticate";
-                return Err(Denied { code: Code::NotImplemented, reason });
-            }
-            Way::Token => event.auth_method = Some(Text::from("jwt")),
         }
-        let caller = self.verify(asked)?;
-        event.auth_subject = Some(caller.subject.clone().into());
-        event.auth_scopes = Some(caller.scope.clone().into());
-        event.auth_token_id = Some(caller.token_id.clone().into());
-        event.app_id = Some(caller.client_id.clone().into());
-        event.app_name = Some(caller.client_id.clone().into());
-        event.app_environment = Some(Text::from(caller.environment.text()));
-        let unknown =
-            Denied { code: Code::ApplicationUnknown, reason: "there is no such application" };
-        let application = access.application(&caller.client_id).ok_or(unknown)?;
-        event.app_owner = Some(application.owner.clone().into());
-        facts.application = Some(&caller.client_id);
-        facts.user = Some(&caller.subject);
-        check_deny(access, &facts, event)?;
-        let subscription = access.subscription(&api.name, &caller.client_id)?;
-        let Subscribed { name, tier, limits } = &**subscription;
-        event.subscription_id = Some(name.clone().into());
-        event.subscription_tier = Some(tier.clone().into());
-        caller.check_scopes(&resource.spec.scopes)?;
-        let (application, subscription) = (&application.limits[..], &limits[..]);
-        Ok(Some(Admitted { application, subscription }))
+        Ok(())
     }
 
-    fn verify(&mut self, asked: &Asked<'_>) -> Result<Arc<Caller>, Denied> {
-        let mut values = asked.parts.headers.get_all(AUTHORIZATION).iter();
-        let value = values.next();
-        if values.next().is_some() {
-            // Which of them the upstream would believe is not known.
-            let reason = "there are several authorization headers";
-            return Err(Denied { code: Code::TokenMalformed, reason });
-        }
-        let now_s = i64::try_from(asked.now_ms / 1_000).unwrap_or(i64::MAX);
-        self.verifier.verify(value, now_s)
+    /// How long the one that blocks is still in force.
+    fn wait(&self, event: &Event) -> Option<HeaderValue> {
+        let ends_ms = u64::try_from(event.decision_expires_time?.as_micros() / 1_000).ok()?;
+        Some(ends_ms.saturating_sub(self.now_ms).div_ceil(1_000).max(1).into())
     }
+
+    /// What is counted of those that slow.
+    fn limits(&self) -> impl Iterator<Item = &'a Limit> {
+        self.slowed.into_iter().flatten().filter_map(Entry::limit)
+    }
+}
+
+/// Who calls, if that is asked, and whether it may call this.
+fn authenticate<'a>(
+    verifier: &mut Verifier,
+    asked: &Asked<'a>,
+    weighed: &mut Weighed<'_>,
+    event: &mut Event,
+) -> Result<Option<Admitted<'a>>, Denied> {
+    let (api, resource) = (&asked.matched.api, &asked.matched.resource);
+    let access = asked.table.access();
+    let mut facts = Facts {
+        address: Some(asked.client),
+        api: Some(&api.name),
+        user_agent: asked.parts.headers.get(USER_AGENT).and_then(|agent| agent.to_str().ok()),
+        ..Facts::default()
+    };
+    check_deny(access, &facts, event)?;
+    weighed.weigh(Who::Address(asked.client), event)?;
+    if api.access.allow.as_ref().is_some_and(|allow| !allow.contains(asked.client)) {
+        let reason = "the address is not on the list";
+        return Err(Denied { code: Code::AddressNotAllowed, reason });
+    }
+    match resource.access.way {
+        Way::Open => {
+            event.auth_method = Some(Text::from("none"));
+            return Ok(None);
+        }
+        Way::Unknown => {
+            let reason = "this release knows no such way to authenticate";
+            return Err(Denied { code: Code::NotImplemented, reason });
+        }
+        Way::Token => event.auth_method = Some(Text::from("jwt")),
+    }
+    let caller = verify(verifier, asked)?;
+    event.auth_subject = Some(caller.subject.clone().into());
+    event.auth_scopes = Some(caller.scope.clone().into());
+    event.auth_token_id = Some(caller.token_id.clone().into());
+    event.app_id = Some(caller.client_id.clone().into());
+    event.app_name = Some(caller.client_id.clone().into());
+    event.app_environment = Some(Text::from(caller.environment.text()));
+    let unknown = Denied { code: Code::ApplicationUnknown, reason: "there is no such application" };
+    let application = access.application(&caller.client_id).ok_or(unknown)?;
+    event.app_owner = Some(application.owner.clone().into());
+    facts.application = Some(&caller.client_id);
+    facts.user = Some(&caller.subject);
+    check_deny(access, &facts, event)?;
+    weighed.weigh(Who::Application(&caller.client_id), event)?;
+    weighed.weigh(Who::User(&caller.subject), event)?;
+    let subscription = access.subscription(&api.name, &caller.client_id)?;
+    let Subscribed { name, tier, limits } = &**subscription;
+    event.subscription_id = Some(name.clone().into());
+    event.subscription_tier = Some(tier.clone().into());
+    caller.check_scopes(&resource.spec.scopes)?;
+    let (application, subscription) = (&application.limits[..], &limits[..]);
+    Ok(Some(Admitted { application, subscription }))
+}
+
+fn verify(verifier: &mut Verifier, asked: &Asked<'_>) -> Result<Arc<Caller>, Denied> {
+    let mut values = asked.parts.headers.get_all(AUTHORIZATION).iter();
+    let value = values.next();
+    if values.next().is_some() {
+        // Which of them the upstream would believe is not known.
+        let reason = "there are several authorization headers";
+        return Err(Denied { code: Code::TokenMalformed, reason });
+    }
+    let now_s = i64::try_from(asked.now_ms / 1_000).unwrap_or(i64::MAX);
+    verifier.verify(value, now_s)
 }
 
 fn check_deny(access: &Access, facts: &Facts<'_>, event: &mut Event) -> Result<(), Denied> {
@@ -173,14 +232,22 @@ fn check_deny(access: &Access, facts: &Facts<'_>, event: &mut Event) -> Result<(
 fn throttle(
     asked: &Asked<'_>,
     admitted: Option<&Admitted<'_>>,
+    weighed: &Weighed<'_>,
     event: &mut Event,
 ) -> Result<Option<Values>, Refusal> {
     let (subscription, application) =
         admitted.map_or((&[][..], &[][..]), |a| (a.subscription, a.application));
     let (api, resource) = (&asked.matched.api.access, &asked.matched.resource.access);
     let limits = [subscription, application, &api.limits, &resource.limits];
-    let verdict = take_all(limits.into_iter().flatten(), asked.now_ms);
+    let limits = limits.into_iter().flatten().chain(weighed.limits());
+    let verdict = take_all(limits, asked.now_ms);
     note(&verdict, event);
+    if let Some((limit, _)) = verdict.nearest.filter(|_| !verdict.allowed) {
+        let slows = |entry: &&Entry| entry.limit().is_some_and(|of| std::ptr::eq(of, limit));
+        if let Some(entry) = weighed.slowed.into_iter().flatten().find(slows) {
+            entry.note(event);
+        }
+    }
     let values = verdict.headers();
     if verdict.allowed {
         return Ok(values);

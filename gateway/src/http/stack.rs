@@ -170,7 +170,8 @@ async fn pass(
     let matched = find(&table, &parts, record)?;
     record.matched(&matched);
     // Who may: before a byte of the body is read, and before the upstream hears of it.
-    let told = authorize(thread, &table, &matched, &parts, client, record)?;
+    let asked = (client, replayed.is_some());
+    let told = authorize(thread, &table, &matched, &parts, asked, record)?;
     // A body that is announced as too large is refused unread; one that is not
     // announced is cut off where it passes the limit.
     let bytes_max = matched.api.spec.body_bytes_max;
@@ -271,17 +272,17 @@ fn find(table: &Table, parts: &Parts, record: &mut Record) -> Result<Matched, St
     })
 }
 
-/// Deny rules, allow list, authentication, subscription and limits, in this order.
+/// Deny rules, decisions, allow list, authentication, subscription and limits, in this order.
 fn authorize(
     thread: &Thread,
     table: &Table,
     matched: &Matched,
     parts: &Parts,
-    client: IpAddr,
+    (client, is_replayed): (IpAddr, bool),
     record: &mut Record,
 ) -> Result<Option<Values>, Stop> {
     let now_ms = u64::try_from(record.event().event_time.as_micros() / 1_000).unwrap_or(0);
-    let asked = Asked { table, matched, parts, client, now_ms };
+    let asked = Asked { table, matched, parts, client, now_ms, is_replayed };
     let decided = thread.admission.borrow_mut().authorize(&asked, record.event());
     decided.map_err(|Refusal { problem, headers }| Stop { headers, ..problem.into() })
 }

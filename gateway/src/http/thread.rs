@@ -22,6 +22,7 @@ use super::connection::{Peer, serve_connection};
 use super::record::Record;
 use crate::Config;
 use crate::auth::Verifier;
+use crate::decisions::EnforcedReader;
 use crate::gather::Gathered;
 use crate::publish::{Table, TableReader};
 use crate::upstream::{Connector, Upstreams};
@@ -82,6 +83,7 @@ pub(crate) struct ThreadParts {
     pub(crate) connector: Connector,
     pub(crate) tables: TableReader,
     pub(crate) verifier: Verifier,
+    pub(crate) decisions: EnforcedReader,
     pub(crate) bound: Vec<Bound>,
     /// Of this thread alone, so that looking at it contends with nobody.
     pub(crate) draining: CancellationToken,
@@ -98,6 +100,7 @@ impl Thread {
             connector,
             tables,
             verifier,
+            decisions,
             draining,
             bound: _,
         } = parts;
@@ -108,7 +111,7 @@ impl Thread {
             replay_token,
             clock,
             upstreams: Upstreams::new(connector),
-            admission: RefCell::new(Admission::new(verifier)),
+            admission: RefCell::new(Admission::new(verifier, decisions)),
             in_flight: Rc::default(),
             is_cut_off: Cell::new(false),
             draining,

@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use super::apply::{self, Applied};
 use super::dead;
+use super::decisions;
 use super::history;
 use super::queues;
 use super::server::Shared;
@@ -38,6 +39,8 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .route("/admin/v1/queues/{queue}/dead", get(dead::list))
         .route("/admin/v1/queues/{queue}/dead/replay", post(dead::replay))
         .route("/admin/v1/queues/{queue}/dead/drop", post(dead::drop))
+        .route("/admin/v1/decisions", get(decisions::list).post(decisions::make))
+        .route("/admin/v1/decisions/{id}/lift", post(decisions::lift))
         .fallback(|| async { Failure::from(Code::EntityNotFound) })
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(shared)

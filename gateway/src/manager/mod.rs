@@ -14,6 +14,8 @@
 //!                  │   POST …/history/resend
 //!                  └─► GET  /admin/v1/queues/NAME/dead            ──► the dead letters
 //!                      POST …/dead/replay | drop
+//!  weir decisions ──► GET  /admin/v1/decisions[?all=true]         ──► who is blocked or slowed
+//!                 └─► POST /admin/v1/decisions, …/ID/lift
 //! ```
 //!
 //! What a caller sends is what it wants, not how to get there: the plan is made
@@ -37,6 +39,7 @@ mod apply;
 mod asked;
 mod config;
 mod dead;
+mod decisions;
 mod failure;
 mod history;
 mod queues;
@@ -49,6 +52,6 @@ pub use config::Config;
 pub use server::{Manager, Parts, StartError};
 
 /// Whose events they are.
-const SERVICE: &str = "weir-manager";
+pub const SERVICE: &str = "weir-manager";
 /// Who is written down as the one who changed something: there is one token.
 const ADMIN: &str = "admin";

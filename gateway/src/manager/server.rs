@@ -3,6 +3,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ingest::decision;
 use ingest::emit::Emitter;
 use ingest::http::{Door, Server, Teller, TokenHash};
 use ingest::registry::{Proposer, View};
@@ -28,7 +29,7 @@ const SERVER: Server = Server {
 const STOP_WITHIN: Duration = Duration::from_secs(10);
 
 /// What the admin API works with.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Parts {
     /// The configuration as it is.
     pub view: View,
@@ -40,6 +41,8 @@ pub struct Parts {
     pub dead_letters: DeadLetters,
     /// What has ended in the queues, and is kept.
     pub history: History,
+    /// Decisions against callers.
+    pub decisions: decision::Desk,
     /// What is decided of the queues while they run.
     pub control: Control,
     /// What opens the signing keys: one that it does not open is refused.

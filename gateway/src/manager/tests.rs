@@ -2,6 +2,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ingest::decision::{self, Decisions};
 use ingest::emit;
 use ingest::event::{Event, Kind as EventKind, Producer, SystemClock, cloudevents};
 use ingest::log::embedded::EmbeddedLog;
@@ -67,11 +68,31 @@ impl World {
         let dead_letters =
             DeadLetters::new(of.0.clone(), of.1.clone(), of.2.clone(), clock.clone());
         let history = History::new(of.0.clone(), of.1.clone(), of.2.clone(), clock.clone());
-        let control = Control::new(of.0, of.1, of.2, clock);
+        let control = Control::new(of.0, of.1, of.2, clock.clone());
+        let decisions = Decisions::open(&*log).await.unwrap();
+        let stop_of = stop.subscribe();
+        tokio::spawn(decisions.clone().follow(log.clone(), stop_of));
+        let decisions = decision::Desk {
+            log: log.clone(),
+            decisions,
+            view: view.clone(),
+            emitter: emitter.clone(),
+            clock,
+            service: SERVICE,
+        };
         let token = TokenHash::of(TOKEN);
         let passphrase = Passphrase::new("of the test");
-        let parts =
-            Parts { view, proposer, emitter, dead_letters, history, control, passphrase, token };
+        let parts = Parts {
+            view,
+            proposer,
+            emitter,
+            dead_letters,
+            history,
+            decisions,
+            control,
+            passphrase,
+            token,
+        };
         let config = Config { address: ([127, 0, 0, 1], 0).into() };
         let manager = Manager::start(&config, parts.clone()).await.unwrap();
         let client = reqwest::Client::new();
@@ -352,4 +373,76 @@ async fn a_port_in_use_is_named() {
     assert!(failed.starts_with(&expected), "{failed}");
     assert!(failed.ends_with("; free the port, or set manager.address"), "{failed}");
     world.stop().await;
+}
+
+#[tokio::test]
+async fn somebody_is_blocked_listed_and_let_go() {
+    let world = World::start().await;
+    let block = json!({"subject_kind": "address", "subject": "203.0.113.9", "action": "block",
+        "for_ms": 60_000, "note": "scans", "by": "ada"});
+    let (status, made) = world.post("/admin/v1/decisions", &block).await;
+    assert_eq!((status, &made["state"]), (200, &json!("in_force")), "{made}");
+    assert_eq!(made["does"], "blocked");
+    let slow = json!({"subject_kind": "user", "subject": "eve", "mode": "dry_run", "for_ms": 60_000,
+        "action": {"slow": {"max": 10, "window_ms": 60_000}}});
+    let (_, slowed) = world.post("/admin/v1/decisions", &slow).await;
+    assert_eq!((&slowed["state"], &slowed["by"]), (&json!("dry_run"), &json!("admin")));
+    let (_, listed) = world.get("/admin/v1/decisions").await;
+    let subjects = |listed: &Value| -> Vec<String> {
+        let all = listed["decisions"].as_array().unwrap().iter();
+        all.map(|of| of["subject"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(subjects(&listed), ["eve", "203.0.113.9"], "{listed}");
+    assert_eq!(listed["detections_enforce"], false);
+
+    let lift = format!("/admin/v1/decisions/{}/lift", made["id"].as_str().unwrap());
+    let (status, lifted) = world.post(&lift, &json!({"note": "ours", "by": "ann"})).await;
+    assert_eq!((status, &lifted["lifted"]["by"]), (200, &json!("ann")), "{lifted}");
+    // Who is second changes nothing of it.
+    let (_, again) = world.post(&lift, &json!({"by": "bob"})).await;
+    assert_eq!(again, lifted);
+    assert_eq!(subjects(&world.get("/admin/v1/decisions").await.1), ["eve"]);
+    assert_eq!(subjects(&world.get("/admin/v1/decisions?all=true").await.1).len(), 2);
+
+    let never = json!({"never": {"addresses": ["203.0.113.0/28"], "users": ["eve"]}});
+    let wish = json!({"id": "ours", "entities": [
+        {"kind": "safeguard", "name": "ours", "spec": never}]});
+    let (status, applied) = world.post("/admin/v1/apply", &wish).await;
+    assert_eq!(status, 200, "{applied}");
+    let check = async |change: Value, code: &str, says: &str| {
+        let mut wish = block.clone();
+        wish.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+        let (status, answer) = world.post("/admin/v1/decisions", &wish).await;
+        assert!(status >= 400, "{answer}");
+        assert_eq!(answer["code"], code, "{answer}");
+        assert!(answer["detail"].as_str().unwrap().contains(says), "{answer}");
+    };
+    check(json!({}), "subject_protected", "address 203.0.113.9").await;
+    check(json!({"subject": "203.0.113.0/24"}), "subject_protected", "a part of it").await;
+    check(json!({"subject": "everybody"}), "body_invalid", "subject: it is no address").await;
+    check(json!({"subject": "192.0.2.1", "for_ms": 999}), "body_invalid", "for_ms: 999").await;
+    check(json!({"subject": "192.0.2.1", "by": "a\u{0}"}), "body_invalid", "by: ").await;
+    check(
+        json!({"subject": "192.0.2.1", "action": {"slow": {"max": 0, "window_ms": 1_000}}}),
+        "body_invalid",
+        "max: 0",
+    )
+    .await;
+    check(json!({"subject_kind": "city"}), "body_invalid", "unknown variant").await;
+    let (status, answer) = world.post("/admin/v1/decisions/f00/lift", &json!({})).await;
+    assert_eq!((status, &answer["code"]), (404, &json!("decision_unknown")));
+
+    let mut events = world.stop_for_all().await;
+    events.retain(|event| event.kind == EventKind::Decision);
+    let line = |event: &Event| {
+        let [state, subject, by] =
+            [&event.decision_state, &event.decision_subject, &event.admin_actor]
+                .map(|text| text.as_deref().unwrap_or("-"));
+        format!("{state} {subject} by {by}")
+    };
+    let lines: Vec<String> = events.iter().map(|event| line(event)).collect();
+    assert_eq!(
+        lines,
+        ["made 203.0.113.9 by ada", "made eve by admin", "lifted 203.0.113.9 by ann"]
+    );
 }

@@ -13,15 +13,15 @@ use crate::world::{World, ask, said, told};
 const ISSUER: &str = "https://keys.example";
 
 /// A key manager in front of a world's registry, with an emitter of its own.
-struct Keys {
-    manager: KeyManager,
+pub(crate) struct Keys {
+    pub(crate) manager: KeyManager,
     http: reqwest::Client,
     _dir: tempfile::TempDir,
     _service: emit::Service,
 }
 
 impl Keys {
-    async fn start(world: &World) -> Self {
+    pub(crate) async fn start(world: &World) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let producer = Producer::new("keys").unwrap();
         let config = emit::Config::new(producer, dir.path(), NonZeroU32::MIN);
@@ -46,14 +46,14 @@ impl Keys {
         Self { manager, http, _dir: dir, _service: service }
     }
 
-    fn issuer(&self) -> Issuer {
+    pub(crate) fn issuer(&self) -> Issuer {
         let jwks_url = format!("http://{}/oauth2/jwks", self.manager.address());
         let issuer =
             serde_json::json!({ "issuer": ISSUER, "audience": "apis", "jwks_url": jwks_url });
         serde_json::from_value(issuer).unwrap()
     }
 
-    async fn token(&self, client: &str, secret: &str) -> String {
+    pub(crate) async fn token(&self, client: &str, secret: &str) -> String {
         let url = format!("http://{}/oauth2/token", self.manager.address());
         let request = self.http.post(url).basic_auth(client, Some(secret));
         let request = request.header("content-type", "application/x-www-form-urlencoded");
@@ -63,8 +63,12 @@ impl Keys {
     }
 }
 
-fn text(text: &Option<ingest::event::Text>) -> &str {
+pub(crate) fn text(text: &Option<ingest::event::Text>) -> &str {
     text.as_deref().unwrap_or("-")
+}
+
+pub(crate) fn bearer(token: &str) -> String {
+    format!("authorization: Bearer {token}\r\n")
 }
 
 fn request(path: &str, more: &str) -> String {
@@ -117,7 +121,6 @@ async fn callers_are_let_in_by_tokens_subscriptions_limits_and_rules() {
         (keys.token("shop", &secret).await, keys.token("stranger", &other_secret).await);
     let gateway = world.start_with(|config| config.auth.issuers = vec![keys.issuer()]).await;
     let address = gateway.addresses()[0];
-    let bearer = |token: &str| format!("authorization: Bearer {token}\r\n");
     let mut expected: Vec<&str> = Vec::new();
     let check = async |path: &str, more: &str, code: &str| {
         let answer = ask(address, request(path, more)).await;

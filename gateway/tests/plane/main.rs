@@ -5,6 +5,7 @@
 mod bodies;
 mod callers;
 mod change;
+mod decisions;
 mod headers;
 mod origin;
 mod plain;

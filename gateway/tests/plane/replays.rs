@@ -1,6 +1,7 @@
 //! Requests of a replay: told of as they were, and believed by the credential alone.
 
 use gateway::Config;
+use ingest::decision::{self, Action, Decision, Maker, Mode, Subject, SubjectKind};
 use ingest::event::{Event, Kind};
 
 use crate::world::{ANY, World, ask, said, shop, told};
@@ -40,6 +41,20 @@ async fn a_replayed_request_is_told_of_as_it_was() {
     let gateway = world.start_with(with_token(&world)).await;
     let address = gateway.addresses()[0];
     let get = |headers: &str| ask(address, request("GET", "/shop/1/x", headers));
+    // Whom a decision is against now is not who called then.
+    let (by, note) = ("ada".to_owned(), String::new());
+    let until = "9999-01-01T00:00:00.000000Z".parse().unwrap();
+    let blocked = Decision {
+        id: "live".to_owned(),
+        subject: Subject::parse(SubjectKind::Address, "192.0.2.7").unwrap(),
+        action: Action::Block,
+        mode: Mode::Enforce,
+        maker: Maker::Person { by, note },
+        at: until,
+        until,
+    };
+    let decided = world.log.append(vec![decision::made(&blocked)]).await.unwrap();
+    assert!(world.decisions.read_to(decided[0].offset + 1).await);
     assert_eq!(said(&get(&replayed(CREDENTIAL, "192.0.2.7")).await), "200");
     // Rules see the client that is named.
     assert_eq!(said(&get(&replayed(CREDENTIAL, "203.0.113.9")).await), "403 address_not_allowed");

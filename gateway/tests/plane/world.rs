@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gateway::{Config, Gateway, Listener, Parts};
+use ingest::decision::Decisions;
 use ingest::emit;
 use ingest::event::{Event, Kind, Outcome, SystemClock, cloudevents};
 use ingest::log::embedded::EmbeddedLog;
@@ -15,6 +16,7 @@ use ingest::registry::{
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 
 use crate::origin::Origin;
 
@@ -23,10 +25,12 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) struct World {
     pub(crate) log: Arc<dyn EventLog>,
     pub(crate) view: View,
+    pub(crate) decisions: Decisions,
     pub(crate) origin: Origin,
     pub(crate) proposer: Proposer,
     applier: tokio::task::JoinHandle<()>,
     pub(crate) dir: tempfile::TempDir,
+    _stop: watch::Sender<bool>,
 }
 
 impl Drop for World {
@@ -64,7 +68,10 @@ impl World {
         let proposer = Proposer::new(log.clone(), topics, PATIENCE);
         let dir = tempfile::tempdir().unwrap();
         let origin = Origin::start().await;
-        Self { log, view, origin, proposer, applier, dir }
+        let decisions = Decisions::open(&*log).await.unwrap();
+        let (stop, stopped) = watch::channel(false);
+        tokio::spawn(decisions.clone().follow(log.clone(), stopped));
+        Self { log, view, decisions, origin, proposer, applier, dir, _stop: stop }
     }
 
     /// The origin as `upstream/u`, with more members.
@@ -111,6 +118,7 @@ impl World {
     pub(crate) fn parts(&self) -> Parts {
         Parts {
             view: self.view.clone(),
+            decisions: self.decisions.clone(),
             log: self.log.clone(),
             partitions: std::num::NonZeroU32::MIN,
             clock: Arc::new(SystemClock),

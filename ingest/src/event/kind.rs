@@ -92,7 +92,7 @@ closed! {
         Finding = "finding",
         /// An alert that changed its state, or a notice of it that was sent.
         Alert = "alert",
-        /// A decision to block, slow, revoke or limit, made, lifted or expired.
+        /// A decision to block, slow, revoke or limit, made, prolonged, held back or lifted.
         Decision = "decision",
         /// An event of another system, taken in by the collector.
         External = "external",

@@ -371,12 +371,12 @@ schema! {
         alert_recipient: Text since 1 personal Identifier;
     }
 
-    optional "Decision" "A decision that gateways enforce; on a request, the one that stopped it." {
+    optional "Decision" "A decision that gateways enforce; on a request, the one that stopped it, or would have." {
         /// Id of the decision.
         decision_id: Text since 1;
         /// What is enforced: block, slow, revoke or quota.
         decision_action: Text since 1;
-        /// What became of it: made, lifted or expired.
+        /// What became of it: made, prolonged, held_back or lifted; on a request, in_force or dry_run.
         decision_state: Text since 1;
         /// What it is against: address, application, user, api or token.
         decision_subject_kind: Text since 1;

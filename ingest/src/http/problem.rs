@@ -122,6 +122,8 @@ codes! {
     AddressNotAllowed = "address_not_allowed" 403 Denied "this address may not call here";
     /// A deny rule fits the request.
     DeniedByRule = "denied_by_rule" 403 Denied "the request was denied";
+    /// A decision is against the caller, of a detection or of a person, until it ends.
+    Blocked = "blocked" 403 Denied "the caller is blocked for some time";
     /// The client could not prove who it is (RFC 6749, section 5.2).
     ClientInvalid = "client_invalid" 401 Denied "the client's credentials are not valid";
     /// What the caller asks for is for others.
@@ -177,6 +179,10 @@ codes! {
     RevisionChanged = "revision_changed" 409 ClientError "the configuration was changed meanwhile; plan again";
     /// The change set was refused, and nothing was changed.
     ChangeRefused = "change_refused" 422 Refused "the change was refused";
+    /// No decision has this id, or it ended too long ago.
+    DecisionUnknown = "decision_unknown" 404 ClientError "there is no such decision";
+    /// A safeguard protects the one whom the decision would be against.
+    SubjectProtected = "subject_protected" 422 Refused "a safeguard protects this subject";
     /// Whether the change was made is not known; the same id tells.
     VerdictMissing = "verdict_missing" 503 Unavailable "no verdict came in time; send it again with the same id";
 

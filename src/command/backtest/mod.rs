@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use self::compare::{Compared, compare};
 use super::answer;
 use super::rows::{plain, table_of};
+use super::span::span;
 use crate::cli::{Failure, Settings};
 
 #[derive(Debug, Args)]
@@ -197,18 +198,4 @@ fn time(text: &str) -> Result<Timestamp, String> {
         format!("{text:?} is no time; write 2026-01-31T10:00:00Z, or 12h or 7d for so long ago")
     })?;
     Timestamp::now().checked_sub(ago).map_err(|error| error.to_string())
-}
-
-fn span(text: &str) -> Result<SignedDuration, String> {
-    // Days of 24 hours: no clock is put forward in them.
-    let hours = match text.strip_suffix('d').map(str::parse::<u32>) {
-        Some(Ok(days)) => format!("{}h", u64::from(days) * 24),
-        _ => text.to_owned(),
-    };
-    let span: SignedDuration =
-        hours.parse().map_err(|_| format!("{text:?} is no span of time; write 15m, 12h or 7d"))?;
-    match span.is_positive() {
-        true => Ok(span),
-        false => Err(format!("{text:?} is no time at all; write 15m, 12h or 7d")),
-    }
 }

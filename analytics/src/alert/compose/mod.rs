@@ -102,6 +102,9 @@ fn facts(alert: &Alert) -> Vec<(&'static str, String)> {
     if let Some(replay) = &alert.replay_id {
         facts.push(("Replay", format!("{replay}: replayed history, not live traffic")));
     }
+    if let Some(decision) = &alert.decision {
+        facts.push(("Decision", decision.sentence(|at| time(&at.to_string()))));
+    }
     if alert.findings > 1 {
         let findings = i64::try_from(alert.findings).unwrap_or(i64::MAX);
         facts.push(("Findings", grouped(findings)));

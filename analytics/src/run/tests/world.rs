@@ -1,5 +1,10 @@
 //! Producers, and nodes that run queries.
 
+use ingest::decision::Decisions;
+use ingest::event::ManualClock;
+use ingest::registry::{Topics, View};
+use serde::de::DeserializeOwned;
+
 use super::*;
 
 /// The shipped queries, and [`DETECTION`] as `many`.
@@ -110,6 +115,7 @@ pub(super) struct Node {
     pub(super) base: Library,
     pub(super) library: watch::Sender<Current>,
     pub(super) pauses: Pauses,
+    pub(super) decisions: Decisions,
     stop: watch::Sender<bool>,
     following: JoinHandle<Result<(), follow::Error>>,
     running: JoinHandle<()>,
@@ -146,6 +152,13 @@ impl Node {
         tokio::spawn(pauses.clone().follow(log.clone(), stopped.clone()));
         let queries = QueryTable::default();
         tokio::spawn(queries.clone().follow(log.clone(), stopped.clone()));
+        let decisions = Decisions::open(&**log).await.unwrap();
+        tokio::spawn(decisions.clone().follow(log.clone(), stopped.clone()));
+        let topics = Topics::default();
+        topics.create(&**log).await.unwrap();
+        let view = View::open(log.clone(), topics).await.unwrap();
+        let emitter = emitter(dir, log);
+        let clock = Arc::new(ManualClock::new(Timestamp::from_micros(BEGIN)));
         let parts = Parts {
             log: log.clone(),
             threads: Threads::new().unwrap(),
@@ -157,11 +170,24 @@ impl Node {
             told: queries.clone(),
             epoch: Duration::from_millis(5),
             checkpoint_every: Duration::from_millis(60),
-            emitter: emitter(dir, log),
+            emitter: emitter.clone(),
+            decider: Decider { decisions: decisions.clone(), view, emitter, clock },
             retire_after: Duration::from_secs(3_600),
         };
         let running = tokio::spawn(run(parts, stopped));
-        Self { history, tables, status, queries, base, library, pauses, stop, following, running }
+        Self {
+            history,
+            tables,
+            status,
+            queries,
+            base,
+            library,
+            pauses,
+            decisions,
+            stop,
+            following,
+            running,
+        }
     }
 
     /// As a kill: nothing is finished.
@@ -255,7 +281,7 @@ pub(super) fn emitter(dir: &std::path::Path, log: &Arc<dyn EventLog>) -> ingest:
 }
 
 /// All values of a topic of one partition.
-pub(super) async fn values(log: &Arc<dyn EventLog>, topic: &str) -> Vec<Alert> {
+pub(super) async fn values<T: DeserializeOwned>(log: &Arc<dyn EventLog>, topic: &str) -> Vec<T> {
     let partition = Partition::new(topic, 0);
     let end = log.bounds(&partition).await.unwrap().end;
     let mut reader = log.reader(vec![(partition, 0)]).await.unwrap();
@@ -264,7 +290,7 @@ pub(super) async fn values(log: &Arc<dyn EventLog>, topic: &str) -> Vec<Alert> {
         let Some(batch) = reader.next(ReadLimit::default()).await.unwrap() else { continue };
         next = batch.next;
         let of = batch.records.into_iter().filter_map(|record| record.value);
-        values.extend(of.map(|value| serde_json::from_slice::<Alert>(&value).unwrap()));
+        values.extend(of.map(|value| serde_json::from_slice(&value).unwrap()));
     }
     values
 }

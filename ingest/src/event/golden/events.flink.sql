@@ -141,7 +141,7 @@ CREATE TABLE `weir_events` (
   `alert_recipient` STRING COMMENT 'Who the notice went to.',
   `decision_id` STRING COMMENT 'Id of the decision.',
   `decision_action` STRING COMMENT 'What is enforced: block, slow, revoke or quota.',
-  `decision_state` STRING COMMENT 'What became of it: made, lifted or expired.',
+  `decision_state` STRING COMMENT 'What became of it: made, prolonged, held_back or lifted; on a request, in_force or dry_run.',
   `decision_subject_kind` STRING COMMENT 'What it is against: address, application, user, api or token.',
   `decision_subject` STRING COMMENT 'The one that it is against.',
   `decision_expires_time` TIMESTAMP_LTZ(6) COMMENT 'When it ends by itself.',

@@ -14,6 +14,7 @@ mod queue;
 mod redaction;
 mod role;
 mod route;
+mod safeguard;
 mod subscription;
 mod table;
 mod tier;
@@ -37,6 +38,7 @@ pub use self::queue::{Deliver, OnExhausted, Queue, Retry};
 pub use self::redaction::Redaction;
 pub use self::role::{Role, TableRights};
 pub use self::route::{From, FromHttp, Route, Source, Step};
+pub use self::safeguard::{Never, Safeguard};
 pub use self::subscription::{Subscription, SubscriptionState};
 pub use self::table::Table;
 pub use self::tier::{Quota, Tier};
@@ -136,6 +138,7 @@ kinds! {
     Redaction "redaction",
     Role "role",
     Route "route",
+    Safeguard "safeguard",
     Subscription "subscription",
     Table "table",
     Tier "tier",
