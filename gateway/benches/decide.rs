@@ -61,7 +61,6 @@ fn main() -> Result<()> {
     }
     let dir = tempfile::tempdir()?;
     runtime.block_on(measure("Kafka, three brokers", logs, dir.path()))?;
-    servers.stop()?;
     Ok(())
 }
 
