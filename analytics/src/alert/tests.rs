@@ -36,6 +36,7 @@ pub(super) fn alert(subject: &str) -> Alert {
         replay_id: Some("may".to_owned()),
         subject_kind: "client_address".to_owned(),
         subject: subject.to_owned(),
+        of_others: false,
         from: "2015-05-18T08:00:00Z".parse().unwrap(),
         until: "2015-05-18T09:00:00Z".parse().unwrap(),
         findings: 1,

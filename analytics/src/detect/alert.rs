@@ -5,9 +5,9 @@ use serde_json::Value;
 use super::Decided;
 use crate::query::Severity;
 
-/// An alert, as its record in `weir.alerts` has it: a JSON object under its id.
+/// An alert, as its record in `weir.alerts` has it: a JSON object under its id. Fields that a
+/// later Weir adds are passed over.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Alert {
     /// The same from its first finding to its end; 32 hexadecimal digits.
     pub id: String,
@@ -33,6 +33,9 @@ pub struct Alert {
     pub subject_kind: String,
     /// Whom it is about.
     pub subject: String,
+    /// Whether it is about all for whom there is no alert of their own.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub of_others: bool,
     /// When the first window began in which it was found.
     #[serde(with = "crate::time")]
     pub from: Timestamp,

@@ -13,8 +13,10 @@ use crate::query::{WINDOW_END, WINDOW_START};
 
 /// How many alerts of a detection are open at once, on a timeline.
 const OPEN_MAX: usize = 50;
-/// The subject of the alert about all beyond them.
-pub(crate) const OTHERS: &str = "others";
+/// The subject of the alert about all beyond them, as it is told.
+const OTHERS: &str = "others";
+/// And as it is kept: no subject is called so, though one may be called `others`.
+const OTHERS_PLACE: &str = "\u{1}others";
 
 /// The alerts of a detection that are open.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -104,7 +106,7 @@ impl Book {
     ) -> Change {
         let open = self.open.entry(replay.unwrap_or_default().to_owned()).or_default();
         let is_full = open.len() >= OPEN_MAX && !open.contains_key(subject);
-        let place = if is_full { OTHERS } else { subject };
+        let place = if is_full { OTHERS_PLACE } else { subject };
         let (from, until) = (Timestamp::from_micros(start), Timestamp::from_micros(end));
         if let Some(alert) = open.get_mut(place) {
             alert.revision += 1;
@@ -136,7 +138,8 @@ impl Book {
             recipients: detection.recipients.clone(),
             replay_id: replay.map(str::to_owned),
             subject_kind: detection.subject.clone(),
-            subject: place.to_owned(),
+            subject: if is_full { OTHERS } else { subject }.to_owned(),
+            of_others: is_full,
             from,
             until,
             findings: 1,

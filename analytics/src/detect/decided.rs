@@ -3,7 +3,6 @@ use serde::{Deserialize, Serialize};
 
 /// What was decided of the subject of an alert, as of its last finding.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Decided {
     /// What becomes of its requests: `blocked`, `slowed to 10 requests in 60 s`.
     pub does: String,

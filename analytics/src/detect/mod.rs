@@ -21,7 +21,6 @@ mod detection;
 mod evidence;
 
 pub use alert::{Alert, Column, State};
-pub(crate) use book::OTHERS;
 pub use book::{Book, Change};
 pub use decided::{Decided, DecidedState};
 pub use detection::Detection;

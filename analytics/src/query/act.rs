@@ -5,6 +5,8 @@ use ingest::registry::kind::Quota;
 use jiff::SignedDuration;
 use serde::Deserialize;
 
+use super::Header;
+
 /// What a detection decides of whom it finds, as its header says it:
 /// `action: {block: address, for: 30 min}`, or
 /// `action: {slow: application, to: 60/1 min, for: 1 h}`.
@@ -29,31 +31,65 @@ struct Written {
     lasts: String,
 }
 
+/// What the columns of events are that name a subject.
+const COLUMNS: [(&str, SubjectKind); 4] = [
+    ("client_address", SubjectKind::Address),
+    ("app_id", SubjectKind::Application),
+    ("app_name", SubjectKind::Application),
+    ("auth_subject", SubjectKind::User),
+];
+
+impl Act {
+    /// What of it does not fit the rest of the header, and what to do.
+    pub(super) fn misfit(&self, header: &Header) -> Option<(String, String)> {
+        let subject = header.subject.as_deref().unwrap_or_default();
+        let column = COLUMNS.iter().find(|(name, _)| *name == subject);
+        if let Some((name, kind)) = column.filter(|(_, kind)| *kind != self.against) {
+            let (is, said) = (kind.text(), self.against.text());
+            return Some((
+                format!("is against {said}, and {name} is {is}"),
+                format!("name {is} there, or another column as the subject"),
+            ));
+        }
+        // A finding comes when the lateness is over.
+        if self.lasts <= header.lateness {
+            let lateness = header.lateness.as_secs();
+            return Some((
+                format!("is over before anything is found: the lateness is {lateness} s"),
+                "give a longer time".to_owned(),
+            ));
+        }
+        None
+    }
+}
+
 impl TryFrom<Written> for Act {
     type Error = String;
 
     fn try_from(written: Written) -> Result<Self, String> {
         let Written { block, slow, to, lasts } = written;
         let lasts = span(&lasts).filter(|of| *of >= Duration::from_secs(1) && *of <= LASTS_MAX);
-        let lasts = lasts.ok_or("for: give a second to 720 h, as `30 min` or `2 h`")?;
+        let lasts = lasts.ok_or("action: for: give a second to 720 h, as `30 min` or `2 h`")?;
         let (against, action) = match (block, slow, to) {
             (Some(against), None, None) => (against, Action::Block),
             (None, Some(against), Some(to)) => (against, Action::Slow(quota(&to)?)),
             (None, Some(_), None) => {
                 return Err(
-                    "to: is missing; say how many requests it may make, as `60/1 min`".into()
+                    "action: to: is missing; say how many requests it may make, as `60/1 min`"
+                        .into(),
                 );
             }
             (Some(_), None, Some(_)) => {
-                return Err("to: is for `slow`; what is blocked may make none".into());
+                return Err("action: to: is for `slow`; what is blocked may make none".into());
             }
             _ => {
                 return Err(
-                    "give one of `block` and `slow`, with address, application or user".into()
+                    "action: give one of `block` and `slow`, with address, application or user"
+                        .into(),
                 );
             }
         };
-        action.check().map_err(|why| format!("to: {why}"))?;
+        action.check().map_err(|why| format!("action: to: {why}"))?;
         Ok(Self { against, action, lasts })
     }
 }
@@ -67,7 +103,9 @@ fn quota(text: &str) -> Result<Quota, String> {
         let window_ms = u64::try_from(span(window)?.as_millis()).ok()?;
         Some(Quota { max: max.trim().parse().ok()?, window_ms })
     });
-    read.ok_or_else(|| format!("to: `{text}` is no number of requests in a time; write `60/1 min`"))
+    read.ok_or_else(|| {
+        format!("action: to: `{text}` is no number of requests in a time; write `60/1 min`")
+    })
 }
 
 #[cfg(test)]
@@ -103,7 +141,7 @@ mod tests {
         check("{slow: user, for: 1 h}", Err("to: is missing"));
         check("{slow: user, to: many, for: 1 h}", Err("to: `many` is no number"));
         check("{slow: user, to: 0/1 s, for: 1 h}", Err("to: max: 0 is out of range"));
-        check("{block: user, to: 1/1 s, for: 1 h}", Err("to: is for `slow`"));
+        check("{block: user, to: 1/1 s, for: 1 h}", Err("action: to: is for `slow`"));
         check("{block: country, for: 1 h}", Err("unknown variant `country`"));
         check("{ban: user, for: 1 h}", Err("unknown field `ban`"));
     }

@@ -211,9 +211,14 @@ fn header(text: &str) -> Result<Header, Fault> {
         return Err(Fault::new(1, "has no header", mend));
     }
     serde_norway::from_str(&yaml).map_err(|error| {
-        let line = error.location().map_or(1, |at| at.line());
         let what = error.to_string();
         let what = what.split(" at line ").next().unwrap_or(&what).to_owned();
+        // A text of our own says of which key it is, and has no place.
+        let key = what.split(':').next().unwrap_or_default();
+        let line = match line_of_key(text, key) {
+            1 => error.location().map_or(1, |at| at.line()),
+            line => line,
+        };
         Fault::new(line, format!("the header: {what}"), "see docs/queries.md for its keys")
     })
 }
@@ -242,6 +247,9 @@ impl Header {
             }
             if self.quiet.is_some_and(|quiet| quiet.is_zero()) {
                 add("quiet", "is nothing", "give a time, such as `30 min`");
+            }
+            if let Some((what, mend)) = self.action.as_ref().and_then(|of| of.misfit(self)) {
+                add("action", &what, &mend);
             }
             if self.recipients.len() > RECIPIENTS_MAX {
                 add("recipients", "are too many", "name at most 20, or a list's address");

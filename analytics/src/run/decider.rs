@@ -1,21 +1,29 @@
 //! What detections decide of those whom they find.
 //!
-//! The owner of the queries decides as it takes a finding, before the alert of it is written:
-//! in a transaction of its own, right after the step of that one query, so that no other query
-//! holds a decision up. Who takes over has read all decisions first, and finds the same again
-//! with the same ids: so a kill between the decision and the checkpoint decides nothing twice.
+//! The owner of the queries decides as it takes a finding, before the alert of it is written: in
+//! a transaction of its own, right after the step of that one query. So a decision waits for no
+//! other query's commit; for their steps it does, which follow one another. Who takes over has
+//! read all decisions first, and finds the same again with the same ids: so a kill between the
+//! decision and the checkpoint decides nothing twice, and what was lifted meanwhile stays so.
+//!
+//! A single address of IPv6 stands for its /64, of which its owner may take any. Of a subject
+//! that a rule of redaction has taken from the events nothing is decided: it is not known who
+//! it is.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use ingest::decision::{
-    self, Decision, Decisions, Lift, Maker, Mode, Safeguards, State as Become, Subject,
+    self, Decision, Decisions, Lift, Maker, Mode, Safeguards, State as Become, Subject, SubjectKind,
 };
 use ingest::emit::Emitter;
 use ingest::event::{Clock, Event, Kind, Outcome};
 use ingest::log::{Error, EventLog, GroupOffsets, Transaction, Writer};
-use ingest::registry::View;
+use ingest::redact;
+use ingest::registry::kind::Redaction;
+use ingest::registry::{Snapshot, View};
 
-use crate::detect::{Alert, Change, Decided, DecidedState, OTHERS, State};
+use crate::detect::{Alert, Change, Decided, DecidedState, State};
 use crate::query::Act;
 
 /// Decides, within the safeguards. Cheap to clone.
@@ -40,8 +48,17 @@ impl std::fmt::Debug for Decider {
 /// What the findings of a step have decided, to be committed.
 #[derive(Debug, Default)]
 pub(super) struct Verdicts {
-    made: Vec<(Decision, &'static str)>,
+    made: Vec<Made>,
     held_back: Vec<Event>,
+}
+
+/// A decision that is to be written.
+#[derive(Debug)]
+struct Made {
+    decision: Decision,
+    /// What is told of it; nothing of one that somebody took back.
+    told: Option<&'static str>,
+    lift: Option<Lift>,
 }
 
 impl Verdicts {
@@ -56,95 +73,120 @@ impl Decider {
         self.decisions.catch_up(log).await
     }
 
-    /// Decides of whom a change of an alert is about, if it was found just now, and notes on the
-    /// alert what is decided of them.
-    pub(super) fn decide(&self, act: Option<&Act>, change: &mut Change, verdicts: &mut Verdicts) {
-        let alert = &change.alert;
+    /// Decides of whom changes of alerts are about, if they were found just now, and notes on each
+    /// alert what is decided of its subject.
+    pub(super) fn decide(
+        &self,
+        act: Option<&Act>,
+        changes: &mut [Change],
+        verdicts: &mut Verdicts,
+    ) {
         // What was replayed is no traffic of this moment.
-        if alert.replay_id.is_some() {
+        let mut live = changes.iter_mut().filter(|of| of.alert.replay_id.is_none()).peekable();
+        if live.peek().is_none() {
             return;
         }
-        if let Some(act) = act
-            && alert.state == State::Open
-            && alert.subject != OTHERS
-        {
-            match self.weigh(act, alert, verdicts) {
-                Ok(Some((decision, state))) => verdicts.made.push((decision, state)),
-                Ok(None) => {}
-                Err(why) => {
-                    if change.opens {
-                        verdicts.held_back.push(self.held_back(act, alert, &why));
+        let snapshot = self.view.snapshot();
+        let safeguards = Safeguards::of(&snapshot);
+        for change in live {
+            if let Some(act) = act
+                && change.alert.state == State::Open
+            {
+                let weighed = match redacted(act.against, &snapshot) {
+                    Some(why) => Err(why),
+                    None => self.weigh(act, &change.alert, &safeguards, verdicts),
+                };
+                match weighed {
+                    Ok(made) => verdicts.made.extend(made),
+                    Err(why) => {
+                        if change.opens {
+                            verdicts.held_back.push(self.held_back(act, &change.alert, &why));
+                        }
+                        change.alert.decision = Some(Decided {
+                            does: act.action.to_string(),
+                            state: DecidedState::HeldBack,
+                            until: None,
+                            why: Some(why),
+                        });
+                        continue;
                     }
-                    change.alert.decision = Some(Decided {
-                        does: act.action.to_string(),
-                        state: DecidedState::HeldBack,
-                        until: None,
-                        why: Some(why),
-                    });
-                    return;
                 }
             }
+            let made = verdicts.made.iter().rfind(|of| of.decision.id == change.alert.id);
+            let made = made.map(|of| (of.decision.clone(), of.lift.clone()));
+            let known = made.or_else(|| self.decisions.get(&change.alert.id));
+            change.alert.decision = known.map(|(decision, lift)| decided(&decision, lift));
         }
-        let made = verdicts.made.iter().rfind(|(of, _)| of.id == change.alert.id);
-        let made = made.map(|(of, _)| (of.clone(), None));
-        let known = made.or_else(|| self.decisions.get(&change.alert.id));
-        change.alert.decision = known.map(|(decision, lift)| decided(&decision, lift));
     }
 
-    /// The decision that is to be written, and whether it is a new one; nothing, where it stands
-    /// as it is; or why there is none.
+    /// The decision that is to be written; nothing, where it stands as it is; or why there is none.
     fn weigh(
         &self,
         act: &Act,
         alert: &Alert,
+        safeguards: &Safeguards,
         verdicts: &Verdicts,
-    ) -> Result<Option<(Decision, &'static str)>, String> {
+    ) -> Result<Option<Made>, String> {
         let (now, until) = (self.clock.now(), alert.until.after(act.lasts));
         if until <= now {
             // It was found too long ago to count still.
             return Ok(None);
         }
-        let subject = Subject::parse(act.against, &alert.subject)?;
-        let safeguards = Safeguards::of(&self.view.snapshot());
+        if alert.of_others {
+            return Err("too many alerts of the detection are open for one of each".to_owned());
+        }
+        let subject = match Subject::parse(act.against, &alert.subject)? {
+            Subject::Address(network) => Subject::Address(network.of_client()),
+            other => other,
+        };
         if safeguards.protect(&subject) {
             return Err("a safeguard protects the subject".to_owned());
         }
-        let before = self.decisions.get(&alert.id);
-        if let Some((_, Some(_))) = before {
-            // What somebody took back stays so, as long as the alert is the same.
-            return Ok(None);
-        }
         let maker = Maker::Detection(alert.detection.clone());
-        let id = alert.id.clone();
-        let decision = Decision {
-            id,
-            subject,
-            action: act.action,
-            mode: safeguards.mode,
-            maker,
-            at: now,
-            until,
-        };
+        let (id, mode, action) = (alert.id.clone(), safeguards.mode, act.action);
+        let decision = Decision { id, subject, action, mode, maker, at: now, until };
+        let before = self.decisions.get(&alert.id);
+        if let Some((before, lift @ Some(_))) = before {
+            // What somebody took back stays so as long as the alert goes on: for as long, it is
+            // to be known.
+            let is_longer = before.until < until;
+            return Ok(is_longer.then_some(Made { decision, told: None, lift }));
+        }
         let held = before.map(|(of, _)| of).filter(|of| of.until > now);
         if let Some(held) = &held {
-            let is_same = |of: &Decision| (of.until, of.mode, of.action, of.subject.clone());
-            let is_longer = is_same(held) != is_same(&decision);
-            return Ok(is_longer.then_some((decision, "prolonged")));
+            let what = |of: &Decision| (of.until, of.mode, of.action, of.subject.clone());
+            let is_other = what(held) != what(&decision);
+            return Ok(is_other.then_some(Made { decision, told: Some("prolonged"), lift: None }));
         }
-        let of_step = |of: &Decision| verdicts.made.iter().any(|(made, _)| made.id == of.id);
-        let count = |is_counted: &dyn Fn(&Decision) -> bool| {
-            let made = verdicts.made.iter().filter(|(of, _)| is_counted(of)).count();
-            made + self.decisions.count(now, |of| is_counted(of) && !of_step(of))
-        };
-        let all = count(&|of| of.maker.detection().is_some());
-        if all >= safeguards.decisions_max {
-            return Err(format!("{all} decisions of detections are in force; more may not be"));
+        self.has_room(&decision, safeguards, verdicts)?;
+        Ok(Some(Made { decision, told: Some("made"), lift: None }))
+    }
+
+    /// Whether one more subject may be decided of. One of whom it is already takes no place.
+    fn has_room(
+        &self,
+        decision: &Decision,
+        safeguards: &Safeguards,
+        verdicts: &Verdicts,
+    ) -> Result<(), String> {
+        let mut held = self.decisions.held(decision.at, |of| of.maker.detection().is_some());
+        held.extend(
+            verdicts.made.iter().filter(|of| of.lift.is_none()).map(|of| of.decision.clone()),
+        );
+        let mut all: BTreeSet<(&Maker, &Subject)> =
+            held.iter().map(|of| (&of.maker, &of.subject)).collect();
+        if !all.insert((&decision.maker, &decision.subject)) {
+            return Ok(());
         }
-        let own = count(&|of| of.maker.detection() == Some(&alert.detection));
+        let (count, max) = (all.len() - 1, safeguards.decisions_max);
+        if count >= max {
+            return Err(format!("{count} decisions of detections are in force; more may not be"));
+        }
+        let own = all.iter().filter(|(maker, _)| *maker == &decision.maker).count() - 1;
         if own >= safeguards.decisions_of_detection_max {
             return Err(format!("{own} decisions of this detection are in force; more may not be"));
         }
-        Ok(Some((decision, "made")))
+        Ok(())
     }
 
     fn held_back(&self, act: &Act, alert: &Alert, why: &str) -> Event {
@@ -159,35 +201,39 @@ impl Decider {
         event
     }
 
-    /// Commits what was decided, and tells of it; what ended long ago is forgotten with it.
+    /// Tells of what was decided, and commits it; what ended long ago is forgotten with it.
     pub(super) async fn commit(
         &self,
         verdicts: Verdicts,
         writer: &mut dyn Writer,
     ) -> Result<(), Error> {
         let Verdicts { made, held_back } = verdicts;
-        if !made.is_empty() {
-            let old = self.decisions.old(self.clock.now());
-            let old = old.iter().filter(|id| made.iter().all(|(of, _)| of.id != **id));
-            let records = made.iter().map(|(of, _)| decision::made(of));
-            let records = records.chain(old.flat_map(|id| decision::gone(id))).collect();
-            let offsets = Vec::<GroupOffsets>::new();
-            writer.commit(Transaction { records, offsets }).await?;
-        }
-        for (decision, state) in made {
-            self.decisions.note(&decision);
+        // As elsewhere the event comes before the commit: a kill between them may tell of one
+        // that is made a moment later, and leaves none without its event.
+        for Made { decision, told, .. } in &made {
+            let Some(state) = *told else { continue };
             tracing::info!(
                 decision = decision.id,
                 detection = decision.maker.detection(),
                 mode = ?decision.mode,
                 state,
-                "a detection has decided"
+                "a detection decides"
             );
             let mut event = self.emitter.event(Kind::Decision, Outcome::Success);
             decision.tell(state, &mut event);
             self.tell(event);
         }
         held_back.into_iter().for_each(|event| self.tell(event));
+        if made.is_empty() {
+            return Ok(());
+        }
+        let old = self.decisions.old(self.clock.now());
+        let old = old.iter().filter(|id| made.iter().all(|of| of.decision.id != **id));
+        let records = made.iter().map(|of| decision::made(&of.decision));
+        let records = records.chain(old.flat_map(|id| decision::gone(id))).collect();
+        let offsets = Vec::<GroupOffsets>::new();
+        writer.commit(Transaction { records, offsets }).await?;
+        made.iter().for_each(|of| self.decisions.note(&of.decision));
         Ok(())
     }
 
@@ -196,6 +242,19 @@ impl Decider {
             tracing::error!(%error, "the event of a decision could not be kept");
         }
     }
+}
+
+/// Why subjects of a kind are not known, if a rule takes them from events.
+fn redacted(kind: SubjectKind, snapshot: &Snapshot) -> Option<String> {
+    let fields: &[&str] = match kind {
+        SubjectKind::Address => &["client_address"],
+        SubjectKind::Application => &["app_id", "app_name"],
+        SubjectKind::User => &["auth_subject"],
+    };
+    let rules = snapshot.all::<Redaction>().flat_map(|(_, of)| &of.rules);
+    let taken = rules.filter(|rule| rule.action != redact::Action::Keep);
+    let field = taken.filter_map(|rule| rule.field.as_deref()).find(|of| fields.contains(of))?;
+    Some(format!("a rule of redaction takes {field} from the events"))
 }
 
 /// What an alert says of a decision.

@@ -196,7 +196,7 @@ async fn epoch(
             Ok(Ok(mut step)) => {
                 let verdicts = std::mem::take(&mut step.verdicts);
                 if !verdicts.is_empty() {
-                    // The steps of the others may last; whom this one found does not wait.
+                    // Whom this one has found does not wait for what the others give.
                     parts.decider.commit(verdicts, writer).await?;
                 }
                 steps.push((name.clone(), step));

@@ -85,9 +85,7 @@ impl Step {
 
     /// Alerts that have changed, each with what is decided by that.
     fn change(&mut self, mut changes: Vec<Change>, decider: &Decider, act: Option<&Act>) {
-        for change in &mut changes {
-            decider.decide(act, change, &mut self.verdicts);
-        }
+        decider.decide(act, &mut changes, &mut self.verdicts);
         self.records.extend(changes.iter().map(findings::record));
     }
 }

@@ -13,7 +13,7 @@ use datafusion::datasource::MemTable;
 use datafusion::prelude::{SessionConfig, SessionContext, col, lit};
 
 use super::{Answer, Error, Sql};
-use crate::detect::{Alert, Book, Detection, OTHERS};
+use crate::detect::{Alert, Book, Detection};
 use crate::intake::stamped_schema;
 use crate::lake::Snapshot;
 use crate::query::{self, Plan, QueryFile, Span};
@@ -276,8 +276,8 @@ fn rows(raised: &[Raised], refused: Option<&[Refused]>) -> RecordBatch {
         // Nobody is blocked by an alert about all others.
         let of = |of: fn(&Refused) -> i64| -> ArrayRef {
             let pairs = raised.iter().zip(refused);
-            let numbers = pairs
-                .map(|(raised, refused)| (raised.alert.subject != OTHERS).then(|| of(refused)));
+            let numbers =
+                pairs.map(|(raised, refused)| (!raised.alert.of_others).then(|| of(refused)));
             Arc::new(numbers.collect::<Int64Array>())
         };
         let number = |name: &str| Field::new(name, DataType::Int64, true);

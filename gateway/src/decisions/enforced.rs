@@ -1,10 +1,12 @@
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 // Nothing here is chosen by callers: names are those that somebody decided of.
 use foldhash::HashMap;
 use ingest::decision::{Action, Decision, Decisions, Mode, Safeguards, State, Subject};
 use ingest::event::{Event, Timestamp};
+use ingest::http::Code;
 use ingest::registry::kind::Tier;
 use ingest::registry::{Name, Snapshot};
 use ipnet::IpNet;
@@ -23,12 +25,14 @@ pub(crate) struct Enforced {
     protected: Networks,
 }
 
+/// How far a clock may have been ahead as decisions were compiled.
+const CLOCK_AHEAD: Duration = Duration::from_hours(24);
+
 /// A decision, as a request needs it.
 #[derive(Debug)]
-pub(crate) struct Entry {
+struct Entry {
     decision: Decision,
     id: Arc<str>,
-    subject: Arc<str>,
     /// What is counted of a slowed subject; of a blocked one there is nothing.
     limit: Option<Limit>,
     /// Whether it counts.
@@ -57,11 +61,11 @@ impl Enforced {
         let mut enforced = Self { protected: Networks::of(never), ..Self::default() };
         let are_enforced = safeguards.mode == Mode::Enforce;
         for (decision, lift) in decisions.all() {
-            let is_in_force = match decision.state(lift.as_ref(), now, are_enforced) {
-                State::InForce => true,
-                State::DryRun => false,
-                State::Lifted | State::Ended => continue,
-            };
+            // Each request looks at the time: a clock that was ahead for a while loses nobody.
+            if lift.is_some() || decision.until.after(CLOCK_AHEAD) <= now {
+                continue;
+            }
+            let is_in_force = decision.counts(are_enforced);
             let is_named = !matches!(decision.subject, Subject::Address(_));
             if is_named && safeguards.protect(&decision.subject) {
                 continue;
@@ -91,8 +95,8 @@ impl Enforced {
                 limits.pop()
             }
         };
-        let (id, subject) = (decision.id.as_str().into(), decision.subject.name().into());
-        self.entries.push(Entry { decision, id, subject, limit, is_in_force });
+        let id = decision.id.as_str().into();
+        self.entries.push(Entry { decision, id, limit, is_in_force });
     }
 
     /// Whether there is none.
@@ -100,8 +104,38 @@ impl Enforced {
         self.entries.is_empty()
     }
 
-    /// Those against somebody, at a time in ms since 1970.
-    pub(crate) fn against(&self, who: Who<'_>, now_ms: u64) -> impl Iterator<Item = &Entry> {
+    /// Whether a request of somebody goes on, at a time in ms since 1970; notes on its event what
+    /// stops it, or would.
+    pub(crate) fn judge(
+        &self,
+        who: Who<'_>,
+        now_ms: u64,
+        event: &mut Event,
+    ) -> Result<(), Stopped> {
+        let mut stopped: Option<Stopped> = None;
+        for entry in self.against(who, now_ms) {
+            let Some(stops) = entry.stops(now_ms) else { continue };
+            if !entry.is_in_force {
+                if event.decision_id.is_none() {
+                    entry.note(event);
+                }
+            } else if stopped.as_ref().is_none_or(|of| of.rank() < stops.rank()) {
+                entry.note(event);
+                stopped = Some(stops);
+            }
+        }
+        match stopped {
+            Some(stopped) => {
+                if stopped.code == Code::Throttled {
+                    event.throttle_level = Some(Level::Decision.text().into());
+                }
+                Err(stopped)
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn against(&self, who: Who<'_>, now_ms: u64) -> impl Iterator<Item = &Entry> {
         let (network, named) = match who {
             Who::Address(address) => (Some(address), None),
             Who::Application(name) => (None, self.applications.get(name)),
@@ -115,29 +149,49 @@ impl Enforced {
     }
 }
 
+/// That a request goes no further.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stopped {
+    /// [`Code::Blocked`], or [`Code::Throttled`].
+    pub(crate) code: Code,
+    /// After how many seconds another one may.
+    pub(crate) wait_s: u64,
+}
+
+impl Stopped {
+    /// Of several the one that blocks counts, and that for the longest.
+    fn rank(&self) -> (bool, u64) {
+        (self.code == Code::Blocked, self.wait_s)
+    }
+}
+
 impl Entry {
     fn ends_ms(&self) -> u64 {
         u64::try_from(self.decision.until.as_micros() / 1_000).unwrap_or(0)
     }
 
-    /// Whether requests are refused by it, and not only told of.
-    pub(crate) fn is_in_force(&self) -> bool {
-        self.is_in_force
-    }
-
-    /// What is counted, of one that slows.
-    pub(crate) fn limit(&self) -> Option<&Limit> {
-        self.limit.as_ref()
+    /// Whether it stops a request, or would; of a slowed subject it is counted by that.
+    fn stops(&self, now_ms: u64) -> Option<Stopped> {
+        let (code, wait_ms) = match &self.limit {
+            None => (Code::Blocked, self.ends_ms() - now_ms),
+            Some(limit) => {
+                let taken = limit.take(now_ms);
+                if taken.allowed {
+                    return None;
+                }
+                (Code::Throttled, taken.reset_ms)
+            }
+        };
+        Some(Stopped { code, wait_s: wait_ms.div_ceil(1_000).max(1) })
     }
 
     /// Notes on the event of a request that this stopped it, or would have.
-    pub(crate) fn note(&self, event: &mut Event) {
+    fn note(&self, event: &mut Event) {
         let state = if self.is_in_force { State::InForce } else { State::DryRun };
         event.decision_id = Some(self.id.clone().into());
         event.decision_action = Some(self.decision.action.text().into());
         event.decision_state = Some(state.text().into());
         event.decision_subject_kind = Some(self.decision.subject.kind().text().into());
-        event.decision_subject = Some(self.subject.clone().into());
         event.decision_expires_time = Some(self.decision.until);
     }
 }

@@ -8,8 +8,10 @@
 //!
 //! What a decision is, is written in [`ingest::decision`]. Here it becomes the answer: a request
 //! of a blocked subject is 403 `blocked`, one beyond what a slowed subject may make is 429
-//! `throttled`, both with `Retry-After`; the event names the decision. Of one in dry run the
-//! event says the same, by `decision_state`, and the request goes on.
+//! `throttled`, both with `Retry-After`; the event names the decision, but not the subject, which
+//! a rule of redaction may have taken from it. Of one in dry run the event says the same, by
+//! `decision_state`, and the request goes on. Every request of a slowed subject is counted, those
+//! too that are refused for other reasons.
 //!
 //! What holds:
 //! - A request costs no lock: the table of this moment is read through an atomic pointer, and
@@ -25,5 +27,5 @@
 mod enforced;
 mod enforcer;
 
-pub(crate) use enforced::{Enforced, Entry, Who};
+pub(crate) use enforced::{Enforced, Stopped, Who};
 pub(crate) use enforcer::{EnforcedReader, Enforcer};

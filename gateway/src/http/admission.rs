@@ -1,5 +1,5 @@
-//! Whether a request may pass: deny rules, decisions and allow lists, then who calls, then
-//! whether that one may call this, then how much.
+//! Whether a request may pass: whether its address is blocked, then deny rules and allow lists,
+//! then who calls, then whether that one may call this, then how much.
 //!
 //! The order is the cost's and the secrecy's: an address that is not served learns
 //! nothing of tokens, and a caller learns of limits only where it may call at all.
@@ -15,11 +15,9 @@ use ingest::http::{Code, Problem};
 use tokio::time::Instant;
 
 use crate::auth::{Caller, Denied, Facts, Verifier, challenge};
-use crate::decisions::{Enforced, EnforcedReader, Entry, Who};
+use crate::decisions::{Enforced, EnforcedReader, Stopped, Who};
 use crate::publish::{Access, Matched, Subscribed, Table, Way};
-use crate::throttle::{
-    Limit, POLICY_HEADER, RATE_LIMIT_HEADER, SLOWED_MAX, Values, Verdict, take_all,
-};
+use crate::throttle::{Limit, POLICY_HEADER, RATE_LIMIT_HEADER, Values, Verdict, take_all};
 
 /// Named in every challenge.
 const REALM: &str = "weir";
@@ -66,16 +64,51 @@ struct Admitted<'a> {
     subscription: &'a [Limit],
 }
 
-/// The decisions against a request's address, application and user.
-struct Weighed<'a> {
-    enforced: Option<&'a Enforced>,
-    now_ms: u64,
-    slowed: [Option<&'a Entry>; SLOWED_MAX],
+/// Why a caller may not call this.
+enum Stop {
+    Denied(Denied),
+    Decided(Stopped),
+}
+
+impl From<Denied> for Stop {
+    fn from(denied: Denied) -> Self {
+        Self::Denied(denied)
+    }
+}
+
+impl From<Stopped> for Stop {
+    fn from(stopped: Stopped) -> Self {
+        Self::Decided(stopped)
+    }
+}
+
+/// Nothing of who decided, nor why, is the caller's to know.
+impl From<Stopped> for Refusal {
+    fn from(Stopped { code, wait_s }: Stopped) -> Self {
+        Self { problem: code.into(), headers: vec![(RETRY_AFTER, wait_s.into())] }
+    }
 }
 
 impl Admission {
     pub(crate) fn new(verifier: Verifier, decisions: EnforcedReader) -> Self {
         Self { verifier, decisions }
+    }
+
+    /// Refuses an address that a decision is against, whatever it asks for.
+    pub(crate) fn judge(
+        &mut self,
+        client: IpAddr,
+        now_ms: u64,
+        event: &mut Event,
+    ) -> Result<(), Refusal> {
+        let enforced = self.decisions.load();
+        if enforced.is_empty() {
+            return Ok(());
+        }
+        enforced.judge(Who::Address(client), now_ms, event).map_err(|stopped| {
+            denied(stopped.code, event);
+            stopped.into()
+        })
     }
 
     /// Decides, and notes on the event what it found. Answers what the caller is
@@ -88,65 +121,34 @@ impl Admission {
         let began = Instant::now();
         let Self { verifier, decisions } = self;
         let enforced = Some(decisions.load()).filter(|of| !of.is_empty() && !asked.is_replayed);
-        let mut weighed = Weighed { enforced, now_ms: asked.now_ms, slowed: [None; SLOWED_MAX] };
-        let admitted = authenticate(verifier, asked, &mut weighed, event);
+        let admitted = authenticate(verifier, asked, enforced, event);
         let authenticated = Instant::now();
         event.latency_auth_us = micros(authenticated - began);
         let admitted = match admitted {
             Ok(admitted) => admitted,
-            Err(Denied { code, .. }) => {
-                event.auth_outcome = Some(Text::from("denied"));
-                event.auth_reason = Some(Text::from(code.text()));
+            Err(Stop::Denied(Denied { code, .. })) => {
+                denied(code, event);
                 let scopes = &asked.matched.resource.spec.scopes;
                 let challenge = challenge(REALM, code, scopes);
-                let wait = (code == Code::Blocked).then(|| weighed.wait(event)).flatten();
-                let wait = wait.map(|value| (RETRY_AFTER, value));
-                let headers = challenge.map(|value| (WWW_AUTHENTICATE, value)).or(wait);
+                let headers = challenge.map(|value| (WWW_AUTHENTICATE, value));
                 return Err(Refusal { headers: headers.into_iter().collect(), ..code.into() });
+            }
+            Err(Stop::Decided(stopped)) => {
+                denied(stopped.code, event);
+                return Err(stopped.into());
             }
         };
         event.auth_outcome = Some(Text::from("allowed"));
-        let told = throttle(asked, admitted.as_ref(), &weighed, event);
+        let told = throttle(asked, admitted.as_ref(), event);
         event.latency_throttle_us = micros(authenticated.elapsed());
         told
     }
 }
 
-impl<'a> Weighed<'a> {
-    /// Refuses whom a decision blocks; notes what one in dry run would do.
-    fn weigh(&mut self, who: Who<'_>, event: &mut Event) -> Result<(), Denied> {
-        let Some(enforced) = self.enforced else { return Ok(()) };
-        for entry in enforced.against(who, self.now_ms) {
-            match (entry.limit(), entry.is_in_force()) {
-                (None, true) => {
-                    entry.note(event);
-                    return Err(Denied { code: Code::Blocked, reason: "a decision blocks it" });
-                }
-                (None, false) => entry.note(event),
-                (Some(_), true) => {
-                    if let Some(place) = self.slowed.iter_mut().find(|place| place.is_none()) {
-                        *place = Some(entry);
-                    }
-                }
-                (Some(limit), false) => {
-                    if !limit.take(self.now_ms).allowed {
-                        entry.note(event);
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// How long the one that blocks is still in force.
-    fn wait(&self, event: &Event) -> Option<HeaderValue> {
-        let ends_ms = u64::try_from(event.decision_expires_time?.as_micros() / 1_000).ok()?;
-        Some(ends_ms.saturating_sub(self.now_ms).div_ceil(1_000).max(1).into())
-    }
-
-    /// What is counted of those that slow.
-    fn limits(&self) -> impl Iterator<Item = &'a Limit> {
-        self.slowed.into_iter().flatten().filter_map(Entry::limit)
+fn denied(code: Code, event: &mut Event) {
+    if code != Code::Throttled {
+        event.auth_outcome = Some(Text::from("denied"));
+        event.auth_reason = Some(Text::from(code.text()));
     }
 }
 
@@ -154,9 +156,9 @@ impl<'a> Weighed<'a> {
 fn authenticate<'a>(
     verifier: &mut Verifier,
     asked: &Asked<'a>,
-    weighed: &mut Weighed<'_>,
+    enforced: Option<&Enforced>,
     event: &mut Event,
-) -> Result<Option<Admitted<'a>>, Denied> {
+) -> Result<Option<Admitted<'a>>, Stop> {
     let (api, resource) = (&asked.matched.api, &asked.matched.resource);
     let access = asked.table.access();
     let mut facts = Facts {
@@ -166,10 +168,9 @@ fn authenticate<'a>(
         ..Facts::default()
     };
     check_deny(access, &facts, event)?;
-    weighed.weigh(Who::Address(asked.client), event)?;
     if api.access.allow.as_ref().is_some_and(|allow| !allow.contains(asked.client)) {
         let reason = "the address is not on the list";
-        return Err(Denied { code: Code::AddressNotAllowed, reason });
+        return Err(Denied { code: Code::AddressNotAllowed, reason }.into());
     }
     match resource.access.way {
         Way::Open => {
@@ -178,7 +179,7 @@ fn authenticate<'a>(
         }
         Way::Unknown => {
             let reason = "this release knows no such way to authenticate";
-            return Err(Denied { code: Code::NotImplemented, reason });
+            return Err(Denied { code: Code::NotImplemented, reason }.into());
         }
         Way::Token => event.auth_method = Some(Text::from("jwt")),
     }
@@ -195,8 +196,10 @@ fn authenticate<'a>(
     facts.application = Some(&caller.client_id);
     facts.user = Some(&caller.subject);
     check_deny(access, &facts, event)?;
-    weighed.weigh(Who::Application(&caller.client_id), event)?;
-    weighed.weigh(Who::User(&caller.subject), event)?;
+    if let Some(enforced) = enforced {
+        enforced.judge(Who::Application(&caller.client_id), asked.now_ms, event)?;
+        enforced.judge(Who::User(&caller.subject), asked.now_ms, event)?;
+    }
     let subscription = access.subscription(&api.name, &caller.client_id)?;
     let Subscribed { name, tier, limits } = &**subscription;
     event.subscription_id = Some(name.clone().into());
@@ -232,22 +235,14 @@ fn check_deny(access: &Access, facts: &Facts<'_>, event: &mut Event) -> Result<(
 fn throttle(
     asked: &Asked<'_>,
     admitted: Option<&Admitted<'_>>,
-    weighed: &Weighed<'_>,
     event: &mut Event,
 ) -> Result<Option<Values>, Refusal> {
     let (subscription, application) =
         admitted.map_or((&[][..], &[][..]), |a| (a.subscription, a.application));
     let (api, resource) = (&asked.matched.api.access, &asked.matched.resource.access);
     let limits = [subscription, application, &api.limits, &resource.limits];
-    let limits = limits.into_iter().flatten().chain(weighed.limits());
-    let verdict = take_all(limits, asked.now_ms);
+    let verdict = take_all(limits.into_iter().flatten(), asked.now_ms);
     note(&verdict, event);
-    if let Some((limit, _)) = verdict.nearest.filter(|_| !verdict.allowed) {
-        let slows = |entry: &&Entry| entry.limit().is_some_and(|of| std::ptr::eq(of, limit));
-        if let Some(entry) = weighed.slowed.into_iter().flatten().find(slows) {
-            entry.note(event);
-        }
-    }
     let values = verdict.headers();
     if verdict.allowed {
         return Ok(values);

@@ -166,6 +166,10 @@ async fn pass(
         record.event().client_address = Some(client.to_string().into());
         record.event().client_port = None;
     }
+    // Whom a decision is against learns nothing of what there is.
+    if replayed.is_none() {
+        judge(thread, client, record)?;
+    }
     // What is asked for decides which rules hold.
     let matched = find(&table, &parts, record)?;
     record.matched(&matched);
@@ -272,7 +276,18 @@ fn find(table: &Table, parts: &Parts, record: &mut Record) -> Result<Matched, St
     })
 }
 
-/// Deny rules, decisions, allow list, authentication, subscription and limits, in this order.
+/// The decisions against an address.
+fn judge(thread: &Thread, client: IpAddr, record: &mut Record) -> Result<(), Stop> {
+    let (mut admission, now_ms) = (thread.admission.borrow_mut(), started_ms(record));
+    let judged = admission.judge(client, now_ms, record.event());
+    judged.map_err(|Refusal { problem, headers }| Stop { headers, ..problem.into() })
+}
+
+fn started_ms(record: &mut Record) -> u64 {
+    u64::try_from(record.event().event_time.as_micros() / 1_000).unwrap_or(0)
+}
+
+/// Deny rules, allow list, authentication, subscription and limits, in this order.
 fn authorize(
     thread: &Thread,
     table: &Table,
@@ -281,7 +296,7 @@ fn authorize(
     (client, is_replayed): (IpAddr, bool),
     record: &mut Record,
 ) -> Result<Option<Values>, Stop> {
-    let now_ms = u64::try_from(record.event().event_time.as_micros() / 1_000).unwrap_or(0);
+    let now_ms = started_ms(record);
     let asked = Asked { table, matched, parts, client, now_ms, is_replayed };
     let decided = thread.admission.borrow_mut().authorize(&asked, record.event());
     decided.map_err(|Refusal { problem, headers }| Stop { headers, ..problem.into() })

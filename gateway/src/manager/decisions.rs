@@ -87,8 +87,9 @@ pub(super) async fn lift(
     body: Bytes,
 ) -> Answer {
     let word: Word = serde_json::from_slice(&body).map_err(|error| invalid(error.to_string()))?;
-    let lifted = shared.parts.decisions.lift(&id, word, ADMIN, &correlation).await;
-    Ok(axum::Json(json!({"id": id, "lifted": lifted.map_err(failure)?})))
+    let desk = &shared.parts.decisions;
+    let lifted = desk.lift(&id, word, ADMIN, &correlation).await.map_err(failure)?;
+    Ok(axum::Json(json!({"id": id, "lifted": lifted, "others": desk.others_against(&id)})))
 }
 
 fn failure(error: Error) -> Failure {

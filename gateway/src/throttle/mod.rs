@@ -26,7 +26,7 @@
 //!   of requests that are refused at that moment. A burst that another request
 //!   took from in between does not get its one back.
 //!
-//! Limits: twelve limits a request ([`LIMITS_MAX`]); a window has at most
+//! Limits: eight limits a request ([`LIMITS_MAX`]); a window has at most
 //! 1,073,741,823 requests, more than a tier may say. Quotas are exact on one node
 //! and not shared between nodes. A tier's `bytes` is not enforced yet.
 
@@ -38,7 +38,7 @@ mod window;
 
 pub use counters::{Counter, Counters};
 pub use headers::{POLICY_HEADER, RATE_LIMIT_HEADER, Values};
-pub use take::{LIMITS_MAX, SLOWED_MAX, Taken, Verdict, take_all};
+pub use take::{LIMITS_MAX, Taken, Verdict, take_all};
 
 use http::HeaderValue;
 use ingest::registry::Name;

@@ -1,12 +1,8 @@
 use super::Limit;
 use super::counters::Count;
 
-/// The most limits of a request: four levels, each with a quota and a burst, and four
-/// decisions that slow its address, its application and its user.
-pub const LIMITS_MAX: usize = 8 + SLOWED_MAX;
-
-/// The most decisions that a request is slowed by; of more, those that were made first count.
-pub const SLOWED_MAX: usize = 4;
+/// The most limits of a request: four levels, each with a quota and a burst.
+pub const LIMITS_MAX: usize = 8;
 
 /// What a limit answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

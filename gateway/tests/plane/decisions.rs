@@ -18,7 +18,7 @@ fn now() -> Timestamp {
 }
 
 /// A person's, that blocks for an hour.
-fn of(id: &str, kind: SubjectKind, subject: &str) -> Decision {
+pub(crate) fn of(id: &str, kind: SubjectKind, subject: &str) -> Decision {
     Decision {
         id: id.to_owned(),
         subject: Subject::parse(kind, subject).unwrap(),
@@ -36,7 +36,7 @@ fn of_detection(id: &str, subject: &str) -> Decision {
 }
 
 impl World {
-    async fn decide(&self, decisions: &[Decision]) {
+    pub(crate) async fn decide(&self, decisions: &[Decision]) {
         let records = decisions.iter().map(decision::made).collect();
         let appended = self.log.append(records).await.unwrap();
         assert!(self.decisions.read_to(appended.last().unwrap().offset + 1).await);
@@ -56,7 +56,7 @@ fn request(client: &str) -> String {
 }
 
 /// Asks until the answer is the one: what was written is in force soon, not at once.
-async fn until(expected: &str, ask: impl AsyncFn() -> String) -> String {
+pub(crate) async fn until(expected: &str, ask: impl AsyncFn() -> String) -> String {
     let asking = async {
         loop {
             let answer = ask().await;
@@ -98,6 +98,11 @@ async fn who_is_decided_of_is_refused_until_it_ends_or_is_lifted() {
     let wait = answer.split_once("retry-after: ").unwrap().1.split('\r').next().unwrap();
     assert!((3_590..=3_600).contains(&wait.parse::<u64>().unwrap()), "{answer}");
     assert!(!answer.contains("ada"), "who decided is not the caller's to know: {answer}");
+    // What there is and what is not, it does not learn.
+    for path in ["/nowhere", "/shop/1/x/../y", "/shop/2/x"] {
+        let asked = request("203.0.113.9").replace("/shop/1/x", path);
+        assert_eq!(said(&ask(address, asked).await), "403 blocked", "{path}");
+    }
     for (client, expected) in [
         ("203.0.113.8", "200"),
         ("192.0.2.2", "200"),
@@ -112,6 +117,11 @@ async fn who_is_decided_of_is_refused_until_it_ends_or_is_lifted() {
     }
     world.lift("blocked").await;
     until("200", async || get("203.0.113.9").await).await;
+    // Nothing but the time ends it.
+    let until_soon = now().after(Duration::from_millis(700));
+    world.decide(&[Decision { until: until_soon, ..address_of("soon", "203.0.113.7") }]).await;
+    until("403 blocked", async || get("203.0.113.7").await).await;
+    until("200", async || get("203.0.113.7").await).await;
 
     let mut lines: Vec<String> =
         world.stop(gateway).await.iter().map(|event| line(event)).collect();
@@ -120,11 +130,13 @@ async fn who_is_decided_of_is_refused_until_it_ends_or_is_lifted() {
     assert_eq!(
         lines,
         [
+            "denied blocked 203.0.113.7 soon block in_force",
             "denied blocked 203.0.113.9 blocked block in_force",
             "success 127.0.0.1 - - -",
             "success 192.0.2.1 - - -",
             "success 192.0.2.2 - - -",
             "success 198.51.100.7 tried block dry_run",
+            "success 203.0.113.7 - - -",
             "success 203.0.113.8 - - -",
             "success 203.0.113.9 - - -",
             "throttled throttled 192.0.2.1 slowed slow in_force",
@@ -143,9 +155,10 @@ async fn what_a_detection_decides_is_under_the_safeguards_of_this_moment() {
     let state = async |expected: &str, client: &str| {
         until(expected, async || get(client).await).await;
     };
-    world
-        .decide(&[of_detection("found", "203.0.113.9"), of_detection("net", "2001:db8:1::/64")])
-        .await;
+    let found = [of_detection("found", "203.0.113.9"), of_detection("net", "2001:db8:1::/64")];
+    let said_by_ada = of("said", SubjectKind::Address, "192.0.2.2");
+    world.decide(&[&found[..], &[said_by_ada]].concat()).await;
+    state("403 blocked", "192.0.2.2").await;
     // Nobody has said that detections may refuse somebody.
     assert_eq!(said(&get("203.0.113.9").await), "200");
     world.put("on", &[r#"safeguard/all {"mode": "enforce"}"#]).await;
@@ -160,7 +173,7 @@ async fn what_a_detection_decides_is_under_the_safeguards_of_this_moment() {
     world.put("off", &[r#"safeguard/other {"mode": "dry_run"}"#]).await;
     state("200", "203.0.113.9").await;
     // What a person says holds all the same.
-    world.decide(&[of("said", SubjectKind::Address, "203.0.113.9")]).await;
+    world.decide(&[of("too", SubjectKind::Address, "203.0.113.9")]).await;
     state("403 blocked", "203.0.113.9").await;
     let events = world.stop(gateway).await;
     let tried = events.iter().filter(|event| text(&event.decision_state) == "dry_run");
@@ -221,4 +234,49 @@ async fn an_application_and_a_user_are_refused_wherever_they_come_from() {
     assert_eq!(text(&blocked.decision_subject_kind), "application");
     assert_eq!(text(&blocked.app_name), "web", "whom it refuses is told of");
     keys.manager.shutdown().await;
+}
+
+/// Every request of a slowed caller counts, one that guesses tokens too; and dry run tells of
+/// as many as would be refused.
+#[tokio::test(flavor = "multi_thread")]
+async fn guesses_count_of_whom_a_decision_slows() {
+    let world = World::empty().await;
+    let api = r#"api/shop {"context": "/shop", "version": "1", "upstream": "u", "lifecycle": "published", "resources": [{"methods": ["GET"], "path": "/*"}]}"#;
+    world.put("first", &[&world.upstream(""), api]).await;
+    let gateway = world
+        .start_with(|config| config.trusted_proxies = vec!["127.0.0.1/32".parse().unwrap()])
+        .await;
+    let address = gateway.addresses()[0];
+    let guess = async |client: &str| {
+        let token = bearer("nonsense");
+        ask(address, request(client).replace("host: a", &format!("host: a\r\n{}", token.trim())))
+            .await
+    };
+    let slow = Action::Slow(Quota { max: 2, window_ms: 3_600_000 });
+    let slowed =
+        |id, mode, client| Decision { action: slow, mode, ..of(id, SubjectKind::Address, client) };
+    world
+        .decide(&[
+            slowed("tried", Mode::DryRun, "192.0.2.2"),
+            slowed("slowed", Mode::Enforce, "192.0.2.1"),
+            of("blocked", SubjectKind::Address, "203.0.113.9"),
+        ])
+        .await;
+    until("403 blocked", async || guess("203.0.113.9").await).await;
+    for (client, expected) in [
+        ("192.0.2.1", "401 token_malformed"),
+        ("192.0.2.1", "401 token_malformed"),
+        ("192.0.2.1", "429 throttled"),
+        ("192.0.2.2", "401 token_malformed"),
+        ("192.0.2.2", "401 token_malformed"),
+        ("192.0.2.2", "401 token_malformed"),
+    ] {
+        assert_eq!(said(&guess(client).await), expected, "{client}");
+    }
+    let events = world.stop(gateway).await;
+    let told = |id: &str| events.iter().filter(|of| text(&of.decision_id) == id).count();
+    assert_eq!((told("slowed"), told("tried")), (1, 1));
+    let throttled = events.iter().find(|event| text(&event.decision_id) == "slowed").unwrap();
+    assert_eq!(text(&throttled.throttle_level), "decision");
+    assert!(throttled.decision_subject.is_none(), "a rule may have taken it from the event");
 }

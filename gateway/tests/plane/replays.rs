@@ -1,9 +1,10 @@
 //! Requests of a replay: told of as they were, and believed by the credential alone.
 
 use gateway::Config;
-use ingest::decision::{self, Action, Decision, Maker, Mode, Subject, SubjectKind};
+use ingest::decision::SubjectKind;
 use ingest::event::{Event, Kind};
 
+use crate::decisions::{of, until};
 use crate::world::{ANY, World, ask, said, shop, told};
 
 const CREDENTIAL: &str = "a-credential-of-more-than-32-characters";
@@ -41,20 +42,6 @@ async fn a_replayed_request_is_told_of_as_it_was() {
     let gateway = world.start_with(with_token(&world)).await;
     let address = gateway.addresses()[0];
     let get = |headers: &str| ask(address, request("GET", "/shop/1/x", headers));
-    // Whom a decision is against now is not who called then.
-    let (by, note) = ("ada".to_owned(), String::new());
-    let until = "9999-01-01T00:00:00.000000Z".parse().unwrap();
-    let blocked = Decision {
-        id: "live".to_owned(),
-        subject: Subject::parse(SubjectKind::Address, "192.0.2.7").unwrap(),
-        action: Action::Block,
-        mode: Mode::Enforce,
-        maker: Maker::Person { by, note },
-        at: until,
-        until,
-    };
-    let decided = world.log.append(vec![decision::made(&blocked)]).await.unwrap();
-    assert!(world.decisions.read_to(decided[0].offset + 1).await);
     assert_eq!(said(&get(&replayed(CREDENTIAL, "192.0.2.7")).await), "200");
     // Rules see the client that is named.
     assert_eq!(said(&get(&replayed(CREDENTIAL, "203.0.113.9")).await), "403 address_not_allowed");
@@ -89,6 +76,20 @@ async fn a_replayed_request_is_told_of_as_it_was() {
             "success may 192.0.2.7 true",
         ]
     );
+}
+
+/// Whom a decision is against now is not who called then.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_decision_of_this_moment_refuses_a_replay() {
+    let world = with_a_network().await;
+    let gateway = world.start_with(with_token(&world)).await;
+    let address = gateway.addresses()[0];
+    let get = |headers: &str| ask(address, request("GET", "/shop/1/x", headers));
+    let blocked = ["192.0.2.7", "127.0.0.1"].map(|of_it| of(of_it, SubjectKind::Address, of_it));
+    world.decide(&blocked).await;
+    until("403 blocked", async || get("").await).await;
+    assert_eq!(said(&get(&replayed(CREDENTIAL, "192.0.2.7")).await), "200");
+    world.stop(gateway).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -15,6 +15,8 @@ use crate::log::{Batch, Error, EventLog, Keeper, Partition, Record, Scan, TopicS
 pub const TOPIC: &str = "weir.decisions";
 /// How long a decision that ended is kept.
 pub const KEPT: Duration = Duration::from_hours(7 * 24);
+/// How many are forgotten at once.
+const FORGOTTEN_MAX: usize = 500;
 /// How long to wait until what was written shows.
 const SHOWN_WITHIN: Duration = Duration::from_secs(5);
 /// How often to look whether it does.
@@ -93,23 +95,21 @@ impl Decisions {
         now.made.iter().map(|(id, of)| (of.clone(), now.lifted.get(id).cloned())).collect()
     }
 
-    /// Those that are neither lifted nor over, counted as one likes.
-    pub fn count(&self, at: Timestamp, is_counted: impl Fn(&Decision) -> bool) -> usize {
+    /// Those that are neither lifted nor over, and that one asks for.
+    pub fn held(&self, at: Timestamp, is_asked: impl Fn(&Decision) -> bool) -> Vec<Decision> {
         let now = self.now.lock();
         let holds = |(id, of): &(&String, &Decision)| {
-            of.until > at && !now.lifted.contains_key(*id) && is_counted(of)
+            of.until > at && is_asked(of) && !now.lifted.contains_key(*id)
         };
-        now.made.iter().filter(holds).count()
+        now.made.iter().filter(holds).map(|(_, of)| of.clone()).collect()
     }
 
-    /// The ids of those that ended, or were lifted, so long ago that they are to be forgotten.
+    /// The ids of those that ended so long ago that they are to be forgotten, 500 at most. One that
+    /// was lifted is kept until it would have ended.
     pub fn old(&self, at: Timestamp) -> Vec<String> {
         let now = self.now.lock();
-        let is_old = |(id, of): &(&String, &Decision)| {
-            let ended = now.lifted.get(*id).map_or(of.until, |lift| lift.at.min(of.until));
-            ended.after(KEPT) <= at
-        };
-        now.made.iter().filter(is_old).map(|(id, _)| id.clone()).collect()
+        let old = now.made.iter().filter(|(_, of)| of.until.after(KEPT) <= at);
+        old.map(|(id, _)| id.clone()).take(FORGOTTEN_MAX).collect()
     }
 
     /// Notes what this node has just written and had committed, before it is read.

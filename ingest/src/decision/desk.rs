@@ -87,7 +87,7 @@ pub enum Error {
     )]
     Protected(Subject),
     /// It is not known whether it was written.
-    #[error("the log does not take it: {0}")]
+    #[error("it is not known whether it was decided, see the list: the log says {0}")]
     Log(#[from] log::Error),
 }
 
@@ -117,8 +117,8 @@ impl Desk {
             return Err(Error::Protected(subject));
         }
         let at = self.clock.now();
-        let by_people = self.decisions.count(at, |of| of.maker.detection().is_none());
-        if by_people >= MADE_MAX {
+        let by_people = self.decisions.held(at, |of| of.maker.detection().is_none());
+        if by_people.len() >= MADE_MAX {
             return Err(invalid(format!("{MADE_MAX} decisions of people are in force; lift some")));
         }
         let maker = Maker::Person { by: by.clone(), note };
@@ -126,12 +126,20 @@ impl Desk {
         let decision = Decision { id, subject, action, mode, maker, at, until: at.after(lasts) };
         let mut records = vec![made(&decision)];
         records.extend(self.decisions.old(at).iter().flat_map(|id| gone(id)));
-        self.write(records).await?;
-        let mut event = self.event(&decision, "made", at);
+        let written = self.write(records).await;
+        let mut event = self.event(&decision, "made", (at, &written));
         journey.note(&mut event);
         event.admin_actor = Some(by.into());
         self.tell(event);
-        Ok(decision)
+        written.map(|()| decision)
+    }
+
+    /// The ids of others that are in force against the same subject.
+    pub fn others_against(&self, id: &str) -> Vec<String> {
+        let Some((decision, _)) = self.decisions.get(id) else { return Vec::new() };
+        let is_other = |of: &Decision| of.subject == decision.subject && of.id != id;
+        let others = self.decisions.held(self.clock.now(), is_other);
+        others.into_iter().map(|of| of.id).collect()
     }
 
     /// Takes a decision back. One that was taken back stays so, by whom it was first.
@@ -152,12 +160,12 @@ impl Desk {
             return Ok(before);
         }
         let lift = Lift { by: by.clone(), note, at: self.clock.now() };
-        self.write(vec![lifted(id, &lift)]).await?;
-        let mut event = self.event(&decision, "lifted", lift.at);
+        let written = self.write(vec![lifted(id, &lift)]).await;
+        let mut event = self.event(&decision, "lifted", (lift.at, &written));
         journey.note(&mut event);
         event.admin_actor = Some(by.into());
         self.tell(event);
-        Ok(lift)
+        written.map(|()| lift)
     }
 
     /// Writes it down, and waits until it shows on this node.
@@ -170,8 +178,15 @@ impl Desk {
         Ok(())
     }
 
-    fn event(&self, decision: &Decision, state: &'static str, at: Timestamp) -> Event {
-        let mut event = self.emitter.event(Kind::Decision, Outcome::Success);
+    /// The event of what was done, or may have been.
+    fn event(
+        &self,
+        decision: &Decision,
+        state: &'static str,
+        (at, written): (Timestamp, &Result<(), Error>),
+    ) -> Event {
+        let outcome = if written.is_ok() { Outcome::Success } else { Outcome::Unknown };
+        let mut event = self.emitter.event(Kind::Decision, outcome);
         event.event_time = at;
         event.service_name = Some(self.service.into());
         decision.tell(state, &mut event);

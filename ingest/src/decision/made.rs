@@ -16,9 +16,8 @@ pub const MADE_MAX: usize = 10_000;
 const SLOW: (std::ops::RangeInclusive<u64>, std::ops::RangeInclusive<u64>) =
     (1..=1_000_000, 1_000..=3_600_000);
 
-/// A decision, as who made it said last.
+/// A decision, as who made it said last. Fields that a later Weir adds are passed over.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Decision {
     /// 32 hexadecimal digits; of a detection's, the id of the alert that it is made by.
     pub id: String,
@@ -58,7 +57,7 @@ pub enum Mode {
 }
 
 /// By whose word.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Maker {
     /// A detection, by its name.
@@ -74,7 +73,6 @@ pub enum Maker {
 
 /// That a decision was taken back.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Lift {
     /// Who did.
     pub by: String,
@@ -164,11 +162,17 @@ impl Decision {
             State::Lifted
         } else if self.until <= now {
             State::Ended
-        } else if self.mode == Mode::Enforce && (enforced || self.maker.detection().is_none()) {
+        } else if self.counts(enforced) {
             State::InForce
         } else {
             State::DryRun
         }
+    }
+
+    /// Whether it counts as long as it is in force, and is not in dry run; `enforced` is as in
+    /// [`Self::state`].
+    pub fn counts(&self, enforced: bool) -> bool {
+        self.mode == Mode::Enforce && (enforced || self.maker.detection().is_none())
     }
 }
 

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 /// a /48 of IPv6 at most, and of IPv4 mostly an address.
 const PREFIX_MIN: (u8, u8) = (24, 48);
 /// The longest name of an application or a user, in bytes.
-const NAME_BYTES_MAX: usize = 256;
+const NAME_BYTES_MAX: usize = 1_024;
 
 /// Whom a decision is against.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -59,7 +59,10 @@ impl Subject {
             return name.parse().map(Self::Address);
         }
         if !(1..=NAME_BYTES_MAX).contains(&name.len()) || name.chars().any(char::is_control) {
-            return Err(format!("the name of {}: give 1 to {NAME_BYTES_MAX} bytes", kind.text()));
+            return Err(format!(
+                "no name of a {}: give 1 to {NAME_BYTES_MAX} bytes, without control characters",
+                kind.text()
+            ));
         }
         let name = name.to_owned();
         Ok(match kind {
@@ -114,6 +117,21 @@ pub(super) fn plain(net: IpNet) -> IpNet {
         _ => net,
     }
     .trunc()
+}
+
+impl Network {
+    /// The network that one client has: an address of IPv4, the /64 of one of IPv6 (RFC 6177),
+    /// of which it may take any.
+    #[must_use]
+    pub fn of_client(self) -> Self {
+        match self.0 {
+            IpNet::V6(net) if net.prefix_len() > 64 => {
+                let net = IpNet::new(net.addr().into(), 64).expect("of 128 bits at most");
+                Self(net.trunc())
+            }
+            _ => self,
+        }
+    }
 }
 
 impl FromStr for Network {

@@ -17,6 +17,20 @@ async fn fault(text: &str) -> String {
 
 #[tokio::test]
 async fn a_header_with_faults_is_refused_with_line_and_mend() {
+    const FINDS: &str =
+        "-- title: a\n-- owner: b\n-- severity: low\n-- message: m\n-- subject: client_address\n";
+    let acts = |action: &str| format!("{FINDS}-- action: {action}\nSELECT 1");
+    let of_a_view = "-- title: a\n-- owner: b\n-- action: {block: user, for: 1 h}\nSELECT 1";
+    for (text, expected) in [
+        (acts("{block: address}"), "line 6: the header: action: missing field `for`"),
+        (acts("{block: address, for: soon}"), "line 6: the header: action: for: give a second"),
+        (acts("{block: user, for: 1 h}"), "line 6: action: is against user, and client_address is"),
+        (acts("{block: address, for: 60 s}"), "line 6: action: is over before anything is found"),
+        (of_a_view.to_owned(), "line 3: action: is for detections"),
+    ] {
+        let told = fault(&text).await;
+        assert!(told.starts_with(expected), "{told}");
+    }
     for (text, expected) in [
         ("SELECT 1", "line 1: has no header; begin it with lines such as"),
         ("-- title: a\nSELECT 1", "line 1: the header: missing field `owner`"),

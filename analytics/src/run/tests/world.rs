@@ -152,8 +152,9 @@ impl Node {
         tokio::spawn(pauses.clone().follow(log.clone(), stopped.clone()));
         let queries = QueryTable::default();
         tokio::spawn(queries.clone().follow(log.clone(), stopped.clone()));
-        let decisions = Decisions::open(&**log).await.unwrap();
-        tokio::spawn(decisions.clone().follow(log.clone(), stopped.clone()));
+        log.create_topic(&TopicSpec::compacted(ingest::decision::TOPIC, 1)).await.unwrap();
+        // Not followed: who takes over has to read what others have written by itself.
+        let decisions = Decisions::default();
         let topics = Topics::default();
         topics.create(&**log).await.unwrap();
         let view = View::open(log.clone(), topics).await.unwrap();
