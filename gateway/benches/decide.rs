@@ -1,9 +1,10 @@
 //! How long it takes from the commit of a decision until the last of two gateways refuses by
 //! it, on the embedded log and on three brokers of Kafka.
 //!
-//! Each decision is against an address of its own; a client of each gateway asks for it, over a
-//! connection that is kept, until it is refused. Beside it the append of the decision itself:
-//! what nobody can be faster than.
+//! Each decision is against an address of its own, and is committed as a detection's is, in a
+//! transaction; a client of each gateway asks for it, over a connection that is kept, until it is
+//! refused. Beside it the commit itself, what a request of somebody else takes meanwhile, and all
+//! of it again with ten thousand decisions in force.
 
 use std::io;
 use std::net::SocketAddr;
@@ -18,7 +19,7 @@ use ingest::emit;
 use ingest::event::{Clock as _, SystemClock};
 use ingest::log::embedded::{self, EmbeddedLog};
 use ingest::log::kafka::{self, KafkaLog};
-use ingest::log::{EventLog, TopicSpec};
+use ingest::log::{EventLog, TopicSpec, Transaction};
 use ingest::registry::{
     Change, ChangeSet, EntityKey, Json, Outcome, Proposer, Topics, View, no_deep_check, run_applier,
 };
@@ -27,9 +28,15 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 const DECISIONS: u32 = 300;
+/// How many are in force besides, at most at once, and in one commit.
+const MANY: u32 = 10_000;
+const AT_ONCE: u32 = 1_000;
+/// Requests of somebody else, between two decisions.
+const OTHERS: usize = 20;
 const GATEWAYS: usize = 2;
 const PATIENCE: Duration = Duration::from_secs(10);
-const ENTITIES: [(&str, &str); 2] = [
+const ENTITIES: [(&str, &str); 3] = [
+    ("safeguard/all", r#"{"mode": "enforce", "decisions_max": 10000}"#),
     ("upstream/u", r#"{"targets": [{"url": "http://ORIGIN"}]}"#),
     (
         "api/shop",
@@ -44,8 +51,11 @@ fn main() -> Result<()> {
         return Ok(());
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    println!("| log | append p50 | p99 | to the last of two gateways p50 | p99 | longest |");
-    println!("| --- | ---: | ---: | ---: | ---: | ---: |");
+    println!(
+        "| log | in force besides | commit p50 | p99 | from there to the last of two gateways p50 \
+         | p99 | longest | a request of others p50 | p99 |"
+    );
+    println!("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |");
     let dir = tempfile::tempdir()?;
     let embedded = embedded::Config::new(dir.path().join("log"));
     let log: Arc<dyn EventLog> = Arc::new(EmbeddedLog::open(&embedded)?);
@@ -93,47 +103,57 @@ async fn measure(name: &str, logs: Vec<Arc<dyn EventLog>>, dir: &std::path::Path
         clients.push(TcpStream::connect(gateway.addresses()[0]).await?);
         gateways.push(gateway);
     }
-    let (mut appends, mut waits) = (Vec::new(), Vec::new());
-    for i in 0..DECISIONS {
-        let address = format!("10.{}.{}.{}", i / 65_536, i / 256 % 256, i % 256);
-        for client in &mut clients {
-            ensure!(ask(client, &address).await? == 200, "nobody is blocked yet");
+    let mut writer = log.writer("weir.bench").await?;
+    let mut next = 0;
+    for besides in [0, MANY] {
+        for first in (0..besides).step_by(AT_ONCE as usize) {
+            let records = (first..first + AT_ONCE).map(|i| Ok(decision::made(&of(1 << 24 | i)?)));
+            let records = records.collect::<Result<_>>()?;
+            writer.commit(Transaction { records, offsets: Vec::new() }).await?;
         }
-        let now = SystemClock.now();
-        let decision = Decision {
-            id: format!("{i:032x}"),
-            subject: Subject::parse(SubjectKind::Address, &address).map_err(io::Error::other)?,
-            action: Action::Block,
-            mode: Mode::Enforce,
-            maker: Maker::Person { by: "the bench".to_owned(), note: String::new() },
-            at: now,
-            until: now.after(Duration::from_hours(1)),
-        };
-        let began = Instant::now();
-        log.append(vec![decision::made(&decision)]).await?;
-        let committed = Instant::now();
-        appends.push(committed - began);
-        for client in &mut clients {
-            while ask(client, &address).await? != 403 {
-                ensure!(committed.elapsed() < PATIENCE, "{address} is not blocked");
+        let (mut commits, mut waits, mut others) = (Vec::new(), Vec::new(), Vec::new());
+        for _ in 0..DECISIONS {
+            let decision = of(next)?;
+            next += 1;
+            let address = decision.subject.name();
+            for client in &mut clients {
+                ensure!(ask(client, &address).await? == 200, "nobody is blocked yet");
+                for _ in 0..OTHERS {
+                    let began = Instant::now();
+                    ensure!(ask(client, "192.0.2.1").await? == 200, "others are not blocked");
+                    others.push(began.elapsed());
+                }
             }
+            let began = Instant::now();
+            let records = vec![decision::made(&decision)];
+            writer.commit(Transaction { records, offsets: Vec::new() }).await?;
+            let committed = Instant::now();
+            commits.push(committed - began);
+            for client in &mut clients {
+                while ask(client, &address).await? != 403 {
+                    ensure!(committed.elapsed() < PATIENCE, "{address} is not blocked");
+                }
+            }
+            waits.push(committed.elapsed());
         }
-        waits.push(committed.elapsed());
+        let ms = |of: Duration| format!("{:.1} ms", of.as_secs_f64() * 1e3);
+        let us = |of: Duration| format!("{} µs", of.as_micros());
+        let of = |mut all: Vec<Duration>| {
+            all.sort_unstable();
+            (all[all.len() / 2], all[all.len() * 99 / 100], all[all.len() - 1])
+        };
+        let (commit, wait, other) = (of(commits), of(waits), of(others));
+        println!(
+            "| {name} | {besides} | {} | {} | {} | {} | {} | {} | {} |",
+            ms(commit.0),
+            ms(commit.1),
+            ms(wait.0),
+            ms(wait.1),
+            ms(wait.2),
+            us(other.0),
+            us(other.1)
+        );
     }
-    let ms = |of: Duration| format!("{:.1} ms", of.as_secs_f64() * 1e3);
-    let of = |mut all: Vec<Duration>| {
-        all.sort_unstable();
-        (all[all.len() / 2], all[all.len() * 99 / 100], all[all.len() - 1])
-    };
-    let ((append, append_99, _), (wait, wait_99, longest)) = (of(appends), of(waits));
-    println!(
-        "| {name} | {} | {} | {} | {} | {} |",
-        ms(append),
-        ms(append_99),
-        ms(wait),
-        ms(wait_99),
-        ms(longest)
-    );
     stop.send_replace(true);
     drop(clients);
     for gateway in gateways {
@@ -141,6 +161,22 @@ async fn measure(name: &str, logs: Vec<Arc<dyn EventLog>>, dir: &std::path::Path
     }
     applier.abort();
     Ok(())
+}
+
+/// A detection's decision, against an address of its own.
+fn of(i: u32) -> Result<Decision> {
+    let address = std::net::Ipv4Addr::from((10 << 24) + i);
+    let now = SystemClock.now();
+    let subject = Subject::parse(SubjectKind::Address, &address.to_string());
+    Ok(Decision {
+        id: format!("{i:032x}"),
+        subject: subject.map_err(io::Error::other)?,
+        action: Action::Block,
+        mode: Mode::Enforce,
+        maker: Maker::Detection("scanner".to_owned()),
+        at: now,
+        until: now.after(Duration::from_hours(1)),
+    })
 }
 
 /// Asks as a client of an address; the status.

@@ -5,7 +5,7 @@
 -- severity: medium
 -- subject: client_address
 -- quiet: 1 h
--- action: {slow: address, to: 60/1 min, for: 2 h}
+-- action: {slow: address, to: 60/1 h, for: 2 h}
 -- message: >-
 --   {{ client_address }} read {{ pages | grouped }} different pages within an hour, in {{ requests | grouped }} requests,
 --   hardly one of them twice.

@@ -38,9 +38,14 @@ enum Action {
         to: Quota,
     },
     /// Take a decision back, whoever made it
+    #[command(override_usage = "weir decisions lift [OPTIONS] --by <BY> <ID|--detection NAME>")]
     Lift {
         /// Its id, or how it begins
-        id: String,
+        #[arg(required_unless_present = "detection")]
+        id: Option<String>,
+        /// All of a detection that are in force or in dry run
+        #[arg(long, value_name = "NAME", conflicts_with = "id")]
+        detection: Option<String>,
         #[command(flatten)]
         word: Word,
     },
@@ -109,14 +114,40 @@ pub(crate) fn run(settings: &Settings, options: &Options) -> Result<(), Failure>
             let action = json!({"slow": {"max": max, "window_ms": window_ms}});
             make(&api, as_json, whom, action)?;
         }
-        Action::Lift { id, word } => {
+        Action::Lift { id: Some(id), word, .. } => {
             let id = whole(&api, id)?;
-            let answer = api.post(&format!("/admin/v1/decisions/{id}/lift"), &json!(word))?;
+            let answer = lift(&api, &id, word)?;
             let by = text(&answer["lifted"], "by");
-            done(as_json, &answer, &format!("decision {id} is lifted, by {by}"));
+            let mut told = format!("decision {id} is lifted, by {by}");
+            let others: Vec<&str> = answer["others"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(Value::as_str)
+                .collect();
+            if !others.is_empty() {
+                told = format!("{told}; others are against the same: {}", others.join(", "));
+            }
+            done(as_json, &answer, &told);
+        }
+        Action::Lift { id: None, detection, word } => {
+            let detection = detection.as_deref().unwrap_or_default();
+            let found = api.get("/admin/v1/decisions", &[])?;
+            let of_it = found["decisions"].as_array().into_iter().flatten();
+            let of_it = of_it.filter(|of| of["detection"] == detection);
+            let ids: Vec<String> = of_it.map(|of| text(of, "id")).collect();
+            for id in &ids {
+                lift(&api, id, word)?;
+            }
+            let told = format!("{} decisions of {detection} are lifted", ids.len());
+            done(as_json, &json!({"lifted": ids}), &told);
         }
     }
     Ok(())
+}
+
+fn lift(api: &Api, id: &str, word: &Word) -> Result<Value, Failure> {
+    api.post(&format!("/admin/v1/decisions/{id}/lift"), &json!(word))
 }
 
 fn make(api: &Api, as_json: bool, whom: &Whom, action: Value) -> Result<(), Failure> {

@@ -173,6 +173,14 @@ async fn callers_are_blocked_and_slowed_from_the_command_line() {
     assert!(body.contains("\"code\":\"throttled\""), "{body}");
     // It ends by itself.
     is_answered(&node, 200).await;
+    // All of a detection; here there are none, and those of people stay.
+    weir(&node, 0, &[&block[..6], &["--dry-run", "--by", "ann"]].concat());
+    let said = weir(&node, 0, &["decisions", "lift", "--detection", "loud", "--by", "bob"]);
+    assert_eq!(said, "0 decisions of loud are lifted\n");
+    let others = id(&node);
+    weir(&node, 0, &block);
+    let said = weir(&node, 0, &["decisions", "lift", &id(&node), "--by", "bob"]);
+    assert!(said.contains(&format!("; others are against the same: {others}")), "{said}");
     let never = "kind: safeguard\nname: ours\nspec: {never: {addresses: [\"127.0.0.0/8\"]}}\n";
     let folder = node.write("own", &[("ours.yaml", never)]);
     weir(&node, 0, &["apply", &folder]);

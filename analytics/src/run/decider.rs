@@ -65,6 +65,12 @@ impl Verdicts {
     pub(super) fn is_empty(&self) -> bool {
         self.made.is_empty() && self.held_back.is_empty()
     }
+
+    /// What is told of each.
+    #[cfg(test)]
+    pub(super) fn told(&self) -> Vec<&'static str> {
+        self.made.iter().filter_map(|of| of.told).collect()
+    }
 }
 
 impl Decider {
@@ -112,11 +118,16 @@ impl Decider {
                     }
                 }
             }
-            let made = verdicts.made.iter().rfind(|of| of.decision.id == change.alert.id);
-            let made = made.map(|of| (of.decision.clone(), of.lift.clone()));
-            let known = made.or_else(|| self.decisions.get(&change.alert.id));
+            let known = self.known(&change.alert.id, verdicts);
             change.alert.decision = known.map(|(decision, lift)| decided(&decision, lift));
         }
+    }
+
+    /// The decision of an alert, this step's before those that are written.
+    fn known(&self, id: &str, verdicts: &Verdicts) -> Option<(Decision, Option<Lift>)> {
+        let made = verdicts.made.iter().rfind(|of| of.decision.id == id);
+        let made = made.map(|of| (of.decision.clone(), of.lift.clone()));
+        made.or_else(|| self.decisions.get(id))
     }
 
     /// The decision that is to be written; nothing, where it stands as it is; or why there is none.
@@ -145,7 +156,7 @@ impl Decider {
         let maker = Maker::Detection(alert.detection.clone());
         let (id, mode, action) = (alert.id.clone(), safeguards.mode, act.action);
         let decision = Decision { id, subject, action, mode, maker, at: now, until };
-        let before = self.decisions.get(&alert.id);
+        let before = self.known(&alert.id, verdicts);
         if let Some((before, lift @ Some(_))) = before {
             // What somebody took back stays so as long as the alert goes on: for as long, it is
             // to be known.

@@ -103,7 +103,9 @@ async fn what_is_found_is_decided_of_once_over_kills_and_owners() {
     traffic.now += 121 * S;
     traffic.all(Kind::Heartbeat).await;
     let is_of_it = |of: &Decision| of.subject.name() == LOUD;
+    let began = std::time::Instant::now();
     while !values::<Decision>(&log, DECISIONS_TOPIC).await.iter().any(is_of_it) {
+        assert!(began.elapsed() < Duration::from_secs(30), "it is not decided of");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     // Somebody takes all of them back while nobody runs the queries.
@@ -158,7 +160,7 @@ async fn what_is_found_is_decided_of_once_over_kills_and_owners() {
     }
     let all = values::<Alert>(&log, ALERTS_TOPIC).await;
     // Who took over knows what was taken back.
-    let later = all[told_before..].iter().filter(|of| taken_back.contains(&of.id));
+    let later = all[told_before..].iter().filter(|of| of.subject == LOUD && of.detection == name);
     let later: Vec<&Alert> = later.filter(|of| of.state == State::Open).collect();
     assert!(!later.is_empty(), "something was found of those that were taken back");
     for of in later {
@@ -284,6 +286,21 @@ async fn a_decision_lasts_from_the_last_finding_on_and_stays_lifted() {
     // Another alert of the same subject is decided of anew.
     let found = bench.find("b", "203.0.113.9", -120).await;
     assert_eq!(found.as_deref(), Some("blocked until 00:32:00"));
+}
+
+/// Windows that close in one step are of one alert, and of one decision.
+#[tokio::test]
+async fn what_one_step_finds_twice_is_made_once() {
+    let mut bench = Bench::new(&[(EntityKind::Safeguard, ENFORCE)]).await;
+    let act = Act { against: SubjectKind::Address, action: Action::Block, lasts: HALF_HOUR };
+    let change =
+        |until, opens| Change { alert: alert("a", "203.0.113.9", BEGIN + until * S), opens };
+    let (mut changes, mut verdicts) = ([change(0, true), change(60, false)], Verdicts::default());
+    bench.decider.decide(Some(&act), &mut changes, &mut verdicts);
+    assert_eq!(verdicts.told(), ["made", "prolonged"]);
+    bench.decider.commit(verdicts, &mut *bench.writer).await.unwrap();
+    let (decision, _) = bench.decider.decisions.get("a").unwrap();
+    assert_eq!(decision.until, Timestamp::from_micros(BEGIN + 1_860 * S));
 }
 
 #[tokio::test]
