@@ -17,8 +17,8 @@
 --
 -- Parameters: 30 refusals; nine tenths; ten minutes.
 --
--- Runbook: its address is blocked for an hour, where a safeguard enforces that, but not at the token
--- endpoint; a deny rule blocks it for good. If it was let in, see as whom (`auth_subject`
+-- Runbook: its address is blocked for an hour, at the token endpoint too, where a safeguard enforces
+-- that; a deny rule blocks it at the gateways for good. If it was let in, see as whom (`auth_subject`
 -- of the events that the alert's query shows), revoke its tokens and change its secret. Many
 -- people may share an address: a new release with a wrong secret looks like this too, and
 -- `weir decisions lift` lets them in again.

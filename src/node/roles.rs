@@ -81,6 +81,7 @@ impl Roles {
             let passphrase = passphrase::of(config, &ground.view.snapshot())?;
             let parts = gateway::keys::Parts {
                 view: ground.view.clone(),
+                decisions: ground.decisions.clone(),
                 proposer: ground.proposer.clone(),
                 passphrase: passphrase.clone(),
                 emitter: ground.emitter.clone(),

@@ -121,8 +121,14 @@ async fn run(mode: Mode, origin: SocketAddr) -> Result<()> {
     let mut settings = keys::Config { address: ([127, 0, 0, 1], 0).into(), ..Default::default() };
     settings.issuer = "http://keys.example".to_owned();
     settings.token_ttl_s = 86_400;
-    let parts =
-        keys::Parts { view: view.clone(), proposer, passphrase, emitter, clock: clock.clone() };
+    let parts = keys::Parts {
+        view: view.clone(),
+        decisions: Decisions::default(),
+        proposer,
+        passphrase,
+        emitter,
+        clock: clock.clone(),
+    };
     let manager = KeyManager::start(settings.clone(), parts).await?;
     let issuer = Issuer {
         issuer: settings.issuer,

@@ -59,6 +59,11 @@ impl Enforcer {
         EnforcedReader(Cache::new(self.current.clone()))
     }
 
+    /// The table of this moment, for those who are asked seldom.
+    pub(crate) fn current(&self) -> Arc<ArcSwap<Enforced>> {
+        self.current.clone()
+    }
+
     /// Follows both until `shutdown`. Of several changes that come while a table is compiled,
     /// the last is shown.
     pub(crate) async fn run(self, shutdown: impl Future<Output = ()> + Send) {

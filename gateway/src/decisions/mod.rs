@@ -21,6 +21,9 @@
 //! - Addresses that a safeguard protects, and those of trusted proxies, are refused by none: an
 //!   address that many share because a proxy has it is nobody's.
 //!
+//! The key manager refuses by the same table: a blocked address may try no secrets, and a
+//! blocked application is given no tokens. It knows of no trusted proxies.
+//!
 //! Limits: a slowed subject is slowed by each gateway by itself. The log away for a while
 //! leaves a gateway with what it has read.
 

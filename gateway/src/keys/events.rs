@@ -20,6 +20,8 @@ pub(super) struct Told {
     pub(super) scopes: Option<String>,
     /// Hash of the id of the token that is given.
     pub(super) token_id: Option<Arc<str>>,
+    /// What decisions say of it.
+    pub(super) decided: Option<Box<Event>>,
 }
 
 pub(super) fn event(
@@ -52,6 +54,14 @@ pub(super) fn event(
         event.token_grant = Some("client_credentials".into());
         event.auth_scopes = told.scopes.clone().map(Into::into);
         event.auth_token_id = told.token_id.clone().map(Into::into);
+    }
+    if let Some(decided) = &told.decided {
+        event.decision_id.clone_from(&decided.decision_id);
+        event.decision_action.clone_from(&decided.decision_action);
+        event.decision_state.clone_from(&decided.decision_state);
+        event.decision_subject_kind.clone_from(&decided.decision_subject_kind);
+        event.decision_expires_time = decided.decision_expires_time;
+        event.throttle_level.clone_from(&decided.throttle_level);
     }
     event
 }

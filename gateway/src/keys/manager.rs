@@ -3,8 +3,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use axum::Router;
 use axum::routing::{get, post};
+use ingest::decision::Decisions;
 use ingest::emit::Emitter;
 use ingest::event::Clock;
 use ingest::http::{Server, Teller};
@@ -15,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::signing::Signing;
 use super::{Config, Error, Passphrase, first, metadata, token};
+use crate::decisions::{Enforced, Enforcer};
 use ingest::http::Guesses;
 
 const SERVER: Server = Server {
@@ -30,6 +33,8 @@ const SERVER: Server = Server {
 pub struct Parts {
     /// The registry: applications and keys.
     pub view: View,
+    /// Who is given no tokens.
+    pub decisions: Decisions,
     /// Who the first key is proposed by.
     pub proposer: Proposer,
     /// What opens the signing keys.
@@ -52,6 +57,7 @@ pub(super) struct Shared {
     pub(super) parts: Parts,
     pub(super) signing: Signing,
     pub(super) guesses: Guesses,
+    pub(super) enforced: Arc<ArcSwap<Enforced>>,
 }
 
 /// A key manager that runs, until it is shut down or dropped.
@@ -78,8 +84,12 @@ impl KeyManager {
             return Err(Error::Sealed);
         }
         let guesses = Guesses::default();
-        let shared = Arc::new(Shared { config, parts, signing, guesses });
+        let Parts { view, decisions, clock, .. } = &parts;
+        let enforcer = Enforcer::new(decisions.clone(), view.clone(), Vec::new(), clock.clone());
+        let enforced = enforcer.current();
+        let shared = Arc::new(Shared { config, parts, signing, guesses, enforced });
         let stop = CancellationToken::new();
+        tokio::spawn(enforcer.run(stop.clone().cancelled_owned()));
         let teller = Teller { emitter: shared.parts.emitter.clone(), service: "weir-keys" };
         let task = tokio::spawn(SERVER.route(listener, router(shared), teller, stop.clone()));
         tracing::info!(%address, "key manager listens");

@@ -1,5 +1,6 @@
 //! The key manager over a real socket, with a real registry and a real spool.
 
+use ingest::decision::Decisions;
 use ingest::emit;
 use ingest::event::{Clock, Kind, Outcome};
 use ingest::http::Code;
@@ -251,6 +252,7 @@ async fn a_wrong_start_says_why() {
     let running = world.manager().await;
     let start = async |address: std::net::SocketAddr, audience: &str, passphrase: &str| {
         let parts = Parts {
+            decisions: Decisions::default(),
             view: world.view.clone(),
             proposer: world.proposer.clone(),
             passphrase: Passphrase::new(passphrase),

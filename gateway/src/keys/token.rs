@@ -10,6 +10,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, header};
 use ingest::emit::Emitted;
+use ingest::event::{Kind, Outcome};
 use ingest::http::{CORRELATION_HEADER, Code, Correlation, Peer};
 use ingest::registry::Name;
 use ingest::registry::kind::Application;
@@ -22,6 +23,7 @@ use super::form;
 use super::manager::Shared;
 use super::secret::{hex, random};
 use crate::auth::token_id;
+use crate::decisions::{Stopped, Who};
 
 const BODY_BYTES_MAX: usize = 64 * 1024;
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -49,6 +51,7 @@ impl Failure {
             Code::Throttled | Code::EventsUnavailable | Code::InternalError => {
                 "temporarily_unavailable"
             }
+            Code::Blocked => "access_denied",
             _ => "invalid_request",
         }
     }
@@ -64,8 +67,12 @@ pub(super) async fn token(
     let correlation = Correlation::of(&headers, || fastrand::u64(..));
     let mut told = Told::default();
     let given = match shared.parts.emitter.admit() {
-        Ok(()) => match read(&headers, body).await {
-            Ok(parameters) => shared.give(&headers, &parameters, &mut told),
+        // Who is blocked tries no secret.
+        Ok(()) => match shared.judge(Who::Address(peer.ip()), &mut told) {
+            Ok(()) => match read(&headers, body).await {
+                Ok(parameters) => shared.give(&headers, &parameters, &mut told),
+                Err(failure) => Err(failure),
+            },
             Err(failure) => Err(failure),
         },
         Err(error) => {
@@ -114,6 +121,23 @@ async fn read(headers: &HeaderMap, body: Body) -> Result<BTreeMap<String, String
 }
 
 impl Shared {
+    /// Refuses whom a decision is against.
+    fn judge(&self, who: Who<'_>, told: &mut Told) -> Result<(), Failure> {
+        let enforced = self.enforced.load();
+        if enforced.is_empty() {
+            return Ok(());
+        }
+        let now_ms = self.parts.clock.now().as_micros().div_euclid(1_000);
+        let decided = told.decided.get_or_insert_with(|| {
+            Box::new(self.parts.emitter.event(Kind::Token, Outcome::Success))
+        });
+        let judged = enforced.judge(who, u64::try_from(now_ms).unwrap_or(0), decided);
+        judged.map_err(|Stopped { code, wait_s }| {
+            let failure = Failure::new(code, "no token is given for some time");
+            Failure { retry_after_s: i64::try_from(wait_s).ok(), ..failure }
+        })
+    }
+
     /// The answer's members.
     fn give(
         &self,
@@ -149,6 +173,7 @@ impl Shared {
             return Err(Failure::new(Code::ClientInvalid, description));
         };
         told.proven = Some(environment);
+        self.judge(Who::Application(name.as_str()), told)?;
 
         match parameters.get("grant_type").map(String::as_str) {
             Some("client_credentials") => {}

@@ -36,6 +36,7 @@ impl Keys {
         };
         let parts = keys::Parts {
             view: world.view.clone(),
+            decisions: world.decisions.clone(),
             proposer: world.proposer.clone(),
             passphrase: Passphrase::new("of the test"),
             emitter,
@@ -53,12 +54,17 @@ impl Keys {
         serde_json::from_value(issuer).unwrap()
     }
 
-    pub(crate) async fn token(&self, client: &str, secret: &str) -> String {
+    /// Asks for a token: status and answer.
+    pub(crate) async fn asked(&self, client: &str, secret: &str) -> (u16, serde_json::Value) {
         let url = format!("http://{}/oauth2/token", self.manager.address());
         let request = self.http.post(url).basic_auth(client, Some(secret));
         let request = request.header("content-type", "application/x-www-form-urlencoded");
         let answer = request.body("grant_type=client_credentials&scope=read").send().await.unwrap();
-        let answer: serde_json::Value = answer.json().await.unwrap();
+        (answer.status().as_u16(), answer.json().await.unwrap())
+    }
+
+    pub(crate) async fn token(&self, client: &str, secret: &str) -> String {
+        let (_, answer) = self.asked(client, secret).await;
         answer["access_token"].as_str().unwrap_or_else(|| panic!("{answer}")).to_owned()
     }
 }

@@ -69,6 +69,15 @@ pub(crate) async fn until(expected: &str, ask: impl AsyncFn() -> String) -> Stri
     tokio::time::timeout(PATIENCE, asking).await.unwrap_or_else(|_| panic!("never {expected}"))
 }
 
+async fn until_is(expected: &str, ask: impl AsyncFn() -> String) {
+    let asking = async {
+        while ask().await != expected {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, asking).await.unwrap_or_else(|_| panic!("never {expected}"));
+}
+
 fn line(event: &Event) -> String {
     let (id, action) = (text(&event.decision_id), text(&event.decision_action));
     let (state, client) = (text(&event.decision_state), text(&event.client_address));
@@ -221,6 +230,10 @@ async fn an_application_and_a_user_are_refused_wherever_they_come_from() {
     world.decide(&[of("a", SubjectKind::Application, "web")]).await;
     until("403 blocked", async || get(&web).await).await;
     assert_eq!(said(&get(&till).await), "200");
+    // Nor is it given another token, though it proves itself; others are.
+    let refused = keys.asked("web", &secret).await;
+    assert_eq!((refused.0, &refused.1["error"]), (403, &"access_denied".into()));
+    keys.token("till", &other_secret).await;
     world.lift("a").await;
     until("200", async || get(&web).await).await;
     // The subject of a token of client_credentials is the client.
@@ -229,6 +242,10 @@ async fn an_application_and_a_user_are_refused_wherever_they_come_from() {
     let never = r#"safeguard/ours {"mode": "enforce", "never": {"users": ["till"]}}"#;
     world.put("never", &[never]).await;
     until("200", async || get(&till).await).await;
+    // Whose address is blocked tries no secret.
+    world.decide(&[of("here", SubjectKind::Address, "127.0.0.1")]).await;
+    let asked = async || keys.asked("web", "a wrong one").await.0.to_string();
+    until_is("403", asked).await;
     let events = world.stop(gateway).await;
     let blocked = events.iter().find(|event| text(&event.decision_id) == "a").unwrap();
     assert_eq!(text(&blocked.decision_subject_kind), "application");

@@ -102,10 +102,10 @@ async fn what_is_found_is_decided_of_once_over_kills_and_owners() {
     burst(&mut traffic).await;
     traffic.now += 121 * S;
     traffic.all(Kind::Heartbeat).await;
-    let is_of_it = |of: &Decision| of.subject.name() == LOUD;
+    let is_of_it = |of: &Alert| of.subject == LOUD && of.detection == name;
     let began = std::time::Instant::now();
-    while !values::<Decision>(&log, DECISIONS_TOPIC).await.iter().any(is_of_it) {
-        assert!(began.elapsed() < Duration::from_secs(30), "it is not decided of");
+    while !values::<Alert>(&log, ALERTS_TOPIC).await.iter().any(is_of_it) {
+        assert!(began.elapsed() < Duration::from_secs(30), "it is not found");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     // Somebody takes all of them back while nobody runs the queries.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderValue;
+use ingest::decision::Decisions;
 use ingest::emit;
 use ingest::event::{Event, Kind, ManualClock, Producer, Timestamp, cloudevents};
 use ingest::http::Code;
@@ -117,6 +118,7 @@ impl World {
             token_ttl_s: 600,
         };
         let parts = Parts {
+            decisions: Decisions::default(),
             view: self.view.clone(),
             proposer: self.proposer.clone(),
             passphrase: self.passphrase.clone(),
