@@ -152,7 +152,7 @@ async fn backtest(
     }
     let answer = match asked.r#as {
         As::Rows => shared.sql.backtest(file, span).await,
-        As::Alerts => shared.sql.alerts_of(file, span, block).await,
+        As::Alerts => Box::pin(shared.sql.alerts_of(file, span, block)).await,
     };
     encoded(answer.map_err(|error| failure(&error))?, format, Caller::Admin).await
 }
