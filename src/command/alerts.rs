@@ -53,7 +53,7 @@ enum Action {
         /// Those about subjects of this name; a star stands for any letters, \\* for itself
         #[arg(long)]
         subject: Option<String>,
-        /// For how long, as 90m, 2h or 7d; a minute to 30 days
+        /// For how long, as 15m, 12h or 7d; a minute to 30 days
         #[arg(long = "for", value_name = "TIME", value_parser = span_ms)]
         for_ms: u64,
         #[command(flatten)]
