@@ -138,7 +138,10 @@ async fn alerts_are_answered_from_the_command_line() {
         (&["alerts", "ack", "", "--by", "ann"], "is no id"),
         (&["alerts", "silence", "--for", "2h", "--by", "ann"], "--detection"),
         (&["alerts", "silence", "--subject", "a", "--for", "40d", "--by", "ann"], "30 days"),
-        (&["alerts", "silence", "--subject", "a", "--for", "soon", "--by", "ann"], "15m, 12h or 7d"),
+        (
+            &["alerts", "silence", "--subject", "a", "--for", "soon", "--by", "ann"],
+            "15m, 12h or 7d",
+        ),
         (&["alerts", "ack", short, "--by", " "], "by: give 1 to 200 bytes"),
     ] {
         let (code, said) = weir.run(arguments);
