@@ -249,11 +249,11 @@ pub trait Reader: Send + fmt::Debug {
     /// nothing is passed over in silence.
     async fn next(&mut self, limit: ReadLimit) -> Result<Option<Batch>>;
 
-    /// Whether all that `partition` held when the reader was opened has been told.
-    /// [`Batch::next`] need not come to [`Bounds::end`], since the last offsets may be a
-    /// transaction's own marks, or of one that was refused. Becomes true within a wait of
-    /// 1 s at the end, and only for readers whose partitions are all of one topic.
-    fn is_at_end(&self, partition: &Partition) -> bool;
+    /// Whether all that `partition` has before `end` has been told, `end` being a
+    /// [`Bounds::end`] that the log gave. [`Batch::next`] need not come to it, since the last
+    /// offsets may be a transaction's own marks, or of one that was refused; so who waits for
+    /// it goes on asking for what is next, and asks this when nothing came.
+    fn has_reached(&self, partition: &Partition, end: u64) -> bool;
 }
 
 /// Commits transactions under a name that one writer holds at a time.

@@ -9,7 +9,7 @@ use super::{Batch, Error, EventLog, Partition, ReadLimit, Reader, Result};
 
 /// How long nothing may come before the end.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// How often to look whether an end is reached that only the reader knows of.
+/// How often to look whether an end is reached that no record comes to.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// The records that partitions of a topic held when this was opened, each partition in
@@ -102,7 +102,7 @@ impl<'a> Scan<'a> {
                         return Ok(Some(batch));
                     }
                 }
-                Ok(None) => self.left.retain(|partition, _| !reader.is_at_end(partition)),
+                Ok(None) => self.left.retain(|of, (_, end)| !reader.has_reached(of, *end)),
                 Err(Error::OutOfRange { partition, bounds, .. }) => {
                     self.reader = None;
                     if let Some((next, _)) = self.left.get_mut(&partition) {

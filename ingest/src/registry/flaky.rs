@@ -168,8 +168,8 @@ impl Reader for Sips {
         Ok(self.rest.pop_front())
     }
 
-    fn is_at_end(&self, partition: &Partition) -> bool {
-        self.rest.is_empty() && self.reader.is_at_end(partition)
+    fn has_reached(&self, partition: &Partition, end: u64) -> bool {
+        self.rest.is_empty() && self.reader.has_reached(partition, end)
     }
 }
 

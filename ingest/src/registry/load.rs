@@ -36,7 +36,7 @@ pub(super) async fn load(log: &dyn EventLog, partition: &Partition) -> Result<Lo
     let replica = Replica::default();
     let mut loaded = Loaded { replica, reader, next: bounds.first, end: bounds.end };
     let limit = ReadLimit { wait: LOOK_EVERY, ..ReadLimit::default() };
-    while loaded.next < loaded.end && !loaded.reader.is_at_end(partition) {
+    while loaded.next < loaded.end && !loaded.reader.has_reached(partition, loaded.end) {
         if let Some(batch) = loaded.reader.next(limit).await.map_err(failed())? {
             for record in &batch.records {
                 loaded.replica.take(record);

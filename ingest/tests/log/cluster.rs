@@ -102,13 +102,16 @@ async fn a_scan_is_whole_or_fails(brokers: &mut Kafka) -> Result<()> {
     for _ in 0..RECORDS / 6 {
         log.append(partitions().map(record).collect()).await?;
     }
-    let mut scan = Scan::open(&*log, partitions()).await?;
-    let mut count = scan.next().await?.context("there is a first")?.records.len();
-    brokers.kill(1)?;
-    while let Some(batch) = scan.next().await? {
-        count += batch.records.len();
-        tokio::time::sleep(Duration::from_millis(20)).await;
+    for broker in [1, 2, 3] {
+        let mut scan = Scan::open(&*log, partitions()).await?;
+        let mut count = scan.next().await?.context("there is a first")?.records.len();
+        brokers.kill(broker)?;
+        while let Some(batch) = scan.next().await? {
+            count += batch.records.len();
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        ensure!(count == RECORDS, "{count} of {RECORDS} as broker {broker} dies");
+        brokers.restart(broker)?;
     }
-    ensure!(count == RECORDS, "{count} of {RECORDS}");
     Ok(())
 }

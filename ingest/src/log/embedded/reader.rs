@@ -48,11 +48,10 @@ impl Cursors {
         }
     }
 
-    /// Whether nothing is there to read of the partition now.
-    fn is_at_end(&self, log: &Inner, partition: &Partition) -> bool {
-        let view = log.shared.view.read();
+    /// Whether all of the partition before an offset was read.
+    fn have_reached(&self, partition: &Partition, end: u64) -> bool {
         let mut of = self.cursors.iter().filter(|cursor| cursor.partition == *partition);
-        of.any(|cursor| view.state.ends(cursor.key).end == cursor.next)
+        of.any(|cursor| cursor.next >= end)
     }
 
     pub(super) fn remove(&mut self, partition: &Partition) {
@@ -133,8 +132,8 @@ impl Reader for EmbeddedReader {
         }
     }
 
-    fn is_at_end(&self, partition: &Partition) -> bool {
-        self.cursors.is_at_end(&self.log, partition)
+    fn has_reached(&self, partition: &Partition, end: u64) -> bool {
+        self.cursors.have_reached(partition, end)
     }
 }
 

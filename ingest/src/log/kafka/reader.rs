@@ -9,6 +9,7 @@ use futures_util::FutureExt;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, StreamConsumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::Message;
+use rdkafka::topic_partition_list::Offset;
 use tokio::time::{Instant, timeout_at};
 
 use super::ahead::Ahead;
@@ -25,8 +26,6 @@ pub(super) struct Positions {
     ahead: Ahead,
     /// Partitions that are not read for now.
     paused: BTreeSet<Partition>,
-    /// Partitions of which the client said that they had ended, since it began.
-    ended: BTreeSet<Partition>,
     /// An error that the client says once, after which it reads the partition no
     /// more; so it is said again until the partition is given up.
     lasting: Option<KafkaError>,
@@ -70,14 +69,7 @@ impl Positions {
         let (partition, mut records) = match self.ahead.take(|of| !paused.contains(of)) {
             Some(ahead) => ahead,
             None => loop {
-                let message = match consumer.recv().await {
-                    Ok(message) => message,
-                    Err(KafkaError::PartitionEOF(index)) => {
-                        self.end(index);
-                        continue;
-                    }
-                    Err(error) => return Err(self.keep(error)),
-                };
+                let message = consumer.recv().await.map_err(|error| self.keep(error))?;
                 if let Some((partition, record)) = self.take(&message) {
                     break (partition, vec![record]);
                 }
@@ -88,10 +80,6 @@ impl Positions {
         while size < bytes {
             let message = match consumer.recv().now_or_never() {
                 Some(Ok(message)) => message,
-                Some(Err(KafkaError::PartitionEOF(index))) => {
-                    self.end(index);
-                    continue;
-                }
                 Some(Err(error)) => {
                     self.keep(error);
                     break;
@@ -113,14 +101,6 @@ impl Positions {
         let next = records.last().map_or(0, |record| record.offset + 1);
         self.next.insert(partition.clone(), next);
         Ok(Batch { partition, records, next })
-    }
-
-    /// The client says of an end only in which partition it is, not of which topic.
-    fn end(&mut self, index: i32) {
-        let mut of = self.next.keys().filter(|of| super::index(of) == index);
-        if let (Some(partition), None) = (of.next(), of.next()) {
-            self.ended.insert(partition.clone());
-        }
     }
 
     fn keep(&mut self, error: KafkaError) -> KafkaError {
@@ -210,7 +190,7 @@ impl KafkaReader {
         let opening = |error: KafkaError| refused("open reader", &error);
         // The client wants a group, also from who commits nothing.
         let mut client = config.consumer();
-        client.set("group.id", "weir-readers").set("enable.partition.eof", "true");
+        client.set("group.id", "weir-readers");
         let consumer: StreamConsumer = client.create().map_err(opening)?;
         let list = offset_list(from.iter().map(|(partition, offset)| (partition, at(*offset))))?;
         consumer.assign(&list).map_err(opening)?;
@@ -239,8 +219,17 @@ impl Reader for KafkaReader {
         }
     }
 
-    fn is_at_end(&self, partition: &Partition) -> bool {
-        self.positions.ended.contains(partition) && !self.positions.ahead.has(partition)
+    /// By the client's own position, which goes past marks of transactions. That the client
+    /// says that a partition has ended is no proof: after its leader has died it says so where
+    /// the new one believes for a moment that the log ends, which may be before.
+    fn has_reached(&self, partition: &Partition, end: u64) -> bool {
+        if self.positions.ahead.has(partition) {
+            return false;
+        }
+        let position = self.consumer.position().ok().and_then(|all| {
+            all.find_partition(&partition.topic, index(partition)).map(|of| of.offset())
+        });
+        matches!(position, Some(Offset::Offset(offset)) if number(offset) >= end)
     }
 }
 

@@ -74,7 +74,7 @@ async fn read_on(log: &dyn EventLog, told: &watch::Sender<Option<Arc<All>>>) -> 
             }
         }
         let was_whole = is_whole;
-        is_whole |= all.next >= bounds.end || reader.is_at_end(&CONTROL);
+        is_whole |= all.next >= bounds.end || reader.has_reached(&CONTROL, bounds.end);
         if is_whole && (is_new || !was_whole) {
             told.send_replace(Some(Arc::new(all.clone())));
         }

@@ -181,11 +181,8 @@ impl Keeping {
     fn look_for_ends(&mut self) {
         let Some(reader) = &self.reader else { return };
         for (index, kept) in self.partitions.iter_mut().filter(|(_, kept)| !kept.is_loaded) {
-            // Of a partition that is written to all the time no reader says that it ended.
             let scheduled = self.shared.topics.scheduled(*index);
-            if kept.next >= kept.end || reader.is_at_end(&scheduled) {
-                kept.is_loaded = true;
-            }
+            kept.is_loaded = kept.next >= kept.end || reader.has_reached(&scheduled, kept.end);
         }
         self.show();
     }
