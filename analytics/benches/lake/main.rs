@@ -1,13 +1,14 @@
 //! How fast events reach the lake, how soon one is in SQL, how fast continuous queries
-//! take rows, what they hold after 30 days,
+//! take rows, what they hold after 30 days, how soon a new one has taken in 30 days of history,
 //! what a day of commits costs those who read, and what one user waits while
 //! another asks for all that there is.
 //!
-//! `./dev bench` runs it. Log and lake lie in the temporary folder, or in
+//! `./dev bench` runs it; `cargo bench --bench lake backlog` the history alone. Log and lake lie in the temporary folder, or in
 //! `WEIR_BENCH_DIR`. What it is measured beside: the same rows decoded and written as
 //! Parquet by themselves, without a table and without a log; and the same query over all
 //! rows at once, by DataFusion alone.
 
+mod backlog;
 mod growth;
 mod hostile;
 mod queries;
@@ -52,11 +53,24 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> Result<()> {
     let base = std::env::var_os("WEIR_BENCH_DIR").unwrap_or_else(|| std::env::temp_dir().into());
     let runtime = tokio::runtime::Runtime::new()?;
+    let is_backlog_alone = std::env::args().any(|argument| argument == "backlog");
     for round in 0..ROUNDS {
         let dir = tempfile::tempdir_in(&base)?;
-        runtime.block_on(Box::pin(one(round, dir.path())))?;
+        if round == 0 {
+            runtime.block_on(Box::pin(history(dir.path())))?;
+        }
+        if !is_backlog_alone {
+            runtime.block_on(Box::pin(one(round, dir.path())))?;
+        }
     }
     Ok(())
+}
+
+/// Events of many days, that a new query takes in.
+async fn history(dir: &Path) -> Result<()> {
+    let log = Arc::new(EmbeddedLog::open(&embedded::Config::new(dir.join("log-of-events")))?);
+    let (emitter, _service) = open(dir, log)?;
+    backlog::all(dir, &emitter).await
 }
 
 async fn one(round: usize, dir: &Path) -> Result<()> {

@@ -36,7 +36,7 @@ pub struct Change {
 }
 
 impl Book {
-    /// Takes the findings of windows that have closed, in the order of the windows.
+    /// Takes the findings of windows that have closed, in the order in which they answer.
     ///
     /// # Errors
     /// None of rows that the detection was made for.
@@ -55,11 +55,10 @@ impl Book {
         let subjects = subjects.as_string::<i32>();
         let mut changes = Vec::new();
         for (row, found) in evidence::rows(rows)?.into_iter().enumerate() {
-            // Until there the windows before it have answered.
-            let before = starts[row].saturating_add(detection.overlap_us);
-            self.pass(detection, replay, before, &mut changes);
-            let subject = if subjects.is_null(row) { "" } else { subjects.value(row) };
             let window = (starts[row], ends[row]);
+            // Until there the windows before it have answered.
+            self.pass(detection, replay, detection.order.answered(window), &mut changes);
+            let subject = if subjects.is_null(row) { "" } else { subjects.value(row) };
             changes.push(self.find(detection, replay, subject, window, found));
         }
         Ok(changes)
@@ -111,6 +110,8 @@ impl Book {
         if let Some(alert) = open.get_mut(place) {
             alert.revision += 1;
             alert.findings += 1;
+            // Of sessions a later one may have begun before.
+            alert.from = alert.from.min(from);
             alert.until = alert.until.max(until);
             alert.severity = alert.severity.max(detection.severity(&found));
             return Change { alert: alert.clone(), opens: false };
@@ -128,7 +129,7 @@ impl Book {
         let severity = detection.severity(&found);
         found.retain(|of| of.name != SEVERITY);
         let alert = Alert {
-            id: id(&detection.name, replay, place, start),
+            id: id(&detection.name, replay, place, detection.order.place((start, end))),
             revision: 1,
             state: State::Open,
             detection: detection.name.clone(),
@@ -159,14 +160,15 @@ fn resolved(mut alert: Alert) -> Change {
     Change { alert, opens: false }
 }
 
-/// The same for the same first finding, wherever and however often it is found.
-fn id(detection: &str, replay: Option<&str>, subject: &str, start: i64) -> String {
+/// The same for the same first finding, wherever and however often it is found. `time_us` tells
+/// its window from others.
+fn id(detection: &str, replay: Option<&str>, subject: &str, time_us: i64) -> String {
     let mut hash = Sha256::new();
     for part in [detection, replay.unwrap_or_default(), subject] {
         hash.update((part.len() as u64).to_be_bytes());
         hash.update(part);
     }
     hash.update([u8::from(replay.is_some())]);
-    hash.update(start.to_be_bytes());
+    hash.update(time_us.to_be_bytes());
     hash.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
 }

@@ -7,7 +7,7 @@ use minijinja::{Environment, UndefinedBehavior};
 use serde_json::Value;
 
 use super::Column;
-use crate::query::{Act, Fault, QueryFile, Severity, WINDOW_END, WINDOW_START};
+use crate::query::{Act, Fault, Order, QueryFile, Severity, WINDOW_END, WINDOW_START};
 
 /// How long nothing has to be found until an alert is over, if the file does not say.
 const QUIET: Duration = Duration::from_hours(1);
@@ -28,23 +28,23 @@ pub struct Detection {
     pub(super) recipients: Vec<String>,
     pub(super) subject: String,
     pub(super) quiet_us: i64,
-    /// By how much a window overlaps the one that begins last in it.
-    pub(super) overlap_us: i64,
+    /// In which order its windows answer.
+    pub(super) order: Order,
     message: String,
     act: Option<Act>,
     environment: Arc<Environment<'static>>,
 }
 
 impl Detection {
-    /// The detection of a query file, if it is one, over the columns that its query gives, of
-    /// windows that overlap by so much.
+    /// The detection of a query file, if it is one, over the columns that its query gives, and
+    /// of windows that answer in this order.
     ///
     /// # Errors
     /// What does not fit together.
     pub fn of(
         file: &QueryFile,
         columns: &SchemaRef,
-        overlap_us: i64,
+        order: Order,
     ) -> Result<Option<Self>, Vec<Fault>> {
         let header = &file.header;
         let Some(severity) = header.severity else { return Ok(None) };
@@ -104,12 +104,17 @@ impl Detection {
             severity,
             recipients: header.recipients.clone(),
             subject,
-            overlap_us,
+            order,
             quiet_us: i64::try_from(quiet.as_micros()).unwrap_or(i64::MAX),
             message,
             act: header.action.clone(),
             environment: Arc::new(environment),
         }))
+    }
+
+    /// In which order its windows answer.
+    pub(crate) fn order(&self) -> Order {
+        self.order
     }
 
     /// What is decided of the subject of a finding.

@@ -5,9 +5,10 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use fastrand::Rng;
 
 use super::*;
-use crate::query::{QueryFile, Severity};
+use crate::query::{Order, QueryFile, Severity};
 
 const HOUR: i64 = 3_600_000_000;
+const TUMBLE: Order = Order::Begin { overlap_us: 0 };
 
 fn schema() -> SchemaRef {
     let time = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
@@ -28,7 +29,7 @@ const HEADER: &str = "-- severity: high\n-- subject: client_address\n-- quiet: 2
 -- message: \"{{ client_address }} had {{ errors | grouped }} errors.\"";
 
 fn detection() -> Detection {
-    Detection::of(&file(HEADER), &schema(), 0).unwrap().unwrap()
+    Detection::of(&file(HEADER), &schema(), TUMBLE).unwrap().unwrap()
 }
 
 /// Findings of (hour, subject, errors).
@@ -87,7 +88,7 @@ fn an_alert_opens_counts_and_is_resolved_when_it_is_quiet() {
 #[test]
 fn what_is_quiet_is_over_however_much_windows_overlap() {
     use State::{Open, Resolved};
-    let overlap = 168 * HOUR;
+    let overlap = Order::Begin { overlap_us: 168 * HOUR };
     let detection = Detection::of(&file(HEADER), &schema(), overlap).unwrap().unwrap();
     let wide = |start: i64| {
         let narrow = rows(&[(start, "a", 7)]);
@@ -111,7 +112,7 @@ fn a_finding_may_say_how_bad_it_is_itself() {
     let mut fields: Vec<_> = schema().fields().iter().cloned().collect();
     fields.push(Arc::new(Field::new("severity", DataType::Utf8, true)));
     let with_severity = Arc::new(Schema::new(fields));
-    let detection = Detection::of(&file(HEADER), &with_severity, 0).unwrap().unwrap();
+    let detection = Detection::of(&file(HEADER), &with_severity, TUMBLE).unwrap().unwrap();
     let mut book = Book::default();
     let mut take = |hour: i64, severity: &str| {
         let mut columns = rows(&[(hour, "a", 1)]).columns().to_vec();
@@ -128,7 +129,7 @@ fn a_finding_may_say_how_bad_it_is_itself() {
     assert_eq!(take(9, "dreadful").state, State::Resolved);
     let mut wrong: Vec<_> = schema().fields().iter().cloned().collect();
     wrong.push(Arc::new(Field::new("severity", DataType::Int64, true)));
-    let faults = Detection::of(&file(HEADER), &Arc::new(Schema::new(wrong)), 0).unwrap_err();
+    let faults = Detection::of(&file(HEADER), &Arc::new(Schema::new(wrong)), TUMBLE).unwrap_err();
     assert_eq!(faults[0].what, "the column severity is no text");
 }
 
@@ -210,7 +211,7 @@ fn alerts_do_not_depend_on_batches_or_restarts() {
 #[test]
 fn a_detection_that_does_not_fit_its_query_is_refused() {
     let check = |header: &str, expected: &str| {
-        let faults = Detection::of(&file(header), &schema(), 0).unwrap_err();
+        let faults = Detection::of(&file(header), &schema(), TUMBLE).unwrap_err();
         let told: String = faults.iter().map(|fault| format!("{fault}\n")).collect();
         assert!(told.contains(expected), "{told}");
     };
@@ -227,5 +228,5 @@ fn a_detection_that_does_not_fit_its_query_is_refused() {
     };
     check(&message("{{ requests }}"), "line 5: message: the query gives no column requests");
     check(&message("{{ errors"), "line 5: message: syntax error");
-    assert!(Detection::of(&file(""), &schema(), 0).unwrap().is_none());
+    assert!(Detection::of(&file(""), &schema(), TUMBLE).unwrap().is_none());
 }

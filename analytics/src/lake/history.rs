@@ -106,6 +106,24 @@ impl History {
         Ok(())
     }
 
+    /// The table as it is now.
+    pub(super) async fn table(&self) -> Table {
+        self.state.lock().await.table.clone()
+    }
+
+    /// Per partition, the offset after the last row of the table; and [`watermark`] of the log up
+    /// to there.
+    pub(super) async fn at_rest(&self) -> (Vec<u64>, Option<i64>) {
+        let state = self.state.lock().await;
+        let stamps = state.table.stamps();
+        (stamps.iter().map(Stamps::next).collect(), watermark(stamps))
+    }
+
+    /// The replays that have ended, in all partitions.
+    pub async fn ended_replays(&self) -> Vec<String> {
+        ended_in_all(&self.state.lock().await.furthest())
+    }
+
     /// Below which event time every live row is late; see [`watermark`].
     pub async fn floor(&self) -> Option<i64> {
         let state = self.state.lock().await;
@@ -173,7 +191,7 @@ impl History {
     /// # Errors
     /// As there.
     pub async fn merge(&self) -> Result<bool, Error> {
-        let mut table = self.state.lock().await.table.clone();
+        let mut table = self.table().await;
         let merged = table.merge().await;
         if matches!(merged, Ok(true) | Err(Error::Overtaken { .. })) {
             self.state.lock().await.advance(table);
@@ -190,7 +208,7 @@ impl History {
         now: jiff::Timestamp,
         kept: jiff::SignedDuration,
     ) -> Result<usize, Error> {
-        let mut table = self.state.lock().await.table.clone();
+        let mut table = self.table().await;
         let forgotten = table.forget(now, kept).await;
         if matches!(forgotten, Ok(1..) | Err(Error::Overtaken { .. })) {
             self.state.lock().await.advance(table);
@@ -211,7 +229,7 @@ impl History {
     /// # Errors
     /// As there.
     pub async fn check(&self, paths: &BTreeSet<String>) -> Result<Vec<Damaged>, Error> {
-        let table = self.state.lock().await.table.clone();
+        let table = self.table().await;
         table.check(paths).await
     }
 
@@ -220,7 +238,7 @@ impl History {
     /// # Errors
     /// As there.
     pub async fn set_aside(&self, paths: &BTreeSet<String>) -> Result<Vec<Damaged>, Error> {
-        let mut table = self.state.lock().await.table.clone();
+        let mut table = self.table().await;
         let set_aside = table.set_aside(paths).await;
         if matches!(set_aside, Ok(_) | Err(Error::Overtaken { .. })) {
             self.state.lock().await.advance(table);
@@ -233,18 +251,18 @@ impl History {
     /// # Errors
     /// As for [`Table::refresh`].
     pub async fn refresh(&self) -> Result<(), Error> {
-        let mut table = self.state.lock().await.table.clone();
+        let mut table = self.table().await;
         table.refresh().await?;
         self.state.lock().await.advance(table);
         Ok(())
     }
 
     /// The rows at and after an offset of each partition, once, and what is known with
-    /// them.
+    /// them; of those at rest some columns, if they are named.
     ///
     /// # Errors
     /// [`Error::Plan`].
-    pub async fn since(&self, from: &[u64]) -> Result<Since, Error> {
+    pub async fn since(&self, from: &[u64], columns: Option<&[String]>) -> Result<Since, Error> {
         let (table, since) = {
             let state = self.state.lock().await;
             let furthest = state.furthest();
@@ -270,7 +288,11 @@ impl History {
             return Ok(since);
         };
         let session = SessionContext::new();
-        let at_rest = session.read_table(table.provider().await?)?.filter(asked)?;
+        let mut at_rest = session.read_table(table.provider().await?)?.filter(asked)?;
+        if let Some(columns) = columns {
+            let columns: Vec<&str> = columns.iter().map(String::as_str).collect();
+            at_rest = at_rest.select_columns(&columns)?;
+        }
         Ok(Since { at_rest: Some(at_rest.execute_stream().await?), ..since })
     }
 

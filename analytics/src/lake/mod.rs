@@ -26,6 +26,7 @@
 //!
 //! Limits: a directory of this machine, or one that all analytics nodes share.
 
+mod backlog;
 mod check;
 mod disk;
 mod error;
@@ -37,6 +38,7 @@ mod rewrite;
 mod rows;
 mod table;
 
+pub use backlog::{Backlog, Slice, Which};
 pub use check::{Damaged, LakeFile};
 pub use error::Error;
 pub(crate) use error::unreadable;

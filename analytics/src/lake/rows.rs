@@ -30,11 +30,16 @@ pub fn table_schema() -> SchemaRef {
 pub(super) fn with_date(rows: &RecordBatch) -> Result<RecordBatch, ArrowError> {
     let times = rows.column_by_name("event_time").expect("the table of fields has it");
     let times = times.as_primitive::<TimestampMicrosecondType>();
-    let day = |time: &i64| i32::try_from(time.div_euclid(DAY_US)).unwrap_or(i32::MAX);
-    let dates: Date32Array = times.values().iter().map(day).collect::<Vec<_>>().into();
+    let days = times.values().iter().map(|time| day_of(*time));
+    let dates: Date32Array = days.collect::<Vec<_>>().into();
     let mut columns = rows.columns().to_vec();
     columns.push(Arc::new(dates));
     RecordBatch::try_new(table_schema(), columns)
+}
+
+/// The day of a time in microseconds since 1970, in UTC, counted from there.
+pub(super) fn day_of(time_us: i64) -> i32 {
+    i32::try_from(time_us.div_euclid(DAY_US)).unwrap_or(i32::MAX)
 }
 
 /// The rows at `offset` and after it. Rows are in the order of their offsets.
@@ -66,8 +71,7 @@ mod tests {
 
     #[test]
     fn the_day_is_that_of_utc_before_1970_too() {
-        let day = |time: i64| time.div_euclid(DAY_US);
-        assert_eq!([day(0), day(DAY_US - 1), day(DAY_US), day(-1)], [0, 0, 1, -1]);
+        assert_eq!([0, DAY_US - 1, DAY_US, -1].map(day_of), [0, 0, 1, -1]);
         assert_eq!(table_schema().field(table_schema().fields().len() - 1).name(), EVENT_DATE);
     }
 }

@@ -22,12 +22,14 @@ pub struct Span {
     pub from_us: Option<i64>,
     /// Only windows that begin before it.
     pub before_us: Option<i64>,
+    /// With the rows that correct windows later.
+    pub corrected: bool,
     /// Only windows that are closed at this floor ([`Plan::closes`]).
     pub floor_us: Option<i64>,
 }
 
 /// What a query gives over a history, all at once, in the order in which it would have
-/// given it live; sessions by when they begin, though live they come as they end. `history` has the columns of [`crate::intake::stamped_schema`].
+/// given it live. `history` has the columns of [`crate::intake::stamped_schema`].
 ///
 /// # Errors
 /// If it fails.
@@ -83,7 +85,8 @@ async fn whole(
         Some(replay) => col("replay_id").eq(lit(replay.as_str())),
         None => col("replay_id").is_null(),
     };
-    let in_time = col("lag_us").lt_eq(lit(plan.lateness_us()));
+    let corrections = plan.corrections_us().filter(|_| span.corrected);
+    let in_time = col("lag_us").lt_eq(lit(corrections.unwrap_or(plan.lateness_us())));
     let rows = session.read_table(history)?.filter(in_time.and(replay))?;
     let view = ViewTable::new(rows.into_unoptimized_plan(), None);
     session.register_table(EVENTS, Arc::new(view))?;

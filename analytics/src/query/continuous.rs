@@ -9,8 +9,8 @@ use arrow::datatypes::{DataType, Int64Type, SchemaRef};
 use arrow::error::ArrowError;
 
 use super::plan::of_timeline;
-use super::timeline::{TOGETHER, Timeline, by_pane};
-use super::{Error, Plan};
+use super::timeline::{Correction, TOGETHER, Timeline, by_pane};
+use super::{Error, Order, Plan};
 
 /// How many timelines are followed at once: the live one, and replays that have not
 /// ended. For one more, the replay that was silent for longest is given up.
@@ -26,6 +26,8 @@ pub struct Continuous {
     pub(super) plan: Arc<Plan>,
     /// The view that it reads, which runs within it.
     pub(super) below: Option<Box<Continuous>>,
+    /// Whether rows that come too late for their windows are kept to correct them.
+    pub(super) corrects: bool,
     /// By replay, with the live one under nothing.
     pub(super) timelines: BTreeMap<Option<String>, Timeline>,
     /// Rows that came too late for their windows.
@@ -44,9 +46,12 @@ impl Continuous {
     }
 
     pub(super) fn of(plan: Arc<Plan>) -> Self {
-        let below = plan.below().map(|below| Box::new(Self::of(below.clone())));
+        // What reads a view has what it answered first.
+        let of_below = |below: &Arc<Plan>| Self { corrects: false, ..Self::of(below.clone()) };
+        let below = plan.below().map(|below| Box::new(of_below(below)));
         let (timelines, given_up) = (BTreeMap::new(), BTreeSet::new());
-        Self { plan, below, timelines, late: 0, given_up, feeds: 0 }
+        let corrects = plan.corrections_us().is_some();
+        Self { plan, below, corrects, timelines, late: 0, given_up, feeds: 0 }
     }
 
     /// What it runs.
@@ -107,6 +112,19 @@ impl Continuous {
         Some(of.closed.min(open().unwrap_or(i64::MAX)))
     }
 
+    /// Until when windows of a timeline have answered, by when they end; microseconds since
+    /// 1970.
+    pub fn answered_until(&self, timeline: Option<&str>) -> Option<i64> {
+        match self.plan.order() {
+            // The next may have begun long before.
+            Order::End => match self.timelines.get(&timeline.map(str::to_owned)) {
+                Some(of) => Some(of.closed),
+                None => self.closed(timeline),
+            },
+            Order::Begin { .. } => Some(self.plan.answered_until(self.closed(timeline)?)),
+        }
+    }
+
     /// When the first window of a timeline begins that has given no answer, in
     /// microseconds since 1970.
     pub fn first_open(&self, timeline: Option<&str>) -> Option<i64> {
@@ -139,24 +157,14 @@ impl Continuous {
         let lateness = self.plan.lateness_us();
         let in_time: BooleanArray =
             lags.values().iter().map(|lag| Some(*lag <= lateness)).collect();
-        let late = in_time.false_count();
-        self.late += late as u64;
-        let timelines = split(rows, &in_time)?;
-        let rows = columns(rows, self.plan.reads())?;
-        let mut fed = false;
+        self.late += in_time.false_count() as u64;
         self.feeds += 1;
-        for (timeline, part) in timelines {
-            if timeline.as_ref().is_some_and(|replay| self.given_up.contains(replay)) {
-                continue;
-            }
-            let part = match part {
-                Part::All if late == 0 => rows.clone(),
-                Part::All => filter_record_batch(&rows, &in_time)?,
-                Part::Some(places) => take_record_batch(&rows, &UInt32Array::from(places))?,
-            };
-            if part.num_rows() > 0 {
-                self.feed_timeline(timeline, part).await?;
-                fed = true;
+        let mut fed = self.feed_some(rows, &in_time, false).await?;
+        if let Some(corrections) = self.plan.corrections_us().filter(|_| self.corrects) {
+            let corrects = |lag: &i64| lateness < *lag && *lag <= corrections;
+            let late: BooleanArray = lags.values().iter().map(|lag| Some(corrects(lag))).collect();
+            if late.true_count() > 0 {
+                fed |= self.feed_some(rows, &late, true).await?;
             }
         }
         if fed && self.own_bytes() > self.plan.memory_max() {
@@ -165,11 +173,39 @@ impl Continuous {
         Ok(())
     }
 
+    /// Takes some of the rows: those in time, or those that are late and correct. Answers
+    /// whether there were any.
+    async fn feed_some(
+        &mut self,
+        rows: &RecordBatch,
+        some: &BooleanArray,
+        are_late: bool,
+    ) -> Result<bool, Error> {
+        let timelines = split(rows, some)?;
+        let rows = columns(rows, self.plan.reads())?;
+        let mut fed = false;
+        for (timeline, part) in timelines {
+            if timeline.as_ref().is_some_and(|replay| self.given_up.contains(replay)) {
+                continue;
+            }
+            let part = match part {
+                Part::All if some.false_count() == 0 => rows.clone(),
+                Part::All => filter_record_batch(&rows, some)?,
+                Part::Some(places) => take_record_batch(&rows, &UInt32Array::from(places))?,
+            };
+            if part.num_rows() > 0 {
+                self.feed_timeline(timeline, part, are_late).await?;
+                fed = true;
+            }
+        }
+        Ok(fed)
+    }
+
     /// Takes what the view below gave for a timeline.
     async fn take(&mut self, timeline: Option<&str>, rows: RecordBatch) -> Result<(), Error> {
         let rows = columns(&of_timeline(&rows, timeline)?, self.plan.reads())?;
         self.feeds += 1;
-        self.feed_timeline(timeline.map(str::to_owned), rows).await?;
+        self.feed_timeline(timeline.map(str::to_owned), rows, false).await?;
         if self.own_bytes() > self.plan.memory_max() {
             self.shrink().await?;
         }
@@ -218,6 +254,7 @@ impl Continuous {
         &mut self,
         timeline: Option<String>,
         rows: RecordBatch,
+        are_late: bool,
     ) -> Result<(), Error> {
         let partial = self.plan.partial(rows).await?;
         if !self.timelines.contains_key(&timeline) && self.timelines.len() >= TIMELINES_MAX {
@@ -231,10 +268,11 @@ impl Continuous {
                     Some(sessions) => sessions.first_start(std::slice::from_ref(&state)),
                     None => Some(pane),
                 };
-                if start.is_some_and(|start| start < of.closed) {
+                let done = if are_late { of.corrected } else { of.closed };
+                if start.is_some_and(|start| start < done) {
                     return Err(Error::Closed { name: self.plan.file().name.clone() });
                 }
-                let pane = of.panes.entry(pane).or_default();
+                let pane = of.panes_mut(are_late).entry(pane).or_default();
                 pane.add(state);
                 if pane.rows > pane.full {
                     pane.reduce(&self.plan).await?;
@@ -271,8 +309,37 @@ impl Continuous {
             return Ok(None);
         }
         let answer = of.close(closes, &self.plan).await?;
-        of.forget(closes.saturating_sub(self.plan.horizon_us()));
+        if !self.corrects {
+            of.forget(closes.saturating_sub(self.plan.horizon_us()));
+        }
         Ok(answer)
+    }
+
+    /// Corrects windows that have answered, so many at most, as far as no row can correct them
+    /// any more at a floor ([`Self::advance`]), in microseconds. Answers what they give now, if
+    /// rows came too late for any, and whether there are more.
+    ///
+    /// # Errors
+    /// The query has failed then.
+    pub async fn correct(
+        &mut self,
+        timeline: Option<&str>,
+        floor_us: i64,
+        windows: i64,
+    ) -> Result<(Option<Correction>, bool), Error> {
+        let of = self.timelines.get_mut(&timeline.map(str::to_owned)).filter(|_| self.corrects);
+        let Some(of) = of else { return Ok((None, false)) };
+        let until = self.plan.corrects(floor_us).min(of.closed);
+        let Some(first) = of.first_late(&self.plan).filter(|first| *first < until) else {
+            of.corrected = until.max(of.corrected);
+            of.forget(of.corrected.saturating_sub(self.plan.horizon_us()));
+            return Ok((None, false));
+        };
+        let step = first.saturating_add(self.plan.slide_us().saturating_mul(windows));
+        let correction = of.correct(step.min(until), &self.plan).await?;
+        of.forget(of.corrected.saturating_sub(self.plan.horizon_us()));
+        let more = of.first_late(&self.plan).is_some_and(|first| first < until);
+        Ok((correction, more))
     }
 
     /// Closes all windows of a timeline that has ended, and forgets it.
@@ -313,8 +380,10 @@ impl Continuous {
     /// # Errors
     /// If live traffic alone is more than the query may hold, or a run fails.
     pub(super) async fn shrink(&mut self) -> Result<(), Error> {
-        for pane in self.timelines.values_mut().flat_map(|of| of.panes.values_mut()) {
-            pane.reduce(&self.plan).await?;
+        for of in self.timelines.values_mut() {
+            for pane in of.panes.values_mut().chain(of.late.values_mut()) {
+                pane.reduce(&self.plan).await?;
+            }
         }
         while self.own_bytes() > self.plan.memory_max() {
             if !self.give_up(Timeline::state_bytes) {

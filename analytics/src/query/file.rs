@@ -47,6 +47,9 @@ pub struct Header {
     /// How far an event may lie behind the latest of its source and still count.
     #[serde(default = "minute", deserialize_with = "duration")]
     pub lateness: Duration,
+    /// How far an event may lie behind and still correct windows that have answered.
+    #[serde(default, deserialize_with = "some_duration")]
+    pub corrections: Option<Duration>,
     /// How long before a window the closed windows lie that a window function reads.
     #[serde(default, deserialize_with = "duration")]
     pub horizon: Duration,
@@ -148,6 +151,7 @@ impl QueryFile {
             title: name.to_owned(),
             owner: "?".to_owned(),
             lateness: minute(),
+            corrections: None,
             horizon: Duration::ZERO,
             memory_mib: memory_mib(),
             severity: None,
@@ -237,6 +241,17 @@ impl Header {
         }
         if !(1..=4096).contains(&self.memory_mib) {
             add("memory_mib", "is out of range", "use 1 to 4096");
+        }
+        if let Some(corrections) = self.corrections {
+            if corrections <= self.lateness {
+                add(
+                    "corrections",
+                    "corrects nothing",
+                    "give more than the lateness, or leave it out",
+                );
+            } else if self.severity.is_some() {
+                add("corrections", "is for views", "leave it out: what was found is told once");
+            }
         }
         if self.severity.is_some() {
             if self.subject.is_none() {

@@ -15,6 +15,8 @@
 //!   lateness ([`backtest`]), whatever the batches, the order of the partitions, or
 //!   restarts. What could not hold this is refused when the query is planned.
 //! - Live traffic and each replay are timelines of their own.
+//! - Of a query with corrections, windows that late rows came for answer once more: what the
+//!   text gives over all rows whose lag is at most those.
 //! - A query that needs more than its memory fails alone, and says so.
 
 mod act;
@@ -41,12 +43,13 @@ pub use dialect::{WINDOW_END, WINDOW_START, register};
 pub use error::Error;
 pub use fault::Fault;
 pub use file::{Header, QueryFile, Severity};
-pub use plan::Plan;
 pub(crate) use plan::with_replay;
+pub use plan::{Order, Plan};
 pub use reference::Reference;
 pub use saved::{Meta, Saved};
-pub(crate) use sources::REPLAY_ID;
 pub use sources::Sources;
+pub(crate) use sources::{REPLAY_ID, REVISION};
+pub use timeline::Correction;
 
 /// The table that continuous queries read.
 const EVENTS: &str = "events";

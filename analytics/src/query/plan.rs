@@ -4,6 +4,7 @@ mod faults;
 mod groups;
 mod held;
 mod tables;
+mod time;
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -33,11 +34,12 @@ use self::held::Held;
 pub(super) use self::tables::of_timeline;
 pub(crate) use self::tables::with_replay;
 use self::tables::{Tables, logical, session};
-use super::dialect::{Rows, SomeWindows, WINDOW_START};
+pub use self::time::Order;
+use super::dialect::{Rows, SomeWindows, WINDOW_END, WINDOW_START};
 use super::sessions::Sessions;
 use super::shape::{self, Refusal, Shape, Windows};
 use super::slot::Slot;
-use super::sources::Sources;
+use super::sources::{REVISION, Sources};
 use super::{Error, Fault, QueryFile, Reference};
 use crate::compute;
 
@@ -49,9 +51,6 @@ const WORK_TIMES: usize = 2;
 
 /// How many views lie below one another, at most.
 const READERS_MAX: usize = 4;
-
-/// In how many steps at least the sessions of one gap are closed that end within it.
-const PARTS_OF_GAP: i64 = 256;
 
 /// A query file that can run.
 #[derive(Debug)]
@@ -128,18 +127,24 @@ impl Plan {
                 },
             ));
         }
-        if matches!(shape.windows, Windows::Sessions { .. }) && file.header.severity.is_some() {
-            let what = "finds sessions, which is not there yet: they do not end in the order in \
-                        which they begin, and alerts are opened and resolved in that order";
-            let mend = "use TUMBLE or HOP, or make it a view";
-            let (at, what) = ("SESSION".to_owned(), what.to_owned());
-            return Err(refused(&file, Refusal { at, what, mend: mend.to_owned() }));
-        }
         tables.read(&shape.stream);
         if tables.below().is_some_and(|below| below.sessions().is_some()) {
             let what = format!("reads the sessions of {}, which is not there yet", shape.stream);
             let mend = "do both in one query, or read a view over TUMBLE or HOP".to_owned();
             return Err(refused(&file, Refusal { at: shape.stream, what, mend }));
+        }
+        if file.header.corrections.is_some() {
+            let gives_revision = logical.schema().has_column_with_unqualified_name(REVISION);
+            let what = match (&shape.windows, tables.below()) {
+                (Windows::Sessions { .. }, _) => "are for windows of a fixed length, not sessions",
+                (_, Some(_)) => "are for queries of events: what a view gives is not late",
+                _ if gives_revision => "add a column revision, and it gives one by that name",
+                _ => "",
+            };
+            if !what.is_empty() {
+                let what = format!("corrections: {what}");
+                return Err(file.fault("corrections", what, "leave them out"));
+            }
         }
         // Once more over the columns that it reads, so that no others are carried; unless it
         // names one that it does not need.
@@ -219,84 +224,6 @@ impl Plan {
         &self.hash
     }
 
-    /// How long a window lasts, in microseconds; a session lasts that long at least.
-    pub fn width_us(&self) -> i64 {
-        match self.shape.windows {
-            Windows::Fixed { width_us, .. } => width_us,
-            Windows::Sessions { gap_us, .. } => gap_us,
-        }
-    }
-
-    /// How often a window begins, in microseconds; it lasts a multiple of that. Sessions
-    /// begin at any time.
-    pub fn slide_us(&self) -> i64 {
-        match self.shape.windows {
-            Windows::Fixed { slide_us, .. } => slide_us,
-            Windows::Sessions { .. } => 1,
-        }
-    }
-
-    /// By how much a window overlaps the one that begins last in it, in microseconds.
-    pub fn overlap_us(&self) -> i64 {
-        match self.shape.windows {
-            Windows::Fixed { slide_us, width_us } => width_us - slide_us,
-            Windows::Sessions { .. } => 0,
-        }
-    }
-
-    /// Windows that begin before the answer are closed at a floor, and sessions that end
-    /// by then; both in microseconds since 1970.
-    pub fn closes(&self, floor_us: i64) -> i64 {
-        let watermark = match &self.below {
-            None => floor_us.saturating_sub(self.lateness_us()),
-            Some(below) => below.closes(floor_us),
-        };
-        self.closes_by(watermark)
-    }
-
-    /// The same, by the time that all rows to come are at or after.
-    pub(super) fn closes_by(&self, watermark_us: i64) -> i64 {
-        let ended = watermark_us.saturating_sub(self.overlap_us());
-        ended.div_euclid(self.slide_us()).saturating_mul(self.slide_us())
-    }
-
-    /// The end of the last window that begins before `closes_us`.
-    pub fn answered_until(&self, closes_us: i64) -> i64 {
-        closes_us.saturating_add(self.overlap_us())
-    }
-
-    /// The floor at which so many windows close, of which the first begins at `start_us`; or
-    /// the sessions of which the last row came within so many 256ths of a gap after it.
-    pub fn floor_of(&self, start_us: i64, windows: i64) -> i64 {
-        let each = match self.shape.windows {
-            Windows::Fixed { slide_us, .. } => slide_us,
-            Windows::Sessions { gap_us, .. } => (gap_us / PARTS_OF_GAP).max(1),
-        };
-        // A session ends a gap after its last row at the earliest.
-        let gap_us = self.sessions().map_or(0, |sessions| sessions.gap_us);
-        self.floor_for(windows.saturating_mul(each).saturating_add(start_us + gap_us))
-    }
-
-    /// The event time that all live sources have passed when a window answers that begins at
-    /// a time, in microseconds since 1970.
-    pub(crate) fn told_us(&self, start_us: i64) -> i64 {
-        self.floor_for(start_us.saturating_add(self.slide_us()))
-    }
-
-    /// The floor at which windows close that begin before a time.
-    fn floor_for(&self, closes_us: i64) -> i64 {
-        let watermark = self.answered_until(closes_us);
-        match &self.below {
-            None => watermark.saturating_add(self.lateness_us()),
-            Some(below) => {
-                // It closes its windows whole.
-                let slide = below.slide_us();
-                let up = watermark.saturating_add(slide - 1).div_euclid(slide);
-                below.floor_for(up.saturating_mul(slide))
-            }
-        }
-    }
-
     /// What of it is another than of an earlier one of its name, in a few words.
     pub(crate) fn differs_from(&self, other: &Self) -> String {
         let name = |below: &Option<Arc<Self>>| below.as_ref().map(|of| of.file.name.clone());
@@ -306,6 +233,9 @@ impl Plan {
         }
         if self.lateness_us() != other.lateness_us() {
             return "its lateness is another".to_owned();
+        }
+        if self.corrections_us() != other.corrections_us() {
+            return "its corrections are other".to_owned();
         }
         match name(&self.below) {
             Some(below) if hash(&self.below) != hash(&other.below) => {
@@ -324,16 +254,22 @@ impl Plan {
         }
     }
 
-    pub(super) fn horizon_us(&self) -> i64 {
-        self.shape.horizon_us
-    }
-
-    pub(super) fn lateness_us(&self) -> i64 {
-        micros(self.file.header.lateness)
-    }
-
-    pub(super) fn memory_max(&self) -> usize {
+    /// How much it may hold, in bytes.
+    pub fn memory_max(&self) -> usize {
         self.file.header.memory_mib * 1024 * 1024
+    }
+
+    /// The names of the columns that it reads of events, with those by which rows are told to
+    /// be in time and of a timeline.
+    pub fn columns(&self) -> Vec<String> {
+        match &self.below {
+            None => {
+                let own = self.reads().fields().iter().map(|of| of.name().as_str());
+                let all: BTreeSet<&str> = own.chain(["lag_us", "replay_id"]).collect();
+                all.into_iter().map(str::to_owned).collect()
+            }
+            Some(below) => below.columns(),
+        }
     }
 
     /// The columns that it reads.
@@ -416,7 +352,7 @@ impl Plan {
                 rows?
             }
         };
-        Ok(in_order(&self.schema(), &rows)?)
+        Ok(self.in_order(&rows)?)
     }
 
     async fn run(
@@ -443,6 +379,24 @@ impl Plan {
             ran.push(batch);
         }
         Ok(ran)
+    }
+
+    /// One batch of rows that it gives, in the order in which windows answer; and among those of
+    /// one in an order that depends on nothing but the rows.
+    fn in_order(&self, rows: &[RecordBatch]) -> Planned<RecordBatch> {
+        let rows = concat_batches(&self.schema(), rows)?;
+        let first = match self.order() {
+            Order::Begin { .. } => WINDOW_START,
+            Order::End => WINDOW_END,
+        };
+        let first = rows.schema().index_of(first)?;
+        let by = std::iter::once(first).chain((0..rows.num_columns()).filter(|at| *at != first));
+        let columns: Vec<_> = by.map(|at| rows.column(at).clone()).collect();
+        let fields = columns.iter().map(|column| SortField::new(column.data_type().clone()));
+        let keys = RowConverter::new(fields.collect())?.convert_columns(&columns)?;
+        let mut order: Vec<u64> = (0..rows.num_rows() as u64).collect();
+        order.sort_by(|a, b| keys.row(*a as usize).cmp(&keys.row(*b as usize)));
+        Ok(arrow::compute::take_record_batch(&rows, &arrow::array::UInt64Array::from(order))?)
     }
 
     pub(super) fn too_much(&self) -> Error {
@@ -489,20 +443,7 @@ pub(super) async fn over(plan: &Plan, session: &SessionContext) -> Result<Record
         RecordBatch::try_new(schema.clone(), columns.collect::<Result<_, _>>()?)
     };
     let rows: Vec<RecordBatch> = rows.iter().map(conform).collect::<Result<_, _>>()?;
-    Ok(in_order(&schema, &rows)?)
-}
-
-/// One batch, in an order of the rows that depends on nothing but the rows.
-pub(super) fn in_order(schema: &SchemaRef, rows: &[RecordBatch]) -> Planned<RecordBatch> {
-    let rows = concat_batches(schema, rows)?;
-    let start = rows.schema().index_of(WINDOW_START)?;
-    let by = std::iter::once(start).chain((0..rows.num_columns()).filter(|at| *at != start));
-    let columns: Vec<_> = by.map(|at| rows.column(at).clone()).collect();
-    let fields = columns.iter().map(|column| SortField::new(column.data_type().clone()));
-    let keys = RowConverter::new(fields.collect())?.convert_columns(&columns)?;
-    let mut order: Vec<u64> = (0..rows.num_rows() as u64).collect();
-    order.sort_by(|a, b| keys.row(*a as usize).cmp(&keys.row(*b as usize)));
-    Ok(arrow::compute::take_record_batch(&rows, &arrow::array::UInt64Array::from(order))?)
+    Ok(plan.in_order(&rows)?)
 }
 
 fn micros(duration: std::time::Duration) -> i64 {
@@ -521,6 +462,10 @@ fn hash(file: &QueryFile, below: Option<&Plan>, joined: &[Reference]) -> String 
     let mut hash = Sha256::new();
     hash.update(STATE_VERSION.to_be_bytes());
     hash.update(micros(file.header.lateness).to_be_bytes());
+    if let Some(corrections) = file.header.corrections {
+        hash.update(b"corrections");
+        hash.update(micros(corrections).to_be_bytes());
+    }
     for token in tokens(file) {
         hash.update(token.as_bytes());
         hash.update([0]);

@@ -50,6 +50,10 @@ pub struct Closed {
     pub replay: Option<String>,
     /// Windows that begin before it have given their answer; microseconds since 1970.
     pub before_us: i64,
+    /// Windows that begin before it are corrected for good, if any are. State of the rows that
+    /// came too late then follows that of those in time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub corrected_us: Option<i64>,
     /// When rows of it were taken in last, by [`Meta::feeds`].
     pub fed: u64,
 }
@@ -64,13 +68,18 @@ impl Continuous {
         let schema = self.plan.state_schema();
         let (mut timelines, mut state) = (Vec::new(), Vec::new());
         for (replay, of) in &self.timelines {
-            let mut writer = StreamWriter::try_new(Vec::new(), &schema)?;
-            for batch in of.panes.values().flat_map(|pane| &pane.state) {
-                writer.write(batch)?;
+            let late = self.corrects.then_some(&of.late);
+            for panes in [Some(&of.panes), late].into_iter().flatten() {
+                let mut writer = StreamWriter::try_new(Vec::new(), &schema)?;
+                for batch in panes.values().flat_map(|pane| &pane.state) {
+                    writer.write(batch)?;
+                }
+                writer.finish()?;
+                state.push(writer.into_inner()?);
             }
-            writer.finish()?;
-            state.push(writer.into_inner()?);
-            timelines.push(Closed { replay: replay.clone(), before_us: of.closed, fed: of.fed });
+            let corrected_us = self.corrects.then_some(of.corrected);
+            let (replay, before_us, fed) = (replay.clone(), of.closed, of.fed);
+            timelines.push(Closed { replay, before_us, corrected_us, fed });
         }
         let (given_up, feeds) = (self.given_up.clone(), self.feeds);
         let plan = self.plan.hash().to_owned();
@@ -97,8 +106,9 @@ impl Continuous {
         if hash != plan.hash() {
             return Err(unreadable("it was kept by another version of the query".to_owned()));
         }
-        let Some((own, of_below)) = state.split_at_checked(timelines.len()) else {
-            return Err(unreadable(format!("{} states of {}", state.len(), timelines.len())));
+        let states = timelines.iter().map(|of| 1 + usize::from(of.corrected_us.is_some())).sum();
+        let Some((mut own, of_below)) = state.split_at_checked(states) else {
+            return Err(unreadable(format!("{} states of {states}", state.len())));
         };
         let below = match (plan.below(), below) {
             (None, None) if of_below.is_empty() => None,
@@ -108,19 +118,25 @@ impl Continuous {
             _ => return Err(unreadable("it is not of the view that it reads".to_owned())),
         };
         let mut restored = std::collections::BTreeMap::new();
-        for (Closed { replay, before_us, fed }, bytes) in timelines.iter().zip(own) {
+        for Closed { replay, before_us, corrected_us, fed } in timelines {
             let mut of = Timeline { closed: *before_us, fed: *fed, ..Timeline::default() };
-            let read = read(bytes).map_err(|error| unreadable(error.to_string()))?;
-            for batch in read {
-                if batch.schema() != plan.state_schema() {
-                    return Err(unreadable("its columns are others".to_owned()));
-                }
-                for (start, state) in by_pane(&batch, &plan)? {
-                    // A copy: what was read keeps all that was read with it.
-                    let all = UInt64Array::from_iter_values(0..state.num_rows() as u64);
-                    let state =
-                        take_record_batch(&state, &all).map_err(|e| unreadable(e.to_string()))?;
-                    of.panes.entry(start).or_default().add(state);
+            of.corrected = corrected_us.unwrap_or(of.corrected);
+            let late = corrected_us.map(|_| true);
+            for are_late in [Some(false), late].into_iter().flatten() {
+                let Some((bytes, rest)) = own.split_first() else { break };
+                own = rest;
+                let panes = of.panes_mut(are_late);
+                for batch in read(bytes).map_err(|error| unreadable(error.to_string()))? {
+                    if batch.schema() != plan.state_schema() {
+                        return Err(unreadable("its columns are others".to_owned()));
+                    }
+                    for (start, state) in by_pane(&batch, &plan)? {
+                        // A copy: what was read keeps all that was read with it.
+                        let all = UInt64Array::from_iter_values(0..state.num_rows() as u64);
+                        let state = take_record_batch(&state, &all);
+                        let state = state.map_err(|error| unreadable(error.to_string()))?;
+                        panes.entry(start).or_default().add(state);
+                    }
                 }
             }
             restored.insert(replay.clone(), of);

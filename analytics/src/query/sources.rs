@@ -12,6 +12,8 @@ use super::{EVENTS, QueryFile, Reference};
 
 /// The column of a view's table that says of which replay a row is; absent for live traffic.
 pub(crate) const REPLAY_ID: &str = "replay_id";
+/// The column of a view with corrections that says how often a row's window was corrected.
+pub(crate) const REVISION: &str = "revision";
 
 /// The views and tables that there are; cheap to clone.
 #[derive(Debug, Clone, Default)]

@@ -1,6 +1,6 @@
 //! What is held of a timeline, by its panes; and what its windows answer as they close.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound::{Excluded, Included};
 
 use arrow::array::{Array as _, ArrayRef, AsArray as _, BooleanArray, RecordBatch, UInt32Array};
@@ -28,8 +28,28 @@ pub(super) struct Timeline {
     /// By when their windows begin: open ones, and closed ones within the horizon. Sessions
     /// are held together.
     pub(super) panes: BTreeMap<i64, Pane>,
+    /// Of rows that came too late for their windows and may yet correct them.
+    pub(super) late: BTreeMap<i64, Pane>,
+    /// Windows that begin before it are corrected, and will not change any more.
+    pub(super) corrected: i64,
     /// When rows of it were taken in last, by [`Continuous::feeds`].
     pub(super) fed: u64,
+}
+
+/// What windows answer once more, with the rows that came too late for them.
+#[derive(Debug, Clone)]
+pub struct Correction {
+    /// When those windows begin, in microseconds since 1970, in order.
+    pub windows: Vec<i64>,
+    /// All rows of them, in order; of a window that has none any more, none.
+    pub rows: RecordBatch,
+}
+
+/// Whose rows an answer is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rows {
+    InTime,
+    All,
 }
 
 /// Partial aggregates of one window.
@@ -45,13 +65,15 @@ pub(super) struct Pane {
 
 impl Default for Timeline {
     fn default() -> Self {
-        Self { closed: i64::MIN, panes: BTreeMap::new(), fed: 0 }
+        let (panes, late) = (BTreeMap::new(), BTreeMap::new());
+        Self { closed: i64::MIN, panes, late, corrected: i64::MIN, fed: 0 }
     }
 }
 
 impl Timeline {
     pub(super) fn state_bytes(&self) -> usize {
-        let batches = self.panes.values().flat_map(|pane| &pane.state);
+        let panes = self.panes.values().chain(self.late.values());
+        let batches = panes.flat_map(|pane| &pane.state);
         batches.flat_map(|batch| batch.columns()).map(bytes_of).sum()
     }
 
@@ -78,7 +100,7 @@ impl Timeline {
         let mut from = first;
         while from < closes {
             let before = self.some_windows(from, closes, plan);
-            answers.push(self.answer(from, before, plan).await?);
+            answers.push(self.answer(from, before, Rows::InTime, plan).await?);
             from = before;
         }
         let rows = concat_batches(&plan.schema(), &answers)?;
@@ -122,10 +144,67 @@ impl Timeline {
         before
     }
 
+    /// What the windows answer once more that begin before a time, have answered, and read rows
+    /// that came too late for them.
+    pub(super) async fn correct(
+        &mut self,
+        corrects: i64,
+        plan: &Plan,
+    ) -> Result<Option<Correction>, Error> {
+        let corrects = corrects.min(self.closed).max(self.corrected);
+        let windows = self.late_windows(corrects, plan);
+        self.corrected = corrects;
+        let (Some(first), Some(last)) = (windows.first(), windows.last()) else { return Ok(None) };
+        let reads = first.saturating_sub(plan.horizon_us());
+        let ends = plan.answered_until(last.saturating_add(plan.slide_us()));
+        for panes in [&mut self.panes, &mut self.late] {
+            for (_, pane) in panes.range_mut((Included(reads), Excluded(ends))) {
+                pane.reduce(plan).await?;
+            }
+        }
+        let mut answers = Vec::new();
+        for start in &windows {
+            let before = start.saturating_add(plan.slide_us());
+            answers.push(self.answer(*start, before, Rows::All, plan).await?);
+        }
+        let rows = concat_batches(&plan.schema(), &answers)?;
+        Ok(Some(Correction { windows: windows.into_iter().collect(), rows }))
+    }
+
+    /// When the first window begins that is to be corrected.
+    pub(super) fn first_late(&self, plan: &Plan) -> Option<i64> {
+        let first = |pane: &i64| self.late_from(*pane, plan).next();
+        self.late.keys().filter_map(first).min().filter(|first| *first < self.closed)
+    }
+
+    /// When the windows begin that are not corrected, begin before a time, and read a row that
+    /// came too late: their own, or one of those before them.
+    fn late_windows(&self, before: i64, plan: &Plan) -> BTreeSet<i64> {
+        let mut windows = BTreeSet::new();
+        for pane in self.late.keys() {
+            windows.extend(self.late_from(*pane, plan).take_while(|start| *start < before));
+        }
+        windows
+    }
+
+    /// When the windows begin that are not corrected and read a pane, in order.
+    fn late_from(&self, pane: i64, plan: &Plan) -> impl Iterator<Item = i64> {
+        let first = pane.saturating_sub(plan.overlap_us()).max(self.corrected);
+        let (last, slide) = (pane.saturating_add(plan.horizon_us()), plan.slide_us());
+        std::iter::successors(Some(first), move |start| start.checked_add(slide))
+            .take_while(move |start| *start <= last)
+    }
+
     /// The answer of the windows that begin from one time on, and before another.
-    async fn answer(&self, from: i64, before: i64, plan: &Plan) -> Result<RecordBatch, Error> {
+    async fn answer(
+        &self,
+        from: i64,
+        before: i64,
+        of: Rows,
+        plan: &Plan,
+    ) -> Result<RecordBatch, Error> {
         let reads = from.saturating_sub(plan.horizon_us());
-        let rows = plan.finish(self.windows(reads, before, plan)?, reads..before).await?;
+        let rows = plan.finish(self.windows(reads, before, of, plan)?, reads..before).await?;
         let starts = rows.column_by_name(WINDOW_START).expect("the shape was checked");
         let starts = starts.as_primitive::<TimestampMicrosecondType>();
         let is_new = |start: i64| from <= start && start < before;
@@ -147,14 +226,21 @@ impl Timeline {
     }
 
     /// State of the windows that begin in a time: that of the panes of each, as its own.
-    fn windows(&self, from: i64, before: i64, plan: &Plan) -> Result<Vec<RecordBatch>, ArrowError> {
-        let ends = plan.answered_until(before);
+    fn windows(
+        &self,
+        from: i64,
+        before: i64,
+        of: Rows,
+        plan: &Plan,
+    ) -> Result<Vec<RecordBatch>, ArrowError> {
+        let within = (Included(from), Excluded(plan.answered_until(before)));
+        let late = (of == Rows::All).then(|| self.late.range(within));
+        let panes = self.panes.range(within).chain(late.into_iter().flatten());
         if plan.holds_rows() {
-            let panes = self.panes.range((Included(from), Excluded(ends)));
             return Ok(panes.flat_map(|(_, pane)| pane.state.iter().cloned()).collect());
         }
         let mut state = Vec::new();
-        for (pane, of) in self.panes.range((Included(from), Excluded(ends))) {
+        for (pane, of) in panes {
             let mut start = *pane;
             while start >= from && start >= pane.saturating_sub(plan.overlap_us()) {
                 if start < before {
@@ -167,9 +253,15 @@ impl Timeline {
         Ok(state)
     }
 
-    /// Forgets the windows that begin before `start`, and have given their answer.
+    /// Forgets the windows that begin before `start`, and have given their answer for good.
     pub(super) fn forget(&mut self, start: i64) {
         self.panes = self.panes.split_off(&start);
+        self.late = self.late.split_off(&start);
+    }
+
+    /// The panes of rows in time, or of those that came too late.
+    pub(super) fn panes_mut(&mut self, are_late: bool) -> &mut BTreeMap<i64, Pane> {
+        if are_late { &mut self.late } else { &mut self.panes }
     }
 }
 

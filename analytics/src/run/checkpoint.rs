@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::STATE_TOPIC;
+use super::catch_up::CatchUp;
 use super::findings::Findings;
 use crate::query::{Meta, Saved};
 
@@ -25,12 +26,40 @@ pub(super) struct Checkpoint {
     pub(super) revision: u64,
     /// Per partition of the events, the offset of the first row that the state has not.
     pub(super) reached: Vec<u64>,
+    /// What it has taken in of a history that begins there, if that is long.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) catch_up: Option<CatchUp>,
     /// What the query had seen until then.
     pub(super) query: Meta,
     /// The file of the state, in the directory of all; absent if there was none.
     pub(super) file: Option<File>,
     /// Whether the first part of the file is a detection's [`Findings`], as JSON.
     pub(super) has_findings: bool,
+}
+
+/// How far a query has come.
+#[derive(Debug, Clone)]
+pub(super) struct Place {
+    /// Per partition of the events, the offset that it goes on from, once it has caught up.
+    to: Vec<u64>,
+    /// How many rows are left of those before.
+    left: u64,
+}
+
+impl Place {
+    /// Of one that has reached offsets, and what it is taking in behind them.
+    pub(super) fn of(reached: &[u64], catch_up: Option<&CatchUp>) -> Self {
+        match catch_up {
+            Some(catch_up) => Self { to: catch_up.of.to.clone(), left: catch_up.left },
+            None => Self { to: reached.to_vec(), left: 0 },
+        }
+    }
+
+    /// How much lies behind it of a log that ends at offsets, one for each partition.
+    pub(super) fn behind(&self, ends: &[u64]) -> u64 {
+        let records = ends.iter().zip(&self.to).map(|(end, to)| end.saturating_sub(*to));
+        self.left + records.sum::<u64>()
+    }
 }
 
 /// A file of state: parts, one behind the other.
@@ -53,6 +82,11 @@ pub(super) fn gone(query: &str) -> (Partition, NewRecord) {
 }
 
 impl Checkpoint {
+    /// How far it has come.
+    pub(super) fn place(&self) -> Place {
+        Place::of(&self.reached, self.catch_up.as_ref())
+    }
+
     /// How much state it names, in bytes.
     pub(super) fn state_bytes(&self) -> usize {
         self.file.as_ref().map_or(0, |file| file.part_bytes.iter().sum())

@@ -8,7 +8,7 @@ use ingest::log::{Headers, NewRecord, Partition};
 use serde::{Deserialize, Serialize};
 
 use crate::detect::{Book, Change, Detection};
-use crate::query::WINDOW_START;
+use crate::query::{Order, WINDOW_END, WINDOW_START};
 
 /// The topic of alerts: compacted, the last revision of each.
 pub const ALERTS_TOPIC: &str = "weir.alerts";
@@ -41,10 +41,16 @@ impl Findings {
         match (replay, self.begins_us) {
             (Some(replay), _) if self.old_replays.iter().any(|old| old == replay) => Ok(Vec::new()),
             (None, Some(begins)) => {
-                let starts = rows.column_by_name(WINDOW_START).expect("the shape was checked");
-                let starts = starts.as_primitive::<TimestampMicrosecondType>();
-                let new: BooleanArray =
-                    starts.values().iter().map(|start| Some(*start >= begins)).collect();
+                let times = |name: &str| {
+                    let times = rows.column_by_name(name).expect("the shape was checked");
+                    times.as_primitive::<TimestampMicrosecondType>().values().clone()
+                };
+                let new: BooleanArray = match detection.order() {
+                    Order::Begin { .. } => {
+                        times(WINDOW_START).iter().map(|start| Some(*start >= begins)).collect()
+                    }
+                    Order::End => times(WINDOW_END).iter().map(|end| Some(*end > begins)).collect(),
+                };
                 self.book.take(detection, None, &filter_record_batch(rows, &new)?)
             }
             _ => self.book.take(detection, replay, rows),

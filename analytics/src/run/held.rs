@@ -8,7 +8,7 @@ use ingest::event::Timestamp;
 use ingest::log::{Error, Transaction, Writer};
 use tokio::time::Instant;
 
-use super::checkpoint::{self, Checkpoint};
+use super::checkpoint::{self, Checkpoint, Place};
 use super::findings::{self, Findings};
 use super::running::{self, Running};
 use super::{Current, Library, Parts, Pause, QueryState, QueryStatus, pauses, told};
@@ -24,6 +24,8 @@ pub(super) struct Queries {
     pub(super) held: BTreeMap<String, Held>,
     /// The library by which what is held was planned.
     planned: Option<Arc<Library>>,
+    /// Who took in a slice of a long history last.
+    pub(super) turn: String,
     /// How often each failed since it last had a checkpoint committed.
     failures: BTreeMap<String, u32>,
 }
@@ -34,11 +36,11 @@ pub(super) enum Held {
     /// It failed; taken up again then, where its last checkpoint is.
     Failed {
         until: Instant,
-        reached: Vec<u64>,
+        place: Place,
     },
     /// It rests where its last checkpoint is.
     Paused {
-        reached: Vec<u64>,
+        place: Place,
     },
 }
 
@@ -60,7 +62,7 @@ impl Queries {
     /// Of a library, none of them held yet.
     pub(super) fn of(current: Current) -> Self {
         let (held, failures) = (BTreeMap::new(), BTreeMap::new());
-        Self { current, held, planned: None, failures }
+        Self { current, held, planned: None, turn: String::new(), failures }
     }
 
     /// Brings what is held to what the library and the pauses say. What stays as it is runs on.
@@ -76,11 +78,9 @@ impl Queries {
         for (name, listed) in library.queries() {
             let checkpoint = kept.checkpoints.remove(name);
             if let Some(pause) = parts.pauses.of(name) {
-                let reached = checkpoint
-                    .as_ref()
-                    .map_or_else(|| vec![0; partitions], |of| of.reached.clone());
                 rest(parts, name, pause, checkpoint.as_ref());
-                self.held.insert(name.clone(), Held::Paused { reached });
+                let place = place(checkpoint.as_ref(), partitions);
+                self.held.insert(name.clone(), Held::Paused { place });
                 continue;
             }
             match self.held.get(name) {
@@ -101,8 +101,7 @@ impl Queries {
                             self.held.insert(name.clone(), Held::Runs(running));
                         }
                         Err(why) => {
-                            let reached = checkpoint.map(|of| of.reached);
-                            self.fail(parts, name, why, reached.unwrap_or(vec![0; partitions]));
+                            self.fail(parts, name, why, place(checkpoint.as_ref(), partitions));
                         }
                     }
                 }
@@ -129,6 +128,13 @@ impl Queries {
         Ok(())
     }
 
+    /// The names of those that are held, of which the first has the turn to take in a slice.
+    pub(super) fn in_turn(&self) -> Vec<String> {
+        let (before, behind): (Vec<_>, Vec<_>) =
+            self.held.keys().cloned().partition(|name| *name <= self.turn);
+        [behind, before].concat()
+    }
+
     /// Those that failed, and are to be taken up again.
     pub(super) fn due(&self) -> bool {
         let now = Instant::now();
@@ -140,8 +146,8 @@ impl Queries {
         for (name, held) in &mut self.held {
             match held {
                 Held::Runs(running) => running.measure(ends),
-                Held::Paused { reached } | Held::Failed { reached, .. } => {
-                    let behind = behind(reached, ends);
+                Held::Paused { place } | Held::Failed { place, .. } => {
+                    let behind = place.behind(ends);
                     parts.status.change(name, |status| status.behind = behind);
                 }
             }
@@ -149,7 +155,7 @@ impl Queries {
     }
 
     /// Notes that one failed, which had come so far in its last checkpoint.
-    pub(super) fn fail(&mut self, parts: &Parts, name: &str, why: String, reached: Vec<u64>) {
+    pub(super) fn fail(&mut self, parts: &Parts, name: &str, why: String, place: Place) {
         let times = self.failures.entry(name.to_owned()).or_default();
         let (first, longest) = FAILED_PAUSE;
         let pause = first.saturating_mul(1 << (*times).min(10)).min(longest);
@@ -164,7 +170,7 @@ impl Queries {
         let before = parts.status.now().remove(name).unwrap_or_default();
         let (state, error) = (QueryState::Failed, Some(why));
         parts.status.put(name, QueryStatus { state, error, pause: None, ..before });
-        self.held.insert(name.to_owned(), Held::Failed { until: Instant::now() + pause, reached });
+        self.held.insert(name.to_owned(), Held::Failed { until: Instant::now() + pause, place });
     }
 
     /// Notes that one had a checkpoint committed.
@@ -173,9 +179,8 @@ impl Queries {
     }
 }
 
-/// How many records lie behind what was reached, per partition.
-pub(super) fn behind(reached: &[u64], ends: &[u64]) -> u64 {
-    ends.iter().zip(reached).map(|(end, reached)| end.saturating_sub(*reached)).sum()
+fn place(checkpoint: Option<&Checkpoint>, partitions: usize) -> Place {
+    checkpoint.map_or_else(|| Place::of(&vec![0; partitions], None), Checkpoint::place)
 }
 
 async fn take_up(
@@ -234,8 +239,7 @@ async fn leave(
 impl Running {
     /// How it fares.
     pub(super) fn status(&self) -> QueryStatus {
-        let closed = self.query().closed(None).filter(|of| *of > i64::MIN);
-        let until = closed.map(|closed| self.query().plan().answered_until(closed));
+        let until = self.query().answered_until(None).filter(|of| *of > i64::MIN);
         QueryStatus {
             state: QueryState::Running,
             error: None,

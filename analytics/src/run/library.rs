@@ -216,7 +216,7 @@ impl Library {
         }
         let plan = Plan::new(of.file.clone(), &self.sources).await;
         let plan = plan.map_err(|fault| fault.to_string())?;
-        let detection = Detection::of(&of.file, &plan.schema(), plan.overlap_us());
+        let detection = Detection::of(&of.file, &plan.schema(), plan.order());
         detection.map_err(|faults| {
             let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
             faults.join("; ")
@@ -356,7 +356,7 @@ fn of_registry(field: &str, Fault { line, what, mend }: Fault) -> registry::Faul
 
 async fn can_run(file: &QueryFile, sources: &Sources) -> Result<(), Vec<Fault>> {
     let plan = Plan::new(file.clone(), sources).await.map_err(|fault| vec![fault])?;
-    Detection::of(file, &plan.schema(), plan.overlap_us()).map(drop)
+    Detection::of(file, &plan.schema(), plan.order()).map(drop)
 }
 
 impl fmt::Display for FileFaults {

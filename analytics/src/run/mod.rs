@@ -21,6 +21,8 @@
 //!   is greater than all before: its table has the rows of the greatest alone. The alerts
 //!   that its former self had open are resolved, and so are those of a query whose file
 //!   is gone.
+//! - A history that is long is taken in by event time, a slice at a time, and gives what it
+//!   gives in the log's order; see `catch_up.rs`.
 //! - What a detection decides is in the log before its alert is, and once; see `decider.rs`.
 //! - Who takes over has read the registry as far as whoever wrote the checkpoints: what is new
 //!   to it is not taken for what is gone.
@@ -32,6 +34,7 @@
 //! 2 MiB, the next follow at once; a single window's answer of at most 15 MiB, beyond
 //! which its query fails; files of checkpoints lie in the lake's directory, which all analytics nodes share.
 
+mod catch_up;
 mod checkpoint;
 mod control;
 mod decider;
@@ -63,6 +66,7 @@ use crate::alert::{ACTS_TOPIC, OUTBOX_TOPIC};
 use crate::compute::Threads;
 use crate::lake::History;
 
+pub use catch_up::SLICE_ROWS;
 pub use control::{Control, Error as ControlError, Wish};
 pub use decider::Decider;
 pub use findings::ALERTS_TOPIC;
@@ -117,6 +121,8 @@ pub struct Parts {
     pub epoch: Duration,
     /// How often a checkpoint is written though no window closed.
     pub checkpoint_every: Duration,
+    /// How many rows of history are taken in at once.
+    pub slice_rows: u64,
     /// What was told of them.
     pub told: QueryTable,
     /// What detections decide.

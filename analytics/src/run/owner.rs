@@ -51,9 +51,11 @@ async fn run(parts: &Parts) -> Result<std::convert::Infallible, Error> {
     let mut timer = tokio::time::interval(parts.epoch);
     timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut sources = Sources::new(parts.retire_after);
-    let mut told: Option<Instant> = None;
+    let (mut told, mut more) = (None::<Instant>, false);
     loop {
-        timer.tick().await;
+        if !more {
+            timer.tick().await;
+        }
         let current = library.borrow_and_update().clone();
         let has_other = !Arc::ptr_eq(&current.library, &queries.current.library);
         queries.current = current;
@@ -68,18 +70,12 @@ async fn run(parts: &Parts) -> Result<std::convert::Infallible, Error> {
         {
             sources::retire(&parts.emitter, partition, &producer);
         }
-        let mut more = true;
-        // An order is not held up by what there is to do.
-        let is_asked =
-            || library.has_changed().unwrap_or(false) || pauses.has_changed().unwrap_or(false);
-        while more && !is_asked() {
-            let states = parts.status.states();
-            more = epoch(parts, &mut *writer, &mut queries).await?;
-            let is_due = told.is_none_or(|told| told.elapsed() >= TELL_EVERY);
-            if is_due || parts.status.states() != states {
-                tell(parts, &mut *writer, &mut queries).await?;
-                told = Some(Instant::now());
-            }
+        let states = parts.status.states();
+        more = epoch(parts, &mut *writer, &mut queries).await?;
+        let is_due = told.is_none_or(|told| told.elapsed() >= TELL_EVERY);
+        if is_due || parts.status.states() != states {
+            tell(parts, &mut *writer, &mut queries).await?;
+            told = Some(Instant::now());
         }
     }
 }
@@ -186,29 +182,32 @@ async fn epoch(
     let checkpoint_before = Instant::now() - parts.checkpoint_every;
     let mut steps: Vec<(String, Step)> = Vec::new();
     let mut failed = Vec::new();
-    for (name, query) in &mut queries.held {
-        let Held::Runs(running) = query else { continue };
-        let reached = running.reached().to_vec();
+    // One takes in a slice of a long history, and the others do not wait for more than that.
+    let mut has_slice = false;
+    for name in queries.in_turn() {
+        let Some(Held::Runs(running)) = queries.held.get_mut(&name) else { continue };
+        let place = running.place();
         // What breaks off in one query is no matter of the others.
-        let step =
-            AssertUnwindSafe(running.step(&parts.history, &parts.decider, checkpoint_before));
+        let step = AssertUnwindSafe(running.step(parts, checkpoint_before, !has_slice));
         match step.catch_unwind().await {
             Ok(Ok(mut step)) => {
+                if step.has_slice {
+                    has_slice = true;
+                    queries.turn.clone_from(&name);
+                }
                 let verdicts = std::mem::take(&mut step.verdicts);
                 if !verdicts.is_empty() {
                     // Whom this one has found does not wait for what the others give.
                     parts.decider.commit(verdicts, writer).await?;
                 }
-                steps.push((name.clone(), step));
+                steps.push((name, step));
             }
-            Ok(Err(why)) => failed.push((name.clone(), why, reached)),
-            Err(_) => {
-                failed.push((name.clone(), "it broke off; see the log".to_owned(), reached));
-            }
+            Ok(Err(why)) => failed.push((name, why, place)),
+            Err(_) => failed.push((name, "it broke off; see the log".to_owned(), place)),
         }
     }
-    for (name, why, reached) in failed {
-        queries.fail(parts, &name, why, reached);
+    for (name, why, place) in failed {
+        queries.fail(parts, &name, why, place);
     }
     let (mut records, mut bytes) = (Vec::new(), 0);
     for (_, step) in &mut steps {

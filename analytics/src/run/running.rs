@@ -3,18 +3,19 @@
 use std::path::{Path, PathBuf};
 
 use arrow::array::RecordBatch;
+use datafusion::execution::SendableRecordBatchStream;
 use futures_util::StreamExt as _;
 use ingest::event::Timestamp;
 use ingest::log::{BATCH_BYTES_MAX, NewRecord, Partition};
 use tokio::time::Instant;
 
-use super::checkpoint::{self, Checkpoint, File};
+use super::catch_up::{CatchUp, rows_of_slice};
+use super::checkpoint::{self, Checkpoint, File, Place};
 use super::decider::{Decider, Verdicts};
 use super::findings::{self, Findings};
-use super::held::behind;
-use super::output;
+use super::{Parts, output};
 use crate::detect::{Change, Detection};
-use crate::lake::{self, History, Since};
+use crate::lake::{self, History, Since, Which};
 use crate::query::{Act, Continuous, Plan};
 
 /// How many windows close in one step, at most and at first: of these nobody knows how much
@@ -32,6 +33,8 @@ pub(super) const STEP_BYTES_MAX: usize = BATCH_BYTES_MAX - 1024 * 1024;
 pub(super) struct Running {
     query: Continuous,
     reached: Vec<u64>,
+    /// A long history behind there, while it is taken in.
+    catch_up: Option<CatchUp>,
     generation: u64,
     /// How far the registry was read as it was taken up.
     revision: u64,
@@ -71,6 +74,8 @@ pub(super) struct Step {
     pub(super) more: bool,
     /// Whether the checkpoint is among them.
     pub(super) has_checkpoint: bool,
+    /// Whether it took in a slice of a long history.
+    pub(super) has_slice: bool,
     /// What its findings have decided, to be committed before.
     pub(super) verdicts: Verdicts,
     /// The file of the checkpoint before, of no use once the records are committed.
@@ -88,6 +93,16 @@ impl Step {
         decider.decide(act, &mut changes, &mut self.verdicts);
         self.records.extend(changes.iter().map(findings::record));
     }
+}
+
+/// What is known of the rows that a step has taken in.
+struct Taken {
+    /// By what its windows of live traffic close.
+    floor: Option<i64>,
+    /// The replays that have ended.
+    ended: Vec<String>,
+    /// Whether it was a slice of a long history.
+    has_slice: bool,
 }
 
 impl Running {
@@ -126,17 +141,18 @@ impl Running {
             }
         };
         let detection =
-            Detection::of(query.plan().file(), &query.plan().schema(), query.plan().overlap_us())
+            Detection::of(query.plan().file(), &query.plan().schema(), query.plan().order())
                 .map_err(|faults| {
-                let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
-                faults.join("; ")
-            })?;
+                    let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
+                    faults.join("; ")
+                })?;
         Ok(Self {
             query,
             detection,
             findings,
             replaced,
             reached,
+            catch_up: kept.and_then(|of| of.catch_up.clone()),
             generation: kept.map_or(generation, |of| of.generation),
             revision,
             windows: WINDOWS_FIRST,
@@ -159,9 +175,9 @@ impl Running {
         own.hash() == plan.hash() && own.file().text == plan.file().text
     }
 
-    /// Per partition, the offset of the first row that it has not.
-    pub(super) fn reached(&self) -> &[u64] {
-        &self.reached
+    /// How far it has come.
+    pub(super) fn place(&self) -> Place {
+        Place::of(&self.reached, self.catch_up.as_ref())
     }
 
     pub(super) fn query(&self) -> &Continuous {
@@ -170,44 +186,30 @@ impl Running {
 
     /// Sees how far it is behind where the log ends, per partition.
     pub(super) fn measure(&mut self, ends: &[u64]) {
-        self.behind = behind(&self.reached, ends);
+        self.behind = self.place().behind(ends);
     }
 
     /// Takes in what came since, closes what may be closed, and says what is to be
-    /// committed: if windows gave an answer, or the last checkpoint is old.
+    /// committed: if windows gave an answer, or the last checkpoint is old. Of a long history it
+    /// takes in a slice only if `may_take` says so.
     ///
     /// # Errors
     /// Why the query failed.
     pub(super) async fn step(
         &mut self,
-        history: &History,
-        decider: &Decider,
+        parts: &Parts,
         checkpoint_before: Instant,
+        may_take: bool,
     ) -> Result<Step, String> {
-        let since = history.since(&self.reached).await.map_err(|error| error.to_string())?;
+        let (history, decider) = (&parts.history, &parts.decider);
         let told = |error: crate::query::Error| error.to_string();
-        let Since { at_rest, tail, reached, floor, ended } = since;
-        if let Some(mut at_rest) = at_rest {
-            while let Some(rows) = at_rest.next().await {
-                let rows = rows.map_err(|error| {
-                    lake::unreadable(&error).map_or_else(|| error.to_string(), |of| of.to_string())
-                })?;
-                self.feed(&rows).await?;
-            }
-        }
-        for rows in &tail {
-            self.feed(rows).await?;
-        }
-        for (partition, reached) in self.reached.iter_mut().zip(reached) {
-            *partition = reached.max(*partition);
-        }
-
-        self.floor = floor;
         if self.findings.is_none() {
-            let closed = floor.map(|floor| self.query.plan().closes(floor));
-            self.findings = Some(Findings::new(closed, ended.clone()));
+            let closed = history.floor().await.map(|floor| self.query.plan().closes(floor));
+            self.findings = Some(Findings::new(closed, history.ended_replays().await));
         }
-        let mut step = Step::default();
+        let Taken { floor, ended, has_slice } = self.take_in(parts, may_take).await?;
+        let more = self.catch_up.is_some();
+        let mut step = Step { has_slice, more, ..Step::default() };
         if let Some(replaced) = self.replaced.take() {
             step.change(replaced.leave(), decider, None);
         }
@@ -220,12 +222,15 @@ impl Running {
         if let Some(floor) = floor {
             let (rows, more) = self.close(None, floor).await.map_err(told)?;
             self.answer(None, rows, decider, &mut step)?;
+            let more = self.correct(None, floor, &mut step).await? || more;
             step.more |= more;
+            if let Some(catch_up) = &mut self.catch_up {
+                catch_up.is_closing = more;
+            }
         }
         if let Some((detection, findings)) = self.detection.as_ref().zip(self.findings.as_mut())
-            && let Some(closed) = self.query.closed(None)
+            && let Some(until) = self.query.answered_until(None)
         {
-            let until = self.query.plan().answered_until(closed);
             step.change(findings.pass(detection, until), decider, None);
         }
         let open: Vec<String> = self.query.timelines().flatten().map(str::to_owned).collect();
@@ -236,6 +241,7 @@ impl Running {
             }
             let (rows, more) = self.close(Some(replay), i64::MAX).await.map_err(told)?;
             self.answer(Some(replay), rows, decider, &mut step)?;
+            let more = more || self.correct(Some(replay), i64::MAX, &mut step).await?;
             step.more |= more;
             if !more {
                 let rows = self.query.end(Some(replay)).await.map_err(told)?;
@@ -257,11 +263,71 @@ impl Running {
             ));
         }
         // A new query has a checkpoint at once: it stands from when it is told of.
-        let due = self.is_new || self.fed && self.checkpointed < checkpoint_before;
+        let due = self.is_new || has_slice || self.fed && self.checkpointed < checkpoint_before;
         if due || !step.records.is_empty() {
             self.checkpoint(&mut step).await?;
         }
         Ok(step)
+    }
+
+    /// Takes in what came since; of a long history the next slice, once all windows have closed
+    /// that end in those before it.
+    async fn take_in(&mut self, parts: &Parts, may_take: bool) -> Result<Taken, String> {
+        let told = |error: lake::Error| error.to_string();
+        let history: &History = &parts.history;
+        let slice_rows = rows_of_slice(parts.slice_rows, self.query.plan().memory_max());
+        if self.catch_up.is_none() {
+            self.catch_up = CatchUp::begin(history, &self.reached, slice_rows).await;
+        }
+        let columns = self.query.plan().columns();
+        let Some(mut catch_up) = self.catch_up.take() else {
+            let since = history.since(&self.reached, Some(&columns)).await.map_err(told)?;
+            let Since { at_rest, tail, reached, floor, ended } = since;
+            if let Some(at_rest) = at_rest {
+                self.feed_all(at_rest).await?;
+            }
+            for rows in &tail {
+                self.feed(rows).await?;
+            }
+            for (partition, reached) in self.reached.iter_mut().zip(reached) {
+                *partition = reached.max(*partition);
+            }
+            self.floor = floor;
+            return Ok(Taken { floor, ended, has_slice: false });
+        };
+        let has_slice = may_take && !catch_up.is_closing;
+        if has_slice {
+            if let Some((from, which)) = catch_up.extend(history).await {
+                let of = (&from[..], &catch_up.of);
+                let rows = history.read_backlog(of, &which, &columns).await.map_err(told)?;
+                self.feed_all(rows).await?;
+            }
+            let next = catch_up.next(history, &self.reached, slice_rows).await.map_err(told)?;
+            let of = (&self.reached[..], &catch_up.of);
+            let rows = history.read_backlog(of, &next, &columns).await.map_err(told)?;
+            self.feed_all(rows).await?;
+            if next == Which::Replays {
+                // All of it: their windows close by what is known of them now.
+                self.floor = Some(catch_up.of.floor_us);
+                self.reached = catch_up.of.to;
+                return Ok(Taken { floor: self.floor, ended: Vec::new(), has_slice });
+            }
+        }
+        let floor = catch_up.of.floor_us;
+        self.floor = Some(floor);
+        let floor = floor.min(self.query.plan().floor_at(catch_up.before_us));
+        self.catch_up = Some(catch_up);
+        Ok(Taken { floor: Some(floor), ended: Vec::new(), has_slice })
+    }
+
+    async fn feed_all(&mut self, mut rows: SendableRecordBatchStream) -> Result<(), String> {
+        while let Some(rows) = rows.next().await {
+            let rows = rows.map_err(|error| {
+                lake::unreadable(&error).map_or_else(|| error.to_string(), |of| of.to_string())
+            })?;
+            self.feed(&rows).await?;
+        }
+        Ok(())
     }
 
     async fn feed(&mut self, rows: &RecordBatch) -> Result<(), String> {
@@ -308,6 +374,24 @@ impl Running {
         Ok(())
     }
 
+    /// Corrects some windows of a timeline, and says whether there are more.
+    async fn correct(
+        &mut self,
+        timeline: Option<&str>,
+        floor: i64,
+        step: &mut Step,
+    ) -> Result<bool, String> {
+        let corrected = self.query.correct(timeline, floor, self.windows).await;
+        let (correction, more) = corrected.map_err(|error| error.to_string())?;
+        if let Some(correction) = correction {
+            step.rows += correction.rows.num_rows();
+            let plan = self.query.plan();
+            let records = output::corrected(plan, self.generation, timeline, &correction);
+            step.records.extend(records.map_err(|error| error.to_string())?);
+        }
+        Ok(more)
+    }
+
     async fn checkpoint(&mut self, step: &mut Step) -> Result<(), String> {
         let saved = self.query.save().await.map_err(|error| error.to_string())?;
         let (dir, name) = (self.state_dir.clone(), self.query.plan().file().name.clone());
@@ -325,6 +409,7 @@ impl Running {
             generation: self.generation,
             revision: self.revision,
             reached: self.reached.clone(),
+            catch_up: self.catch_up.clone(),
             query: saved.meta,
             file: file.clone(),
             has_findings,

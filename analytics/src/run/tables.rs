@@ -1,10 +1,11 @@
 //! The answers of views, as tables of queries.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use arrow::array::{RecordBatch, StringArray};
-use arrow::datatypes::SchemaRef;
+use arrow::array::{Array as _, AsArray as _, BooleanArray, Int64Array, RecordBatch, StringArray};
+use arrow::compute::{filter_record_batch, max, min};
+use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimestampMicrosecondType};
 use arrow::error::ArrowError;
 use arrow::json::ReaderBuilder;
 use datafusion::catalog::TableProvider;
@@ -14,8 +15,8 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::Library;
-use super::output::{GENERATION_HEADER, PLAN_HEADER, REPLAY_HEADER, topic_of};
-use crate::query::{Plan, REPLAY_ID, Sources, with_replay};
+use super::output::{GENERATION_HEADER, PLAN_HEADER, REPLAY_HEADER, REVISION_HEADER, topic_of};
+use crate::query::{Plan, REPLAY_ID, REVISION, Sources, WINDOW_START, with_replay};
 
 /// How many rows of a view are kept in memory; the latest.
 const ROWS_MAX: usize = 1_000_000;
@@ -34,7 +35,9 @@ struct Shown {
 #[derive(Debug)]
 struct Table {
     hash: String,
-    /// The columns of the answer, and [`REPLAY_ID`].
+    /// Whether rows of windows are replaced by others.
+    is_corrected: bool,
+    /// The columns of the answer, and [`REPLAY_ID`]; with [`REVISION`] if windows are corrected.
     schema: SchemaRef,
     rows: Mutex<Rows>,
 }
@@ -46,6 +49,23 @@ struct Rows {
     batches: VecDeque<RecordBatch>,
     count: usize,
     next: Option<u64>,
+}
+
+impl Rows {
+    /// Drops what windows answered before they were corrected.
+    fn replace(&mut self, windows: &BTreeSet<Window>) {
+        if windows.is_empty() {
+            return;
+        }
+        for batch in &mut self.batches {
+            match without(batch, windows) {
+                Ok(left) => *batch = left,
+                Err(error) => tracing::error!(%error, "a view's rows cannot be corrected"),
+            }
+        }
+        self.batches.retain(|batch| batch.num_rows() > 0);
+        self.count = self.batches.iter().map(RecordBatch::num_rows).sum();
+    }
 }
 
 impl Tables {
@@ -109,11 +129,18 @@ impl Shown {
         for file in library.views() {
             // One that cannot run has no rows, and its status says why.
             let Ok(plan) = Plan::new(file.clone(), library.sources()).await else { continue };
-            let (hash, schema) = (plan.hash().to_owned(), with_replay(&plan.schema()));
+            let mut schema = with_replay(&plan.schema());
+            let is_corrected = file.header.corrections.is_some();
+            if is_corrected {
+                let revision = Field::new(REVISION, DataType::Int64, true);
+                let fields = schema.fields().iter().cloned().chain([Arc::new(revision)]);
+                schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+            }
+            let hash = plan.hash().to_owned();
             let same = before.get(&file.name).filter(|of| of.hash == hash && of.schema == schema);
-            let table = same
-                .cloned()
-                .unwrap_or_else(|| Arc::new(Table { hash, schema, rows: Mutex::default() }));
+            let table = same.cloned().unwrap_or_else(|| {
+                Arc::new(Table { hash, is_corrected, schema, rows: Mutex::default() })
+            });
             tables.insert(file.name.clone(), table);
         }
         Self { tables, sources: library.sources().clone() }
@@ -143,9 +170,39 @@ fn header<'a>(record: &'a Record, name: &str) -> Option<&'a [u8]> {
     record.headers.iter().find(|(of, _)| *of == name).map(|(_, value)| value)
 }
 
-fn generation(record: &Record) -> u64 {
-    let text = header(record, GENERATION_HEADER).and_then(|text| std::str::from_utf8(text).ok());
+fn number(record: &Record, name: &str) -> u64 {
+    let text = header(record, name).and_then(|text| std::str::from_utf8(text).ok());
     text.and_then(|text| text.parse().ok()).unwrap_or(0)
+}
+
+/// The window of a timeline that a record is of: its replay, and when it begins.
+type Window = (Option<String>, i64);
+
+fn window(record: &Record) -> Option<Window> {
+    let replay = header(record, REPLAY_HEADER).map(|id| String::from_utf8_lossy(id).into_owned());
+    let start = std::str::from_utf8(record.key.as_deref()?).ok()?;
+    Some((replay, start.parse::<jiff::Timestamp>().ok()?.as_microsecond()))
+}
+
+/// The rows that are of none of the windows, or that correct one.
+fn without(rows: &RecordBatch, windows: &BTreeSet<Window>) -> Result<RecordBatch, ArrowError> {
+    let column = |name: &str| {
+        let column = rows.column_by_name(name);
+        column.ok_or_else(|| ArrowError::SchemaError(format!("the rows have no column {name}")))
+    };
+    let starts = column(WINDOW_START)?.as_primitive::<TimestampMicrosecondType>();
+    let (first, last) = (min(starts).unwrap_or(i64::MAX), max(starts).unwrap_or(i64::MIN));
+    if !windows.iter().any(|(_, start)| (first..=last).contains(start)) {
+        return Ok(rows.clone());
+    }
+    let replays = column(REPLAY_ID)?.as_string::<i32>();
+    let revisions = column(REVISION)?.as_primitive::<Int64Type>();
+    let stays = (0..rows.num_rows()).map(|row| {
+        let replay = replays.is_valid(row).then(|| replays.value(row).to_owned());
+        let is_first = revisions.value(row) == 0;
+        Some(!is_first || !windows.contains(&(replay, starts.value(row))))
+    });
+    filter_record_batch(rows, &stays.collect::<BooleanArray>())
 }
 
 impl Table {
@@ -154,17 +211,21 @@ impl Table {
             .with_batch_size(rows.len())
             .build_decoder()
             .expect("the columns of an answer can be read from JSON");
-        let mut replays = Vec::with_capacity(rows.len());
+        let (mut replays, mut revisions) = (Vec::with_capacity(rows.len()), Vec::new());
         for row in rows {
             reader.decode(row.value.as_deref().unwrap_or_default())?;
             let replay = header(row, REPLAY_HEADER);
             replays.push(replay.map(|id| String::from_utf8_lossy(id).into_owned()));
+            revisions.push(number(row, REVISION_HEADER) as i64);
         }
         let decoded = reader.flush()?.filter(|decoded| decoded.num_rows() == rows.len());
         let odd = || ArrowError::JsonError("a record is not one row".to_owned());
         let mut columns = decoded.ok_or_else(odd)?.columns().to_vec();
         if let Ok(at) = self.schema.index_of(REPLAY_ID) {
             columns[at] = Arc::new(StringArray::from(replays));
+        }
+        if self.is_corrected {
+            *columns.last_mut().ok_or_else(odd)? = Arc::new(Int64Array::from(revisions));
         }
         RecordBatch::try_new(self.schema.clone(), columns)
     }
@@ -182,7 +243,8 @@ impl Table {
         let is_of_plan =
             |record: &Record| header(record, PLAN_HEADER) == Some(self.hash.as_bytes());
         let rows = batch.records.iter().filter(|record| is_of_plan(record));
-        let rows: Vec<(u64, &Record)> = rows.map(|row| (generation(row), row)).collect();
+        let rows: Vec<(u64, &Record)> =
+            rows.map(|row| (number(row, GENERATION_HEADER), row)).collect();
         let mut held = self.rows.lock();
         held.next = Some(batch.next);
         for rows in rows.chunk_by(|(a, _), (b, _)| a == b) {
@@ -193,7 +255,20 @@ impl Table {
             if generation > held.generation {
                 *held = Rows { generation, next: held.next, ..Rows::default() };
             }
-            let rows: Vec<&Record> = rows.iter().map(|(_, row)| *row).collect();
+            let mut rows: Vec<&Record> = rows.iter().map(|(_, row)| *row).collect();
+            if self.is_corrected {
+                let corrects = |row: &&&Record| number(row, REVISION_HEADER) > 0;
+                let windows = rows.iter().filter(corrects).filter_map(|row| window(row)).collect();
+                held.replace(&windows);
+                // What they replace may have come with them; of an empty window there is no row.
+                let is_replaced = |row: &&Record| {
+                    !corrects(&row) && window(row).is_some_and(|of| windows.contains(&of))
+                };
+                rows.retain(|row| row.value.is_some() && !is_replaced(row));
+                if rows.is_empty() {
+                    continue;
+                }
+            }
             let decoded = match self.decode(&rows) {
                 Ok(decoded) => vec![decoded],
                 // One that cannot be read takes no other with it.

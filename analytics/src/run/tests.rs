@@ -15,8 +15,11 @@ use crate::follow;
 use crate::query::{Plan, QueryFile, Sources, Span, backtest};
 use crate::sql::{Limits, Sql};
 
+mod backlog;
 mod changes;
+mod corrections;
 mod decisions;
+mod sessions;
 mod world;
 
 const PARTITIONS: NonZeroU32 = NonZeroU32::new(3).unwrap();
@@ -82,7 +85,7 @@ async fn windows_answer_once_over_kills_and_owners() {
             let expected = lines(&[node.at_once(of(VIEW), &span).await.1]);
             let (plan, found) = node.at_once(of("many"), &span).await;
             let detection =
-                Detection::of(of("many"), &plan.schema(), plan.overlap_us()).unwrap().unwrap();
+                Detection::of(of("many"), &plan.schema(), plan.order()).unwrap().unwrap();
             let mut book = Book::default();
             let changes = book.take(&detection, replay.as_deref(), &found).unwrap();
             notices.extend(changes.into_iter().filter(|of| of.opens).map(|of| of.alert));

@@ -121,13 +121,14 @@ impl Service {
             Some(index) => index,
             None => return Err(Error::Broken("a thread of it panicked".to_owned())),
         };
-        let Since { at_rest, tail, reached, .. } = match self.history.since(index.reached()).await {
-            Ok(since) => since,
-            Err(error) => {
-                self.index = Some(index);
-                return Err(error.into());
-            }
-        };
+        let Since { at_rest, tail, reached, .. } =
+            match self.history.since(index.reached(), None).await {
+                Ok(since) => since,
+                Err(error) => {
+                    self.index = Some(index);
+                    return Err(error.into());
+                }
+            };
         // A history that begins anew reads again what the index has already.
         let further = iter::zip(index.reached(), reached).map(|(index, read)| read.max(*index));
         let reached = further.collect();

@@ -138,7 +138,7 @@ async fn backtest(
         read.transpose()
     };
     let (from_us, before_us) = (time(asked.from)?, time(asked.before)?);
-    let span = Span { replay: asked.replay, from_us, before_us, floor_us: None };
+    let span = Span { replay: asked.replay, from_us, before_us, ..Span::default() };
     let file = QueryFile::parse(&asked.name, &text).map_err(|faults| {
         let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
         invalid(&faults.join("\n"))

@@ -248,6 +248,7 @@ impl Analytics {
                 told: told.clone(),
                 epoch: run::EPOCH,
                 checkpoint_every: run::CHECKPOINT_EVERY,
+                slice_rows: run::SLICE_ROWS,
                 emitter: parts.emitter,
                 retire_after: run::RETIRE_AFTER,
                 decider,

@@ -66,7 +66,7 @@ impl Sql {
         let sql = self.clone();
         let run = async move {
             let plan = sql.planned_file(file).await?;
-            let detection = Detection::of(plan.file(), &plan.schema(), plan.overlap_us());
+            let detection = Detection::of(plan.file(), &plan.schema(), plan.order());
             let detection = detection.map_err(|faults| {
                 let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
                 Error::Query(faults.join("; "))
@@ -202,7 +202,7 @@ fn raised(
             match raised.get_mut(&alert.id) {
                 Some(known) => known.alert = alert,
                 None => {
-                    let told_us = plan.told_us(alert.from.as_micros());
+                    let told_us = plan.told_us((alert.from.as_micros(), alert.until.as_micros()));
                     raised.insert(alert.id.clone(), Raised { told_us, alert });
                 }
             }

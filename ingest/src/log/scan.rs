@@ -95,7 +95,11 @@ impl<'a> Scan<'a> {
             let limit = ReadLimit { wait: LOOK_EVERY, ..ReadLimit::default() };
             match reader.next(limit).await {
                 Ok(Some(mut batch)) => {
-                    let Some((next, end)) = self.left.get_mut(&batch.partition) else { continue };
+                    let Some((next, end)) = self.left.get_mut(&batch.partition) else {
+                        // What is written to one that is done must not hide the ends of others.
+                        self.reader = None;
+                        continue;
+                    };
                     *next = batch.next;
                     batch.records.retain(|record| record.offset < *end);
                     if !batch.records.is_empty() {

@@ -9,7 +9,7 @@ use super::world::{BEGIN, S, at_once, plan, records, run, shown};
 use crate::query::continuous::TIMELINES_MAX;
 use crate::query::{Continuous, Error, Span};
 
-const TEXTS: &[&str] = &[
+pub(super) const TEXTS: &[&str] = &[
     "SELECT window_start, api_name, count(*) AS n, sum(http_response_body_size) AS bytes,
         min(latency_total_us) AS least, max(client_address) AS most
      FROM TUMBLE(events, event_time, INTERVAL '1 minute') WHERE kind = 'request'

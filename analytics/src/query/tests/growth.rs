@@ -10,7 +10,7 @@ use super::world::{BEGIN, S, plan, records, run};
 use crate::query::Continuous;
 
 const HOUR: i64 = 3_600 * S;
-const TEXTS: [&str; 4] = [
+const TEXTS: [&str; 5] = [
     "SELECT window_start, api_name, count(*) AS n, count(DISTINCT client_address) AS clients,
         approx_percentile(latency_total_us, 0.9) AS p90
      FROM TUMBLE(events, event_time, INTERVAL '1 minute') WHERE kind = 'request'
@@ -28,6 +28,11 @@ const TEXTS: [&str; 4] = [
     "SELECT window_start, client_address, lag(event_time) OVER (
         PARTITION BY window_start, client_address ORDER BY event_time, log_partition, log_offset)
      FROM TUMBLE(events, event_time, INTERVAL '5 minutes')",
+    "-- title: a test
+-- owner: tests
+-- corrections: 1 h
+     SELECT window_start, api_name, count(*) AS n
+     FROM TUMBLE(events, event_time, INTERVAL '1 minute') GROUP BY window_start, api_name",
 ];
 
 /// Rows of live traffic, in time by any lateness.
@@ -47,7 +52,8 @@ fn within(rows: &RecordBatch, hour: i64) -> RecordBatch {
     let at = |name: &str| rows.schema().index_of(name).unwrap();
     let of = columns[at("event_time")].data_type().clone();
     columns[at("event_time")] = cast(&times, &of).unwrap();
-    columns[at("lag_us")] = Arc::new(Int64Array::from(vec![0; rows.num_rows()]));
+    let lags = (0..count).map(|at| if at % 10 == 0 { 120 * S } else { 0 });
+    columns[at("lag_us")] = Arc::new(Int64Array::from_iter_values(lags));
     RecordBatch::try_new(rows.schema(), columns).unwrap()
 }
 
@@ -64,6 +70,7 @@ async fn ten_days_hold_no_more_than_hours_do() {
             query.feed(&rows).await.unwrap();
             let most = query.state_bytes();
             query.advance(None, BEGIN + (hour + 1) * HOUR).await.unwrap();
+            query.correct(None, BEGIN + (hour + 1) * HOUR, i64::MAX).await.unwrap();
             held.push((most, query.state_bytes()));
         }
         // The horizon is full by then.

@@ -12,8 +12,7 @@ use ingest::event::{Event, EventId, Kind, Outcome, Producer, Timestamp};
 use ingest::log::{Headers, LogTime, Record};
 
 use crate::intake::{Decoder, Stamps, stamped_schema, watermark};
-use crate::query::plan::in_order;
-use crate::query::{Continuous, Plan, QueryFile, Reference, Sources, Span, backtest};
+use crate::query::{Continuous, Correction, Plan, QueryFile, Reference, Sources, Span, backtest};
 
 pub(super) const S: i64 = 1_000_000;
 /// When the worlds begin; a whole hour.
@@ -30,7 +29,7 @@ pub(super) fn file(text: &str) -> QueryFile {
 }
 
 /// Views and a table that a text may read.
-fn sources() -> Sources {
+pub(super) fn sources() -> Sources {
     const OWNERS: &str = "address,owner,quota
 198.51.100.1,north,10
 198.51.100.1,south,20
@@ -266,6 +265,8 @@ pub(super) type Answers = BTreeMap<Option<String>, Vec<RecordBatch>>;
 /// A query that follows the records to their end.
 pub(super) struct Run {
     pub(super) answers: Answers,
+    /// What windows gave once more, per timeline.
+    pub(super) corrections: BTreeMap<Option<String>, Vec<Correction>>,
     pub(super) rows: Vec<RecordBatch>,
     pub(super) floor: Option<i64>,
     pub(super) query: Continuous,
@@ -278,6 +279,8 @@ pub(super) async fn run(text: &str, partitions: &[Vec<Record>], rng: &mut Rng) -
     let mut stamps: Vec<Stamps> = partitions.iter().map(|_| Stamps::new(0)).collect();
     let (mut answers, mut rows) = (Answers::new(), Vec::new());
     let mut ended: Vec<String> = Vec::new();
+    let mut corrections = BTreeMap::<_, Vec<Correction>>::new();
+    let corrects = query.plan().corrections_us().is_some();
     loop {
         let left: Vec<usize> = (0..partitions.len())
             .filter(|at| (stamps[*at].next() as usize) < partitions[*at].len())
@@ -297,10 +300,24 @@ pub(super) async fn run(text: &str, partitions: &[Vec<Record>], rng: &mut Rng) -
         {
             answers.entry(None).or_default().push(answer);
         }
+        if let Some(floor) = watermark(&stamps) {
+            let (correction, _) = query.correct(None, floor, rng.i64(1..9)).await.unwrap();
+            corrections.entry(None).or_default().extend(correction);
+        }
         for replay in REPLAYS {
             let over = stamps.iter().all(|of| of.ended_replays().any(|ended| ended == replay));
             if over && !ended.iter().any(|of| of == replay) {
                 ended.push(replay.to_owned());
+                let mut more = corrects;
+                if corrects {
+                    let answer = query.advance(Some(replay), i64::MAX).await.unwrap();
+                    answers.entry(Some(replay.to_owned())).or_default().extend(answer);
+                }
+                while more {
+                    let step = query.correct(Some(replay), i64::MAX, rng.i64(1..9)).await.unwrap();
+                    corrections.entry(Some(replay.to_owned())).or_default().extend(step.0);
+                    more = step.1;
+                }
                 let answer = query.end(Some(replay)).await.unwrap();
                 answers.entry(Some(replay.to_owned())).or_default().extend(answer);
             }
@@ -310,7 +327,12 @@ pub(super) async fn run(text: &str, partitions: &[Vec<Record>], rng: &mut Rng) -
             query = Continuous::restore(plan(text).await, &saved).unwrap();
         }
     }
-    Run { answers, rows, floor: watermark(&stamps), query }
+    if let Some(floor) = watermark(&stamps) {
+        let (correction, more) = query.correct(None, floor, i64::MAX).await.unwrap();
+        corrections.entry(None).or_default().extend(correction);
+        assert!(!more, "all that may be corrected is");
+    }
+    Run { answers, corrections, rows, floor: watermark(&stamps), query }
 }
 
 /// What the same text gives over all rows at once.
@@ -321,12 +343,8 @@ pub(super) async fn at_once(text: &str, rows: &[RecordBatch], span: &Span) -> St
     pretty_format_batches(&[answer]).unwrap().to_string()
 }
 
-/// In the order in which it came; sessions come as they end.
+/// In the order in which it came.
 pub(super) fn shown(query: &Continuous, answers: &[RecordBatch]) -> String {
-    let schema = query.plan().schema();
-    let all = match query.plan().sessions() {
-        Some(_) => in_order(&schema, answers).unwrap(),
-        None => concat_batches(&schema, answers).unwrap(),
-    };
+    let all = concat_batches(&query.plan().schema(), answers).unwrap();
     pretty_format_batches(&[all]).unwrap().to_string()
 }

@@ -7,6 +7,9 @@ use serde::de::DeserializeOwned;
 
 use super::*;
 
+/// How many rows of a history the nodes take in at once.
+const SLICE_ROWS: u64 = 40;
+
 /// The shipped queries, and [`DETECTION`] as `many`.
 pub(super) async fn library(dir: &std::path::Path) -> Library {
     let queries = dir.join("queries");
@@ -130,7 +133,28 @@ impl Node {
     pub(super) async fn with(
         log: &Arc<dyn EventLog>,
         dir: &std::path::Path,
+        given: (u64, &[(&str, &str)]),
+    ) -> Self {
+        Self::by(log, dir, given, SLICE_ROWS, 40).await
+    }
+
+    /// As [`Self::with`]; of a history it takes in so many rows at once.
+    pub(super) async fn by_slices(
+        log: &Arc<dyn EventLog>,
+        dir: &std::path::Path,
+        given: (u64, &[(&str, &str)]),
+        slice_rows: u64,
+    ) -> Self {
+        Self::by(log, dir, given, slice_rows, 40).await
+    }
+
+    /// As [`Self::by_slices`]; it commits to the lake so often.
+    pub(super) async fn by(
+        log: &Arc<dyn EventLog>,
+        dir: &std::path::Path,
         (revision, given): (u64, &[(&str, &str)]),
+        slice_rows: u64,
+        commit_ms: u64,
     ) -> Self {
         let base = library(dir).await;
         let library = Arc::new(base.with(&self::given(given)));
@@ -142,7 +166,7 @@ impl Node {
         let pauses = Pauses::open(&**log).await.unwrap();
         let state_dir = dir.join("state");
         std::fs::create_dir_all(&state_dir).unwrap();
-        let config = follow::Config { commit_ms: 40, ..follow::Config::new(dir) };
+        let config = follow::Config { commit_ms, ..follow::Config::new(dir) };
         let (service, history, _) = follow::open(config, log.clone()).await.unwrap();
         let (stop, stopped) = watch::channel(false);
         let following = tokio::spawn(service.run(stopped.clone()));
@@ -171,6 +195,7 @@ impl Node {
             told: queries.clone(),
             epoch: Duration::from_millis(5),
             checkpoint_every: Duration::from_millis(60),
+            slice_rows,
             emitter: emitter.clone(),
             decider: Decider { decisions: decisions.clone(), view, emitter, clock },
             retire_after: Duration::from_secs(3_600),

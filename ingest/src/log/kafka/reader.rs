@@ -175,7 +175,9 @@ pub(super) async fn read_error(
 }
 
 pub(super) struct KafkaReader {
-    consumer: StreamConsumer,
+    consumer: Arc<StreamConsumer>,
+    /// How far the client has come, when nothing came last: past marks of transactions too.
+    passed: BTreeMap<Partition, u64>,
     positions: Positions,
     asker: Arc<BaseConsumer>,
     config: Config,
@@ -195,7 +197,23 @@ impl KafkaReader {
         let list = offset_list(from.iter().map(|(partition, offset)| (partition, at(*offset))))?;
         consumer.assign(&list).map_err(opening)?;
         let positions = Positions { next: from.into_iter().collect(), ..Positions::default() };
-        Ok(Self { consumer, positions, asker, config: config.clone() })
+        let (consumer, passed) = (Arc::new(consumer), BTreeMap::new());
+        Ok(Self { consumer, passed, positions, asker, config: config.clone() })
+    }
+
+    /// Sees how far the client has come. That it says that a partition has ended would be no
+    /// proof: after a leader has died it says so where the new one believes for a moment that
+    /// the log ends, which may be before.
+    async fn look(&mut self) {
+        let consumer = self.consumer.clone();
+        let Ok(all) = run_blocking(move || consumer.position()).await else { return };
+        for of in all.elements() {
+            if let (Offset::Offset(offset), Ok(index)) =
+                (of.offset(), u32::try_from(of.partition()))
+            {
+                self.passed.insert(Partition::new(of.topic(), index), number(offset));
+            }
+        }
     }
 }
 
@@ -206,7 +224,10 @@ impl Reader for KafkaReader {
         loop {
             let read = self.positions.read(&self.consumer, limit.bytes);
             match timeout_at(deadline, read).await {
-                Err(_) => return Ok(None),
+                Err(_) => {
+                    self.look().await;
+                    return Ok(None);
+                }
                 Ok(Ok(batch)) => return Ok(Some(batch)),
                 Ok(Err(error)) => {
                     let next = &self.positions.next;
@@ -219,17 +240,9 @@ impl Reader for KafkaReader {
         }
     }
 
-    /// By the client's own position, which goes past marks of transactions. That the client
-    /// says that a partition has ended is no proof: after its leader has died it says so where
-    /// the new one believes for a moment that the log ends, which may be before.
     fn has_reached(&self, partition: &Partition, end: u64) -> bool {
-        if self.positions.ahead.has(partition) {
-            return false;
-        }
-        let position = self.consumer.position().ok().and_then(|all| {
-            all.find_partition(&partition.topic, index(partition)).map(|of| of.offset())
-        });
-        matches!(position, Some(Offset::Offset(offset)) if number(offset) >= end)
+        let has_passed = self.passed.get(partition).is_some_and(|passed| *passed >= end);
+        has_passed && !self.positions.ahead.has(partition)
     }
 }
 
