@@ -161,3 +161,57 @@ async fn who_takes_over_a_history_reads_all_of_it() {
     answers_as_all_at_once(&second, &traffic).await;
     second.kill().await;
 }
+
+/// Who goes on with a history goes on to where it ends now; what has come since, of times that
+/// were taken in before, counts.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_comes_late_while_a_history_is_taken_in_counts() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut traffic = Traffic::new(11).await;
+    let log = traffic.log.clone();
+    fill(&mut traffic, 12).await;
+    let committed = async |requests: i64| {
+        // Its queries wait for the registry, and drop nothing.
+        let node = Node::start(&log, dir.path()).await;
+        has(&node, requests).await;
+        while node.history.tail_bytes().await > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        node.kill().await;
+    };
+    committed(12_000).await;
+    let text = OWN[0].1.replace("-- memory_mib: 1\n", "-- lateness: 12 h\n");
+    let own = [("own", text.as_str())];
+    let node = Node::by_slices(&log, dir.path(), (1, &own), SLICE).await;
+    goes_on(&log, &node, None).await;
+    node.kill().await;
+    let until_us = way(&log, "own").await.expect("it was killed on the way");
+    let mut events = Vec::new();
+    for _ in 0..500 {
+        let partition = traffic.rng.u32(0..PARTITIONS.get());
+        let time = traffic.rng.i64(BEGIN..until_us);
+        let mut event = traffic.event("b", partition, time, Kind::Request);
+        event.client_address = Some("198.51.100.1".into());
+        event.latency_total_us = Some(1);
+        events.push(event);
+    }
+    traffic.append(events).await;
+    committed(12_500).await;
+    let node = Node::by_slices(&log, dir.path(), (1, &own), SLICE).await;
+    traffic.now += 13 * 3_600 * S;
+    traffic.all(Kind::Heartbeat).await;
+    has(&node, 12_500).await;
+    let file = QueryFile::parse("own", &text).unwrap();
+    let before = Some((traffic.now - 12 * 3_600 * S).div_euclid(60 * S) * 60 * S);
+    let (_, rows) = node.at_once(&file, &Span { before_us: before, ..Span::default() }).await;
+    let sum = |name: &str| -> i64 {
+        let column = rows.column_by_name(name).unwrap();
+        column.as_primitive::<Int64Type>().values().iter().sum()
+    };
+    assert!(sum("n") > 9_000, "{}", sum("n"));
+    let found = "SELECT CAST(coalesce(sum(n), 0) AS BIGINT) FROM own WHERE replay_id IS NULL";
+    until(&node, found, |n| n >= sum("n")).await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(until(&node, found, |_| true).await, sum("n"));
+    node.stop().await;
+}
