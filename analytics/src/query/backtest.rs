@@ -75,6 +75,8 @@ async fn whole(
         session.register_table(table.name(), table.table())?;
     }
     if let Some(below) = plan.below() {
+        // It reads what the view answered first.
+        let span = &Span { corrected: false, ..span.clone() };
         let rows = Box::pin(whole(below, history, span, runtime)).await?;
         let rows = of_timeline(&rows, span.replay.as_deref())?;
         let table = MemTable::try_new(rows.schema(), vec![vec![rows]])?;

@@ -9,6 +9,7 @@ mod time;
 use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use arrow::compute::{cast, concat_batches};
@@ -49,6 +50,9 @@ const STATE_VERSION: u32 = 1;
 /// Making all that a query may hold smaller takes more than that: so many times as much.
 const WORK_TIMES: usize = 2;
 
+/// How many windows a window reads whose rows are corrected, at most.
+const CORRECTED_MAX: i64 = 8_192;
+
 /// How many views lie below one another, at most.
 const READERS_MAX: usize = 4;
 
@@ -61,6 +65,7 @@ pub struct Plan {
     rows: Slot,
     work: Work,
     hash: String,
+    first_hash: String,
     /// The view that it reads, if it does not read events.
     below: Option<Arc<Plan>>,
     /// The tables that it is joined with.
@@ -138,6 +143,11 @@ impl Plan {
             let what = match (&shape.windows, tables.below()) {
                 (Windows::Sessions { .. }, _) => "are for windows of a fixed length, not sessions",
                 (_, Some(_)) => "are for queries of events: what a view gives is not late",
+                (Windows::Fixed { slide_us, width_us }, _)
+                    if (shape.horizon_us + width_us) / slide_us > CORRECTED_MAX =>
+                {
+                    "are for windows that read 8,192 windows at most"
+                }
                 _ if gives_revision => "add a column revision, and it gives one by that name",
                 _ => "",
             };
@@ -186,8 +196,9 @@ impl Plan {
         };
         let below = tables.below().cloned();
         let joined: Vec<_> = joined.into_iter().cloned().collect();
-        let hash = hash(&file, below.as_deref(), &joined);
-        Ok(Self { file, shape, context, rows, work, hash, below, joined })
+        let hash_with = |corrections| hash(&file, corrections, below.as_deref(), &joined);
+        let (hash, first_hash) = (hash_with(file.header.corrections), hash_with(None));
+        Ok(Self { file, shape, context, rows, work, hash, first_hash, below, joined })
     }
 
     /// The file that it was made of.
@@ -224,10 +235,15 @@ impl Plan {
         &self.hash
     }
 
+    /// The same of what its windows answer first, whether they are corrected or not.
+    pub fn first_hash(&self) -> &str {
+        &self.first_hash
+    }
+
     /// What of it is another than of an earlier one of its name, in a few words.
     pub(crate) fn differs_from(&self, other: &Self) -> String {
         let name = |below: &Option<Arc<Self>>| below.as_ref().map(|of| of.file.name.clone());
-        let hash = |below: &Option<Arc<Self>>| below.as_ref().map(|of| of.hash.clone());
+        let hash = |below: &Option<Arc<Self>>| below.as_ref().map(|of| of.first_hash.clone());
         if tokens(&self.file).ne(&tokens(&other.file)) {
             return "its text is another".to_owned();
         }
@@ -458,11 +474,16 @@ fn tokens(file: &QueryFile) -> Vec<String> {
 }
 
 /// Of the text what it means.
-fn hash(file: &QueryFile, below: Option<&Plan>, joined: &[Reference]) -> String {
+fn hash(
+    file: &QueryFile,
+    corrections: Option<Duration>,
+    below: Option<&Plan>,
+    joined: &[Reference],
+) -> String {
     let mut hash = Sha256::new();
     hash.update(STATE_VERSION.to_be_bytes());
     hash.update(micros(file.header.lateness).to_be_bytes());
-    if let Some(corrections) = file.header.corrections {
+    if let Some(corrections) = corrections {
         hash.update(b"corrections");
         hash.update(micros(corrections).to_be_bytes());
     }
@@ -471,7 +492,7 @@ fn hash(file: &QueryFile, below: Option<&Plan>, joined: &[Reference]) -> String 
         hash.update([0]);
     }
     if let Some(below) = below {
-        hash.update(below.hash());
+        hash.update(below.first_hash());
     }
     for table in joined {
         hash.update(table.name());

@@ -1,8 +1,7 @@
 //! What is kept of a running query, so that another process goes on from there.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Cursor;
-use std::sync::Arc;
 
 use arrow::array::{RecordBatch, UInt64Array};
 use arrow::compute::take_record_batch;
@@ -27,7 +26,7 @@ pub struct Saved {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Meta {
-    /// [`Plan::hash`].
+    /// [`Plan::hash`]; [`Plan::first_hash`] of a view that is read.
     pub plan: String,
     /// [`Continuous::late`].
     pub late: u64,
@@ -82,7 +81,7 @@ impl Continuous {
             timelines.push(Closed { replay, before_us, corrected_us, fed });
         }
         let (given_up, feeds) = (self.given_up.clone(), self.feeds);
-        let plan = self.plan.hash().to_owned();
+        let plan = self.state_hash().to_owned();
         let mut meta = Meta { plan, late: self.late, timelines, given_up, feeds, below: None };
         if let Some(below) = &mut self.below {
             let saved = Box::pin(below.save()).await?;
@@ -97,27 +96,27 @@ impl Continuous {
     /// # Errors
     /// [`Error::Saved`] if it was kept by another plan, or cannot be read.
     pub fn restore(plan: Plan, saved: &Saved) -> Result<Self, Error> {
-        Self::go_on(Arc::new(plan), &saved.meta, &saved.state)
+        let query = Self::new(plan);
+        query.go_on(&saved.meta, &saved.state)
     }
 
-    fn go_on(plan: Arc<Plan>, meta: &Meta, state: &[Vec<u8>]) -> Result<Self, Error> {
+    fn go_on(self, meta: &Meta, state: &[Vec<u8>]) -> Result<Self, Error> {
+        let plan = self.plan.clone();
         let unreadable = |why: String| Error::Saved { name: plan.file().name.clone(), why };
         let Meta { plan: hash, late, timelines, given_up, feeds, below } = meta;
-        if hash != plan.hash() {
+        if hash != self.state_hash() {
             return Err(unreadable("it was kept by another version of the query".to_owned()));
         }
         let states = timelines.iter().map(|of| 1 + usize::from(of.corrected_us.is_some())).sum();
         let Some((mut own, of_below)) = state.split_at_checked(states) else {
             return Err(unreadable(format!("{} states of {states}", state.len())));
         };
-        let below = match (plan.below(), below) {
+        let below = match (self.below, below) {
             (None, None) if of_below.is_empty() => None,
-            (Some(below), Some(meta)) => {
-                Some(Box::new(Self::go_on(below.clone(), meta, of_below)?))
-            }
+            (Some(below), Some(meta)) => Some(Box::new(below.go_on(meta, of_below)?)),
             _ => return Err(unreadable("it is not of the view that it reads".to_owned())),
         };
-        let mut restored = std::collections::BTreeMap::new();
+        let mut restored = BTreeMap::new();
         for Closed { replay, before_us, corrected_us, fed } in timelines {
             let mut of = Timeline { closed: *before_us, fed: *fed, ..Timeline::default() };
             of.corrected = corrected_us.unwrap_or(of.corrected);
@@ -141,11 +140,14 @@ impl Continuous {
             }
             restored.insert(replay.clone(), of);
         }
-        let mut query = Self::of(plan);
-        query.below = below;
-        (query.late, query.feeds, query.timelines) = (*late, *feeds, restored);
-        query.given_up.clone_from(given_up);
-        Ok(query)
+        let (late, feeds, given_up) = (*late, *feeds, given_up.clone());
+        let corrects = self.corrects;
+        Ok(Self { plan, below, corrects, timelines: restored, late, given_up, feeds })
+    }
+
+    /// What state is of: what reads a view has nothing of its corrections.
+    fn state_hash(&self) -> &str {
+        if self.corrects { self.plan.hash() } else { self.plan.first_hash() }
     }
 }
 

@@ -162,10 +162,15 @@ impl Timeline {
                 pane.reduce(plan).await?;
             }
         }
-        let mut answers = Vec::new();
-        for start in &windows {
-            let before = start.saturating_add(plan.slide_us());
-            answers.push(self.answer(*start, before, Rows::All, plan).await?);
+        let (mut answers, mut left) = (Vec::new(), windows.iter().copied().peekable());
+        while let Some(start) = left.next() {
+            // Those behind it, as many as are put together at once.
+            let (mut before, mut rows) = (start + plan.slide_us(), self.rows_of(start, plan));
+            while rows < ROWS_AT_ONCE && left.next_if_eq(&before).is_some() {
+                rows += self.rows_of(before, plan);
+                before += plan.slide_us();
+            }
+            answers.push(self.answer(start, before, Rows::All, plan).await?);
         }
         let rows = concat_batches(&plan.schema(), &answers)?;
         Ok(Some(Correction { windows: windows.into_iter().collect(), rows }))
@@ -184,7 +189,16 @@ impl Timeline {
         for pane in self.late.keys() {
             windows.extend(self.late_from(*pane, plan).take_while(|start| *start < before));
         }
+        // One that has no rows of its own answers nothing, whatever it reads besides.
+        windows.retain(|start| self.rows_of(*start, plan) > 0);
         windows
+    }
+
+    /// How many rows of state a window has, late ones among them.
+    fn rows_of(&self, start: i64, plan: &Plan) -> usize {
+        let within = start..start.saturating_add(plan.width_us());
+        let panes = self.panes.range(within.clone()).chain(self.late.range(within));
+        panes.map(|(_, pane)| pane.rows).sum()
     }
 
     /// When the windows begin that are not corrected and read a pane, in order.

@@ -60,7 +60,8 @@ impl CatchUp {
     /// which of the rows between are to be taken in first, as their time has been. What holds
     /// windows open may have gone meanwhile.
     pub(super) async fn extend(&mut self, history: &History) -> Option<(Vec<u64>, Which)> {
-        if self.slices.is_some() || self.before_us == i64::MIN {
+        // Behind the last slice it would be all that has come since: another history then.
+        if self.slices.is_some() || [i64::MIN, i64::MAX].contains(&self.before_us) {
             return None;
         }
         let longer = history.backlog(&self.of.to, 0).await?;

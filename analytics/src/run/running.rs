@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use arrow::array::RecordBatch;
+use arrow::compute::concat_batches;
 use datafusion::execution::SendableRecordBatchStream;
 use futures_util::StreamExt as _;
 use ingest::event::Timestamp;
@@ -40,6 +41,8 @@ pub(super) struct Running {
     revision: u64,
     /// How many windows the next step closes.
     windows: i64,
+    /// Whether the present one has closed any.
+    has_closed: bool,
     /// Whether it has no checkpoint.
     is_new: bool,
     /// Whether rows came since the last checkpoint.
@@ -156,6 +159,7 @@ impl Running {
             generation: kept.map_or(generation, |of| of.generation),
             revision,
             windows: WINDOWS_FIRST,
+            has_closed: false,
             is_new: kept.is_none(),
             fed: false,
             checkpointed: Instant::now(),
@@ -202,6 +206,7 @@ impl Running {
         may_take: bool,
     ) -> Result<Step, String> {
         let (history, decider) = (&parts.history, &parts.decider);
+        self.has_closed = false;
         let told = |error: crate::query::Error| error.to_string();
         if self.findings.is_none() {
             let closed = history.floor().await.map(|floor| self.query.plan().closes(floor));
@@ -253,6 +258,8 @@ impl Running {
         }
         self.windows = match step.bytes() {
             bytes if bytes > STEP_BYTES => (self.windows / 2).max(1),
+            // It says nothing of how much they answer.
+            _ if !self.has_closed => self.windows,
             _ => (self.windows * 2).min(WINDOWS_MAX),
         };
         if step.bytes() > STEP_BYTES_MAX {
@@ -348,7 +355,18 @@ impl Running {
         let step = self.query.plan().floor_of(first, self.windows);
         let rows = self.query.advance(timeline, floor.min(step)).await?;
         let left = self.query.first_open(timeline);
-        Ok((rows, step < floor && left.is_some()))
+        self.has_closed |= left != Some(first);
+        if left.is_some() {
+            return Ok((rows, step < floor));
+        }
+        // No window is left to answer; those that have are to be corrected as far.
+        let behind = self.query.advance(timeline, floor).await?;
+        let all: Vec<RecordBatch> = rows.into_iter().chain(behind).collect();
+        let rows = match all.first() {
+            Some(first) => Some(concat_batches(&first.schema(), &all)?),
+            None => None,
+        };
+        Ok((rows, false))
     }
 
     fn answer(
@@ -381,8 +399,13 @@ impl Running {
         floor: i64,
         step: &mut Step,
     ) -> Result<bool, String> {
+        // A window that has just answered may be as large as a step.
+        if step.bytes() > STEP_BYTES {
+            return Ok(true);
+        }
         let corrected = self.query.correct(timeline, floor, self.windows).await;
         let (correction, more) = corrected.map_err(|error| error.to_string())?;
+        self.has_closed |= correction.is_some();
         if let Some(correction) = correction {
             step.rows += correction.rows.num_rows();
             let plan = self.query.plan();

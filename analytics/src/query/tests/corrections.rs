@@ -9,7 +9,7 @@ use arrow::util::pretty::pretty_format_batches;
 use fastrand::Rng;
 
 use super::world::{at_once, file, plan, records, run, shown, troubled};
-use crate::query::{Correction, Plan, Span, WINDOW_START};
+use crate::query::{Continuous, Correction, Plan, QueryFile, Sources, Span, WINDOW_START};
 
 const HEAD: &str = "-- title: a test\n-- owner: tests\n-- lateness: 10 s\n-- corrections: 70 s\n";
 const TEXTS: [&str; 5] = [
@@ -133,7 +133,7 @@ fn corrections_that_correct_nothing_are_refused() {
         ),
     ] {
         let text = format!("-- title: a\n-- owner: b\n{header}\nSELECT 1");
-        let faults = crate::query::QueryFile::parse("test", &text).unwrap_err();
+        let faults = QueryFile::parse("test", &text).unwrap_err();
         assert!(faults[0].to_string().contains(expected), "{header}: {faults:?}");
         assert_eq!(faults[0].line, Some(3), "{header}: {faults:?}");
     }
@@ -147,14 +147,42 @@ async fn what_cannot_be_corrected_is_refused() {
         of_clients), t, INTERVAL '1 minute') GROUP BY 1";
     let named = "SELECT window_start, count(*) AS revision FROM TUMBLE(events, event_time, \
         INTERVAL '1 minute') GROUP BY 1";
+    let far = "SELECT window_start, count(*) AS n, sum(count(*)) OVER (ORDER BY window_start RANGE \
+        BETWEEN INTERVAL '3 hours' PRECEDING AND CURRENT ROW) AS lately FROM TUMBLE(events, \
+        event_time, INTERVAL '1 second') GROUP BY 1";
     for (text, expected) in [
         (sessions, "are for windows of a fixed length"),
         (over, "what a view gives is not late"),
         (named, "add a column revision"),
+        (far, "read 8,192 windows at most"),
     ] {
-        let file = file(&format!("{HEAD}{text}"));
+        let file = file(&format!("{HEAD}-- horizon: 3 h\n{text}"));
         let fault = Plan::new(file, &super::world::sources()).await.unwrap_err();
         assert!(fault.to_string().contains(expected), "{fault}");
         assert_eq!(fault.line, Some(4), "{fault}");
     }
+}
+
+/// What reads a view is what it was, whatever of the view is corrected later.
+#[tokio::test]
+async fn what_reads_a_corrected_view_goes_on_as_it_is() {
+    let minutes = |header: &str| {
+        let text = format!(
+            "-- title: a\n-- owner: b\n{header}SELECT window_start, count(*) AS n \
+             FROM TUMBLE(events, event_time, INTERVAL '1 minute') GROUP BY 1"
+        );
+        let view = QueryFile::parse("minutes", &text).unwrap();
+        Sources::new(&[view], Vec::new())
+    };
+    let over = file(
+        "SELECT window_start, max(n) AS n FROM TUMBLE((SELECT window_start AS t, n FROM minutes), \
+         t, INTERVAL '1 hour') GROUP BY 1",
+    );
+    let before = Plan::new(over.clone(), &minutes("")).await.unwrap();
+    let after = Plan::new(over.clone(), &minutes("-- corrections: 1 h\n")).await.unwrap();
+    assert_eq!(before.hash(), after.hash());
+    let saved = Continuous::new(before).save().await.unwrap();
+    Continuous::restore(after, &saved).unwrap();
+    let later = Plan::new(over, &minutes("-- lateness: 90 s\n")).await.unwrap();
+    assert!(Continuous::restore(later, &saved).is_err());
 }

@@ -57,6 +57,14 @@ pub(super) fn sources() -> Sources {
                     INTERVAL '15 seconds', INTERVAL '45 seconds')
                 GROUP BY window_start, window_end, client_address)",
         ),
+        (
+            "corrected",
+            "-- title: a test
+-- owner: tests
+-- corrections: 2 h
+             SELECT window_start, count(*) AS n
+             FROM TUMBLE(events, event_time, INTERVAL '1 minute') GROUP BY window_start",
+        ),
     ];
     let view = |(name, text): &(&str, &str)| QueryFile { name: (*name).to_owned(), ..file(text) };
     let tables = vec![Reference::of_csv("owners", OWNERS).unwrap()];

@@ -215,3 +215,27 @@ async fn what_comes_late_while_a_history_is_taken_in_counts() {
     assert_eq!(until(&node, found, |_| true).await, sum("n"));
     node.stop().await;
 }
+
+/// Behind its last slice: what has come since is another history, with slices of its own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_history_that_is_taken_in_goes_on_to_no_later_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut traffic = Traffic::new(14).await;
+    let log = traffic.log.clone();
+    fill(&mut traffic, 2).await;
+    let node = Node::start(&log, dir.path()).await;
+    has(&node, 2_000).await;
+    while node.history.tail_bytes().await > 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let floor_us = node.history.floor().await.unwrap();
+    for (before_us, extends) in [(i64::MIN, false), (BEGIN + 60 * S, true), (i64::MAX, false)] {
+        let of = serde_json::json!({"to": [1, 1, 1], "floor_us": floor_us});
+        let kept = serde_json::json!({"of": of, "before_us": before_us, "left": 5});
+        let mut kept: catch_up::CatchUp = serde_json::from_value(kept).unwrap();
+        assert!(kept.is_closing, "windows of it may be left to close");
+        let more = kept.extend(&node.history).await;
+        assert_eq!(more.is_some(), extends, "{before_us}: {more:?}");
+    }
+    node.stop().await;
+}

@@ -74,3 +74,64 @@ async fn a_view_has_what_its_windows_gave_last_over_kills() {
     until(&node, late, |rows| rows > 20).await;
     node.stop().await;
 }
+
+/// Windows at the end of a replay that only late rows have, behind the last that has others.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_came_late_at_the_end_of_a_replay_is_corrected() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut traffic = Traffic::new(12).await;
+    let log = traffic.log.clone();
+    let text = "-- title: Orders\n-- owner: tests\n-- corrections: 1 h
+        SELECT window_start, count(*) AS n FROM TUMBLE(events, event_time, INTERVAL '1 minute')
+        WHERE api_name = 'orders' GROUP BY window_start";
+    let mut events = Vec::new();
+    for (minute, api) in [(0, "orders"), (60, "prices"), (30, "orders")] {
+        let mut event = traffic.event("a", 0, BEGIN + minute * 60 * S, Kind::Request);
+        event.replay_id = Some("may".into());
+        event.api_name = Some(api.into());
+        events.push(event);
+    }
+    traffic.append(events).await;
+    traffic.end_replay().await;
+    let node = Node::with(&log, dir.path(), (1, &[("own", text)])).await;
+    for (revision, minute) in [(0, 0), (1, 30)] {
+        let sql = format!(
+            "SELECT count(*) FROM own WHERE replay_id = 'may' AND n = 1 AND revision = {revision} \
+             AND window_start = to_timestamp_micros({})",
+            BEGIN + minute * 60 * S
+        );
+        until(&node, &sql, |rows| rows == 1).await;
+    }
+    node.stop().await;
+}
+
+/// One that answers and one that is corrected at the same time are no more than a window each.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn large_windows_are_corrected_beside_others_that_answer() {
+    let dir = tempfile::tempdir().unwrap();
+    // The one in memory takes less at once.
+    let config = ingest::log::embedded::Config::new(dir.path().join("log"));
+    let mut traffic = Traffic::over(13, Arc::new(EmbeddedLog::open(&config).unwrap())).await;
+    let log = traffic.log.clone();
+    let text = "-- title: Large\n-- owner: tests\n-- memory_mib: 256\n-- corrections: 61 min
+        SELECT window_start, concat(repeat('x', 90000), log_offset) AS x, count(*) AS n
+        FROM TUMBLE(events, event_time, INTERVAL '1 hour') WHERE kind = 'request'
+        GROUP BY window_start, x";
+    for hour in 0..4 {
+        let mut events = Vec::new();
+        for row in 0..100 {
+            // The last is late for its window.
+            let late = if row == 99 { 600 * S } else { 0 };
+            let time = BEGIN + hour * 3_600 * S + 601 * S + row * S - late;
+            events.push(traffic.event("a", 0, time, Kind::Request));
+        }
+        traffic.append(events).await;
+        traffic.now = BEGIN + (hour + 1) * 3_600 * S;
+        traffic.all(Kind::Heartbeat).await;
+    }
+    traffic.now += 7_200 * S;
+    traffic.all(Kind::Heartbeat).await;
+    let node = Node::with(&log, dir.path(), (1, &[("own", text)])).await;
+    until(&node, "SELECT count(*) FROM own WHERE revision = 1", |rows| rows == 400).await;
+    node.stop().await;
+}

@@ -24,6 +24,8 @@ const MOVED_MAX: usize = 500;
 const MOVED_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// The longest wait, since the clock may be set.
 const WAIT_MAX: Duration = Duration::from_millis(500);
+/// How long a read waits, until everything that was there is read.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// How long reading has between two moves.
 const READ_TIME: Duration = Duration::from_millis(5);
 /// The pause while the spool of events is full.
@@ -119,7 +121,10 @@ impl Keeping {
         loop {
             // However much is due, reading goes on: what is due sooner may be there.
             let wait = self.wait().max(READ_TIME);
-            let limit = ReadLimit { wait: WAIT_MAX, ..ReadLimit::default() };
+            // What ends in no record is seen to end when nothing comes.
+            let is_loaded = self.partitions.values().all(|kept| kept.is_loaded);
+            let longest = if is_loaded { WAIT_MAX } else { LOOK_EVERY };
+            let limit = ReadLimit { wait: longest, ..ReadLimit::default() };
             tokio::select! {
                 biased;
                 command = commands.recv() => {
