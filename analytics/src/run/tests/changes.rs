@@ -180,6 +180,11 @@ async fn what_a_change_of_queries_does_is_told_before() {
     assert_eq!(told(&[own], &[("own", &other)]).await, text);
     let lateness = one("own", since("its lateness is another"));
     assert_eq!(told(&[own], &[("own", &late)]).await, lateness);
+    let corrected = OWN.replace("owner: tests", "owner: tests\n-- corrections: 1 h");
+    let corrections = one("own", since("its corrections are other"));
+    assert_eq!(told(&[own], &[("own", &corrected)]).await, corrections);
+    let read = [("own", corrected.as_str()), ("above", above)];
+    assert_eq!(told(&[own, ("above", above)], &read).await, corrections);
     let both = told(&[own, ("above", above)], &[("own", &other), ("above", above)]).await;
     let view = since("the view own, which it reads, is another");
     assert_eq!(both, [one("above", view), text].concat());
