@@ -1,5 +1,5 @@
-//! How long a new query takes for 30 days of history, and what it holds meanwhile: by slices,
-//! and all of it at once.
+//! How long a new query takes for 30 days of history, and what it holds meanwhile; beside what
+//! it would hold of all of it at once, and the same text over all rows by DataFusion alone.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -9,8 +9,11 @@ use std::time::{Duration, Instant};
 use analytics::compute::Threads;
 use analytics::follow;
 use analytics::lake::History;
+use analytics::query::{Continuous, Span, backtest};
 use analytics::run::{self, Current, Decider, Library, Parts, Pauses, QueryState, Status};
 use anyhow::{Context as _, Result, bail};
+use datafusion::prelude::SessionContext;
+use futures_util::TryStreamExt as _;
 use ingest::decision::Decisions;
 use ingest::emit::{Emitter, TOPIC};
 use ingest::event::{Event, EventId, Kind, Outcome, Producer, SystemClock, Timestamp, cloudevents};
@@ -19,7 +22,7 @@ use ingest::log::{EventLog, Headers, NewRecord, Partition, TopicSpec};
 use ingest::registry::{Topics, View};
 use tokio::sync::watch;
 
-use super::queries::BEGIN;
+use super::queries::{BEGIN, planned};
 use super::{PARTITIONS, request};
 
 const DAY: i64 = 86_400_000_000;
@@ -31,7 +34,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// Groups of a minute; and rows of ten minutes.
 const QUERIES: [&str; 2] = ["traffic_by_api_minute", "resource_steps"];
 
-/// Makes the history, and takes it in by each query, once by slices and once at once.
+/// Makes the history, and takes it in by each query.
 pub(crate) async fn all(dir: &Path, emitter: &Emitter) -> Result<()> {
     let log = EmbeddedLog::open(&embedded::Config::new(dir.join("log-of-days")))?;
     let log: Arc<dyn EventLog> = Arc::new(log);
@@ -51,40 +54,38 @@ pub(crate) async fn all(dir: &Path, emitter: &Emitter) -> Result<()> {
     for name in QUERIES {
         let view = format!("weir.views.{name}");
         log.create_topic(&TopicSpec::retained(view, 1, Duration::from_hours(9_600))).await?;
-        for (how, slice_rows) in [("by slices", run::SLICE_ROWS), ("at once", u64::MAX)] {
-            let view = View::open(log.clone(), topics.clone()).await?;
-            let decider = Decider {
-                decisions: Decisions::default(),
-                view,
-                emitter: emitter.clone(),
-                clock: Arc::new(SystemClock),
-            };
-            let library = Library::load(None, &[name.to_owned()]).await?;
-            let (_kept, current) =
-                watch::channel(Current { library: Arc::new(library), revision: 0 });
-            let state_dir = dir.join("state-of-days");
-            std::fs::create_dir_all(&state_dir)?;
-            let parts = Parts {
-                log: log.clone(),
-                threads: Threads::new()?,
-                history: history.clone(),
-                library: current,
-                pauses: Pauses::open(&*log).await?,
-                state_dir,
-                status: Status::default(),
-                epoch: run::EPOCH,
-                checkpoint_every: run::CHECKPOINT_EVERY,
-                slice_rows,
-                told: run::QueryTable::default(),
-                decider,
-                emitter: emitter.clone(),
-                retire_after: run::RETIRE_AFTER,
-            };
-            // As a query that has never run.
-            let record = NewRecord::tombstone(name.to_owned());
-            log.append(vec![(Partition::new(run::STATE_TOPIC, 0), record)]).await?;
-            println!("  {name}, {DAYS} days {how}: {}", taken_in(parts, name, &history).await?);
-        }
+        let view = View::open(log.clone(), topics.clone()).await?;
+        let decider = Decider {
+            decisions: Decisions::default(),
+            view,
+            emitter: emitter.clone(),
+            clock: Arc::new(SystemClock),
+        };
+        let library = Library::load(None, &[name.to_owned()]).await?;
+        let (_kept, current) = watch::channel(Current { library: Arc::new(library), revision: 0 });
+        let state_dir = dir.join("state-of-days");
+        std::fs::create_dir_all(&state_dir)?;
+        let parts = Parts {
+            log: log.clone(),
+            threads: Threads::new()?,
+            history: history.clone(),
+            library: current,
+            pauses: Pauses::open(&*log).await?,
+            state_dir,
+            status: Status::default(),
+            epoch: run::EPOCH,
+            checkpoint_every: run::CHECKPOINT_EVERY,
+            slice_rows: run::SLICE_ROWS,
+            told: run::QueryTable::default(),
+            decider,
+            emitter: emitter.clone(),
+            retire_after: run::RETIRE_AFTER,
+        };
+        // As a query that has never run.
+        let record = NewRecord::tombstone(name.to_owned());
+        log.append(vec![(Partition::new(run::STATE_TOPIC, 0), record)]).await?;
+        let (told, seconds) = taken_in(parts, name, &history).await?;
+        println!("  {name}, {DAYS} days: {told}; {}", at_once(name, &history, seconds).await?);
     }
     stop.send_replace(true);
     following.await??;
@@ -92,7 +93,7 @@ pub(crate) async fn all(dir: &Path, emitter: &Emitter) -> Result<()> {
 }
 
 /// Runs one query until it has taken all in, and says how that went.
-async fn taken_in(parts: Parts, name: &str, history: &History) -> Result<String> {
+async fn taken_in(parts: Parts, name: &str, history: &History) -> Result<(String, f64)> {
     let status = parts.status.clone();
     let floor = history.floor().await.context("there are rows")?;
     let end = Timestamp::from_micros(floor - DAY / 24);
@@ -104,14 +105,14 @@ async fn taken_in(parts: Parts, name: &str, history: &History) -> Result<String>
         held = held.max(of.state_bytes);
         if of.closed_until.is_some_and(|until| until >= end) {
             let seconds = began.elapsed().as_secs_f64();
-            break format!(
-                "{seconds:.1} s, {:.0} rows a second; {:.1} MB held at most",
-                of.rows as f64 / seconds,
-                held as f64 / 1e6
-            );
+            let rate = of.rows as f64 / seconds;
+            let held = held as f64 / 1e6;
+            let told =
+                format!("{seconds:.1} s, {rate:.0} rows a second; {held:.1} MB held at most");
+            break (told, seconds);
         }
         if of.state == QueryState::Failed {
-            break format!("it fails: {}", of.error.unwrap_or_default());
+            bail!("{name} fails: {}", of.error.unwrap_or_default());
         }
         if began.elapsed() > Duration::from_secs(600) {
             bail!("{name} has not come to its end: {of:?}");
@@ -121,6 +122,27 @@ async fn taken_in(parts: Parts, name: &str, history: &History) -> Result<String>
     stop.send_replace(true);
     running.await?;
     Ok(told)
+}
+
+/// What it holds once it has all rows and has closed nothing, and what the text takes over all
+/// of them by DataFusion.
+async fn at_once(name: &str, history: &History, seconds: f64) -> Result<String> {
+    let plan = planned(name).await?;
+    let table = history.snapshot().await?.table;
+    let began = Instant::now();
+    backtest(&plan, table.clone(), &Span::default(), Arc::default()).await?;
+    let ratio = seconds / began.elapsed().as_secs_f64();
+    let mut rows = SessionContext::new().read_table(table)?.execute_stream().await?;
+    let mut query = Continuous::new(plan);
+    let mut held = None;
+    while let Some(batch) = rows.try_next().await? {
+        if let Err(error) = query.feed(&batch).await {
+            held = Some(error.to_string());
+            break;
+        }
+    }
+    let held = held.unwrap_or(format!("{:.1} MB", query.state_bytes() as f64 / 1e6));
+    Ok(format!("all of it at once: {held}; {ratio:.1} times as long as DataFusion over all rows"))
 }
 
 /// Requests of all the days, and a word at their end.

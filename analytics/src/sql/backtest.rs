@@ -90,7 +90,7 @@ impl Sql {
             let rows = rows(&raised, refused.as_deref());
             Ok(Answer { schema: rows.schema(), batches: vec![rows], ..found })
         };
-        self.within_limits(run).await
+        Box::pin(self.within_limits(run)).await
     }
 
     async fn planned_file(&self, file: QueryFile) -> Result<Plan, Error> {
