@@ -15,9 +15,8 @@ use serde::{Deserialize, Serialize};
 use super::rows::{EVENT_DATE, day_of, table_schema};
 use super::{Error, History, Table};
 
-/// The shortest time that a slice is of, by which rows are counted; and how long it is, in
-/// microseconds.
-const SLICE_MIN: (&str, i64) = ("minute", 60 * 1_000_000);
+/// The shortest time that a slice is of: rows are counted by it.
+const SLICE_MIN: &str = "minute";
 
 /// Rows of the table from where a reader is, up to offsets. Since its end is known, so is
 /// which of the rows before it are in time for their windows: what is taken in by event time
@@ -60,8 +59,8 @@ impl History {
         floor_us.filter(|_| rows > more_than).map(|floor_us| Backlog { to, floor_us })
     }
 
-    /// The slices of a backlog from an event time on, each of `rows` rows or hardly more,
-    /// unless one minute has more; and how many rows of replays it has.
+    /// The slices of a backlog from an event time on, each of `rows` rows at most, unless one
+    /// minute has more; and how many rows of replays it has.
     ///
     /// # Errors
     /// As [`Self::read_backlog`].
@@ -73,8 +72,7 @@ impl History {
     ) -> Result<(Vec<Slice>, u64), Error> {
         let replayed = self.rows_of(from, of, &Which::Replays).await?.count().await?;
         let live = self.rows_of(from, of, &Which::Live(from_us..i64::MAX)).await?;
-        let (unit, unit_us) = SLICE_MIN;
-        let minute = date_trunc(lit(unit), col("event_time")).alias("minute");
+        let minute = date_trunc(lit(SLICE_MIN), col("event_time")).alias("minute");
         let counted = live.aggregate(vec![minute], vec![count(lit(1)).alias("count")])?;
         let counted = counted.sort(vec![col("minute").sort(true, true)])?.collect().await?;
         let mut slices = Vec::new();
@@ -83,11 +81,12 @@ impl History {
             let minutes = batch.column(0).as_primitive::<TimestampMicrosecondType>().values();
             let counts = batch.column(1).as_primitive::<Int64Type>().values();
             for (minute, count) in minutes.iter().zip(counts) {
-                open += count.unsigned_abs();
-                if open >= rows {
-                    slices.push(Slice { before_us: minute + unit_us, rows: open });
+                let count = count.unsigned_abs();
+                if open > 0 && open + count > rows {
+                    slices.push(Slice { before_us: *minute, rows: open });
                     open = 0;
                 }
+                open += count;
             }
         }
         // Behind the last row of all there may be windows to close.

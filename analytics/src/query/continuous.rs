@@ -136,6 +136,16 @@ impl Continuous {
         own.into_iter().chain(below).min()
     }
 
+    /// How many of the first windows of a timeline that have given no answer have so many rows of
+    /// state together, one at least; a great number of sessions, and of what reads a view.
+    pub fn windows_within(&self, timeline: Option<&str>, rows: usize) -> i64 {
+        let of = self.timelines.get(&timeline.map(str::to_owned));
+        match (of, self.plan.order(), &self.below) {
+            (Some(of), Order::Begin { .. }, None) => of.windows_within(rows, &self.plan),
+            _ => i64::MAX,
+        }
+    }
+
     fn closed_below(&self, timeline: Option<&str>) -> i64 {
         let of = self.timelines.get(&timeline.map(str::to_owned));
         of.map_or(i64::MIN, |of| of.closed)

@@ -194,6 +194,21 @@ impl Timeline {
         windows
     }
 
+    /// How many of the first windows that have given no answer have so many rows of state
+    /// together; one at least.
+    pub(super) fn windows_within(&self, rows: usize, plan: &Plan) -> i64 {
+        let Some(first) = self.first_open(plan) else { return i64::MAX };
+        let mut left = rows;
+        for (start, pane) in self.panes.range(first..) {
+            match left.checked_sub(pane.rows) {
+                Some(rest) => left = rest,
+                // The windows that begin before it.
+                None => return ((start - first) / plan.slide_us()).max(1),
+            }
+        }
+        i64::MAX
+    }
+
     /// How many rows of state a window has, late ones among them.
     fn rows_of(&self, start: i64, plan: &Plan) -> usize {
         let within = start..start.saturating_add(plan.width_us());

@@ -21,6 +21,9 @@ pub const SLICE_ROWS: u64 = 256 * 1024;
 /// a slice of one that may hold little.
 const ROW_BYTES: usize = 1024;
 
+/// In how many parts a slice is cut, as there may be room for fewer of them.
+const PARTS_OF_SLICE: u64 = 8;
+
 /// A history that is being taken in, from the offsets that its query has reached.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -56,12 +59,17 @@ impl CatchUp {
         Some(Self { of, before_us: i64::MIN, left, slices: None, is_closing: false })
     }
 
+    /// Whether anything of it is taken in.
+    pub(super) fn has_begun(&self) -> bool {
+        self.before_us > i64::MIN
+    }
+
     /// What the table has got since somebody else began with it: up to where it goes on now, and
     /// which of the rows between are to be taken in first, as their time has been. What holds
     /// windows open may have gone meanwhile.
     pub(super) async fn extend(&mut self, history: &History) -> Option<(Vec<u64>, Which)> {
         // Behind the last slice it would be all that has come since: another history then.
-        if self.slices.is_some() || [i64::MIN, i64::MAX].contains(&self.before_us) {
+        if self.slices.is_some() || !self.has_begun() || self.before_us == i64::MAX {
             return None;
         }
         let longer = history.backlog(&self.of.to, 0).await?;
@@ -70,27 +78,34 @@ impl CatchUp {
     }
 
     /// Which rows are to be taken in next; those of replays are the last. `rows` is how many
-    /// a slice has.
+    /// a slice may have, and for how many there is room now.
     pub(super) async fn next(
         &mut self,
         history: &History,
         reached: &[u64],
-        rows: u64,
+        (rows, room): (u64, u64),
     ) -> Result<Which, Error> {
         let slices = match &mut self.slices {
             Some(slices) => slices,
             None => {
                 let backlog = (reached, &self.of);
-                let (slices, replayed) = history.slices(backlog, self.before_us, rows).await?;
+                let part = (rows / PARTS_OF_SLICE).max(1);
+                let (slices, replayed) = history.slices(backlog, self.before_us, part).await?;
                 self.left = replayed + slices.iter().map(|slice| slice.rows).sum::<u64>();
                 self.slices.insert(slices.into())
             }
         };
         // Behind the last of all there is nothing of live traffic.
-        let slice = slices.pop_front().filter(|_| self.before_us < i64::MAX);
-        let Some(slice) = slice else { return Ok(Which::Replays) };
-        self.left = self.left.saturating_sub(slice.rows);
-        let after = std::mem::replace(&mut self.before_us, slice.before_us);
-        Ok(Which::Live(after..slice.before_us))
+        let first = slices.pop_front().filter(|_| self.before_us < i64::MAX);
+        let Some(Slice { mut before_us, rows: mut taken }) = first else {
+            return Ok(Which::Replays);
+        };
+        while let Some(next) = slices.pop_front_if(|next| taken + next.rows <= room) {
+            taken += next.rows;
+            before_us = next.before_us;
+        }
+        self.left = self.left.saturating_sub(taken);
+        let after = std::mem::replace(&mut self.before_us, before_us);
+        Ok(Which::Live(after..before_us))
     }
 }

@@ -23,6 +23,8 @@ use crate::query::{Act, Continuous, Plan};
 /// they answer.
 const WINDOWS_MAX: i64 = 256;
 const WINDOWS_FIRST: i64 = 1;
+/// How many rows of state the windows have that close in one step, at most, unless it is one.
+const WINDOW_ROWS: usize = 8 * 1024;
 /// At how many bytes of answers a step is enough, and the next closes fewer windows.
 const STEP_BYTES: usize = 2 * 1024 * 1024;
 /// The most that one step may give: what the log takes at once, less what else comes with
@@ -155,7 +157,8 @@ impl Running {
             findings,
             replaced,
             reached,
-            catch_up: kept.and_then(|of| of.catch_up.clone()),
+            // Of one that had not begun the end is looked for anew.
+            catch_up: kept.and_then(|of| of.catch_up.clone()).filter(CatchUp::has_begun),
             generation: kept.map_or(generation, |of| of.generation),
             revision,
             windows: WINDOWS_FIRST,
@@ -218,12 +221,13 @@ impl Running {
         if let Some(replaced) = self.replaced.take() {
             step.change(replaced.leave(), decider, None);
         }
-        self.query.forget_given_up(&ended);
         if let Some(findings) = &mut self.findings {
             for replay in self.query.given_up() {
                 step.change(findings.end(replay), decider, None);
             }
         }
+        // Behind it, as one may be given up by the very rows that end it.
+        self.query.forget_given_up(&ended);
         if let Some(floor) = floor {
             let (rows, more) = self.close(None, floor).await.map_err(told)?;
             self.answer(None, rows, decider, &mut step)?;
@@ -282,7 +286,8 @@ impl Running {
     async fn take_in(&mut self, parts: &Parts, may_take: bool) -> Result<Taken, String> {
         let told = |error: lake::Error| error.to_string();
         let history: &History = &parts.history;
-        let slice_rows = rows_of_slice(parts.slice_rows, self.query.plan().memory_max());
+        let memory_max = self.query.plan().memory_max();
+        let slice_rows = rows_of_slice(parts.slice_rows, memory_max);
         if self.catch_up.is_none() {
             self.catch_up = CatchUp::begin(history, &self.reached, slice_rows).await;
         }
@@ -309,7 +314,11 @@ impl Running {
                 let rows = history.read_backlog(of, &which, &columns).await.map_err(told)?;
                 self.feed_all(rows).await?;
             }
-            let next = catch_up.next(history, &self.reached, slice_rows).await.map_err(told)?;
+            // What it holds, for windows that reach back, is no room for a slice.
+            let room =
+                rows_of_slice(slice_rows, memory_max - self.query.state_bytes().min(memory_max));
+            let rows = (slice_rows, room);
+            let next = catch_up.next(history, &self.reached, rows).await.map_err(told)?;
             let of = (&self.reached[..], &catch_up.of);
             let rows = history.read_backlog(of, &next, &columns).await.map_err(told)?;
             self.feed_all(rows).await?;
@@ -352,7 +361,8 @@ impl Running {
         let Some(first) = self.query.first_open(timeline) else {
             return Ok((self.query.advance(timeline, floor).await?, false));
         };
-        let step = self.query.plan().floor_of(first, self.windows);
+        let windows = self.query.windows_within(timeline, WINDOW_ROWS).min(self.windows);
+        let step = self.query.plan().floor_of(first, windows);
         let rows = self.query.advance(timeline, floor.min(step)).await?;
         let left = self.query.first_open(timeline);
         self.has_closed |= left != Some(first);

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use arrow::array::{Array as _, AsArray as _, BooleanArray, Int64Array, RecordBatch, StringArray};
-use arrow::compute::{filter_record_batch, max, min};
+use arrow::compute::{concat_batches, filter_record_batch, max, min};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimestampMicrosecondType};
 use arrow::error::ArrowError;
 use arrow::json::ReaderBuilder;
@@ -20,6 +20,9 @@ use crate::query::{Plan, REPLAY_ID, REVISION, Sources, WINDOW_START, with_replay
 
 /// How many rows of a view are kept in memory; the latest.
 const ROWS_MAX: usize = 1_000_000;
+
+/// How many rows a batch of them has, at least, before another is begun.
+const BATCH_ROWS: usize = 8_192;
 
 /// The tables of the views, read from their topics; cheap to clone.
 #[derive(Debug, Clone)]
@@ -52,6 +55,19 @@ struct Rows {
 }
 
 impl Rows {
+    /// Puts rows behind those that there are: to the last of them, while those are few.
+    fn extend(&mut self, decoded: Vec<RecordBatch>) {
+        for rows in decoded {
+            let last = self.batches.back_mut().filter(|last| last.num_rows() < BATCH_ROWS);
+            match last.and_then(|last| {
+                Some((concat_batches(&rows.schema(), [&*last, &rows]).ok()?, last))
+            }) {
+                Some((all, last)) => *last = all,
+                None => self.batches.push_back(rows),
+            }
+        }
+    }
+
     /// Drops what windows answered before they were corrected.
     fn replace(&mut self, windows: &BTreeSet<Window>) {
         if windows.is_empty() {
@@ -275,7 +291,7 @@ impl Table {
                 Err(_) => rows.iter().filter_map(|row| self.decode_alone(row)).collect(),
             };
             held.count += decoded.iter().map(RecordBatch::num_rows).sum::<usize>();
-            held.batches.extend(decoded);
+            held.extend(decoded);
         }
         while held.count > ROWS_MAX {
             let Some(oldest) = held.batches.pop_front() else { break };

@@ -12,7 +12,7 @@ use super::world::{at_once, file, plan, records, run, shown, troubled};
 use crate::query::{Continuous, Correction, Plan, QueryFile, Sources, Span, WINDOW_START};
 
 const HEAD: &str = "-- title: a test\n-- owner: tests\n-- lateness: 10 s\n-- corrections: 70 s\n";
-const TEXTS: [&str; 5] = [
+pub(super) const TEXTS: [&str; 5] = [
     "SELECT window_start, client_address, count(*) AS n, sum(http_response_body_size) AS bytes
      FROM TUMBLE(events, event_time, INTERVAL '10 seconds') WHERE kind = 'request'
      GROUP BY window_start, client_address",
@@ -32,6 +32,14 @@ const TEXTS: [&str; 5] = [
      FROM TUMBLE(events, event_time, INTERVAL '20 seconds') WHERE kind = 'request'",
 ];
 
+/// A text of [`TEXTS`], whole.
+pub(super) fn with_head(text: &str) -> String {
+    match text.strip_prefix("-- horizon: 1 min\n") {
+        Some(text) => format!("{HEAD}-- horizon: 1 min\n{text}"),
+        None => format!("{HEAD}{text}"),
+    }
+}
+
 /// The rows by whether their window is one of some.
 fn of_windows(rows: &RecordBatch, is_asked: impl Fn(i64) -> bool) -> RecordBatch {
     let starts = rows.column_by_name(WINDOW_START).unwrap();
@@ -40,7 +48,7 @@ fn of_windows(rows: &RecordBatch, is_asked: impl Fn(i64) -> bool) -> RecordBatch
     filter_record_batch(rows, &asked).unwrap()
 }
 
-fn lines(rows: &RecordBatch) -> Vec<String> {
+pub(super) fn lines(rows: &RecordBatch) -> Vec<String> {
     let shown = pretty_format_batches(std::slice::from_ref(rows)).unwrap().to_string();
     let mut lines: Vec<String> = shown.lines().map(str::to_owned).collect();
     lines.sort();
@@ -48,7 +56,11 @@ fn lines(rows: &RecordBatch) -> Vec<String> {
 }
 
 /// What windows gave last: as they were corrected, or else as they answered first.
-fn last(plan: &Plan, answers: &[RecordBatch], corrections: &[Correction]) -> RecordBatch {
+pub(super) fn last(
+    plan: &Plan,
+    answers: &[RecordBatch],
+    corrections: &[Correction],
+) -> RecordBatch {
     let mut corrected = BTreeSet::new();
     for start in corrections.iter().flat_map(|of| &of.windows) {
         assert!(corrected.insert(*start), "a window is corrected twice");
@@ -66,11 +78,7 @@ async fn windows_answer_once_more_with_what_came_late() {
     let (mut again, mut empty, mut windows) = (0, 0, 0);
     for seed in 0..60 {
         let mut rng = Rng::with_seed(seed);
-        let text = TEXTS[seed as usize % TEXTS.len()];
-        let text = match text.strip_prefix("-- horizon: 1 min\n") {
-            Some(text) => format!("{HEAD}-- horizon: 1 min\n{text}"),
-            None => format!("{HEAD}{text}"),
-        };
+        let text = with_head(TEXTS[seed as usize % TEXTS.len()]);
         let partitions = 1 + rng.usize(0..3);
         let log = if rng.bool() {
             records(&mut rng, partitions, 300)

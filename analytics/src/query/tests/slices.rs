@@ -5,6 +5,7 @@ use arrow::compute::{concat_batches, filter_record_batch, is_null, take_record_b
 use arrow::datatypes::TimestampMicrosecondType;
 use fastrand::Rng;
 
+use super::corrections::{self, last, lines};
 use super::equal::TEXTS;
 use super::world::{at_once, plan, records, run, shown, troubled};
 use crate::query::{Continuous, Span};
@@ -27,9 +28,12 @@ fn shuffled(rows: &RecordBatch, is_asked: &BooleanArray, rng: &mut Rng) -> Vec<R
 /// far as the whole log's floor allows, and restarts: what the log's order gives, as it gives it.
 #[tokio::test]
 async fn slices_of_event_time_answer_as_the_logs_order() {
-    for seed in 0..2 * TEXTS.len() as u64 {
+    let corrected = corrections::TEXTS.map(corrections::with_head);
+    let texts: Vec<&str> =
+        TEXTS.iter().copied().chain(corrected.iter().map(String::as_str)).collect();
+    for seed in 0..2 * texts.len() as u64 {
         let mut rng = Rng::with_seed(seed);
-        let text = TEXTS[seed as usize % TEXTS.len()];
+        let text = texts[seed as usize % texts.len()];
         let partitions = 1 + rng.usize(0..3);
         let log = if rng.bool() {
             records(&mut rng, partitions, 300)
@@ -47,7 +51,8 @@ async fn slices_of_event_time_answer_as_the_logs_order() {
         bounds.push(i64::MAX);
         bounds.sort_unstable();
         let mut query = Continuous::new(plan(text).await);
-        let (mut answers, mut after) = (Vec::new(), i64::MIN);
+        let (mut answers, mut corrections) = (Vec::new(), Vec::new());
+        let mut after = i64::MIN;
         for before in bounds {
             let within = times.values().iter().zip(is_live.values());
             let within: BooleanArray = within
@@ -58,6 +63,9 @@ async fn slices_of_event_time_answer_as_the_logs_order() {
             }
             let by = floor.min(query.plan().floor_at(before));
             answers.extend(query.advance(None, by).await.unwrap());
+            let (correction, more) = query.correct(None, by, i64::MAX).await.unwrap();
+            assert!(!more, "seed {seed}: all that may be corrected is");
+            corrections.extend(correction);
             if rng.bool() {
                 let saved = query.save().await.unwrap();
                 query = Continuous::restore(plan(text).await, &saved).unwrap();
@@ -67,5 +75,11 @@ async fn slices_of_event_time_answer_as_the_logs_order() {
         let closed = Span { floor_us: Some(floor), ..Span::default() };
         let expected = at_once(text, &ran.rows, &closed).await;
         assert_eq!(shown(&query, &answers), expected, "seed {seed}");
+        let found = last(query.plan(), &answers, &corrections);
+        let expected = ran.corrections.get(&None).map(Vec::as_slice).unwrap_or_default();
+        let no_rows = Vec::new();
+        let first = ran.answers.get(&None).unwrap_or(&no_rows);
+        let expected = last(query.plan(), first, expected);
+        assert_eq!(lines(&found), lines(&expected), "seed {seed}, corrected");
     }
 }
