@@ -40,7 +40,7 @@ async fn way(log: &Arc<dyn EventLog>, query: &str) -> Option<i64> {
 async fn goes_on(log: &Arc<dyn EventLog>, node: &Node, from: Option<i64>) {
     let began = std::time::Instant::now();
     while way(log, "own").await.is_none_or(|way| Some(way) == from) {
-        assert!(began.elapsed() < Duration::from_secs(20), "{:?}", node.status.now());
+        assert!(began.elapsed() < Duration::from_secs(60), "{:?}", node.status.now());
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
 }

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use super::*;
 
 /// How many rows of a history the nodes take in at once.
-const SLICE_ROWS: u64 = 40;
+const SLICE_ROWS: u64 = 400;
 
 /// The shipped queries, and [`DETECTION`] as `many`.
 pub(super) async fn library(dir: &std::path::Path) -> Library {
