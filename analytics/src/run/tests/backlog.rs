@@ -62,6 +62,14 @@ async fn has(node: &Node, requests: i64) {
     until(node, all, |rows| rows == requests).await;
 }
 
+/// Waits until a node has read so many requests, and has all of them in the lake's table.
+async fn has_at_rest(node: &Node, requests: i64) {
+    has(node, requests).await;
+    while node.history.tail_bytes().await > 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
 /// The view has each window once, as all rows at once give it: of live traffic and the replay.
 async fn answers_as_all_at_once(node: &Node, traffic: &Traffic) {
     let before = (traffic.now - 120 * S).div_euclid(60 * S) * 60 * S;
@@ -94,10 +102,7 @@ async fn a_long_history_is_taken_in_by_event_time_over_kills() {
     fill(&mut traffic, 24).await;
     // Only what the table has is taken in so: the rest is in memory.
     let node = Node::start(&log, dir.path()).await;
-    has(&node, 24_000).await;
-    while node.history.tail_bytes().await > 0 {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    has_at_rest(&node, 24_000).await;
     node.kill().await;
     let mut stops = BTreeSet::new();
     while stops.len() < 4 {
@@ -126,10 +131,7 @@ async fn a_slice_is_no_more_than_its_query_may_hold() {
     traffic.now += 600 * S;
     traffic.all(Kind::Heartbeat).await;
     let node = Node::by_slices(&log, dir.path(), (1, &[]), u64::MAX).await;
-    has(&node, 24_000).await;
-    while node.history.tail_bytes().await > 0 {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    has_at_rest(&node, 24_000).await;
     node.give(&log, &OWN).await;
     answers_as_all_at_once(&node, &traffic).await;
     node.stop().await;
@@ -149,9 +151,7 @@ async fn who_takes_over_a_history_reads_all_of_it() {
     for node in [&first, &second] {
         has(node, 24_000).await;
     }
-    while first.history.tail_bytes().await > 0 {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    has_at_rest(&first, 24_000).await;
     assert!(second.history.tail_bytes().await > 0, "it commits once an hour");
     first.give(&log, &OWN).await;
     goes_on(&log, &first, None).await;
@@ -173,10 +173,7 @@ async fn what_comes_late_while_a_history_is_taken_in_counts() {
     let committed = async |requests: i64| {
         // Its queries wait for the registry, and drop nothing.
         let node = Node::start(&log, dir.path()).await;
-        has(&node, requests).await;
-        while node.history.tail_bytes().await > 0 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        has_at_rest(&node, requests).await;
         node.kill().await;
     };
     committed(12_000).await;
@@ -224,10 +221,7 @@ async fn a_history_that_is_taken_in_goes_on_to_no_later_end() {
     let log = traffic.log.clone();
     fill(&mut traffic, 2).await;
     let node = Node::start(&log, dir.path()).await;
-    has(&node, 2_000).await;
-    while node.history.tail_bytes().await > 0 {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    has_at_rest(&node, 2_000).await;
     let floor_us = node.history.floor().await.unwrap();
     for (before_us, extends) in [(i64::MIN, false), (BEGIN + 60 * S, true), (i64::MAX, false)] {
         let of = serde_json::json!({"to": [1, 1, 1], "floor_us": floor_us});
