@@ -4,6 +4,7 @@ pub mod alert;
 pub mod compute;
 mod deep_check;
 pub mod detect;
+mod entities;
 mod flight;
 pub mod follow;
 pub mod intake;

@@ -30,6 +30,17 @@ SELECT window_start, owner, count(*) AS calls
 FROM TUMBLE(events, event_time, INTERVAL '1 second') JOIN owners ON http_route = site
 WHERE kind = 'request' GROUP BY window_start, owner
 ";
+const BY_LIMIT: &str = "-- title: Calls by the limit of then
+-- owner: tests
+-- lateness: 1 s
+SELECT window_start, t.requests_max, min(t.first_revision) AS since, count(*) AS calls
+FROM TUMBLE(events, event_time, INTERVAL '1 second')
+JOIN weir_apis AS a ON a.name = api_name
+    AND config_revision BETWEEN a.first_revision AND a.last_revision
+JOIN weir_tiers AS t ON t.name = a.tier
+    AND config_revision BETWEEN t.first_revision AND t.last_revision
+WHERE kind = 'request' GROUP BY window_start, t.requests_max
+";
 const RUNNING: &str = "SELECT count(*) AS n FROM weir_queries WHERE state = 'running' AND name = ";
 
 fn weir(weir: &Weir, code: i32, arguments: &[&str]) -> String {
@@ -50,6 +61,67 @@ async fn call(weir: &Weir, times: usize) {
     for _ in 0..times {
         weir.client.get(weir.gateway("/site/")).send().await.unwrap();
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_are_joined_with_what_was_configured_as_they_came() {
+    let mut node = Weir::new();
+    node.start(&[]);
+    let folder = node.write("own", &[("by_limit.sql", BY_LIMIT)]);
+    weir(&node, 0, &["apply", &folder]);
+    call(&node, 2).await;
+    let tier = "kind: tier\nname: everybody\nspec: {requests: {max: 50000, window_ms: 60000}}\n";
+    let tier = node.write("change", &[("tier.yaml", tier)]);
+    weir(&node, 0, &["apply", &tier]);
+    // The gateway goes by it a moment later; a call says by what it came about.
+    let said = "SELECT count(DISTINCT config_revision) AS n, count(*) AS calls, \
+        min(config_revision) AS first FROM events WHERE kind = 'request'";
+    let mut made = 2;
+    let seen = loop {
+        call(&node, 1).await;
+        made += 1;
+        let seen = until(&node, said, |seen| seen["calls"] == made).await;
+        if seen["n"] == 2 {
+            break seen;
+        }
+        assert!(made < 1_000, "no call comes about by the new limit");
+    };
+    let of_before = format!(
+        "SELECT count(*) AS n FROM events WHERE kind = 'request' AND config_revision = {}",
+        seen["first"]
+    );
+    let before = rows(&node, &of_before)[0]["n"].as_i64().unwrap();
+    assert!((2..made).contains(&before));
+
+    let sums = "SELECT requests_max, sum(calls) AS calls, max(since) AS since FROM by_limit \
+        WHERE replay_id IS NULL GROUP BY requests_max ORDER BY requests_max";
+    let counted = "SELECT coalesce(sum(calls), 0) AS n FROM by_limit WHERE replay_id IS NULL";
+    until(&node, counted, |seen| seen["n"] == made).await;
+    let limits = "SELECT requests_max, first_revision AS since, is_current FROM weir_tiers \
+        WHERE name = 'everybody' ORDER BY requests_max";
+    let limits = rows(&node, limits);
+    assert_eq!(limits.len(), 2);
+    assert_eq!((&limits[0]["is_current"], &limits[1]["is_current"]), (&true.into(), &false.into()));
+    let expected = serde_json::json!([
+        {"requests_max": 50_000, "calls": made - before, "since": limits[0]["since"]},
+        {"requests_max": 100_000, "calls": before, "since": limits[1]["since"]},
+    ]);
+    assert_eq!(serde_json::json!(rows(&node, sums)), expected);
+
+    // It answers the same over history; and after a restart, which reads the history anew.
+    let file = format!("{folder}/by_limit.sql");
+    let answer = weir(&node, 0, &["backtest", &file, "--json"]);
+    let answer: Value = serde_json::from_str(&answer).unwrap_or_else(|_| panic!("{answer}"));
+    let of = |limit: i64| -> i64 {
+        let rows = answer.as_array().unwrap().iter().filter(|row| row["requests_max"] == limit);
+        rows.map(|row| row["calls"].as_i64().unwrap()).sum()
+    };
+    assert_eq!((of(50_000), of(100_000)), (made - before, before), "{answer}");
+    node.stop();
+    node.start(&[]);
+    call(&node, 1).await;
+    until(&node, counted, |seen| seen["n"] == made + 1).await;
+    assert_eq!(rows(&node, sums)[1], expected[1]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -37,6 +37,8 @@ pub struct Continuous {
     pub(super) given_up: BTreeSet<String>,
     /// How often rows were taken in.
     pub(super) feeds: u64,
+    /// The last revision of the registry that rows named, which they are joined by.
+    pub(super) revision: u64,
 }
 
 impl Continuous {
@@ -51,7 +53,7 @@ impl Continuous {
         let below = plan.below().map(|below| Box::new(of_below(below)));
         let (timelines, given_up) = (BTreeMap::new(), BTreeSet::new());
         let corrects = plan.corrections_us().is_some();
-        Self { plan, below, corrects, timelines, late: 0, given_up, feeds: 0 }
+        Self { plan, below, corrects, timelines, late: 0, given_up, feeds: 0, revision: 0 }
     }
 
     /// What it runs.
@@ -266,6 +268,8 @@ impl Continuous {
         rows: RecordBatch,
         are_late: bool,
     ) -> Result<(), Error> {
+        self.revision = self.revision.max(self.plan.revision_of(&rows));
+        self.plan.wait_for(self.revision).await?;
         let partial = self.plan.partial(rows).await?;
         if !self.timelines.contains_key(&timeline) && self.timelines.len() >= TIMELINES_MAX {
             self.give_up(|of| std::cmp::Reverse(of.fed));
@@ -318,6 +322,8 @@ impl Continuous {
         if closes <= of.closed {
             return Ok(None);
         }
+        // What is held may have been taken in before this process began.
+        self.plan.wait_for(self.revision).await?;
         let answer = of.close(closes, &self.plan).await?;
         if !self.corrects {
             of.forget(closes.saturating_sub(self.plan.horizon_us()));
@@ -345,6 +351,7 @@ impl Continuous {
             of.forget(of.corrected.saturating_sub(self.plan.horizon_us()));
             return Ok((None, false));
         };
+        self.plan.wait_for(self.revision).await?;
         let step = first.saturating_add(self.plan.slide_us().saturating_mul(windows));
         let correction = of.correct(step.min(until), &self.plan).await?;
         of.forget(of.corrected.saturating_sub(self.plan.horizon_us()));
@@ -366,6 +373,7 @@ impl Continuous {
         let Some(mut of) = self.timelines.remove(&timeline.map(str::to_owned)) else {
             return Ok(None);
         };
+        self.plan.wait_for(self.revision).await?;
         of.close(i64::MAX, &self.plan).await
     }
 

@@ -20,6 +20,18 @@ pub enum Error {
         /// The query.
         name: String,
     },
+    /// Rows name a revision of the registry that its history does not have.
+    #[error(
+        "query {name}: an event came about by revision {named} of the registry, whose history ends at {told}; was the registry set back, or is its topic weir.registry.history lost?"
+    )]
+    Revision {
+        /// The query.
+        name: String,
+        /// The revision.
+        named: u64,
+        /// The last one of the history.
+        told: u64,
+    },
     /// What was saved cannot be gone on from.
     #[error("query {name}: what was saved of it cannot be read: {why}")]
     Saved {

@@ -195,6 +195,7 @@ pub(super) fn check_name(name: &str, what: &str) -> Result<(), Fault> {
         crate::sql::DECISIONS,
     ]
     .contains(&name)
+        || crate::entities::is_table(name)
     {
         let what = format!("`{name}` is a table already");
         return Err(Fault::new(None, what, "give the file another name"));

@@ -1,4 +1,5 @@
-//! Tables that queries are joined with: files that stay as they are while a node runs.
+//! Tables that queries are joined with: files that stay as they are while a node runs, and what
+//! entities of the registry were at each revision.
 
 use std::fs::File;
 use std::io::{Cursor, Read as _};
@@ -13,11 +14,19 @@ use arrow::datatypes::{DataType, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use bytes::Bytes;
 use datafusion::catalog::TableProvider;
+use datafusion::catalog::streaming::StreamingTable;
 use datafusion::datasource::MemTable;
+use datafusion::error::Result as Planned;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::streaming::PartitionStream;
+use futures_util::stream;
+use ingest::registry::Kind;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use sha2::{Digest as _, Sha256};
 
 use super::{Fault, file};
+use crate::entities::{self, Entities};
 
 /// The largest file of a table, in bytes, and its most rows and columns: each query that reads
 /// it has them in memory.
@@ -30,9 +39,18 @@ const COLUMNS_MAX: usize = 200;
 #[derive(Debug, Clone)]
 pub struct Reference {
     name: String,
-    rows: RecordBatch,
+    rows: Rows,
     /// Of what it was read from: state of a query that read other rows is of no use.
     hash: [u8; 32],
+}
+
+/// Where its rows are.
+#[derive(Debug, Clone)]
+enum Rows {
+    /// All that there are.
+    Still(RecordBatch),
+    /// More come, of later revisions.
+    Versions(Entities, Kind),
 }
 
 impl Reference {
@@ -98,7 +116,25 @@ impl Reference {
                 return Err(Fault::new(1, what, "give each column a name of its own"));
             }
         }
+        let rows = Rows::Still(rows);
         Ok(Self { name: name.to_owned(), rows, hash: Sha256::digest(bytes).into() })
+    }
+
+    /// The tables of the registry's entities.
+    pub(crate) fn of_registry(entities: &Entities) -> impl Iterator<Item = Self> {
+        entities::tables().map(|(kind, name)| Self {
+            hash: Sha256::digest(&name).into(),
+            rows: Rows::Versions(entities.clone(), kind),
+            name,
+        })
+    }
+
+    /// The entities whose versions it has.
+    pub(crate) fn entities(&self) -> Option<&Entities> {
+        match &self.rows {
+            Rows::Still(_) => None,
+            Rows::Versions(entities, _) => Some(entities),
+        }
     }
 
     /// What queries call it.
@@ -110,11 +146,42 @@ impl Reference {
         &self.hash
     }
 
-    /// It as a table of a session.
+    /// It as a table of a session, with the rows that there are.
     pub(crate) fn table(&self) -> Arc<dyn TableProvider> {
-        let rows = vec![vec![self.rows.clone()]];
-        let table = MemTable::try_new(self.rows.schema(), rows);
+        let rows = match &self.rows {
+            Rows::Still(rows) => rows.clone(),
+            Rows::Versions(entities, kind) => entities.rows(*kind),
+        };
+        let table = MemTable::try_new(rows.schema(), vec![vec![rows]]);
         Arc::new(table.expect("the rows are of their own schema"))
+    }
+
+    /// It as a table of a plan that runs again and again, with the rows that there are then.
+    pub(super) fn of_each_run(&self) -> Planned<Arc<dyn TableProvider>> {
+        let Rows::Versions(entities, kind) = &self.rows else { return Ok(self.table()) };
+        let schema = Entities::columns(*kind);
+        let partition = Versions { entities: entities.clone(), kind: *kind, schema };
+        let schema = partition.schema.clone();
+        Ok(Arc::new(StreamingTable::try_new(schema, vec![Arc::new(partition)])?))
+    }
+}
+
+/// The versions of a kind's entities, as they are when they are read.
+#[derive(Debug)]
+struct Versions {
+    entities: Entities,
+    kind: Kind,
+    schema: SchemaRef,
+}
+
+impl PartitionStream for Versions {
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    fn execute(&self, _: Arc<TaskContext>) -> SendableRecordBatchStream {
+        let rows = stream::iter([Ok(self.entities.rows(self.kind))]);
+        Box::pin(RecordBatchStreamAdapter::new(self.schema.clone(), rows))
     }
 }
 

@@ -36,9 +36,16 @@ pub struct Meta {
     pub given_up: BTreeSet<String>,
     /// How often rows were taken in.
     pub feeds: u64,
+    /// The last revision of the registry that rows named.
+    #[serde(default, skip_serializing_if = "is_first")]
+    pub revision: u64,
     /// Of the view that it reads; its timelines follow in [`Saved::state`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub below: Option<Box<Meta>>,
+}
+
+fn is_first(revision: &u64) -> bool {
+    *revision == 0
 }
 
 /// How far a timeline had come.
@@ -82,7 +89,8 @@ impl Continuous {
         }
         let (given_up, feeds) = (self.given_up.clone(), self.feeds);
         let plan = self.state_hash().to_owned();
-        let mut meta = Meta { plan, late: self.late, timelines, given_up, feeds, below: None };
+        let (late, revision) = (self.late, self.revision);
+        let mut meta = Meta { plan, late, timelines, given_up, feeds, revision, below: None };
         if let Some(below) = &mut self.below {
             let saved = Box::pin(below.save()).await?;
             meta.below = Some(Box::new(saved.meta));
@@ -103,7 +111,7 @@ impl Continuous {
     fn go_on(self, meta: &Meta, state: &[Vec<u8>]) -> Result<Self, Error> {
         let plan = self.plan.clone();
         let unreadable = |why: String| Error::Saved { name: plan.file().name.clone(), why };
-        let Meta { plan: hash, late, timelines, given_up, feeds, below } = meta;
+        let Meta { plan: hash, late, timelines, given_up, feeds, revision, below } = meta;
         if hash != self.state_hash() {
             return Err(unreadable("it was kept by another version of the query".to_owned()));
         }
@@ -141,8 +149,8 @@ impl Continuous {
             restored.insert(replay.clone(), of);
         }
         let (late, feeds, given_up) = (*late, *feeds, given_up.clone());
-        let corrects = self.corrects;
-        Ok(Self { plan, below, corrects, timelines: restored, late, given_up, feeds })
+        let (timelines, corrects, revision) = (restored, self.corrects, *revision);
+        Ok(Self { plan, below, corrects, timelines, late, given_up, feeds, revision })
     }
 
     /// What state is of: what reads a view has nothing of its corrections.

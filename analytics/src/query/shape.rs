@@ -14,6 +14,7 @@ mod exact;
 mod joins;
 mod local;
 mod reach;
+mod versions;
 mod windows;
 
 use std::collections::BTreeSet;
@@ -26,6 +27,7 @@ use datafusion::logical_expr::{Aggregate, Expr, LogicalPlan, Volatility};
 
 use self::exact::{are_exact, type_of};
 pub(super) use self::joins::reads;
+pub(super) use self::versions::REVISION;
 pub(super) use self::windows::{Windows, time_of};
 use super::dialect::WINDOW_START;
 
@@ -77,6 +79,8 @@ pub(super) struct Known {
     pub(super) streams: BTreeSet<String>,
     /// What stays as it is.
     pub(super) tables: BTreeSet<String>,
+    /// Those of them that have versions of the registry's entities, and grow.
+    pub(super) entities: BTreeSet<String>,
 }
 
 /// Looks at a plan as the SQL planner made it, before anything was optimized away.
@@ -85,6 +89,7 @@ pub(super) fn of(plan: &LogicalPlan, known: &Known) -> Result<Shape, Refusal> {
     windows::keep_their_names(plan)?;
     everywhere(plan, &stream)?;
     columns_are_named(plan)?;
+    versions::of(plan, &stream, known)?;
     if !is_grouped_once(plan, &stream) {
         return local::of(plan, stream);
     }

@@ -47,7 +47,7 @@ impl Sources {
     /// Makes the tables known to a session.
     pub(super) fn register(&self, session: &SessionContext) -> Result<()> {
         for table in &*self.tables {
-            session.register_table(table.name(), table.table())?;
+            session.register_table(table.name(), table.of_each_run()?)?;
         }
         Ok(())
     }

@@ -97,6 +97,9 @@ pub enum Error {
     /// Their topics.
     #[error("the topics of the continuous queries cannot be made: {0}")]
     Topics(#[from] ingest::log::Error),
+    /// What they are joined with.
+    #[error("the history of the registry cannot be read: {0}")]
+    Entities(ingest::log::Error),
     /// The directory of their state.
     #[error("the directory of the queries' state, {}: {source}", .dir.display())]
     StateDir {
@@ -166,6 +169,8 @@ impl Analytics {
         let senders = Senders::new(mail, webhooks).map_err(Error::Alerts)?;
         let routes = Routes::new(&config.routes, mail, webhooks);
         let library = Library::load(config.queries_dir.as_deref(), &config.shipped).await?;
+        let entities = library.entities();
+        entities.catch_up(&*parts.log).await.map_err(Error::Entities)?;
         let librarian = Librarian::open(library, parts.view.clone(), parts.log.clone()).await?;
         let pauses = Pauses::open(&*parts.log).await?;
         let state_dir = follow.lake_dir.join("state");
@@ -190,6 +195,7 @@ impl Analytics {
         let tables = librarian.tables().clone();
         let (library, base) = (librarian.current(), librarian.base().clone());
         tokio::spawn(librarian.run(stopped.clone()));
+        tokio::spawn(entities.follow(parts.log.clone(), stopped.clone()));
         tokio::spawn(pauses.clone().follow(parts.log.clone(), stopped.clone()));
         tokio::spawn(tables.clone().follow(parts.log.clone(), stopped.clone()));
         let alerts = AlertTable::default();

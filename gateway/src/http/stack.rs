@@ -155,6 +155,7 @@ async fn pass(
     check_form(&parts, limits.url_bytes_max)?;
     let table = record.table().clone();
     record.event().config_hash = Some(table.config_hash().clone().into());
+    record.event().config_revision = Some(table.revision());
     let client = match &replayed {
         Some(replayed) => {
             record.replayed(replayed);

@@ -204,6 +204,11 @@ impl Table {
     pub fn config_hash(&self) -> &Arc<str> {
         &self.config_hash
     }
+
+    /// The revision of the registry that it is of.
+    pub fn revision(&self) -> i64 {
+        self.snapshot.revision().cast_signed()
+    }
 }
 
 /// How many raw bytes decode to the first `decoded` bytes of a path that was decoded.

@@ -14,6 +14,7 @@ pub(super) fn sample(kind: Kind) -> Event {
     event.node = text("edge-1");
     event.zone = text("dmz");
     event.config_hash = text("9f86d081884c7d65");
+    event.config_revision = Some(17);
     fill(&mut event);
     event
 }

@@ -65,6 +65,8 @@ schema! {
         zone: Text since 1;
         /// Hash of the configuration in force, as hexadecimal digits.
         config_hash: Text since 1;
+        /// Revision of the registry that the hash is of; the history of the registry has it.
+        config_revision: i64 since 1;
         /// Replay that the event belongs to; absent on live events.
         replay_id: Text since 1;
         /// Role of the process, such as weir-gateway, or the service of an external event.

@@ -196,7 +196,7 @@ fn writing_appends_and_leaves_out_what_is_absent() {
     event.write_json(&mut out);
     assert!(out.starts_with(b"before\n{\"event_time\":\"") && out.ends_with(b"}"));
     let value: serde_json::Value = serde_json::from_slice(&out[7..]).unwrap();
-    assert_eq!(value.as_object().unwrap().len(), 12);
+    assert_eq!(value.as_object().unwrap().len(), 13);
 }
 
 /// Every optional field is filled through its row, so none is written or read wrongly.

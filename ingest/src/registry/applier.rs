@@ -3,12 +3,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::entity::OPENED_KEY;
-use super::judge::judge;
+use super::judge::{Judged, judge};
 use super::load::{load, read_through};
 use super::memory::Memory;
 use super::{
     ChangeSet, DeepCheck, Digest, Error, Fault, Name, Outcome, Refusal, Snapshot, Topics, Verdict,
-    no_deep_check,
+    history, no_deep_check,
 };
 use crate::log::{
     EventLog, GroupOffsets, NewRecord, Partition, ReadLimit, Reader, Record, Transaction, Writer,
@@ -16,6 +16,8 @@ use crate::log::{
 
 /// How long an applier waits, when it opens, for records that are there.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How many entities are written to the history in one transaction.
+const TOLD_AT_ONCE: usize = 1_000;
 
 /// Judges proposals in their order. There is one that counts: the last opened.
 ///
@@ -62,6 +64,10 @@ impl Applier {
         let span = (next, appended[0].offset);
         read_through(&mut *loaded.reader, &topics.entities, span, PATIENCE, take).await?;
         let now = replica.whole().map_err(damaged)?.clone();
+        let told = log.bounds(&topics.history).await.map_err(Error::log("read the history"))?;
+        if let Some(end) = replica.end_without_history(told.first == told.end) {
+            tell_anew(&mut *writer, &topics, &now, end).await?;
+        }
 
         let mut memory = Memory::default();
         let take = |record: &Record| {
@@ -117,11 +123,18 @@ impl Applier {
     }
 
     async fn apply(&mut self, record: &Record) -> Result<(), Error> {
-        let (verdict, entities, next) = self.judge(record);
+        let (verdict, judged) = self.judge(record);
         let answer = verdict.encode();
         let encoded = answer.value.clone().unwrap_or_default();
-        let mut records: Vec<(Partition, NewRecord)> =
-            entities.into_iter().map(|record| (self.topics.entities.clone(), record)).collect();
+        let mut records: Vec<(Partition, NewRecord)> = Vec::new();
+        if let Some(judged) = &judged {
+            let of = |topic: &Partition, all: Vec<NewRecord>| {
+                all.into_iter().map(|record| (topic.clone(), record)).collect::<Vec<_>>()
+            };
+            records.extend(of(&self.topics.entities, judged.records(&verdict.id)));
+            let told = history::of_set(&judged.next, &judged.written);
+            records.extend(of(&self.topics.history, told));
+        }
         records.push((self.topics.verdicts.clone(), answer));
         let offsets = vec![GroupOffsets {
             group: self.topics.applier.clone(),
@@ -134,19 +147,18 @@ impl Applier {
         let accepted = verdict.is_accepted();
         tracing::info!(id = %verdict.id, proposal = record.offset, accepted, "change set judged");
         self.memory.remember(&verdict, encoded);
-        if let Some(next) = next {
-            self.now = next;
+        if let Some(judged) = judged {
+            self.now = judged.next;
         }
         Ok(())
     }
 
-    /// The verdict on a proposal, and what it writes and leads to if it changes
-    /// something.
-    fn judge(&self, record: &Record) -> (Verdict, Vec<NewRecord>, Option<Snapshot>) {
+    /// The verdict on a proposal, and what it comes to if it changes something.
+    fn judge(&self, record: &Record) -> (Verdict, Option<Judged>) {
         let proposal = record.offset;
         let refused = |id: Name, digest: Option<Digest>, reasons| {
             let outcome = Outcome::Refused { reasons };
-            (Verdict { id, digest, proposal, outcome }, Vec::new(), None)
+            (Verdict { id, digest, proposal, outcome }, None)
         };
         let value = record.value.as_deref().unwrap_or_default();
         let set: ChangeSet = match serde_json::from_slice(value) {
@@ -161,7 +173,7 @@ impl Applier {
         let digest = set.digest();
         if let Some((known, verdict)) = self.memory.recall(&set.id) {
             if known == digest {
-                return (Verdict { proposal, ..verdict }, Vec::new(), None);
+                return (Verdict { proposal, ..verdict }, None);
             }
             let reason = whole_set("has the id of another change set", "give each set its own id");
             return refused(set.id, Some(digest), vec![reason]);
@@ -169,14 +181,33 @@ impl Applier {
         match judge(&self.now, &set, self.check) {
             Err(reasons) => refused(set.id, Some(digest), reasons),
             Ok(judged) => {
-                let entities = judged.records(&set.id);
                 let revision = judged.next.revision;
-                let outcome = Outcome::Accepted { revision, written: judged.written };
+                let outcome = Outcome::Accepted { revision, written: judged.written.clone() };
                 let verdict = Verdict { id: set.id, digest: Some(digest), proposal, outcome };
-                (verdict, entities, Some(judged.next))
+                (verdict, Some(judged))
             }
         }
     }
+}
+
+/// Writes all that there is to the history, which may not have it; `end` of the entities says
+/// that it has.
+async fn tell_anew(
+    writer: &mut dyn Writer,
+    topics: &Topics,
+    now: &Snapshot,
+    end: NewRecord,
+) -> Result<(), Error> {
+    // Until its end is there nothing of it counts, so it may be in parts.
+    let anew = history::anew(now);
+    let mut parts = anew.chunks(TOLD_AT_ONCE).peekable();
+    while let Some(part) = parts.next() {
+        let told = part.iter().map(|record| (topics.history.clone(), record.clone()));
+        let end = parts.peek().is_none().then(|| (topics.entities.clone(), end.clone()));
+        let transaction = Transaction { records: told.chain(end).collect(), offsets: Vec::new() };
+        writer.commit(transaction).await.map_err(Error::log("write the history"))?;
+    }
+    Ok(())
 }
 
 /// The offset of the first proposal that has no verdict.

@@ -71,6 +71,9 @@ pub(super) struct End {
     pub(super) config_hash: Digest,
     /// Per kind the highest version that a removed entity had.
     pub(super) floors: BTreeMap<Kind, u64>,
+    /// Whether the history has all up to here.
+    #[serde(default)]
+    pub(super) history: bool,
 }
 
 impl End {

@@ -6,7 +6,7 @@
 //!    Proposer ──► weir.registry.log ──► Applier ──► weir.registry ──► View
 //!        ▲         (proposals, kept)       │  one     (entities, compacted)
 //!        └── weir.registry.verdicts ◄──────┘  transaction
-//!             (one per proposal, 30 days)     with the offset
+//!             (one per proposal, 30 days)     with the offset, and the history
 //! ```
 //!
 //! An *entity* has a kind, a name, a version and a spec ([`kind`]). A *change
@@ -41,6 +41,8 @@
 //! A hot path reads through [`SnapshotReader`], one per thread: an atomic load and
 //! a comparison, no lock and no count that threads share.
 //!
+//! [`history`] has what some kinds were at each revision, in a topic that is kept.
+//!
 //! Limits: 1,000 changes and 900,000 bytes a set, 262,144 bytes a spec, 100,000
 //! entities, 100 reasons a verdict. The last 10,000 verdicts are remembered, in at
 //! most 64 MiB; a set that is repeated after that is judged anew, and refused by
@@ -60,6 +62,7 @@ mod fault;
 pub mod files;
 #[cfg(test)]
 mod flaky;
+pub mod history;
 mod json;
 mod judge;
 mod kept;

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use super::entity::{END_KEY, End, OPENED_KEY};
 use super::{Entity, EntityKey, Snapshot};
-use crate::log::Record;
+use crate::log::{NewRecord, Record};
 
 /// So many entities are hashed off the runtime: that takes a millisecond or two.
 const MANY: usize = 5_000;
@@ -57,6 +57,12 @@ impl Replica {
         false
     }
 
+    /// If the history lacks what there is: the end that says that it has it.
+    pub(super) fn end_without_history(&self, is_lost: bool) -> Option<NewRecord> {
+        let end = self.end.as_ref().filter(|end| is_lost || !end.history)?;
+        Some(End { history: true, ..end.clone() }.encode())
+    }
+
     fn take_end(&mut self, record: &Record) {
         let end = record.value.as_deref().and_then(|value| serde_json::from_slice(value).ok());
         let Some(end): Option<End> = end else { return };
@@ -108,7 +114,7 @@ impl Replica {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::log::{Headers, LogTime, NewRecord};
+    use crate::log::{Headers, LogTime};
     use crate::registry::{Change, ChangeSet, Json, Kind, Name, judge, no_deep_check};
 
     fn set(id: &str, changes: &[(&str, Option<u64>)]) -> ChangeSet {

@@ -96,6 +96,7 @@ impl Snapshot {
             id: id.clone(),
             config_hash: self.config_hash,
             floors: self.floors.clone(),
+            history: true,
         }
     }
 }

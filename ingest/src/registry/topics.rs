@@ -13,6 +13,8 @@ pub struct Topics {
     pub proposals: Partition,
     /// `weir.registry`: accepted entities, the last version of each.
     pub entities: Partition,
+    /// `weir.registry.history`: what some kinds were at each revision, for ever.
+    pub history: Partition,
     /// `weir.registry.verdicts`: one for each proposal, for 30 days.
     pub verdicts: Partition,
     /// The name of the one writer, and of the group that holds its offset.
@@ -33,6 +35,7 @@ impl Topics {
         Self {
             proposals: partition("weir.registry.log"),
             entities: partition("weir.registry"),
+            history: partition("weir.registry.history"),
             verdicts: partition("weir.registry.verdicts"),
             applier: format!("{prefix}weir-registry-applier"),
         }
@@ -47,6 +50,7 @@ impl Topics {
         for spec in [
             TopicSpec::kept(name(&self.proposals), 1),
             TopicSpec::compacted(name(&self.entities), 1),
+            TopicSpec::kept(name(&self.history), 1),
             TopicSpec::retained(name(&self.verdicts), 1, VERDICTS_AGE),
         ] {
             log.create_topic(&spec).await.map_err(Error::log("create its topics"))?;

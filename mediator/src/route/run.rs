@@ -122,6 +122,7 @@ impl Runner {
         let mut event = of_step(&self.emitter, &ended, compiled, seen);
         event.event_time = self.clock.now();
         event.config_hash = Some(request.snapshot.config_hash().to_string().into());
+        event.config_revision = Some(request.snapshot.revision().cast_signed());
         progress.events.push(event);
     }
 
@@ -145,6 +146,7 @@ impl Runner {
         let mut event = of_run(&self.emitter, &ended, &request.method, status);
         event.event_time = self.clock.now();
         event.config_hash = Some(request.snapshot.config_hash().to_string().into());
+        event.config_revision = Some(request.snapshot.revision().cast_signed());
         progress.events.push(event);
         if let Err(error) = self.emitter.emit_all(&mut progress.events) {
             tracing::error!(route = %request.route.name, %error, "the events of a run were not kept");

@@ -48,8 +48,14 @@ impl Tables {
 
     pub(super) fn known(&self) -> Known {
         let views = self.views.iter().map(|view| view.file.name.clone());
-        let tables = self.sources.tables().iter().map(|table| table.name().to_owned());
-        Known { streams: views.chain([EVENTS.to_owned()]).collect(), tables: tables.collect() }
+        let tables = self.sources.tables().iter();
+        let entities = tables.clone().filter(|table| table.entities().is_some());
+        let name = |table: &Reference| table.name().to_owned();
+        Known {
+            streams: views.chain([EVENTS.to_owned()]).collect(),
+            tables: tables.map(name).collect(),
+            entities: entities.map(name).collect(),
+        }
     }
 
     /// From here on it reads that one, all columns of it.

@@ -189,6 +189,25 @@ pub(super) const TEXTS: &[&str] = &[
             ORDER BY event_time, log_partition, log_offset) AS place
      FROM TUMBLE(events, event_time, INTERVAL '10 seconds')
      WHERE client_address IN (SELECT DISTINCT address FROM owners GROUP BY address)",
+    // What was configured as a row came about.
+    "SELECT window_start, coalesce(a.upstream, 'none') AS upstream, lifecycle,
+        max(a.timeout_ms) AS timeout, max(first_revision) AS since, count(*) AS n
+     FROM HOP(events, event_time, INTERVAL '20 seconds', INTERVAL '1 minute')
+     LEFT JOIN weir_apis AS a ON a.name = api_name
+        AND config_revision BETWEEN a.first_revision AND a.last_revision
+     WHERE kind = 'request' GROUP BY window_start, a.upstream, lifecycle",
+    "-- title: a test
+-- owner: tests
+-- lateness: 20 s
+     SELECT window_start, client_address, place, a.upstream, u.retries_max AS retries
+     FROM (SELECT window_start, client_address, api_name, config_revision, row_number() OVER (
+                PARTITION BY window_start, client_address
+                ORDER BY event_time, log_partition, log_offset) AS place
+           FROM TUMBLE(events, event_time, INTERVAL '30 seconds')) AS t
+     JOIN weir_apis AS a ON t.config_revision BETWEEN a.first_revision AND a.last_revision
+        AND t.api_name = a.name
+     LEFT JOIN weir_upstreams AS u ON u.name = a.upstream AND u.retries_max < 3
+        AND t.config_revision BETWEEN u.first_revision AND u.last_revision",
     // Views over views.
     "SELECT window_start, window_end, client_address, sum(n) AS n, max(n) AS most,
         sum(bytes) AS bytes, count(*) AS windows

@@ -5,4 +5,5 @@ mod growth;
 mod refusals;
 mod shipped;
 mod slices;
+mod versions;
 mod world;

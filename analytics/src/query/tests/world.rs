@@ -11,6 +11,8 @@ use fastrand::Rng;
 use ingest::event::{Event, EventId, Kind, Outcome, Producer, Timestamp};
 use ingest::log::{Headers, LogTime, Record};
 
+use crate::entities::Entities;
+use crate::entities::tests::tell;
 use crate::intake::{Decoder, Stamps, stamped_schema, watermark};
 use crate::query::{Continuous, Correction, Plan, QueryFile, Reference, Sources, Span, backtest};
 
@@ -66,8 +68,25 @@ pub(super) fn sources() -> Sources {
              FROM TUMBLE(events, event_time, INTERVAL '1 minute') GROUP BY window_start",
         ),
     ];
+    // By the names of the APIs that are called.
+    const VERSIONS: &str = r#"
+        api/orders 1 {"upstream":"north","lifecycle":"published","timeout_ms":10}
+        upstream/north 1 {"url":"http://n","retries_max":1}
+        .end 2
+        api/prices 1 {"upstream":"south","lifecycle":"published","timeout_ms":20}
+        .end 3
+        api/orders 2 {"upstream":"south","lifecycle":"deprecated","timeout_ms":30}
+        upstream/south 1 {"retries_max":2}
+        .end 5
+        api/prices
+        upstream/north 2 {"retries_max":3}
+        .end 6
+        .end 8"#;
     let view = |(name, text): &(&str, &str)| QueryFile { name: (*name).to_owned(), ..file(text) };
-    let tables = vec![Reference::of_csv("owners", OWNERS).unwrap()];
+    let mut tables = vec![Reference::of_csv("owners", OWNERS).unwrap()];
+    let entities = Entities::default();
+    tell(&entities, VERSIONS);
+    tables.extend(Reference::of_registry(&entities));
     Sources::new(&VIEWS.iter().map(view).collect::<Vec<_>>(), tables)
 }
 
@@ -141,6 +160,7 @@ impl Written {
             event.http_response_status_code = Some(status);
             event.http_response_body_size = (bytes % 7 != 0).then_some(bytes);
             event.latency_total_us = Some(bytes * 3);
+            event.config_revision = (bytes % 5 != 0).then_some(bytes % 9);
         });
     }
 

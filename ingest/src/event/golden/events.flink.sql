@@ -10,6 +10,7 @@ CREATE TABLE `weir_events` (
   `node` STRING COMMENT 'Node that the producer runs on; stamped by the collector for a DMZ node.',
   `zone` STRING COMMENT 'Network zone of the node, such as dmz or lan.',
   `config_hash` STRING COMMENT 'Hash of the configuration in force, as hexadecimal digits.',
+  `config_revision` BIGINT COMMENT 'Revision of the registry that the hash is of; the history of the registry has it.',
   `replay_id` STRING COMMENT 'Replay that the event belongs to; absent on live events.',
   `service_name` STRING COMMENT 'Role of the process, such as weir-gateway, or the service of an external event.',
   `service_version` STRING COMMENT 'Version of the program.',

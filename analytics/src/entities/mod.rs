@@ -1,0 +1,114 @@
+//! Entities of the registry as tables: each version of an API, an application and the like,
+//! with the revisions of the registry in which it was in force.
+//!
+//! ```text
+//! weir.registry.history ─► Entities ─► weir_apis, weir_applications, …
+//! ```
+//!
+//! An event says by which revision it came about (`config_revision`). So rows are joined with
+//! what was configured then, and the answer is the same whenever they are.
+//!
+//! What holds: what was in force at a revision never changes once that revision was told.
+
+mod columns;
+mod held;
+#[cfg(test)]
+pub(crate) mod tests;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use ingest::log::{Batch, Error, EventLog, Keeper, Partition, ReadLimit, keep};
+use ingest::registry::{Kind, Topics};
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+pub(crate) use self::columns::{FIRST_REVISION, IS_CURRENT, LAST_REVISION, is_table, tables};
+use self::held::Held;
+
+/// How long rows wait for the revision that they name.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How often to look whether the end of the history is reached.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// What entities were, from the registry's history; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Entities {
+    held: Arc<Mutex<Held>>,
+    revision: Arc<watch::Sender<u64>>,
+}
+
+impl Default for Entities {
+    fn default() -> Self {
+        Self { held: Arc::default(), revision: Arc::new(watch::Sender::new(0)) }
+    }
+}
+
+impl Entities {
+    /// Reads the history to where it ends now: what is asked then finds what was configured.
+    ///
+    /// # Errors
+    /// If the log cannot be read.
+    pub async fn catch_up(&self, log: &dyn EventLog) -> Result<(), Error> {
+        let partition = Topics::default().history;
+        let bounds = log.bounds(&partition).await?;
+        let next = self.held.lock().next().unwrap_or(bounds.first);
+        let mut reader = log.reader(vec![(partition.clone(), next)]).await?;
+        while self.held.lock().next().unwrap_or(next) < bounds.end
+            && !reader.has_reached(&partition, bounds.end)
+        {
+            let limit = ReadLimit { wait: LOOK_EVERY, ..ReadLimit::default() };
+            if let Some(batch) = reader.next(limit).await? {
+                Keeper::take(self, &batch);
+            }
+        }
+        Ok(())
+    }
+
+    /// Follows the history until it is told to stop.
+    pub async fn follow(self, log: Arc<dyn EventLog>, stop: watch::Receiver<bool>) {
+        keep(self, log, stop).await;
+    }
+
+    /// The rows of a kind's table, by the columns of [`Entities::columns`].
+    pub(crate) fn rows(&self, kind: Kind) -> RecordBatch {
+        self.held.lock().rows(kind)
+    }
+
+    /// The columns of a kind's table.
+    pub(crate) fn columns(kind: Kind) -> SchemaRef {
+        columns::schema(kind)
+    }
+
+    /// Waits until a revision is told. It is in the log by the time that anybody could have
+    /// seen it, so this takes no longer than to read it from there.
+    ///
+    /// # Errors
+    /// The revision that is told, if it does not come within ten seconds.
+    pub(crate) async fn wait_for(&self, revision: u64) -> Result<(), u64> {
+        let mut told = self.revision.subscribe();
+        let reached = told.wait_for(|told| *told >= revision);
+        match tokio::time::timeout(PATIENCE, reached).await {
+            Ok(Ok(_)) => Ok(()),
+            _ => Err(*self.revision.borrow()),
+        }
+    }
+}
+
+impl Keeper for Entities {
+    const WHAT: &str = "the history of the registry";
+
+    fn partitions(&self) -> Vec<(Partition, Option<u64>)> {
+        vec![(Topics::default().history, self.held.lock().next())]
+    }
+
+    fn take(&self, batch: &Batch) {
+        let mut held = self.held.lock();
+        held.take(&batch.records, batch.next);
+        let revision = held.revision();
+        drop(held);
+        self.revision.send_replace(revision);
+    }
+}
