@@ -88,13 +88,14 @@ async fn one(round: usize, dir: &Path) -> Result<()> {
     emitter.flushed().await;
 
     let (rate, seconds) = lake(dir, log.clone()).await?;
-    let (rows, floor) = parquet(dir, &log).await?;
+    let (rows, floor, decoding) = parquet(dir, &log).await?;
     println!(
         "round {round}: {rate:.0} events a second from log to lake ({seconds:.1} s); the same \
          rows decoded and written as Parquet alone {floor:.0}: {:.2} of it",
         rate / floor
     );
     queries::all(&rows).await?;
+    queries::together(&rows, decoding).await?;
     if round == 0 {
         growth::all(&rows).await?;
     }
@@ -133,8 +134,9 @@ async fn lake(dir: &Path, log: Arc<EmbeddedLog>) -> Result<(f64, f64)> {
     Ok((EVENTS as f64 / seconds, seconds))
 }
 
-/// What the work comes to without log, table and exactly once: the floor.
-async fn parquet(dir: &Path, log: &EmbeddedLog) -> Result<(Vec<RecordBatch>, f64)> {
+/// What the work comes to without log, table and exactly once: the floor. With how long it took
+/// to make rows of records.
+async fn parquet(dir: &Path, log: &EmbeddedLog) -> Result<(Vec<RecordBatch>, f64, Duration)> {
     let mut read: Vec<(u32, Vec<Record>, u64)> = Vec::new();
     for index in 0..PARTITIONS.get() {
         let partition = Partition::new(TOPIC, index);
@@ -155,9 +157,12 @@ async fn parquet(dir: &Path, log: &EmbeddedLog) -> Result<(Vec<RecordBatch>, f64
     let level = ZstdLevel::try_new(1)?;
     let properties = WriterProperties::builder().set_compression(Compression::ZSTD(level)).build();
     let mut writer: Option<ArrowWriter<File>> = None;
+    let mut decoding = Duration::ZERO;
     for (index, records, next) in &read {
+        let begun = Instant::now();
         let stamped = stamps[*index as usize].stamp(&decoder, *index, records, *next)?;
         let batch = stamped.rows;
+        decoding += begun.elapsed();
         if writer.is_none() {
             let file = File::create(dir.join("floor.parquet"))?;
             writer = Some(ArrowWriter::try_new(file, batch.schema(), Some(properties.clone()))?);
@@ -166,7 +171,7 @@ async fn parquet(dir: &Path, log: &EmbeddedLog) -> Result<(Vec<RecordBatch>, f64
         rows.push(batch);
     }
     writer.context("there are rows")?.close()?;
-    Ok((rows, EVENTS as f64 / began.elapsed().as_secs_f64()))
+    Ok((rows, EVENTS as f64 / began.elapsed().as_secs_f64(), decoding))
 }
 
 /// From the emitter's answer to the row in SQL.

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::Write as _;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use analytics::query::{Continuous, Plan, QueryFile, Reference, Sources, Span, backtest};
 use analytics::run::shipped::SHIPPED;
@@ -16,6 +16,8 @@ use datafusion::execution::runtime_env::RuntimeEnv;
 pub(crate) const BEGIN: i64 = 1_769_904_000_000_000;
 const SPREAD: i64 = 3_600_000_000;
 const OWNERS: usize = 10_000;
+/// How many queries run together.
+const TOGETHER: usize = 200;
 
 /// What each shows of the cost of a query, and which query it is.
 const QUERIES: [(&str, &str); 8] = [
@@ -76,6 +78,47 @@ pub(crate) async fn all(rows: &[RecordBatch]) -> Result<()> {
             at_once / 1e6
         );
     }
+    Ok(())
+}
+
+/// Runs many over the same rows, which were decoded once.
+pub(crate) async fn together(rows: &[RecordBatch], decoding: Duration) -> Result<()> {
+    let rows = spread(rows)?;
+    let count: usize = rows.iter().map(|(rows, _)| rows.num_rows()).sum();
+    let mut queries = Vec::new();
+    for number in 0..TOGETHER {
+        let text = format!(
+            "-- title: a bench\n-- owner: benches\nSELECT window_start, api_name, \
+             count(*) AS requests, sum(latency_total_us) AS total_us \
+             FROM TUMBLE(events, event_time, INTERVAL '1 minute') WHERE kind = 'request' \
+             AND latency_total_us >= {} GROUP BY window_start, api_name",
+            4_210 + 2 * number
+        );
+        let file = QueryFile::parse("bench", &text).ok().context("its header is right")?;
+        let plan = Plan::new(file, &sources()?).await;
+        queries.push(Continuous::new(plan.map_err(|fault| anyhow::anyhow!("{fault}"))?));
+    }
+    let run = async |queries: &mut [Continuous]| -> Result<Duration> {
+        let began = Instant::now();
+        for (rows, floor) in &rows {
+            for query in &mut *queries {
+                query.feed(rows).await?;
+                query.advance(None, *floor).await?;
+            }
+        }
+        Ok(began.elapsed())
+    };
+    let (alone, others) = queries.split_at_mut(1);
+    let (of_one, of_others) = (run(alone).await?, run(others).await?);
+    let us = |took: Duration| took.as_secs_f64() * 1e6 / count as f64;
+    let all = us(decoding) + us(of_one + of_others);
+    println!(
+        "  {TOGETHER} queries together: {all:.1} µs an event, of which {:.2} to decode it, once; \
+         each with a decoding of its own it would be {:.1}; one alone {:.2}",
+        us(decoding),
+        us(of_one + of_others) + TOGETHER as f64 * us(decoding),
+        us(decoding) + us(of_one),
+    );
     Ok(())
 }
 

@@ -33,6 +33,16 @@ pub fn duckdb(sql: &str) -> Result<Vec<String>> {
     lines(&mut python("query.py")?, sql)
 }
 
+/// Times queries by DuckDB over the files of a table, which they call `events`: `asked` is what
+/// `time.py` takes, as JSON. Answers a line for each, the seconds of its fastest round and the
+/// number of its rows.
+///
+/// # Errors
+/// When it is not installed, or does not take a query.
+pub fn time_duckdb(asked: &str) -> Result<Vec<String>> {
+    lines(&mut python("time.py")?, asked)
+}
+
 fn python(script: &str) -> Result<Command> {
     let modules = folder("lake", "DuckDB")?;
     let mut command = Command::new(PYTHON);
