@@ -121,7 +121,10 @@ impl Config {
             .set("auto.offset.reset", "error")
             .set("allow.auto.create.topics", "false")
             .set("fetch.wait.max.ms", "250")
-            .set("queued.max.messages.kbytes", "16384");
+            .set("queued.max.messages.kbytes", "16384")
+            // After so long it looks whether what it had fetched is read. By default that is a
+            // second, in which a reader waits that had read all of it.
+            .set("fetch.queue.backoff.ms", "10");
         consumer
     }
 }
