@@ -50,6 +50,13 @@ const FLINK_SINK: &str = "(window_start TIMESTAMP(3), api_name STRING, requests 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// Where the time goes, beside reading.
+#[derive(Debug, Default)]
+struct Sections {
+    decoding: Duration,
+    computing: Duration,
+}
+
 /// What a view answers, in sums.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Answer {
@@ -82,15 +89,18 @@ fn main() -> Result<()> {
         into_nothing(&flink, &table)?;
         let of_flink = cpu(flink.pid())? - before;
         let (before, began) = (cpu(std::process::id())?, Instant::now());
-        let answered = runtime.block_on(view(&log))?;
+        let (answered, sections) = runtime.block_on(view(&log))?;
         let (of_weir, took) = (cpu(std::process::id())? - before, began.elapsed());
         ensure!(answered == expected, "Weir answers {answered:?}, not {expected:?}");
         println!(
             "round {round}: {:.2} µs of CPU an event, {:.0} events per CPU second ({:.1} s by the \
-             clock); Flink SQL {:.2} µs, {:.0}: {:.1} times as many",
+             clock, of them {:.1} to make rows and {:.1} to compute); Flink SQL {:.2} µs, {:.0}: \
+             {:.1} times as many",
             of_weir * 1e6 / events as f64,
             events as f64 / of_weir,
             took.as_secs_f64(),
+            sections.decoding.as_secs_f64(),
+            sections.computing.as_secs_f64(),
             of_flink * 1e6 / events as f64,
             events as f64 / of_flink,
             of_flink / of_weir,
@@ -184,7 +194,7 @@ fn fill(event: &mut Event, number: u64) {
 }
 
 /// Reads the topic from its start to its end, as the continuous query of a node.
-async fn view(log: &KafkaLog) -> Result<Answer> {
+async fn view(log: &KafkaLog) -> Result<(Answer, Sections)> {
     let file = QueryFile::parse("bench", VIEW).ok().context("its header is right")?;
     let plan = Plan::new(file, &Sources::default()).await;
     let mut query = Continuous::new(plan.map_err(|fault| anyhow::anyhow!("{fault}"))?);
@@ -199,6 +209,7 @@ async fn view(log: &KafkaLog) -> Result<Answer> {
     let decoder = Decoder::new();
     let mut stamps: Vec<Stamps> = (0..PARTITIONS).map(|_| Stamps::new(0)).collect();
     let (mut answer, mut saved) = (Answer::default(), Instant::now());
+    let mut sections = Sections::default();
     let is_read = |stamps: &[Stamps]| {
         let mut all = stamps.iter().zip(&ends);
         all.all(|(stamps, end)| stamps.next() >= *end)
@@ -207,7 +218,10 @@ async fn view(log: &KafkaLog) -> Result<Answer> {
         let limit = ReadLimit { bytes: 4 * 1024 * 1024, ..ReadLimit::default() };
         let Some(batch) = reader.next(limit).await? else { continue };
         let at = partitions.iter().position(|of| *of == batch.partition).context("is read")?;
+        let began = Instant::now();
         let stamped = stamps[at].stamp(&decoder, at as u32, &batch.records, batch.next)?;
+        sections.decoding += began.elapsed();
+        let began = Instant::now();
         query.feed(&stamped.rows).await?;
         if let Some(floor) = watermark(&stamps)
             && let Some(rows) = query.advance(None, floor).await?
@@ -218,11 +232,12 @@ async fn view(log: &KafkaLog) -> Result<Answer> {
             let _ = query.save().await?;
             saved = Instant::now();
         }
+        sections.computing += began.elapsed();
     }
     if let Some(rows) = query.end(None).await? {
         answer.add(&rows);
     }
-    Ok(answer)
+    Ok((answer, sections))
 }
 
 impl Answer {

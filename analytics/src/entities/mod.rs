@@ -24,6 +24,7 @@ use ingest::log::{Batch, Error, EventLog, Keeper, Partition, ReadLimit, keep};
 use ingest::registry::{Kind, Topics};
 use parking_lot::Mutex;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 pub(crate) use self::columns::{FIRST_REVISION, IS_CURRENT, LAST_REVISION, is_table, tables};
 use self::held::Held;
@@ -32,17 +33,22 @@ use self::held::Held;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How often to look whether the end of the history is reached.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// How long reading it may take as a node starts, while nothing comes.
+const DEADLINE: Duration = Duration::from_secs(30);
 
 /// What entities were, from the registry's history; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Entities {
     held: Arc<Mutex<Held>>,
     revision: Arc<watch::Sender<u64>>,
+    /// The revision that was told when somebody waited in vain for a later one.
+    stuck: Arc<Mutex<Option<u64>>>,
 }
 
 impl Default for Entities {
     fn default() -> Self {
-        Self { held: Arc::default(), revision: Arc::new(watch::Sender::new(0)) }
+        let revision = Arc::new(watch::Sender::new(0));
+        Self { held: Arc::default(), revision, stuck: Arc::default() }
     }
 }
 
@@ -50,18 +56,21 @@ impl Entities {
     /// Reads the history to where it ends now: what is asked then finds what was configured.
     ///
     /// # Errors
-    /// If the log cannot be read.
+    /// If the log cannot be read, or does not give all that it has within 30 seconds.
     pub async fn catch_up(&self, log: &dyn EventLog) -> Result<(), Error> {
         let partition = Topics::default().history;
         let bounds = log.bounds(&partition).await?;
         let next = self.held.lock().next().unwrap_or(bounds.first);
         let mut reader = log.reader(vec![(partition.clone(), next)]).await?;
+        let deadline = Instant::now() + DEADLINE;
         while self.held.lock().next().unwrap_or(next) < bounds.end
             && !reader.has_reached(&partition, bounds.end)
         {
             let limit = ReadLimit { wait: LOOK_EVERY, ..ReadLimit::default() };
             if let Some(batch) = reader.next(limit).await? {
                 Keeper::take(self, &batch);
+            } else if Instant::now() >= deadline {
+                return Err(Error::TimedOut(DEADLINE));
             }
         }
         Ok(())
@@ -86,14 +95,21 @@ impl Entities {
     /// seen it, so this takes no longer than to read it from there.
     ///
     /// # Errors
-    /// The revision that is told, if it does not come within ten seconds.
+    /// The revision that is told, if it does not come within ten seconds; at once, if somebody
+    /// has waited so long and nothing was told since: queries wait one after another.
     pub(crate) async fn wait_for(&self, revision: u64) -> Result<(), u64> {
         let mut told = self.revision.subscribe();
-        let reached = told.wait_for(|told| *told >= revision);
-        match tokio::time::timeout(PATIENCE, reached).await {
-            Ok(Ok(_)) => Ok(()),
-            _ => Err(*self.revision.borrow()),
+        let now = *told.borrow();
+        if now < revision && *self.stuck.lock() == Some(now) {
+            return Err(now);
         }
+        let reached = told.wait_for(|told| *told >= revision);
+        if let Ok(Ok(_)) = tokio::time::timeout(PATIENCE, reached).await {
+            return Ok(());
+        }
+        let now = *self.revision.borrow();
+        *self.stuck.lock() = Some(now);
+        Err(now)
     }
 }
 

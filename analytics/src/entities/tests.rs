@@ -168,5 +168,13 @@ async fn a_revision_is_waited_for_and_one_that_never_comes_is_told() {
     tell(&entities, ".end 2");
     assert_eq!(waiting.await.unwrap(), Ok(()));
     assert_eq!(entities.wait_for(1).await, Ok(()));
+    let began = Instant::now();
     assert_eq!(entities.wait_for(7).await, Err(2));
+    assert_eq!(began.elapsed(), PATIENCE);
+    // Others do not wait as long for what did not come.
+    assert_eq!(entities.wait_for(8).await, Err(2));
+    assert_eq!(began.elapsed(), PATIENCE);
+    tell(&entities, ".end 3");
+    assert_eq!(entities.wait_for(7).await, Err(3));
+    assert_eq!(began.elapsed(), 2 * PATIENCE, "it goes on, so it is waited for again");
 }

@@ -6,11 +6,13 @@ use arrow::datatypes::TimestampMicrosecondType;
 use datafusion::catalog::TableProvider;
 use datafusion::datasource::{MemTable, ViewTable};
 use datafusion::execution::runtime_env::RuntimeEnv;
+use datafusion::functions_aggregate::expr_fn::max;
 use datafusion::logical_expr::{col, lit};
 use datafusion::prelude::{SessionConfig, SessionContext};
 
 use super::dialect::{self, WINDOW_END, WINDOW_START};
 use super::plan::{self, of_timeline};
+use super::shape::REVISION;
 use super::{EVENTS, Error, Plan};
 
 /// Which part of a history.
@@ -71,16 +73,15 @@ async fn whole(
     let config = SessionConfig::new().with_target_partitions(2);
     let session = SessionContext::new_with_config_rt(config, runtime.clone());
     dialect::register(&session)?;
-    for table in plan.joined() {
-        session.register_table(table.name(), table.table())?;
-    }
     if let Some(below) = plan.below() {
         // It reads what the view answered first.
         let span = &Span { corrected: false, ..span.clone() };
         let rows = Box::pin(whole(below, history, span, runtime)).await?;
         let rows = of_timeline(&rows, span.replay.as_deref())?;
+        plan.wait_for(plan.revision_of(&rows)).await?;
         let table = MemTable::try_new(rows.schema(), vec![vec![rows]])?;
         session.register_table(below.file().name.as_str(), Arc::new(table))?;
+        register_joined(plan, &session)?;
         return plan::over(plan, &session).await;
     }
     let replay = match &span.replay {
@@ -90,7 +91,22 @@ async fn whole(
     let corrections = plan.corrections_us().filter(|_| span.corrected);
     let in_time = col("lag_us").lt_eq(lit(corrections.unwrap_or(plan.lateness_us())));
     let rows = session.read_table(history)?.filter(in_time.and(replay))?;
+    if plan.reads().field_with_name(REVISION).is_ok() {
+        let last = max(col(REVISION)).alias(REVISION);
+        let last = rows.clone().aggregate(Vec::new(), vec![last])?.collect().await?;
+        let last = last.iter().map(|rows| plan.revision_of(rows)).max();
+        plan.wait_for(last.unwrap_or(0)).await?;
+    }
+    register_joined(plan, &session)?;
     let view = ViewTable::new(rows.into_unoptimized_plan(), None);
     session.register_table(EVENTS, Arc::new(view))?;
     plan::over(plan, &session).await
+}
+
+/// With the rows that there are now: those of the registry's entities are waited for before.
+fn register_joined(plan: &Plan, session: &SessionContext) -> Result<(), Error> {
+    for table in plan.joined() {
+        session.register_table(table.name(), table.table())?;
+    }
+    Ok(())
 }

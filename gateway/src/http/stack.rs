@@ -147,15 +147,15 @@ async fn pass(
 ) -> Result<Passed, Stop> {
     let arrived = record.started();
     let limits = &thread.config.limits;
+    let table = record.table().clone();
+    record.event().config_hash = Some(table.config_hash().clone().into());
+    record.event().config_revision = Some(table.revision());
     // A thread that has more than it can hold says so at once.
     if thread.in_flight.get() > limits.requests_max {
         return Err(Code::Overloaded.into());
     }
     // What could be read in two ways is not passed on, and nothing after it is read.
     check_form(&parts, limits.url_bytes_max)?;
-    let table = record.table().clone();
-    record.event().config_hash = Some(table.config_hash().clone().into());
-    record.event().config_revision = Some(table.revision());
     let client = match &replayed {
         Some(replayed) => {
             record.replayed(replayed);

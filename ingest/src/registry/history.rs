@@ -61,10 +61,7 @@ pub const KINDS: &[(Kind, &[Field])] = &[
             number("body_bytes_max", "/body_bytes_max"),
         ],
     ),
-    (
-        Kind::Application,
-        &[text("owner", "/owner"), text("description", "/description"), text("tier", "/tier")],
-    ),
+    (Kind::Application, &[text("owner", "/owner"), text("tier", "/tier")]),
     (
         Kind::Route,
         &[
@@ -236,7 +233,7 @@ mod tests {
         Entry::Is { key, version, fields: serde_json::from_str(fields).unwrap() }
     }
 
-    const SHOP: &str = r#"{"owner":"ann","description":null,"tier":null}"#;
+    const SHOP: &str = r#"{"owner":"ann","tier":null}"#;
 
     #[tokio::test]
     async fn each_set_is_told_of_without_secrets_and_a_refused_one_is_not() {
@@ -279,7 +276,7 @@ mod tests {
                 1,
                 r#"{"balance":"round_robin","connect_timeout_ms":2000,"response_timeout_ms":30000,"retries_max":1}"#,
             ),
-            is("application/shop", 1, r#"{"owner":"me","description":null,"tier":"gold"}"#),
+            is("application/shop", 1, r#"{"owner":"me","tier":"gold"}"#),
             is(
                 "api/orders",
                 1,

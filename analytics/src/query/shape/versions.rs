@@ -17,14 +17,18 @@ pub(in super::super) const REVISION: &str = "config_revision";
 
 /// Refuses what reads them otherwise.
 pub(super) fn of(plan: &LogicalPlan, stream: &str, known: &Known) -> Result<(), Refusal> {
-    let (mut reads, mut then) = (Vec::new(), Vec::new());
+    let (mut reads, mut then, mut others) = (Vec::new(), Vec::new(), Vec::new());
     each(plan, |node| {
-        match node {
-            LogicalPlan::TableScan(scan) => {
-                reads.extend(known.entities.get(scan.table_name.table()).cloned());
-            }
-            LogicalPlan::Join(join) => then.extend(Then::of(join, stream, known)),
-            _ => {}
+        if let LogicalPlan::Join(join) = node {
+            then.extend(Then::of(join, stream, known));
+        }
+        if let LogicalPlan::TableScan(scan) = node {
+            reads.extend(known.entities.get(scan.table_name.table()).cloned());
+        }
+        if let Some((table, called)) = table_of(node)
+            && !known.entities.contains(table.table())
+        {
+            others.push(called.clone());
         }
         Ok(())
     })?;
@@ -55,38 +59,29 @@ pub(super) fn of(plan: &LogicalPlan, stream: &str, known: &Known) -> Result<(), 
             let others = join.filter.iter().flat_map(split_conjunction);
             exprs.extend(others.filter(|of| **of != then.condition).cloned());
         }
-        exprs.iter().try_for_each(|expr| stays(expr, &then))
+        exprs.iter().try_for_each(|expr| stays(expr, &others))
     })
 }
 
 /// A join of rows with what was in force as they came about.
 struct Then {
-    /// The table of entities, and what it is called there.
+    /// The table of entities.
     table: String,
-    called: TableReference,
     /// The condition that says so.
     condition: Expr,
 }
 
 impl Then {
     fn of(join: &Join, stream: &str, known: &Known) -> Option<Self> {
-        fn entities<'a>(
-            side: &'a LogicalPlan,
-            known: &Known,
-        ) -> Option<(&'a TableReference, &'a TableReference, &'a LogicalPlan)> {
-            let (scan, called) = match side {
-                LogicalPlan::SubqueryAlias(alias) => (&*alias.input, Some(&alias.alias)),
-                other => (other, None),
-            };
-            let LogicalPlan::TableScan(scan) = scan else { return None };
-            let table = &scan.table_name;
-            let is_one = known.entities.contains(table.table());
-            is_one.then_some((table, called.unwrap_or(table), side))
-        }
-        let (left, right) = (entities(&join.left, known), entities(&join.right, known));
-        let (rows, (table, called, versions)) = match (left, right) {
-            (None, Some(versions)) => (&*join.left, versions),
-            (Some(versions), None) => (&*join.right, versions),
+        let entities = |side: &LogicalPlan| {
+            table_of(side)
+                .map(|(table, _)| table.table())
+                .filter(|of| known.entities.contains(*of))
+                .map(str::to_owned)
+        };
+        let (rows, versions, table) = match (entities(&join.left), entities(&join.right)) {
+            (None, Some(table)) => (&*join.left, &*join.right, table),
+            (Some(table), None) => (&*join.right, &*join.left, table),
             _ => return None,
         };
         let is = |expr: &Expr, name: &str, side: &LogicalPlan| match expr {
@@ -99,11 +94,19 @@ impl Then {
                 if is(expr, REVISION, rows) && is(low, FIRST_REVISION, versions)
                     && is(high, LAST_REVISION, versions))
         })?;
-        joins::reads(rows, stream).then(|| Self {
-            table: table.table().to_owned(),
-            called: called.clone(),
-            condition: condition.clone(),
-        })
+        joins::reads(rows, stream).then(|| Self { table, condition: condition.clone() })
+    }
+}
+
+/// The table that a node is, and what it is called there.
+fn table_of(node: &LogicalPlan) -> Option<(&TableReference, &TableReference)> {
+    match node {
+        LogicalPlan::TableScan(scan) => Some((&scan.table_name, &scan.table_name)),
+        LogicalPlan::SubqueryAlias(alias) => match &*alias.input {
+            LogicalPlan::TableScan(scan) => Some((&scan.table_name, &alias.alias)),
+            _ => None,
+        },
+        _ => None,
     }
 }
 
@@ -138,8 +141,9 @@ fn is_of_the_stream(node: &LogicalPlan, stream: &str, known: &Known) -> Result<(
     )
 }
 
-/// Refuses an expression whose value is another later.
-fn stays(expr: &Expr, then: &[Then]) -> Result<(), Refusal> {
+/// Refuses an expression whose value is another later. Columns of other tables may be called as
+/// those that change are.
+fn stays(expr: &Expr, others: &[TableReference]) -> Result<(), Refusal> {
     if let Expr::Alias(alias) = expr
         && alias.name == REVISION
         && !matches!(&*alias.expr, Expr::Column(column) if column.name == REVISION)
@@ -152,7 +156,7 @@ fn stays(expr: &Expr, then: &[Then]) -> Result<(), Refusal> {
     }
     let changes = |column: &&&Column| {
         let is_one = column.name == LAST_REVISION || column.name == IS_CURRENT;
-        is_one && then.iter().any(|then| column.relation.as_ref() == Some(&then.called))
+        is_one && !column.relation.as_ref().is_some_and(|of| others.contains(of))
     };
     let columns = expr.column_refs();
     match columns.iter().find(changes) {

@@ -147,6 +147,8 @@ async fn what_the_registry_says_now_is_refused() {
         (format!("SELECT window_start, count(*) FROM {tumble} WHERE api_name IN (SELECT a.name FROM marks AS m JOIN weir_apis AS a ON m.{then}) GROUP BY 1"), of_now),
         (format!("SELECT window_start, count(*) FROM TUMBLE((SELECT event_time, api_name, config_revision FROM events UNION ALL SELECT event_time, api_name, log_offset FROM events), event_time, INTERVAL '1 minute') JOIN weir_apis AS a ON a.name = api_name AND {then} GROUP BY 1"), "it is put together with log_offset"),
         (format!("SELECT window_start, count(*) FROM TUMBLE((SELECT window_start AS at, api_name, config_revision FROM counted), at, INTERVAL '1 hour') JOIN weir_apis AS a ON a.name = api_name AND {then} GROUP BY 1"), "that of counted is no BIGINT"),
+        (format!("SELECT j.window_start, max(j.last_revision) FROM ({tumble} AS t JOIN weir_tiers AS a ON a.name = t.api_name AND {then}) AS j GROUP BY 1"), "reads last_revision"),
+        (format!("SELECT j.* FROM ({tumble} AS t JOIN weir_tiers AS a ON a.name = t.api_name AND {then}) AS j WHERE j.is_current"), "which is another once there is a newer version"),
         (format!("SELECT window_start, count(*) FROM weir_apis AS a LEFT JOIN {tumble} AS t ON a.name = api_name AND {then} GROUP BY 1"), "let what has no end be the side that is kept whole"),
     ] {
         let told = Plan::new(file(&query), &sources).await.unwrap_err().to_string();
