@@ -15,26 +15,22 @@ mod held;
 #[cfg(test)]
 pub(crate) mod tests;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use ingest::log::{Batch, Error, EventLog, Keeper, Partition, ReadLimit, keep};
+use ingest::log::{Batch, Error, EventLog, Keeper, Partition, Scan, keep};
 use ingest::registry::{Kind, Topics};
 use parking_lot::Mutex;
 use tokio::sync::watch;
-use tokio::time::Instant;
 
 pub(crate) use self::columns::{FIRST_REVISION, IS_CURRENT, LAST_REVISION, is_table, tables};
 use self::held::Held;
 
 /// How long rows wait for the revision that they name.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How often to look whether the end of the history is reached.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
-/// How long reading it may take as a node starts, while nothing comes.
-const DEADLINE: Duration = Duration::from_secs(30);
 
 /// What entities were, from the registry's history; cheap to clone.
 #[derive(Debug, Clone)]
@@ -56,22 +52,16 @@ impl Entities {
     /// Reads the history to where it ends now: what is asked then finds what was configured.
     ///
     /// # Errors
-    /// If the log cannot be read, or does not give all that it has within 30 seconds.
+    /// If the log cannot be read, or gives nothing for 20 seconds before that.
     pub async fn catch_up(&self, log: &dyn EventLog) -> Result<(), Error> {
-        let partition = Topics::default().history;
-        let bounds = log.bounds(&partition).await?;
-        let next = self.held.lock().next().unwrap_or(bounds.first);
-        let mut reader = log.reader(vec![(partition.clone(), next)]).await?;
-        let deadline = Instant::now() + DEADLINE;
-        while self.held.lock().next().unwrap_or(next) < bounds.end
-            && !reader.has_reached(&partition, bounds.end)
-        {
-            let limit = ReadLimit { wait: LOOK_EVERY, ..ReadLimit::default() };
-            if let Some(batch) = reader.next(limit).await? {
-                Keeper::take(self, &batch);
-            } else if Instant::now() >= deadline {
-                return Err(Error::TimedOut(DEADLINE));
-            }
+        let from = self.held.lock().next().unwrap_or_default();
+        let spans = BTreeMap::from([(Topics::default().history, (from, u64::MAX))]);
+        let mut scan = Scan::within(log, spans).await?;
+        let end = scan.ends().into_values().next().unwrap_or(from);
+        while let Some(batch) = scan.next().await? {
+            // What follows goes on where this ends, and not behind what it leaves out.
+            let next = batch.next.min(end);
+            Keeper::take(self, &Batch { next, ..batch });
         }
         Ok(())
     }

@@ -2,6 +2,7 @@ use arrow::util::pretty::pretty_format_batches;
 use ingest::log::embedded::EmbeddedLog;
 use ingest::log::{Headers, LogTime, NewRecord, Record};
 use ingest::registry::{Applier, Change, ChangeSet, Json};
+use tokio::time::Instant;
 
 use super::*;
 

@@ -91,7 +91,7 @@ async fn whole(
     let corrections = plan.corrections_us().filter(|_| span.corrected);
     let in_time = col("lag_us").lt_eq(lit(corrections.unwrap_or(plan.lateness_us())));
     let rows = session.read_table(history)?.filter(in_time.and(replay))?;
-    if plan.reads().field_with_name(REVISION).is_ok() {
+    if plan.joins_versions() {
         let last = max(col(REVISION)).alias(REVISION);
         let last = rows.clone().aggregate(Vec::new(), vec![last])?.collect().await?;
         let last = last.iter().map(|rows| plan.revision_of(rows)).max();

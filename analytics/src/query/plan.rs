@@ -5,15 +5,16 @@ mod groups;
 mod held;
 mod tables;
 mod time;
+mod versions;
 
 use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::{AsArray as _, RecordBatch};
-use arrow::compute::{cast, concat_batches, max};
-use arrow::datatypes::{Int64Type, Schema, SchemaRef};
+use arrow::array::RecordBatch;
+use arrow::compute::{cast, concat_batches};
+use arrow::datatypes::{Schema, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::row::{RowConverter, SortField};
 use datafusion::common::tree_node::{TreeNode as _, TreeNodeRecursion};
@@ -43,7 +44,6 @@ use super::slot::Slot;
 use super::sources::{REVISION, Sources};
 use super::{Error, Fault, QueryFile, Reference};
 use crate::compute;
-use crate::entities::Entities;
 
 /// Goes up when state that an older program kept is no longer understood.
 const STATE_VERSION: u32 = 1;
@@ -331,29 +331,6 @@ impl Plan {
             }
             _ => Ok(state.clone()),
         }
-    }
-
-    /// The last revision of the registry that rows name, if they are joined with what entities
-    /// were at it; else the first there is.
-    pub(super) fn revision_of(&self, rows: &RecordBatch) -> u64 {
-        let named = rows.column_by_name(shape::REVISION).filter(|_| self.entities().is_some());
-        // The shape sees to its type.
-        let last = named.and_then(|of| max(of.as_primitive::<Int64Type>()));
-        last.and_then(|last| u64::try_from(last).ok()).unwrap_or(0)
-    }
-
-    /// Waits until it is known what entities were at a revision.
-    ///
-    /// # Errors
-    /// If that is not known after a while.
-    pub(super) async fn wait_for(&self, revision: u64) -> Result<(), Error> {
-        let Some(entities) = self.entities() else { return Ok(()) };
-        let behind = |told| Error::Revision { name: self.file.name.clone(), named: revision, told };
-        entities.wait_for(revision).await.map_err(behind)
-    }
-
-    fn entities(&self) -> Option<&Entities> {
-        self.joined.iter().find_map(Reference::entities)
     }
 
     /// Rows to state.
