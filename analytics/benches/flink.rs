@@ -206,6 +206,7 @@ async fn view(log: &KafkaLog) -> Result<(Answer, Sections)> {
     }
     let partitions: Vec<Partition> = from.iter().map(|(partition, _)| partition.clone()).collect();
     let mut reader = log.reader(from).await?;
+    reader.need_values_alone();
     let decoder = Decoder::new();
     let mut stamps: Vec<Stamps> = (0..PARTITIONS).map(|_| Stamps::new(0)).collect();
     let (mut answer, mut saved) = (Answer::default(), Instant::now());

@@ -173,6 +173,7 @@ impl Service {
             (Partition::new(TOPIC, u32::try_from(index).expect("it came of one")), stamps.next())
         });
         let mut reader = self.log.reader(from.collect()).await?;
+        reader.need_values_alone();
         let every = Duration::from_millis(self.config.commit_ms);
         let mut last = Instant::now();
         loop {

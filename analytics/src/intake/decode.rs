@@ -1,13 +1,14 @@
 //! Records of the log as rows: one pass from JSON to columns.
 //!
-//! A run of records is read at once. If one of them is no event, all are read one by
-//! one, so that it is named and the others are kept.
+//! A run of records is read at once: as events that Weir wrote ([`plain`]), or else as any JSON.
+//! If one of them is no event, all are read one by one, so that it is named and the others
+//! are kept.
 
 use std::sync::Arc;
 
-use arrow::array::{Array as _, RecordBatch};
+use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
-use arrow::datatypes::{FieldRef, Schema, SchemaRef};
+use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use arrow::json::ReaderBuilder;
 use ingest::event::generate::arrow_schema;
@@ -16,11 +17,11 @@ use parking_lot::Mutex;
 
 use super::Nulls;
 
-/// Reads records as events. Its clones learn from one another.
+/// Reads records as events. Its clones share the columns without values.
 #[derive(Debug, Clone)]
 pub struct Decoder {
     schema: SchemaRef,
-    usual: Arc<Mutex<Usual>>,
+    nulls: Arc<Mutex<Nulls>>,
 }
 
 /// What became of some records.
@@ -37,9 +38,7 @@ pub struct Decoded {
 impl Decoder {
     /// Reads by the table of fields of this program.
     pub fn new() -> Self {
-        let schema = Arc::new(arrow_schema());
-        let usual = Arc::new(Mutex::new(Usual::of(&schema, |field| !field.is_nullable())));
-        Self { schema, usual }
+        Self { schema: Arc::new(arrow_schema()), nulls: Arc::default() }
     }
 
     /// The columns of the rows: those of the events, without any of the log's.
@@ -74,76 +73,17 @@ impl Decoder {
 
     /// One row for each record, or nothing.
     fn rows(&self, records: &[Record]) -> Result<Option<RecordBatch>, ArrowError> {
-        let usual = self.usual.lock().clone();
-        if usual.is_tried
-            && let Ok(Some(rows)) = read(usual.schema.clone(), true, records)
-        {
-            return self.widened(&rows).map(Some);
-        }
-        let rows = read(self.schema.clone(), false, records)?;
-        if let Some(rows) = &rows {
-            self.usual.lock().learn(&usual, &self.schema, rows);
-        }
-        Ok(rows)
-    }
-
-    /// Rows of some of the columns, with all of them.
-    fn widened(&self, rows: &RecordBatch) -> Result<RecordBatch, ArrowError> {
-        let mut usual = self.usual.lock();
-        let fields = self.schema.fields().iter();
-        let column = |field: &FieldRef| match rows.column_by_name(field.name()) {
-            Some(column) => column.clone(),
-            None => usual.nulls.of(field.data_type(), rows.num_rows()),
-        };
-        RecordBatch::try_new(self.schema.clone(), fields.map(column).collect())
-    }
-}
-
-/// The columns that records have had values in so far: a fraction of the table's, and reading
-/// these alone costs as much less.
-#[derive(Debug, Clone)]
-struct Usual {
-    schema: SchemaRef,
-    /// Not if records have names that the table has not, as those of a newer release: no
-    /// column that could be learnt takes these.
-    is_tried: bool,
-    nulls: Nulls,
-}
-
-impl Usual {
-    fn of(schema: &Schema, has: impl Fn(&FieldRef) -> bool) -> Self {
-        let fields: Vec<FieldRef> =
-            schema.fields().iter().filter(|field| has(field)).cloned().collect();
-        Self { schema: Arc::new(Schema::new(fields)), is_tried: true, nulls: Nulls::default() }
-    }
-
-    /// Takes in the columns that rows have values in, for whose records `tried` did not do.
-    fn learn(&mut self, tried: &Self, schema: &Schema, rows: &RecordBatch) {
-        if !Arc::ptr_eq(&self.schema, &tried.schema) {
-            return;
-        }
-        let is_known = |field: &FieldRef| self.schema.column_with_name(field.name()).is_some();
-        let has_values = |field: &FieldRef| {
-            rows.column_by_name(field.name()).is_some_and(|of| of.null_count() < of.len())
-        };
-        let learnt = Self::of(schema, |field| is_known(field) || has_values(field));
-        if learnt.schema.fields().len() == self.schema.fields().len() {
-            self.is_tried = false;
-        } else {
-            *self = Self { is_tried: self.is_tried, ..learnt };
+        match plain::read(&self.schema, records, &self.nulls) {
+            Some(rows) => Ok(Some(rows)),
+            None => read(self.schema.clone(), records),
         }
     }
 }
 
-/// Reads records by a schema, one row for each, or nothing. If `is_strict`, names that it
-/// does not have are an error.
-fn read(
-    schema: SchemaRef,
-    is_strict: bool,
-    records: &[Record],
-) -> Result<Option<RecordBatch>, ArrowError> {
-    let builder = ReaderBuilder::new(schema).with_strict_mode(is_strict);
-    let mut decoder = builder.with_batch_size(records.len() + 1).build_decoder()?;
+/// Reads records of any JSON, one row for each, or nothing.
+fn read(schema: SchemaRef, records: &[Record]) -> Result<Option<RecordBatch>, ArrowError> {
+    let builder = ReaderBuilder::new(schema).with_batch_size(records.len() + 1);
+    let mut decoder = builder.build_decoder()?;
     for (at, record) in records.iter().enumerate() {
         let value = record.value.as_deref().unwrap_or_default();
         decoder.decode(value)?;
@@ -161,6 +101,8 @@ impl Default for Decoder {
         Self::new()
     }
 }
+
+mod plain;
 
 #[cfg(test)]
 mod tests {
@@ -214,36 +156,6 @@ mod tests {
         for (bad, why) in bad {
             check(&[event(1, ""), bad.to_owned(), event(3, "")], &[1, 3], &[(1, why)]);
         }
-    }
-
-    fn usual_columns(decoder: &Decoder) -> (usize, bool) {
-        let usual = decoder.usual.lock();
-        (usual.schema.fields().len(), usual.is_tried)
-    }
-
-    #[test]
-    fn columns_are_learnt_and_rows_are_the_same_as_by_all_columns() {
-        let decoder = Decoder::new();
-        let required = usual_columns(&decoder).0;
-        let batches = [
-            (vec![event(1, "")], 0),
-            (vec![event(2, r#","zone":"dmz""#), event(3, "")], 1),
-            (vec![event(4, r#","zone":"lan""#)], 1),
-            (vec![event(5, r#","client_port":1,"zone":"lan""#), event(6, r#","node":"n""#)], 3),
-            (vec![event(7, "")], 3),
-        ];
-        for (values, learnt) in batches {
-            let records: Vec<Record> = values.iter().map(|value| record(value)).collect();
-            let rows = decoder.clone().decode(&records).unwrap().rows;
-            let expected = read(Arc::new(arrow_schema()), false, &records).unwrap().unwrap();
-            assert_eq!(rows, expected);
-            assert_eq!(usual_columns(&decoder), (required + learnt, true));
-        }
-        // No column is for this one, and none is learnt by it.
-        let newer = record(&event(8, r#","from_a_newer_release":1,"zone":"dmz""#));
-        let rows = decoder.decode(std::slice::from_ref(&newer)).unwrap().rows;
-        assert_eq!(rows, read(Arc::new(arrow_schema()), false, &[newer]).unwrap().unwrap());
-        assert_eq!(usual_columns(&decoder), (required + 3, false));
     }
 
     /// Two halves would be a whole if only the bytes were looked at.

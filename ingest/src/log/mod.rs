@@ -254,6 +254,10 @@ pub trait Reader: Send + fmt::Debug {
     /// offsets may be a transaction's own marks, or of one that was refused; so who waits for
     /// it goes on asking for what is next, and asks this when nothing came.
     fn has_reached(&self, partition: &Partition, end: u64) -> bool;
+
+    /// Says that nobody looks at keys and headers: from now on records come without them
+    /// where they cost something, as on Kafka, whose client makes each header for itself.
+    fn need_values_alone(&mut self) {}
 }
 
 /// Commits transactions under a name that one writer holds at a time.

@@ -5,10 +5,10 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use futures_util::FutureExt;
+use futures_util::{FutureExt, StreamExt};
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, StreamConsumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
-use rdkafka::message::Message;
+use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::topic_partition_list::Offset;
 use tokio::time::{Instant, timeout_at};
 
@@ -26,6 +26,8 @@ pub(super) struct Positions {
     ahead: Ahead,
     /// Partitions that are not read for now.
     paused: BTreeSet<Partition>,
+    /// Whether records are told without keys and headers.
+    values_alone: bool,
     /// An error that the client says once, after which it reads the partition no
     /// more; so it is said again until the partition is given up.
     lasting: Option<KafkaError>,
@@ -66,19 +68,21 @@ impl Positions {
             return Err(error.clone());
         }
         let paused = &self.paused;
+        let mut messages = consumer.stream();
         let (partition, mut records) = match self.ahead.take(|of| !paused.contains(of)) {
             Some(ahead) => ahead,
             None => loop {
-                let message = consumer.recv().await.map_err(|error| self.keep(error))?;
-                if let Some((partition, record)) = self.take(&message) {
-                    break (partition, vec![record]);
+                let message = messages.next().await.expect("the client's messages never end");
+                let message = message.map_err(|error| self.keep(error))?;
+                if let Some(partition) = self.partition(&message) {
+                    break (partition, vec![self.record(&message)]);
                 }
             },
         };
         let mut size = records.iter().map(bytes_of).sum::<usize>();
         // What the client has at hand, without waiting for more.
         while size < bytes {
-            let message = match consumer.recv().now_or_never() {
+            let message = match messages.next().now_or_never().flatten() {
                 Some(Ok(message)) => message,
                 Some(Err(error)) => {
                     self.keep(error);
@@ -86,16 +90,13 @@ impl Positions {
                 }
                 None => break,
             };
-            match self.take(&message) {
-                Some((of, record)) if of == partition => {
-                    size += bytes_of(&record);
-                    records.push(record);
-                }
-                Some((of, record)) => {
-                    self.ahead.keep(of, record);
-                    break;
-                }
-                None => {}
+            if is_of(&message, &partition) {
+                let record = self.record(&message);
+                size += bytes_of(&record);
+                records.push(record);
+            } else if let Some(of) = self.partition(&message) {
+                self.ahead.keep(of, self.record(&message));
+                break;
             }
         }
         let next = records.last().map_or(0, |record| record.offset + 1);
@@ -110,12 +111,21 @@ impl Positions {
         error
     }
 
-    /// The message as a record, if it is of a partition that is read.
-    fn take(&self, message: &rdkafka::message::BorrowedMessage<'_>) -> Option<(Partition, Record)> {
+    /// Where the message comes from, if that is read.
+    fn partition(&self, message: &BorrowedMessage<'_>) -> Option<Partition> {
         let index = u32::try_from(message.partition()).ok()?;
         let partition = Partition::new(message.topic(), index);
-        self.next.contains_key(&partition).then(|| (partition, records::record(message)))
+        self.next.contains_key(&partition).then_some(partition)
     }
+
+    fn record(&self, message: &BorrowedMessage<'_>) -> Record {
+        if self.values_alone { records::value_alone(message) } else { records::record(message) }
+    }
+}
+
+/// Without a name of its own for it, which would be one for each message.
+fn is_of(message: &BorrowedMessage<'_>, partition: &Partition) -> bool {
+    message.partition() == index(partition) && message.topic() == &*partition.topic
 }
 
 fn is_lasting(error: &KafkaError) -> bool {
@@ -243,6 +253,10 @@ impl Reader for KafkaReader {
     fn has_reached(&self, partition: &Partition, end: u64) -> bool {
         let has_passed = self.passed.get(partition).is_some_and(|passed| *passed >= end);
         has_passed && !self.positions.ahead.has(partition)
+    }
+
+    fn need_values_alone(&mut self) {
+        self.positions.values_alone = true;
     }
 }
 

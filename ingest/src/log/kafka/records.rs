@@ -84,11 +84,17 @@ pub(super) fn record(message: &BorrowedMessage<'_>) -> Record {
     let headers = message.headers().map_or_else(Headers::default, |headers| {
         Headers::new(headers.iter().map(|header| (header.key, header.value.unwrap_or_default())))
     });
+    let key = message.key().map(Bytes::copy_from_slice);
+    Record { key, headers, ..value_alone(message) }
+}
+
+/// The record without its key and headers, which the client reads only if they are asked for.
+pub(super) fn value_alone(message: &BorrowedMessage<'_>) -> Record {
     Record {
         offset: number(message.offset()),
         time: LogTime(message.timestamp().to_millis().unwrap_or_default()),
-        key: message.key().map(Bytes::copy_from_slice),
+        key: None,
         value: message.payload().map(Bytes::copy_from_slice),
-        headers,
+        headers: Headers::default(),
     }
 }

@@ -1,7 +1,8 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use ingest::log::{Error, LogTime, Partition, ReadLimit, Scan, Transaction};
+use bytes::Bytes;
+use ingest::log::{Error, Headers, LogTime, NewRecord, Partition, ReadLimit, Scan, Transaction};
 
 use super::{WAIT, limit, numbered, read, text};
 use crate::subject::World;
@@ -47,6 +48,35 @@ pub(super) async fn partitions_take_turns(world: World) -> Result<()> {
         *seen.entry(batch.partition.clone()).or_insert(0) += batch.records.len();
     }
     ensure!(seen.len() == 3 && seen.values().all(|count| *count == 100), "{seen:?}");
+    Ok(())
+}
+
+/// Who needs neither keys nor headers is told of every record all the same.
+pub(super) async fn values_alone_are_the_same(world: World) -> Result<()> {
+    let partitions = world.topic("t", 2).await?;
+    let value = |n: usize| (!n.is_multiple_of(7)).then(|| Bytes::from(format!("value {n}")));
+    let headers = Headers::new([("ce_id", "1"), ("content-type", "application/json")]);
+    let given = (0..200).map(|n| {
+        let key = Some(Bytes::from(format!("key {n}")));
+        let record = NewRecord { key, value: value(n), headers: headers.clone() };
+        (partitions[n % 2].clone(), record)
+    });
+    let appended = world.log.append(given.collect()).await?;
+    let from = partitions.iter().map(|partition| (partition.clone(), 0)).collect();
+    let mut reader = world.log.reader(from).await?;
+    reader.need_values_alone();
+    let mut told = [Vec::new(), Vec::new()];
+    while told.iter().map(Vec::len).sum::<usize>() < appended.len() {
+        let batch = reader.next(limit()).await?.context("there is more")?;
+        let records = batch.records.into_iter();
+        let records = records.map(|record| (record.offset, record.time, record.value));
+        told[batch.partition.index as usize].extend(records);
+    }
+    for (index, told) in told.iter().enumerate() {
+        let expected = appended.iter().enumerate().skip(index).step_by(2);
+        let expected: Vec<_> = expected.map(|(n, at)| (at.offset, at.time, value(n))).collect();
+        ensure!(*told == expected, "{told:?}");
+    }
     Ok(())
 }
 
