@@ -4,6 +4,8 @@
 //! If one of them is no event, all are read one by one, so that it is named and the others
 //! are kept.
 
+mod plain;
+
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
@@ -101,8 +103,6 @@ impl Default for Decoder {
         Self::new()
     }
 }
-
-mod plain;
 
 #[cfg(test)]
 mod tests {

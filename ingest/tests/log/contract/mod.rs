@@ -27,8 +27,8 @@ pub(crate) fn cases() -> Vec<(&'static str, Case)> {
             writers_at_once_each_keep_their_order, what_does_not_fit_is_refused,
             topics_are_made_once_and_just_so;
         read: a_reader_waits_for_what_comes, partitions_take_turns,
-            an_offset_outside_is_an_error, values_alone_are_the_same, a_time_leads_to_its_first_record,
-            a_scan_ends_where_its_partitions_did;
+            an_offset_outside_is_an_error, values_alone_are_the_same,
+            a_time_leads_to_its_first_record, a_scan_ends_where_its_partitions_did;
         group: offsets_are_remembered_without_members, members_share_and_hand_over,
             a_paused_partition_waits_and_loses_nothing, a_pause_ends_with_the_assignment,
             a_new_group_begins_with_the_first_record, pauses_at_random_pass_nothing_over;
