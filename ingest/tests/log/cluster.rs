@@ -14,10 +14,8 @@ const BROKERS: usize = 3;
 
 /// The cases, one after another on the same brokers.
 pub(crate) fn run() -> Result<()> {
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let mut brokers = Kafka::start(BROKERS)?;
-    runtime.block_on(async {
+    rig::run_case(async {
         new_topics_are_there_for_everybody(&brokers).await?;
         questions_are_answered_though_a_leader_dies(&mut brokers).await?;
         a_scan_is_whole_or_fails(&mut brokers).await

@@ -60,8 +60,6 @@ impl Subject {
     }
 
     pub(crate) fn run(&self, name: &str, case: Case) -> Result<()> {
-        let runtime =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
         let prefix = format!("{}.{name}", self.name());
         let dir = tempfile::tempdir()?;
         let reopen: Box<dyn Fn() -> Opening + Send + Sync> = match self {
@@ -96,7 +94,7 @@ impl Subject {
                 })
             }
         };
-        runtime.block_on(async {
+        rig::run_case(async {
             let log = reopen().await.context("open the log")?;
             case(World { log, prefix, reopen }).await
         })

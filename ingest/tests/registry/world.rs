@@ -44,8 +44,6 @@ impl Subject {
     }
 
     pub(crate) fn run(&self, name: &str, case: Case) -> Result<()> {
-        let runtime =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
         let dir = tempfile::tempdir()?;
         let reopen: Box<dyn Fn() -> Opening + Send + Sync> = match self {
             Self::Embedded => {
@@ -74,7 +72,7 @@ impl Subject {
                 })
             }
         };
-        runtime.block_on(async {
+        rig::run_case(async {
             let log = reopen().await.context("open the log")?;
             let topics = Topics::prefixed(&format!("{name}."));
             topics.create(&*log).await?;

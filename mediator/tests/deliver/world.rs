@@ -76,10 +76,7 @@ impl Subject {
     }
 
     pub(crate) fn run(&self, name: &str, case: Case) -> Result<()> {
-        let world = self.world(name)?;
-        let runtime =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-        runtime.block_on(case(world))
+        rig::run_case(case(self.world(name)?))
     }
 }
 

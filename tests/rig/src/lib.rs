@@ -20,6 +20,7 @@
 //! them on a thread where that is allowed.
 
 mod activemq;
+mod case;
 mod driver;
 mod flight;
 mod flink;
@@ -36,6 +37,7 @@ mod smtp;
 pub mod victim;
 
 pub use activemq::ActiveMq;
+pub use case::run_case;
 pub use driver::Driver;
 pub use flight::flight;
 pub use flink::Flink;

@@ -9,7 +9,7 @@ use futures_util::{FutureExt, StreamExt};
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, StreamConsumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::{BorrowedMessage, Message};
-use rdkafka::topic_partition_list::Offset;
+use rdkafka::topic_partition_list::{Offset, TopicPartitionListElem};
 use tokio::time::{Instant, timeout_at};
 
 use super::ahead::Ahead;
@@ -216,15 +216,23 @@ impl KafkaReader {
     /// the log ends, which may be before.
     async fn look(&mut self) {
         let consumer = self.consumer.clone();
-        let Ok(all) = run_blocking(move || consumer.position()).await else { return };
-        for of in all.elements() {
-            if let (Offset::Offset(offset), Ok(index)) =
-                (of.offset(), u32::try_from(of.partition()))
-            {
-                self.passed.insert(Partition::new(of.topic(), index), number(offset));
-            }
-        }
+        let passed = run_blocking(move || passed(&consumer)).await;
+        self.passed.extend(passed);
     }
+}
+
+/// How far a client has come in each partition. The client's own list of it never leaves:
+/// it holds on to the client's partitions, so where the reader is dropped meanwhile and this
+/// thread is the last to hold the client, its end would wait for the list's for ever.
+fn passed(consumer: &StreamConsumer) -> Vec<(Partition, u64)> {
+    let Ok(all) = consumer.position() else { return Vec::new() };
+    let passed = |of: &TopicPartitionListElem<'_>| match (of.offset(), of.partition().try_into()) {
+        (Offset::Offset(offset), Ok(index)) => {
+            Some((Partition::new(of.topic(), index), number(offset)))
+        }
+        _ => None,
+    };
+    all.elements().iter().filter_map(passed).collect()
 }
 
 #[async_trait]

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
 use ingest::log::{Error, Member, Partition, Polled, ReadLimit};
+use tokio::time::{sleep, timeout};
 
 use super::{numbered, text};
 use crate::subject::{PATIENCE, POLL_INTERVAL_MAX, World};
@@ -113,6 +114,52 @@ pub(super) async fn members_share_and_hand_over(world: World) -> Result<()> {
 
     let foreign = world.log.commit(&world.name("g"), &[(partitions[0].clone(), 0)]).await;
     ensure!(matches!(foreign, Err(Error::Fenced(_))), "a commit from outside: {foreign:?}");
+    Ok(())
+}
+
+/// Leaves, as a program that stops would, which waits for it.
+async fn leaves(member: Box<dyn Member>) -> Result<()> {
+    match timeout(PATIENCE, member.leave()).await {
+        Ok(left) => Ok(left?),
+        Err(_) => bail!("it has not left within {PATIENCE:?}"),
+    }
+}
+
+pub(super) async fn a_member_leaves_whatever_it_was_told(world: World) -> Result<()> {
+    world.topic("t", 4).await?;
+    // In the middle of hearing that partitions come: each poll is given up at once.
+    let mut one = Worker::join(&world, "t").await?;
+    for _ in 0..200 {
+        let _ = timeout(Duration::ZERO, one.work()).await;
+        sleep(Duration::from_millis(10)).await;
+    }
+    leaves(one.member).await?;
+
+    let mut two = Worker::join(&world, "t").await?;
+    until(&mut [&mut two], |w| w[0].has.len() == 4).await?;
+    let mut three = Worker::join(&world, "t").await?;
+    let three = tokio::spawn(async move {
+        until(&mut [&mut three], |w| w[0].has.len() == 4).await?;
+        anyhow::Ok(three)
+    });
+    // It was told that two go, and hands them over with its next poll, which never comes.
+    until(&mut [&mut two], |w| w[0].has.len() == 2).await?;
+    leaves(two.member).await?;
+    leaves(three.await??.member).await
+}
+
+/// One after another, each a little further in hearing of it.
+pub(super) async fn a_member_that_was_put_out_leaves(world: World) -> Result<()> {
+    world.topic("t", 4).await?;
+    for polls in 0..4 {
+        let mut worker = Worker::join(&world, "t").await?;
+        until(&mut [&mut worker], |w| w[0].has.len() == 4).await?;
+        sleep(POLL_INTERVAL_MAX + Duration::from_secs(1)).await;
+        for _ in 0..polls {
+            let _ = timeout(Duration::ZERO, worker.work()).await;
+        }
+        leaves(worker.member).await?;
+    }
     Ok(())
 }
 

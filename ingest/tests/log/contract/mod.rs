@@ -28,8 +28,10 @@ pub(crate) fn cases() -> Vec<(&'static str, Case)> {
             topics_are_made_once_and_just_so;
         read: a_reader_waits_for_what_comes, partitions_take_turns,
             an_offset_outside_is_an_error, values_alone_are_the_same,
+            a_reader_may_be_given_up_at_any_time,
             a_time_leads_to_its_first_record, a_scan_ends_where_its_partitions_did;
         group: offsets_are_remembered_without_members, members_share_and_hand_over,
+            a_member_leaves_whatever_it_was_told,
             a_paused_partition_waits_and_loses_nothing, a_pause_ends_with_the_assignment,
             a_new_group_begins_with_the_first_record, pauses_at_random_pass_nothing_over;
         transaction: records_and_offsets_come_together, a_zombie_writer_is_refused,
@@ -43,7 +45,7 @@ pub(crate) fn cases() -> Vec<(&'static str, Case)> {
 pub(crate) fn durable_cases() -> Vec<(&'static str, Case)> {
     cases! {
         append: everything_is_there_after_reopening, many_ask_at_once_after_reopening;
-        group: a_silent_member_is_put_out_and_refused;
+        group: a_silent_member_is_put_out_and_refused, a_member_that_was_put_out_leaves;
         transaction: a_zombie_member_commits_nothing;
         cleanup: compaction_keeps_the_last_of_each_key, old_records_go_by_age,
             a_partition_stays_within_its_size;

@@ -51,6 +51,21 @@ pub(super) async fn partitions_take_turns(world: World) -> Result<()> {
     Ok(())
 }
 
+/// Also while it looks how far it has come; nothing of it may stay behind.
+pub(super) async fn a_reader_may_be_given_up_at_any_time(world: World) -> Result<()> {
+    let partition = world.topic("t", 1).await?.remove(0);
+    world.log.append(numbered(&partition, "x", 3)).await?;
+    for round in 0..40 {
+        let mut reader = world.log.reader(vec![(partition.clone(), 0)]).await?;
+        if round % 2 == 0 {
+            ensure!(reader.next(limit()).await?.is_some(), "it has begun");
+        }
+        let brief = ReadLimit { wait: Duration::from_millis(round / 10), ..limit() };
+        let _ = tokio::time::timeout(Duration::from_millis(round / 10), reader.next(brief)).await;
+    }
+    Ok(())
+}
+
 /// Who needs neither keys nor headers is told of every record all the same.
 pub(super) async fn values_alone_are_the_same(world: World) -> Result<()> {
     let partitions = world.topic("t", 2).await?;
