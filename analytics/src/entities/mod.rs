@@ -57,7 +57,7 @@ impl Entities {
         let from = self.held.lock().next().unwrap_or_default();
         let spans = BTreeMap::from([(Topics::default().history, (from, u64::MAX))]);
         let mut scan = Scan::within(log, spans).await?;
-        let end = scan.ends().into_values().next().unwrap_or(from);
+        let Some(end) = scan.ends().into_values().next() else { return Ok(()) };
         while let Some(batch) = scan.next().await? {
             // What follows goes on where this ends, and not behind what it leaves out.
             let next = batch.next.min(end);

@@ -139,21 +139,28 @@ async fn the_history_is_there_before_anything_runs() {
     let log: Arc<dyn EventLog> = Arc::new(EmbeddedLog::in_memory());
     let topics = Topics::default();
     let mut applier = Applier::open(&log, topics.clone()).await.unwrap();
-    let id = "s1".parse().unwrap();
-    let spec = Json(serde_json::from_str(r#"{"owner":"ann"}"#).unwrap());
-    let name = "shop".parse().unwrap();
-    let change = Change::Put { kind: Kind::Application, name, expected: None, spec };
-    let (author, message) = ("a".to_owned(), "m".to_owned());
-    let set = ChangeSet { id, author, message, changes: vec![change] };
-    let record = NewRecord::keyed("s1", serde_json::to_vec(&set).unwrap());
-    log.append(vec![(topics.proposals.clone(), record)]).await.unwrap();
-    applier.step(PATIENCE).await.unwrap();
+    let mut put = async |id: &str, name: &str| {
+        let spec = Json(serde_json::from_str(r#"{"owner":"ann"}"#).unwrap());
+        let (kind, name) = (Kind::Application, name.parse().unwrap());
+        let changes = vec![Change::Put { kind, name, expected: None, spec }];
+        let (author, message) = ("a".to_owned(), "m".to_owned());
+        let set = ChangeSet { id: id.parse().unwrap(), author, message, changes };
+        let record = NewRecord::keyed(id.to_owned(), serde_json::to_vec(&set).unwrap());
+        log.append(vec![(topics.proposals.clone(), record)]).await.unwrap();
+        applier.step(PATIENCE).await.unwrap();
+    };
     let entities = Entities::default();
     entities.catch_up(&*log).await.unwrap();
-    assert_eq!(entities.wait_for(1).await, Ok(()));
-    assert_eq!(entities.rows(Kind::Application).num_rows(), 1);
+    put("s1", "shop").await;
     entities.catch_up(&*log).await.unwrap();
-    assert_eq!(entities.rows(Kind::Application).num_rows(), 1, "it goes on where it was");
+    assert_eq!(entities.wait_for(1).await, Ok(()));
+    assert_eq!(shown(&entities, Kind::Application, &["name"]).matches("shop").count(), 1);
+    // It goes on where it was: each version is told of once.
+    put("s2", "depot").await;
+    entities.catch_up(&*log).await.unwrap();
+    assert_eq!(entities.wait_for(2).await, Ok(()));
+    let names = shown(&entities, Kind::Application, &["name"]);
+    assert!(names.contains("depot") && names.matches("shop").count() == 1, "{names}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,8 +1,8 @@
 //! Records of the log as rows: one pass from JSON to columns.
 //!
-//! A run of records is read at once: as events that Weir wrote ([`plain`]), or else as any JSON.
-//! If one of them is no event, all are read one by one, so that it is named and the others
-//! are kept.
+//! A run of records is read at once, as events that Weir wrote ([`plain`]). One that is not
+//! plainly such an event is read by itself, as any JSON, and if it is none it is named; behind
+//! it the run goes on.
 
 mod plain;
 
@@ -13,16 +13,21 @@ use arrow::compute::concat_batches;
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use arrow::json::ReaderBuilder;
-use ingest::event::generate::arrow_schema;
 use ingest::log::Record;
 use parking_lot::Mutex;
 
 use super::Nulls;
 
+/// So many records are read at a time: room for each is made before.
+const RUN_MAX: usize = 8_192;
+/// How deep an event may be nested, whose own fields are not at all: arrow's reader calls
+/// itself for each step when it tells of what it cannot read.
+const DEPTH_MAX: usize = 64;
+
 /// Reads records as events. Its clones share the columns without values.
 #[derive(Debug, Clone)]
 pub struct Decoder {
-    schema: SchemaRef,
+    fields: Arc<plain::Fields>,
     nulls: Arc<Mutex<Nulls>>,
 }
 
@@ -40,12 +45,12 @@ pub struct Decoded {
 impl Decoder {
     /// Reads by the table of fields of this program.
     pub fn new() -> Self {
-        Self { schema: Arc::new(arrow_schema()), nulls: Arc::default() }
+        Self { fields: Arc::new(plain::Fields::new()), nulls: Arc::default() }
     }
 
     /// The columns of the rows: those of the events, without any of the log's.
     pub fn schema(&self) -> &SchemaRef {
-        &self.schema
+        &self.fields.schema
     }
 
     /// Reads records. Names that the table does not have are passed over.
@@ -53,49 +58,74 @@ impl Decoder {
     /// # Errors
     /// None of the records' doing: those that cannot be read are told of in the answer.
     pub fn decode(&self, records: &[Record]) -> Result<Decoded, ArrowError> {
-        if let Ok(Some(rows)) = self.rows(records) {
-            let places = (0..records.len()).collect();
-            return Ok(Decoded { rows, places, unreadable: Vec::new() });
-        }
         let (mut parts, mut places, mut unreadable) = (Vec::new(), Vec::new(), Vec::new());
-        for (place, record) in records.iter().enumerate() {
-            match self.rows(std::slice::from_ref(record)) {
-                Ok(Some(row)) => {
-                    parts.push(row);
-                    places.push(place);
+        let (mut next, mut run) = (0, RUN_MAX);
+        while next < records.len() {
+            let end = records.len().min(next + run);
+            let rows = self.fields.read(&records[next..end], &self.nulls)?;
+            let unusual = next + rows.num_rows();
+            places.extend(next..unusual);
+            // Where one is unusual the next may be too, and room would be made in vain.
+            run = RUN_MAX.min(2 * rows.num_rows() + 1);
+            if rows.num_rows() > 0 {
+                parts.push(rows);
+            }
+            next = end;
+            if unusual < end {
+                match read(self.schema().clone(), &records[unusual]) {
+                    Ok(row) => {
+                        places.push(unusual);
+                        parts.push(row);
+                    }
+                    Err(why) => unreadable.push((unusual, why)),
                 }
-                Ok(None) => unreadable.push((place, "there is not one JSON object")),
-                // Without arrow's words, which quote what they found.
-                Err(_) => unreadable.push((place, "a field is missing, or of another type")),
+                next = unusual + 1;
             }
         }
-        let rows = concat_batches(&self.schema, &parts)?;
+        let rows = match <[RecordBatch; 1]>::try_from(parts) {
+            Ok([rows]) => rows,
+            Err(parts) => concat_batches(self.schema(), &parts)?,
+        };
         Ok(Decoded { rows, places, unreadable })
-    }
-
-    /// One row for each record, or nothing.
-    fn rows(&self, records: &[Record]) -> Result<Option<RecordBatch>, ArrowError> {
-        match plain::read(&self.schema, records, &self.nulls) {
-            Some(rows) => Ok(Some(rows)),
-            None => read(self.schema.clone(), records),
-        }
     }
 }
 
-/// Reads records of any JSON, one row for each, or nothing.
-fn read(schema: SchemaRef, records: &[Record]) -> Result<Option<RecordBatch>, ArrowError> {
-    let builder = ReaderBuilder::new(schema).with_batch_size(records.len() + 1);
-    let mut decoder = builder.build_decoder()?;
-    for (at, record) in records.iter().enumerate() {
-        let value = record.value.as_deref().unwrap_or_default();
-        decoder.decode(value)?;
-        // Each record is one object, whole: none may begin in one and end in another.
-        if decoder.has_partial_record() || decoder.len() != at + 1 {
-            return Ok(None);
+/// Reads a record of any JSON as one row, or says why there is none; never by arrow's words,
+/// which quote what they found.
+fn read(schema: SchemaRef, record: &Record) -> Result<RecordBatch, &'static str> {
+    const NOT_ONE: &str = "there is not one JSON object";
+    let value = record.value.as_deref().unwrap_or_default();
+    if depth_of(value) > DEPTH_MAX {
+        return Err("it is nested too deeply");
+    }
+    let other = |_: ArrowError| "a field is missing, or of another type";
+    let mut decoder =
+        ReaderBuilder::new(schema).with_batch_size(2).build_decoder().map_err(other)?;
+    decoder.decode(value).map_err(other)?;
+    // Whole, and nothing behind it.
+    if decoder.has_partial_record() || decoder.len() != 1 {
+        return Err(NOT_ONE);
+    }
+    decoder.flush().map_err(other)?.filter(|rows| rows.num_rows() == 1).ok_or(NOT_ONE)
+}
+
+/// How deep a value in JSON is nested at most.
+fn depth_of(json: &[u8]) -> usize {
+    let (mut depth, mut deepest, mut is_text, mut is_escaped) = (0_usize, 0, false, false);
+    for byte in json {
+        match byte {
+            _ if is_escaped => is_escaped = false,
+            b'\\' if is_text => is_escaped = true,
+            b'"' => is_text = !is_text,
+            b'{' | b'[' if !is_text => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b'}' | b']' if !is_text => depth = depth.saturating_sub(1),
+            _ => {}
         }
     }
-    let rows = decoder.flush()?;
-    Ok(rows.filter(|rows| rows.num_rows() == records.len()))
+    deepest
 }
 
 impl Default for Decoder {
@@ -156,6 +186,38 @@ mod tests {
         for (bad, why) in bad {
             check(&[event(1, ""), bad.to_owned(), event(3, "")], &[1, 3], &[(1, why)]);
         }
+    }
+
+    /// What has no place in an event is as deep as it likes within the limit.
+    #[test]
+    fn what_is_nested_too_deeply_is_named_and_ends_nothing() {
+        let deep = |depth: usize| "[".repeat(depth) + &"]".repeat(depth);
+        let unknown = |depth| event(2, &format!(r#","from_a_newer_release":{}"#, deep(depth)));
+        check(&[event(1, ""), unknown(DEPTH_MAX - 1), event(3, "")], &[1, 2, 3], &[]);
+        let text = format!(r#","url_path":"{}\" [","new":[]"#, "[{".repeat(99));
+        check(&[event(1, ""), event(2, &text)], &[1, 2], &[]);
+        for bad in [unknown(DEPTH_MAX), event(2, &format!(r#","url_path":{}"#, deep(100_000)))] {
+            check(&[event(1, ""), bad, event(3, "")], &[1, 3], &[(1, "too deeply")]);
+        }
+    }
+
+    #[test]
+    fn the_unusual_between_the_usual_keeps_its_place() {
+        let mut rng = fastrand::Rng::with_seed(7);
+        let (mut values, mut sequences, mut unreadable) = (Vec::new(), Vec::new(), Vec::new());
+        for place in 0..3 * RUN_MAX {
+            let sequence = place as i64;
+            match rng.u8(..) {
+                0 => unreadable.push((place, "")),
+                _ => sequences.push(sequence),
+            }
+            values.push(match (unreadable.last(), rng.u8(..)) {
+                (Some((bad, _)), _) if *bad == place => "[7]".to_owned(),
+                (_, 0) => event(sequence, r#","from_a_newer_release":{"a":[1]}"#),
+                _ => event(sequence, ""),
+            });
+        }
+        check(&values, &sequences, &unreadable);
     }
 
     /// Two halves would be a whole if only the bytes were looked at.

@@ -171,6 +171,10 @@ impl Reader for Sips {
     fn has_reached(&self, partition: &Partition, end: u64) -> bool {
         self.rest.is_empty() && self.reader.has_reached(partition, end)
     }
+
+    fn need_values_alone(&mut self) {
+        self.reader.need_values_alone();
+    }
 }
 
 #[derive(Debug)]

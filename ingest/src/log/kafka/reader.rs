@@ -69,17 +69,18 @@ impl Positions {
         }
         let paused = &self.paused;
         let mut messages = consumer.stream();
+        let mut size = 0;
         let (partition, mut records) = match self.ahead.take(|of| !paused.contains(of)) {
             Some(ahead) => ahead,
             None => loop {
                 let message = messages.next().await.expect("the client's messages never end");
                 let message = message.map_err(|error| self.keep(error))?;
                 if let Some(partition) = self.partition(&message) {
+                    size = bytes_of(&message);
                     break (partition, vec![self.record(&message)]);
                 }
             },
         };
-        let mut size = records.iter().map(bytes_of).sum::<usize>();
         // What the client has at hand, without waiting for more.
         while size < bytes {
             let message = match messages.next().now_or_never().flatten() {
@@ -91,9 +92,8 @@ impl Positions {
                 None => break,
             };
             if is_of(&message, &partition) {
-                let record = self.record(&message);
-                size += bytes_of(&record);
-                records.push(record);
+                size += bytes_of(&message);
+                records.push(self.record(&message));
             } else if let Some(of) = self.partition(&message) {
                 self.ahead.keep(of, self.record(&message));
                 break;
@@ -123,7 +123,7 @@ impl Positions {
     }
 }
 
-/// Without a name of its own for it, which would be one for each message.
+/// Whether the message comes from there; asked of each one, so without a name made for it.
 fn is_of(message: &BorrowedMessage<'_>, partition: &Partition) -> bool {
     message.partition() == index(partition) && message.topic() == &*partition.topic
 }
@@ -133,9 +133,9 @@ fn is_lasting(error: &KafkaError) -> bool {
     matches!(code, Some(Code::AutoOffsetReset | Code::OffsetOutOfRange))
 }
 
-fn bytes_of(record: &Record) -> usize {
-    record.key.as_ref().map_or(0, bytes::Bytes::len)
-        + record.value.as_ref().map_or(0, bytes::Bytes::len)
+/// What a message has of keys and values, also where its record has the value alone.
+fn bytes_of(message: &BorrowedMessage<'_>) -> usize {
+    message.key_len() + message.payload_len()
 }
 
 /// Which partition's offset it was that the broker did not have. The client
