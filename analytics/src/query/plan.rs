@@ -3,6 +3,7 @@
 mod faults;
 mod groups;
 mod held;
+mod identity;
 mod tables;
 mod time;
 mod versions;
@@ -10,7 +11,6 @@ mod versions;
 use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use arrow::compute::{cast, concat_batches};
@@ -25,14 +25,12 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::execution_plan::reset_plan_states;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::prelude::SessionContext;
-use datafusion::sql::sqlparser::dialect::GenericDialect;
-use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 use futures_util::TryStreamExt as _;
-use sha2::{Digest as _, Sha256};
 
 use self::faults::{fault, refused};
 use self::groups::Groups;
 use self::held::Held;
+use self::identity::hash;
 pub(super) use self::tables::of_timeline;
 pub(crate) use self::tables::with_replay;
 use self::tables::{Tables, logical, session};
@@ -44,9 +42,6 @@ use super::slot::Slot;
 use super::sources::{REVISION, Sources};
 use super::{Error, Fault, QueryFile, Reference};
 use crate::compute;
-
-/// Goes up when state that an older program kept is no longer understood.
-const STATE_VERSION: u32 = 1;
 
 /// Making all that a query may hold smaller takes more than that: so many times as much.
 const WORK_TIMES: usize = 2;
@@ -239,36 +234,6 @@ impl Plan {
     /// The same of what its windows answer first, whether they are corrected or not.
     pub fn first_hash(&self) -> &str {
         &self.first_hash
-    }
-
-    /// What of it is another than of an earlier one of its name, in a few words.
-    pub(crate) fn differs_from(&self, other: &Self) -> String {
-        let name = |below: &Option<Arc<Self>>| below.as_ref().map(|of| of.file.name.clone());
-        let hash = |below: &Option<Arc<Self>>| below.as_ref().map(|of| of.first_hash.clone());
-        if tokens(&self.file).ne(&tokens(&other.file)) {
-            return "its text is another".to_owned();
-        }
-        if self.lateness_us() != other.lateness_us() {
-            return "its lateness is another".to_owned();
-        }
-        if self.corrections_us() != other.corrections_us() {
-            return "its corrections are other".to_owned();
-        }
-        match name(&self.below) {
-            Some(below) if hash(&self.below) != hash(&other.below) => {
-                format!("the view {below}, which it reads, is another")
-            }
-            _ => {
-                let is_same = |table: &&Reference| {
-                    let same =
-                        |of: &Reference| of.name() == table.name() && of.hash() == table.hash();
-                    other.joined.iter().any(same)
-                };
-                let changed = self.joined.iter().find(|table| !is_same(table));
-                let name = changed.map_or("", Reference::name);
-                format!("the table {name}, which it reads, is another")
-            }
-        }
     }
 
     /// How much it may hold, in bytes.
@@ -465,39 +430,4 @@ pub(super) async fn over(plan: &Plan, session: &SessionContext) -> Result<Record
 
 fn micros(duration: std::time::Duration) -> i64 {
     i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
-}
-
-/// What a text says: not how it is laid out, nor its comments.
-fn tokens(file: &QueryFile) -> Vec<String> {
-    let tokens = Tokenizer::new(&GenericDialect, &file.text).tokenize().unwrap_or_default();
-    let tokens = tokens.iter().filter(|token| !matches!(token, Token::Whitespace(_)));
-    tokens.map(Token::to_string).collect()
-}
-
-/// Of the text what it means.
-fn hash(
-    file: &QueryFile,
-    corrections: Option<Duration>,
-    below: Option<&Plan>,
-    joined: &[Reference],
-) -> String {
-    let mut hash = Sha256::new();
-    hash.update(STATE_VERSION.to_be_bytes());
-    hash.update(micros(file.header.lateness).to_be_bytes());
-    if let Some(corrections) = corrections {
-        hash.update(b"corrections");
-        hash.update(micros(corrections).to_be_bytes());
-    }
-    for token in tokens(file) {
-        hash.update(token.as_bytes());
-        hash.update([0]);
-    }
-    if let Some(below) = below {
-        hash.update(below.first_hash());
-    }
-    for table in joined {
-        hash.update(table.name());
-        hash.update(table.hash());
-    }
-    hash.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
 }
