@@ -12,7 +12,7 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 
 use super::dialect::{self, WINDOW_END, WINDOW_START};
 use super::plan::{self, of_timeline};
-use super::shape::REVISION;
+use super::shape::CONFIG_REVISION;
 use super::{EVENTS, Error, Plan};
 
 /// Which part of a history.
@@ -92,7 +92,7 @@ async fn whole(
     let in_time = col("lag_us").lt_eq(lit(corrections.unwrap_or(plan.lateness_us())));
     let rows = session.read_table(history)?.filter(in_time.and(replay))?;
     if plan.joins_versions() {
-        let last = max(col(REVISION)).alias(REVISION);
+        let last = max(col(CONFIG_REVISION)).alias(CONFIG_REVISION);
         let last = rows.clone().aggregate(Vec::new(), vec![last])?.collect().await?;
         let last = last.iter().map(|rows| plan.revision_of(rows)).max();
         plan.wait_for(last.unwrap_or(0)).await?;

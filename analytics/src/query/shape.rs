@@ -27,7 +27,7 @@ use datafusion::logical_expr::{Aggregate, Expr, LogicalPlan, Volatility};
 
 use self::exact::{are_exact, type_of};
 pub(super) use self::joins::reads;
-pub(super) use self::versions::REVISION;
+pub(super) use self::versions::CONFIG_REVISION;
 pub(super) use self::windows::{Windows, time_of};
 use super::dialect::WINDOW_START;
 

@@ -4,7 +4,7 @@ use arrow::array::{AsArray as _, RecordBatch};
 use arrow::compute::max;
 use arrow::datatypes::Int64Type;
 
-use super::super::shape::REVISION;
+use super::super::shape::CONFIG_REVISION;
 use super::{Error, Plan, Reference};
 use crate::entities::Entities;
 
@@ -12,7 +12,7 @@ impl Plan {
     /// The last revision of the registry that rows name, if they are joined with what entities
     /// were at it; else the first there is.
     pub(in crate::query) fn revision_of(&self, rows: &RecordBatch) -> u64 {
-        let named = rows.column_by_name(REVISION).filter(|_| self.joins_versions());
+        let named = rows.column_by_name(CONFIG_REVISION).filter(|_| self.joins_versions());
         // The shape sees to its type.
         let last = named.and_then(|of| max(of.as_primitive::<Int64Type>()));
         last.and_then(|last| u64::try_from(last).ok()).unwrap_or(0)

@@ -13,7 +13,7 @@ use super::{Known, Refusal, joins, refuse};
 use crate::entities::{FIRST_REVISION, IS_CURRENT, LAST_REVISION};
 
 /// The column of rows that says by which revision of the registry they came about.
-pub(in super::super) const REVISION: &str = "config_revision";
+pub(in super::super) const CONFIG_REVISION: &str = "config_revision";
 
 /// Refuses what reads them otherwise.
 pub(super) fn of(plan: &LogicalPlan, stream: &str, known: &Known) -> Result<(), Refusal> {
@@ -44,7 +44,7 @@ pub(super) fn of(plan: &LogicalPlan, stream: &str, known: &Known) -> Result<(), 
             table,
             format!("reads {table} of now, which is another every time that somebody changes it"),
             format!(
-                "write JOIN {table} AS e ON e.name = … AND {REVISION} BETWEEN e.{FIRST_REVISION} \
+                "write JOIN {table} AS e ON e.name = … AND {CONFIG_REVISION} BETWEEN e.{FIRST_REVISION} \
                  AND e.{LAST_REVISION}"
             ),
         );
@@ -91,7 +91,7 @@ impl Then {
         let mut conditions = join.filter.iter().flat_map(split_conjunction);
         let condition = conditions.find(|condition| {
             matches!(condition, Expr::Between(Between { expr, negated: false, low, high })
-                if is(expr, REVISION, rows) && is(low, FIRST_REVISION, versions)
+                if is(expr, CONFIG_REVISION, rows) && is(low, FIRST_REVISION, versions)
                     && is(high, LAST_REVISION, versions))
         })?;
         joins::reads(rows, stream).then(|| Self { table, condition: condition.clone() })
@@ -110,12 +110,12 @@ fn table_of(node: &LogicalPlan) -> Option<(&TableReference, &TableReference)> {
     }
 }
 
-/// Refuses a [`REVISION`] that is another than that of the rows of the stream.
+/// Refuses a [`CONFIG_REVISION`] that is another than that of the rows of the stream.
 fn is_of_the_stream(node: &LogicalPlan, stream: &str, known: &Known) -> Result<(), Refusal> {
     let what = match node {
         LogicalPlan::TableScan(scan) => {
             let (name, schema) = (scan.table_name.table(), scan.source.schema());
-            match schema.field_with_name(REVISION) {
+            match schema.field_with_name(CONFIG_REVISION) {
                 Ok(_) if known.tables.contains(name) => format!("the table {name} has it too"),
                 Ok(field) if name == stream && *field.data_type() != DataType::Int64 => {
                     format!("that of {name} is no BIGINT")
@@ -124,10 +124,10 @@ fn is_of_the_stream(node: &LogicalPlan, stream: &str, known: &Known) -> Result<(
             }
         }
         LogicalPlan::Union(union) => {
-            let at = union.schema.index_of_column_by_name(None, REVISION);
+            let at = union.schema.index_of_column_by_name(None, CONFIG_REVISION);
             let name = |input: &LogicalPlan| at.map(|at| input.schema().field(at).name().clone());
             let mut names = union.inputs.iter().filter_map(|input| name(input));
-            match names.find(|name| name != REVISION) {
+            match names.find(|name| name != CONFIG_REVISION) {
                 Some(other) => format!("it is put together with {other}"),
                 None => return Ok(()),
             }
@@ -135,9 +135,9 @@ fn is_of_the_stream(node: &LogicalPlan, stream: &str, known: &Known) -> Result<(
         _ => return Ok(()),
     };
     refuse(
-        REVISION,
-        format!("{REVISION} may be of any revision: {what}"),
-        format!("join by the {REVISION} of events as it is, and call no other column so"),
+        CONFIG_REVISION,
+        format!("{CONFIG_REVISION} may be of any revision: {what}"),
+        format!("join by the {CONFIG_REVISION} of events as it is, and call no other column so"),
     )
 }
 
@@ -145,12 +145,12 @@ fn is_of_the_stream(node: &LogicalPlan, stream: &str, known: &Known) -> Result<(
 /// those that change are.
 fn stays(expr: &Expr, others: &[TableReference]) -> Result<(), Refusal> {
     if let Expr::Alias(alias) = expr
-        && alias.name == REVISION
-        && !matches!(&*alias.expr, Expr::Column(column) if column.name == REVISION)
+        && alias.name == CONFIG_REVISION
+        && !matches!(&*alias.expr, Expr::Column(column) if column.name == CONFIG_REVISION)
     {
         return refuse(
-            REVISION,
-            format!("calls another column {REVISION}"),
+            CONFIG_REVISION,
+            format!("calls another column {CONFIG_REVISION}"),
             "give it another name",
         );
     }
