@@ -48,6 +48,8 @@ enum Format {
     Json,
     /// An Arrow stream
     Arrow,
+    /// A Parquet file
+    Parquet,
 }
 
 impl Format {
@@ -57,6 +59,7 @@ impl Format {
             Self::Csv => "text/csv",
             Self::Json => "application/json",
             Self::Arrow => "application/vnd.apache.arrow.stream",
+            Self::Parquet => "application/vnd.apache.parquet",
         }
     }
 }

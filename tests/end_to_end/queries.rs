@@ -49,6 +49,17 @@ fn weir(weir: &Weir, code: i32, arguments: &[&str]) -> String {
     said
 }
 
+/// What there was before, of each route.
+const USUAL: &str = "SELECT http_route AS site, count(*) AS usual, max(event_time) AS last
+    FROM events WHERE kind = 'request' AND replay_id IS NULL GROUP BY http_route";
+const BY_USUAL: &str = "-- title: Calls beside those before
+-- owner: tests
+-- lateness: 1 s
+SELECT window_start, usual, count(*) AS calls
+FROM TUMBLE(events, event_time, INTERVAL '1 second') JOIN usual ON http_route = site
+WHERE kind = 'request' GROUP BY window_start, usual
+";
+
 /// Calls that are in the view at last, and no more.
 async fn calls(weir: &Weir, expected: i64) {
     let sql = "SELECT coalesce(sum(calls), 0) AS n FROM calls WHERE replay_id IS NULL";
@@ -122,6 +133,54 @@ async fn calls_are_joined_with_what_was_configured_as_they_came() {
     call(&node, 1).await;
     until(&node, counted, |seen| seen["n"] == made + 1).await;
     assert_eq!(rows(&node, sums)[1], expected[1]);
+}
+
+/// As a table that a query of the lake gave: as CSV in the registry, and as Parquet in the
+/// directory of a node.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_are_joined_with_what_history_has() {
+    let mut node = Weir::new();
+    node.start(&[]);
+    let folder = node.write("own", &[("by_usual.sql", BY_USUAL)]);
+    let tables = format!("own{}tables", std::path::MAIN_SEPARATOR);
+    let counted = "SELECT count(*) AS n FROM events WHERE kind = 'request'";
+    let joined = "SELECT coalesce(sum(calls), 0) AS n, min(usual) AS first, max(usual) AS last \
+        FROM by_usual WHERE replay_id IS NULL";
+    let mut made = 0;
+    for (more, begins) in [
+        (3, "+ by_usual begins"),
+        (4, "! by_usual begins anew: the table usual, which it reads, is another; "),
+    ] {
+        call(&node, more).await;
+        made += more as i64;
+        until(&node, counted, |seen| seen["n"] == made).await;
+        let taken = weir(&node, 0, &["query", "--format", "csv", USUAL]);
+        node.write(&tables, &[("usual.csv", &taken)]);
+        let told = weir(&node, 0, &["apply", &folder]);
+        assert!(told.contains(begins), "{told}");
+        // All windows, those from before the table was taken too, and none by an earlier one.
+        until(&node, joined, |seen| {
+            (&seen["n"], &seen["first"], &seen["last"])
+                == (&made.into(), &made.into(), &made.into())
+        })
+        .await;
+    }
+
+    let request = node.client.post(node.analytics("/v1/sql")).body(USUAL);
+    let request = request.header("accept", "application/vnd.apache.parquet");
+    let answer = request.bearer_auth(node.read_token("admin-token")).send().await.unwrap();
+    let parquet = answer.error_for_status().unwrap().bytes().await.unwrap();
+    let own = std::path::PathBuf::from(node.write("files", &[("empty.txt", "")]));
+    std::fs::create_dir(own.join("tables")).unwrap();
+    std::fs::write(own.join("tables").join("was.parquet"), parquet).unwrap();
+    node.stop();
+    node.set("WEIR_ANALYTICS__QUERIES_DIR", own.display().to_string());
+    node.start(&[]);
+    let same = "SELECT w.usual AS n, w.last = (SELECT max(event_time) FROM events \
+        WHERE kind = 'request') AS is_of_its_type FROM was AS w JOIN usual AS u ON w.site = u.site";
+    let same = &rows(&node, same)[0];
+    assert_eq!((&same["n"], &same["is_of_its_type"]), (&made.into(), &true.into()), "{same}");
+    node.stop();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -20,6 +20,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arrow::error::ArrowError;
 use ingest::emit::TOPIC;
 use ingest::log::{Batch, EventLog, Partition, ReadLimit};
 use jiff::SignedDuration;
@@ -205,18 +206,23 @@ impl Service {
         let at = index as usize;
         // On a copy, so that a step that is broken off is taken again, whole.
         let mut stamps = self.position.stamps[at].clone();
-        let decoder = self.decoder.clone();
+        let (decoder, history) = (self.decoder.clone(), self.history.clone());
         let stamping = tokio::task::spawn_blocking(move || {
-            let stamped = stamps.stamp(&decoder, index, &batch.records, batch.next);
-            stamped.map(|stamped| (stamps, stamped))
+            let stamped = stamps.stamp(&decoder, index, &batch.records, batch.next)?;
+            let poison = stamped.unreadable.iter().map(|(offset, why)| {
+                let at = batch.records.partition_point(|record| record.offset < *offset);
+                (&batch.records[at], *why)
+            });
+            let unkept = history.quarantine().keep(index, poison);
+            Ok::<_, ArrowError>((stamps, stamped, unkept))
         });
         let stamped = stamping.await.map_err(|error| Error::Decode(error.to_string()))?;
-        let (stamps, stamped): (Stamps, Stamped) =
+        let (stamps, stamped, unkept): (Stamps, Stamped, usize) =
             stamped.map_err(|error| Error::Decode(error.to_string()))?;
         for (offset, why) in &stamped.unreadable {
             tracing::warn!(partition = index, offset, why, "a record of the log is no event");
         }
-        self.counters.count(&stamped);
+        self.counters.count(&stamped, unkept);
         self.has_news |= stamped.news > 0;
         self.history.push(index, &stamped, &stamps).await?;
         self.position.stamps[at] = stamps;

@@ -10,6 +10,7 @@ pub struct Counters {
     repeated: AtomicU64,
     gaps: AtomicU64,
     unreadable: AtomicU64,
+    unkept: AtomicU64,
     committed: AtomicU64,
     failures: AtomicU64,
     failing: AtomicBool,
@@ -30,6 +31,8 @@ pub struct State {
     pub gaps: u64,
     /// Records that are no events.
     pub unreadable: u64,
+    /// Those of them that could not be kept with their bytes.
+    pub unkept: u64,
     /// Events that this node has committed to the table.
     pub committed: u64,
     /// Failures of the log or the lake.
@@ -51,6 +54,7 @@ impl Status {
             repeated: of(&self.0.repeated),
             gaps: of(&self.0.gaps),
             unreadable: of(&self.0.unreadable),
+            unkept: of(&self.0.unkept),
             committed: of(&self.0.committed),
             failures: of(&self.0.failures),
             failing: self.0.failing.load(Ordering::Relaxed),
@@ -59,12 +63,13 @@ impl Status {
 }
 
 impl Counters {
-    pub(super) fn count(&self, stamped: &Stamped) {
+    pub(super) fn count(&self, stamped: &Stamped, unkept: usize) {
         let add = |counter: &AtomicU64, of: usize| counter.fetch_add(of as u64, Ordering::Relaxed);
         add(&self.rows, stamped.rows.num_rows());
         add(&self.repeated, stamped.repeated);
         add(&self.gaps, stamped.gaps);
         add(&self.unreadable, stamped.unreadable.len());
+        add(&self.unkept, unkept);
     }
 
     pub(super) fn committed(&self, rows: usize) {

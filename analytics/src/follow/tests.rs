@@ -4,6 +4,7 @@ use std::num::NonZeroU32;
 
 use arrow::array::AsArray as _;
 use arrow::datatypes::Int64Type;
+use arrow::util::pretty::pretty_format_batches;
 use ingest::event::{Event, EventId, Kind, Outcome, Producer, Timestamp, cloudevents};
 use ingest::log::embedded::EmbeddedLog;
 use ingest::log::{Headers, NewRecord, TopicSpec};
@@ -143,10 +144,26 @@ async fn what_is_no_event_stops_nothing() {
     let bad = NewRecord::unkeyed(&b"{\"kind\":\"request\"}"[..]);
     log.append(vec![(Partition::new(TOPIC, 0), bad)]).await.unwrap();
     append(&log, 4..101).await;
-    let node = Node::start(Config::new(dir.path()), &log).await;
-    node.has_read(100).await;
-    assert_eq!((node.count().await, node.status.now().unreadable), (100, 1));
-    node.stop().await;
+    // Read again by a node that was killed, it is kept once.
+    for _ in 0..2 {
+        let node = Node::start(Config::new(dir.path()), &log).await;
+        node.has_read(100).await;
+        let state = node.status.now();
+        assert_eq!((node.count().await, state.unreadable, state.unkept), (100, 1, 0));
+        let told = node.sql.query("SELECT why, value, bytes FROM weir_quarantine").await.unwrap();
+        let told = pretty_format_batches(&told.batches).unwrap().to_string();
+        let row = "| a field is missing, or of another type | {\"kind\":\"request\"} | 18    |";
+        assert_eq!(told.lines().filter(|line| line.starts_with("| a ")).collect::<Vec<_>>(), [row]);
+        node.running.abort();
+        let _ = node.running.await;
+    }
+    let kept = std::fs::read_dir(dir.path().join("quarantine")).unwrap();
+    let kept: Vec<_> = kept.map(|file| std::fs::read_to_string(file.unwrap().path())).collect();
+    let [Ok(kept)] = &kept[..] else { panic!("{kept:?}") };
+    let kept: serde_json::Value = serde_json::from_str(kept).unwrap();
+    assert_eq!(kept["value"], "eyJraW5kIjoicmVxdWVzdCJ9", "its bytes");
+    assert_eq!(kept["why"], "a field is missing, or of another type");
+    assert!(kept["log_partition"] == 0 && kept["log_offset"].is_u64(), "{kept}");
 }
 
 #[tokio::test]

@@ -137,14 +137,14 @@ impl MultipartUpload for Upload {
     }
 }
 
-enum Written {
+pub(super) enum Written {
     Done,
     /// There is another file of this name.
     NameTaken(std::io::Error),
 }
 
 /// Writes a file beside its place, syncs it, and then gives it its name.
-fn write(to: &FilePath, payload: &PutPayload, is_new: bool) -> std::io::Result<Written> {
+pub(super) fn write(to: &FilePath, payload: &PutPayload, is_new: bool) -> std::io::Result<Written> {
     let dir = to.parent().unwrap_or(FilePath::new("/"));
     std::fs::create_dir_all(dir)?;
     let (mut file, beside) = beside(to)?;

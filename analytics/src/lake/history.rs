@@ -12,7 +12,7 @@ use datafusion::prelude::{SessionContext, col, lit};
 use tokio::sync::Mutex;
 
 use super::rows::{before_offset, bytes_of, from_offset, table_schema, with_date};
-use super::{Damaged, Error, LakeFile, Table};
+use super::{Damaged, Error, LakeFile, Quarantine, Table};
 use crate::intake::{Stamped, Stamps, watermark};
 
 /// Where a reader of the log has come to, and what its rows go on from.
@@ -55,6 +55,7 @@ pub struct Snapshot {
 #[derive(Debug)]
 pub struct History {
     state: Mutex<State>,
+    quarantine: Quarantine,
 }
 
 #[derive(Debug)]
@@ -79,7 +80,13 @@ impl History {
         let tail = firsts.iter().map(|_| Vec::new()).collect();
         let read = position.stamps.clone();
         let state = Mutex::new(State { table, tail, tail_bytes: 0, read });
-        Ok((Self { state }, position))
+        let quarantine = Quarantine::of_lake(dir);
+        Ok((Self { state, quarantine }, position))
+    }
+
+    /// Where records of the log are that are no events.
+    pub fn quarantine(&self) -> &Quarantine {
+        &self.quarantine
     }
 
     /// Takes in the next rows of a partition, and the stamps after them. Queries see them

@@ -4,6 +4,7 @@
 //! DIR/events/event_date=2026-01-31/….parquet   rows by API and time
 //! DIR/events/_delta_log                        commits
 //! DIR/events/_weir/stamps-N.json               what the next row's stamps depend on
+//! DIR/quarantine/0-17.json                     a record of the log that is no event
 //! ```
 //!
 //! *Exactly once.* A commit holds the rows, and as application transactions of the
@@ -33,6 +34,7 @@ mod error;
 mod files;
 mod history;
 mod merge;
+mod quarantine;
 mod retention;
 mod rewrite;
 mod rows;
@@ -43,6 +45,7 @@ pub use check::{Damaged, LakeFile};
 pub use error::Error;
 pub(crate) use error::unreadable;
 pub use history::{History, Position, Since, Snapshot};
+pub use quarantine::{Quarantine, Quarantined};
 pub use rows::table_schema;
 pub use table::Table;
 

@@ -193,6 +193,7 @@ pub(super) fn check_name(name: &str, what: &str) -> Result<(), Fault> {
         crate::sql::ACCOUNT,
         crate::sql::QUERIES,
         crate::sql::DECISIONS,
+        crate::sql::QUARANTINE,
     ]
     .contains(&name)
         || crate::entities::is_table(name)

@@ -13,6 +13,9 @@ use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderName, HeaderValue};
 use axum::response::{IntoResponse, Response};
 use ingest::http::Caller;
+use parquet::arrow::ArrowWriter;
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::file::properties::WriterProperties;
 
 use crate::sql::Answer;
 
@@ -30,12 +33,18 @@ pub(super) enum Format {
     Csv,
     Table,
     Arrow,
+    Parquet,
 }
 
 impl Format {
-    pub(super) const TYPES: [&str; 4] =
-        ["application/json", "text/csv", "text/plain", "application/vnd.apache.arrow.stream"];
-    const ALL: [Self; 4] = [Self::Json, Self::Csv, Self::Table, Self::Arrow];
+    pub(super) const TYPES: [&str; 5] = [
+        "application/json",
+        "text/csv",
+        "text/plain",
+        "application/vnd.apache.arrow.stream",
+        "application/vnd.apache.parquet",
+    ];
+    const ALL: [Self; 5] = [Self::Json, Self::Csv, Self::Table, Self::Arrow, Self::Parquet];
 
     /// The first that `Accept` names and that there is; weights are passed over.
     pub(super) fn of(accept: &str) -> Option<Self> {
@@ -135,6 +144,15 @@ pub(super) fn encode(
             writer.finish()?;
             writer.into_inner()?.0
         }
+        Format::Parquet => {
+            let compressed = Compression::ZSTD(ZstdLevel::default());
+            let properties = WriterProperties::builder().set_compression(compressed).build();
+            let mut writer = ArrowWriter::try_new(out, answer.schema.clone(), Some(properties))?;
+            for batch in batches {
+                writer.write(batch)?;
+            }
+            writer.into_inner()?.0
+        }
     };
     let mut response = body.into_response();
     let headers = response.headers_mut();
@@ -165,6 +183,7 @@ mod tests {
             ("text/html, text/csv;q=0.5", Some(Format::Csv)),
             ("Text/Plain", Some(Format::Table)),
             ("application/vnd.apache.arrow.stream", Some(Format::Arrow)),
+            ("application/vnd.apache.parquet", Some(Format::Parquet)),
             ("image/png", None),
         ] {
             assert_eq!(Format::of(accept), expected, "{accept}");

@@ -252,6 +252,7 @@ async fn status(State(shared): State<Arc<Shared>>) -> Response {
         "repeated": state.repeated,
         "gaps": state.gaps,
         "unreadable": state.unreadable,
+        "unkept": state.unkept,
         "committed": state.committed,
         "failures": state.failures,
         "queries": shared.queries.now(),

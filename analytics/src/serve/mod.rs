@@ -2,7 +2,7 @@
 //!
 //! | request | answer |
 //! | --- | --- |
-//! | `POST /v1/sql`, the query as its body | its rows, as `Accept` asks: `application/json`, `text/csv`, `text/plain` (a table to read) or `application/vnd.apache.arrow.stream` |
+//! | `POST /v1/sql`, the query as its body | its rows, as `Accept` asks: `application/json`, `text/csv`, `text/plain` (a table to read), `application/vnd.apache.arrow.stream` or `application/vnd.apache.parquet` |
 //! | `POST /v1/backtest?name=NAME`, a query file as its body, with `replay=ID`, `from=TIME` and `before=TIME` | what it gives over that part of the history, as above; with `as=alerts` the alerts that it would have raised, and with `block_s=SECONDS` what would have been refused |
 //! | `POST /v1/alerts/ID/acknowledge`, and `unacknowledge` | who has acknowledged an alert, as JSON |
 //! | `POST /v1/silences`, and `/v1/silences/ID/end` | of what nobody is told for a while, as JSON |

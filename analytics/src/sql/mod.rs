@@ -24,6 +24,7 @@ mod guard;
 mod limits;
 mod measure;
 mod places;
+mod quarantine;
 mod session;
 
 use std::collections::BTreeMap;
@@ -82,6 +83,8 @@ pub const SILENCES: &str = "silences";
 pub const ACCOUNT: &str = "delivery_account";
 /// The table of decisions against callers.
 pub const DECISIONS: &str = "weir_decisions";
+/// The table of the records that are no events.
+pub const QUARANTINE: &str = "weir_quarantine";
 /// The table of the continuous queries.
 pub const QUERIES: &str = "weir_queries";
 const ACCOUNT_SQL: &str = include_str!("delivery_account.sql");

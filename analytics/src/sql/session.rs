@@ -12,8 +12,8 @@ use datafusion::scalar::ScalarValue;
 
 use super::decisions::provider;
 use super::{
-    ACCOUNT, ACCOUNT_SQL, ALERTS, CATALOG, DECISIONS, EVENTS, Error, QUERIES, SCHEMA, SILENCES,
-    Sql, guard,
+    ACCOUNT, ACCOUNT_SQL, ALERTS, CATALOG, DECISIONS, EVENTS, Error, QUARANTINE, QUERIES, SCHEMA,
+    SILENCES, Sql, guard, quarantine,
 };
 use crate::lake::Snapshot;
 use crate::query;
@@ -135,6 +135,8 @@ impl Sql {
         tables.extend(self.alerts.iter().map(|of| (SILENCES.to_owned(), of.silences())));
         let decisions = self.decisions.as_ref();
         tables.extend(decisions.map(|(of, view)| (DECISIONS.to_owned(), provider(of, view))));
+        let records = quarantine::provider(self.history.quarantine());
+        tables.push((QUARANTINE.to_owned(), records));
         tables.extend(self.queries.iter().map(|of| (QUERIES.to_owned(), of.provider())));
         Ok(tables)
     }

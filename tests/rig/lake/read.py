@@ -49,7 +49,7 @@ for look in range(looks):
                    count(DISTINCT (log_partition, log_offset))
             FROM rows
             """
-        ).fetchone()
+        ).fetchall()[0]
         highest = duckdb.sql(
             "SELECT log_partition, max(log_offset) FROM rows GROUP BY log_partition"
         ).fetchall()
