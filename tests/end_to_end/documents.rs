@@ -17,6 +17,17 @@ fn blocks<'a>(text: &'a str, language: &str) -> Vec<&'a str> {
     blocks.filter(|block| !block.starts_with(' ')).collect()
 }
 
+/// The tables that a document shows, each by the name that it gave last before.
+fn tables(text: &str) -> Vec<(&str, &str)> {
+    let shown = blocks(text, "csv");
+    let named = shown.into_iter().map(|block| {
+        let before = &text[..block.as_ptr() as usize - text.as_ptr() as usize];
+        let (_, name) = before.rsplit_once("DIR/tables/").unwrap();
+        (&name[..name.find(".csv").unwrap() + ".csv".len()], block)
+    });
+    named.collect()
+}
+
 #[test]
 fn the_examples_of_the_documents_are_right() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -30,6 +41,7 @@ fn the_examples_of_the_documents_are_right() {
             checked[kind] += 1;
             let mut weir = Weir::new();
             let dir = weir.write("examples", &[(file, block)]);
+            weir.write("examples/tables", &tables(&text));
             let named = format!("{dir}/{file}");
             let (code, said) = match setting {
                 Some(setting) => {

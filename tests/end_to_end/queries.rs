@@ -158,6 +158,7 @@ async fn calls_are_joined_with_what_history_has() {
         node.write(&tables, &[("usual.csv", &taken)]);
         let told = weir(&node, 0, &["apply", &folder]);
         assert!(told.contains(begins), "{told}");
+        until(&node, &format!("{RUNNING}'by_usual'"), |seen| seen["n"] == 1).await;
         // All windows, those from before the table was taken too, and none by an earlier one.
         until(&node, joined, |seen| {
             (&seen["n"], &seen["first"], &seen["last"])
