@@ -11,6 +11,10 @@ use crate::receiver::Attempt;
 /// Of so many faults each is told.
 const TOLD_MAX: usize = 10;
 
+/// Of one owner, at most so many attempts come behind one of its successor: those that it had
+/// under way, and as many that it began before it knew.
+const LATE_MAX: usize = 24;
+
 /// A message as the log holds it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Logged {
@@ -24,8 +28,11 @@ pub(crate) struct Logged {
 /// Everything that is known of a queue from outside.
 #[derive(Debug, Clone)]
 pub(crate) struct Book {
-    /// The messages that callers saw accepted: their ids, and their ordering keys.
+    /// The messages that callers saw accepted: their ids, and their ordering keys; of a key in
+    /// the order in which its caller, who waited for each, was told.
     pub(crate) told: Vec<(String, String)>,
+    /// The keys whose messages wait for times of their own, by which they come.
+    pub(crate) scheduled: BTreeSet<String>,
     /// The queue's topic, in its order.
     pub(crate) logged: Vec<Logged>,
     /// Whether nothing was removed from it.
@@ -67,9 +74,13 @@ impl fmt::Display for Summary {
 pub(crate) fn check(book: &Book) -> Result<Summary> {
     let mut faults = Vec::new();
     one_id_is_one_message(book, &mut faults);
+    keys_are_in_the_order_that_was_told(book, &mut faults);
     attempts_are_of_what_is_logged(book, &mut faults);
     none_is_lost(book, &mut faults);
     let late = none_overtakes(book, &mut faults);
+    for (owner, count) in late.iter().filter(|(_, count)| **count > LATE_MAX) {
+        faults.push(format!("{count} attempts of the owner {owner} came behind its successor's"));
+    }
     owners_repeat_no_success(book, &mut faults);
     none_overlap(book, &mut faults);
     if !faults.is_empty() {
@@ -84,7 +95,7 @@ pub(crate) fn check(book: &Book) -> Result<Summary> {
         dead: book.dead.len(),
         attempts: book.attempts.len(),
         repeated: all - delivered.len(),
-        late,
+        late: late.values().sum(),
     })
 }
 
@@ -132,6 +143,35 @@ fn one_id_is_one_message(book: &Book, faults: &mut Vec<String>) {
     }
 }
 
+/// What a key's caller was told first is before what it was told later, and all of a key is in
+/// one partition.
+fn keys_are_in_the_order_that_was_told(book: &Book, faults: &mut Vec<String>) {
+    let mut partitions: HashMap<&str, u32> = HashMap::new();
+    let mut places: HashMap<&str, u64> = HashMap::new();
+    for of in &book.logged {
+        let first = *partitions.entry(&of.key).or_insert(of.partition);
+        if first != of.partition {
+            let other = of.partition;
+            faults.push(format!("key {} is in the partitions {first} and {other}", of.key));
+        }
+        places.entry(&of.id).or_insert(of.offset);
+    }
+    for attempt in &book.attempts {
+        let place = places.entry(&attempt.id).or_insert(attempt.sequence);
+        *place = attempt.sequence.min(*place);
+    }
+    let mut last: HashMap<&str, (u64, &str)> = HashMap::new();
+    for (id, key) in book.told.iter().filter(|(_, key)| !book.scheduled.contains(key)) {
+        // What has none is lost, which is told elsewhere.
+        let Some(place) = places.get(&**id).copied() else { continue };
+        match last.insert(key, (place, id)) {
+            Some((before, first)) if before >= place => faults
+                .push(format!("key {key}: {id} at {place} was accepted after {first} at {before}")),
+            _ => {}
+        }
+    }
+}
+
 /// By its key and place, which each attempt tells, it is the message that the log has there.
 fn attempts_are_of_what_is_logged(book: &Book, faults: &mut Vec<String>) {
     if !book.is_whole {
@@ -175,8 +215,8 @@ fn none_is_lost(book: &Book, faults: &mut Vec<String>) {
 }
 
 /// No attempt comes before the end of what is before it of its key, but for those of an owner
-/// that came late; how many these are.
-fn none_overtakes(book: &Book, faults: &mut Vec<String>) -> usize {
+/// that came late; how many these are, by owner.
+fn none_overtakes(book: &Book, faults: &mut Vec<String>) -> BTreeMap<u64, usize> {
     // By key: what was attempted at which place, in the order of places.
     let mut places: BTreeMap<&str, BTreeMap<u64, &str>> = BTreeMap::new();
     for attempt in &book.attempts {
@@ -189,12 +229,12 @@ fn none_overtakes(book: &Book, faults: &mut Vec<String>) -> usize {
     // By key: the first place that is not known to have ended.
     let mut open: HashMap<&str, u64> = HashMap::new();
     let mut ended: BTreeSet<&str> = BTreeSet::new();
-    let mut late = 0;
+    let mut late = BTreeMap::new();
     for attempt in &book.attempts {
         let key = key_of(attempt);
         let epoch = epochs.entry(key).or_default();
         if attempt.epoch < *epoch {
-            late += 1;
+            *late.entry(attempt.epoch).or_default() += 1;
         } else {
             *epoch = attempt.epoch;
             let before = open.entry(key).or_default();
@@ -302,13 +342,13 @@ pub(crate) mod broken {
             attempt("a-2", 4, (1, 9), 200),
         ];
         let dead = BTreeSet::from(["b-1".to_owned()]);
-        Book { told, logged, is_whole: true, attempts, dead }
+        Book { told, scheduled: BTreeSet::new(), logged, is_whole: true, attempts, dead }
     }
 
     type Breaking = fn(&mut Book);
 
     /// What is broken, and what is said of it.
-    const BROKEN: [(&str, Breaking); 16] = [
+    const BROKEN: [(&str, Breaking); 19] = [
         ("a-2 is lost", |book| drop(book.attempts.pop())),
         ("a-2 was accepted, and is not in the log", |book| {
             book.logged.retain(|of| of.id != "a-2");
@@ -348,6 +388,12 @@ pub(crate) mod broken {
             (book.attempts[5].ended, book.attempts[7].began) = (Some(9), 8);
         }),
         ("a-2 was attempted as 6 of a, where it is not", |book| book.attempts[7].sequence = 6),
+        ("key a: a-1 at 2 was accepted after a-2 at 4", |book| book.told.swap(2, 4)),
+        ("key b is in the partitions 0 and 1", |book| book.logged[5].partition = 1),
+        ("25 attempts of the owner 1 came behind its successor's", |book| {
+            let late = (0..=LATE_MAX).map(|number| attempt("a-2", 4, (number as u64 + 1, 1), 503));
+            book.attempts.splice(6..6, late.collect::<Vec<_>>());
+        }),
     ];
 
     pub(crate) fn is_found() -> Result<()> {

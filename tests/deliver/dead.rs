@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use ingest::event::{Kind, Outcome, SystemClock, Timestamp};
@@ -11,6 +12,7 @@ use mediator::deliver::{
     By, DeadLetterError, DeadLetters, Decision, MESSAGE_BYTES_MAX, NewMessage, Which,
 };
 
+use crate::account;
 use crate::cases::QUICK;
 use crate::receiver::{Receiver, Reply};
 use crate::world::{Case, Node, World, message};
@@ -19,6 +21,7 @@ pub(crate) fn cases() -> Vec<(&'static str, Case)> {
     vec![
         ("dead_letters_are_listed_and_put_back", |w| Box::pin(put_back(w))),
         ("a_letter_says_what_came_of_the_last_attempt", |w| Box::pin(last_attempt(w))),
+        ("what_is_tried_for_too_long_is_dead", |w| Box::pin(too_old(w))),
         ("a_dead_letter_goes_back_with_another_body", |w| Box::pin(another_body(w))),
         ("dropped_letters_are_listed_no_more", |w| Box::pin(dropped(w))),
         ("a_letter_as_large_as_a_message_goes_back", |w| Box::pin(large(w))),
@@ -93,6 +96,38 @@ async fn last_attempt(world: World) -> Result<()> {
     let expected =
         [("attempts_used_up", Some(503), None), ("attempts_used_up", None, Some(broken))];
     ensure!(told == expected, "{told:?}");
+    node.stop().await
+}
+
+/// The age counts from acceptance, whatever waits behind it of its key.
+async fn too_old(world: World) -> Result<()> {
+    const AGE: Duration = Duration::from_secs(1);
+    let receiver =
+        Receiver::start(|attempt| Reply::Status(if attempt.id == "ages" { 503 } else { 200 }))
+            .await?;
+    let node = world.delivering("one").await?;
+    let spec = format!(
+        r#""partitions": 1, "retry": {{"attempts_max": 1000, "age_max_ms": {},
+        "delay_min_ms": 50, "delay_max_ms": 100}}"#,
+        AGE.as_millis()
+    );
+    world.queue(&node, &receiver.url, &spec).await?;
+    node.accept(&world.queue, "before", Some("k")).await?;
+    receiver.wait_for(1).await?;
+    node.accept(&world.queue, "ages", Some("k")).await?;
+    node.accept(&world.queue, "behind", Some("k")).await?;
+    receiver.wait_for(2).await?;
+    listed(&world, &node, 1).await?;
+    let letter = letters(&node).list(&world.queue, 1).await?.letters.remove(0);
+    let died = letter.died.context("a time of death")?;
+    ensure!(
+        (letter.id.as_str(), letter.reason.as_str()) == ("ages", "too_old")
+            && letter.attempts as usize == receiver.of("ages").len()
+            && letter.attempts > 1
+            && died >= letter.accepted.after(AGE),
+        "{letter:?}"
+    );
+    ensure!(account::holds(&world, &node).await? == [3, 2, 1], "two are delivered, one is dead");
     node.stop().await
 }
 

@@ -9,7 +9,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -22,6 +22,7 @@ use mediator::deliver::{Config, Decision, Which};
 use rig::Kafka;
 use rig::victim::{self, Death};
 
+use crate::account;
 use crate::checker::{self, Book, Logged};
 use crate::control::by;
 use crate::receiver::{Receiver, Reply};
@@ -203,8 +204,8 @@ fn survives(subject: &Subject, world: &World, is_whole: bool) -> Result<()> {
     let victims: &[&str] = if is_kafka { &["a", "b"] } else { &["a"] };
     let runtime = tokio::runtime::Runtime::new()?;
     let receiver = runtime.block_on(prepare(world, is_whole))?;
-    let accepted = live(world, victims, &lives)?;
-    end(&runtime, world, (&receiver, &accepted), (&lives, is_whole))
+    let lived = live(world, victims, &lives)?;
+    end(&runtime, world, (&receiver, lived), (&lives, is_whole))
 }
 
 /// On three brokers, of which one after another is killed, whatever it leads, and comes back
@@ -224,15 +225,15 @@ pub(crate) fn on_three_brokers() -> Result<()> {
     let runtime = tokio::runtime::Runtime::new()?;
     let receiver = runtime.block_on(prepare(&world, true))?;
     let are_done = AtomicBool::new(false);
-    let (accepted, killed) = std::thread::scope(|scope| {
+    let (lived, killed) = std::thread::scope(|scope| {
         let killing = scope.spawn(|| kill_brokers(&mut kafka, &are_done, &brokers, seed));
-        let accepted = live(&world, &["a", "b"], &lives);
+        let lived = live(&world, &["a", "b"], &lives);
         are_done.store(true, Ordering::Relaxed);
-        (accepted, killing.join().expect("no thread panics"))
+        (lived, killing.join().expect("no thread panics"))
     });
-    let (accepted, ()) = (accepted?, killed?);
+    let (lived, ()) = (lived?, killed?);
     eprintln!("{} times a broker was killed", brokers.load(Ordering::Relaxed));
-    end(&runtime, &world, (&receiver, &accepted), (&lives, true))
+    end(&runtime, &world, (&receiver, lived), (&lives, true))
 }
 
 /// Kills brokers in turn, one at a time, and counts them, until it is told to stop.
@@ -286,41 +287,45 @@ async fn prepare(world: &World, is_whole: bool) -> Result<Receiver> {
     Ok(receiver)
 }
 
-/// Lets victims live and die, each for itself: the ids that they said they had accepted.
-fn live(world: &World, victims: &[&'static str], lives: &Lives) -> Result<BTreeSet<String>> {
-    eprintln!("seed {}", lives.seed);
-    let mut random = fastrand::Rng::with_seed(lives.seed);
-    std::thread::scope(|scope| {
-        let started: Vec<_> = victims
-            .iter()
-            .map(|name| {
-                let random = random.fork();
-                scope.spawn(move || live_of(world, name, lives, random))
-            })
-            .collect();
-        let (mut accepted, mut died_at) = (BTreeSet::new(), BTreeMap::new());
-        for victim in started {
-            let (said, places) = victim.join().expect("no thread panics")?;
-            for id in said {
-                ensure!(accepted.insert(id.clone()), "{id} was accepted twice");
-            }
-            for place in places {
-                *died_at.entry(place).or_insert(0) += 1;
-            }
-        }
-        eprintln!("died at {died_at:?}");
-        // Every other death is at one of the places in turn.
-        let deaths_at_places = victims.len() * (lives.kills / 2);
-        if deaths_at_places >= 2 * lives.places.len() {
-            for (place, _) in lives.places {
-                ensure!(died_at.contains_key(place), "none died at {place}: {died_at:?}");
-            }
-        }
-        Ok(accepted)
-    })
+/// What is left of a victim.
+struct Lived {
+    /// The ids that it said it had accepted.
+    said: Vec<String>,
+    died_at: Vec<&'static str>,
+    name: &'static str,
+    /// With the events that it had no time to send.
+    spool: tempfile::TempDir,
 }
 
-type Lived = (Vec<String>, Vec<&'static str>);
+/// Lets victims live and die, each for itself.
+fn live(world: &World, victims: &[&'static str], lives: &Lives) -> Result<Vec<Lived>> {
+    eprintln!("seed {}", lives.seed);
+    let mut random = fastrand::Rng::with_seed(lives.seed);
+    let all = std::thread::scope(|scope| {
+        let start = |name: &&'static str| {
+            let (name, random) = (*name, random.fork());
+            scope.spawn(move || live_of(world, name, lives, random))
+        };
+        let started: Vec<_> = victims.iter().map(start).collect();
+        let ended = started.into_iter().map(|of| of.join().expect("no thread panics"));
+        ended.collect::<Result<Vec<_>>>()
+    })?;
+    let mut died_at = BTreeMap::new();
+    for place in all.iter().flat_map(|lived| &lived.died_at) {
+        *died_at.entry(*place).or_insert(0) += 1;
+    }
+    eprintln!("died at {died_at:?}");
+    // Every other death is at one of the places in turn, where it is not too seldom for one.
+    let meant = victims.len() * lives.kills.div_ceil(2);
+    let found: usize = died_at.values().sum();
+    ensure!(2 * found >= meant, "{found} of {meant} died where they should: {died_at:?}");
+    if meant >= 2 * lives.places.len() {
+        for (place, _) in lives.places {
+            ensure!(died_at.contains_key(place), "none died at {place}: {died_at:?}");
+        }
+    }
+    Ok(all)
+}
 
 fn live_of(
     world: &World,
@@ -347,29 +352,40 @@ fn live_of(
         died_at.extend(died.at_place.then_some(place));
         said.extend(died.said);
     }
-    Ok((said, died_at))
+    Ok(Lived { said, died_at, name, spool })
 }
 
 /// Delivers what is left, and has all of it checked.
 fn end(
     runtime: &tokio::runtime::Runtime,
     world: &World,
-    (receiver, accepted): (&Receiver, &BTreeSet<String>),
+    (receiver, lived): (&Receiver, Vec<Lived>),
     (lives, is_whole): (&Lives, bool),
 ) -> Result<()> {
+    let mut accepted = BTreeSet::new();
+    for id in lived.iter().flat_map(|of| &of.said) {
+        ensure!(accepted.insert(id), "{id} was accepted twice");
+    }
     let (count, kills) = (accepted.len(), lives.kills);
     let about = || format!("seed {}, {kills} kills of each, {count} accepted", lives.seed);
     ensure!(count > 5 * kills, "only {count} were accepted");
     let summary = runtime.block_on(async {
+        for victim in &lived {
+            tell_the_rest(world, victim.spool.path(), victim.name).await?;
+        }
         let node = world.delivering("last").await?;
         drained(world, &node, receiver).await?;
+        were_scheduled(world, &node, kills).await?;
         if !is_whole {
-            were_parked_and_scheduled(world, &node, kills).await?;
+            were_parked(world, &node, kills).await?;
         }
-        // An id begins with its key.
-        let key = |id: &String| format!("k{}", id.split('-').next().unwrap_or_default());
+        // An id begins with its key, and those of a key grow.
+        let key = |id: &str| format!("k{}", id.split('-').next().unwrap_or_default());
+        let scheduled = KEYS - KEYS_SCHEDULED..KEYS;
+        let scheduled = scheduled.flat_map(|key| lived.iter().map(move |of| (key, of.name)));
         let book = Book {
-            told: accepted.iter().map(|id| (id.clone(), key(id))).collect(),
+            told: accepted.iter().map(|id| ((*id).clone(), key(id))).collect(),
+            scheduled: scheduled.map(|(key, name)| format!("k{name}{key}")).collect(),
             logged: logged(world, &node).await?,
             is_whole,
             attempts: receiver.attempts(),
@@ -377,12 +393,26 @@ fn end(
         };
         ensure!(!book.dead.is_empty(), "some are refused");
         let summary = checker::check(&book)?;
+        let told = account::holds(world, &node).await?;
+        // What died with its caller is in the log, and in the account.
+        let [accepted, delivered, dead] = told.map(|count| count as usize);
+        ensure!(
+            accepted >= summary.told && (delivered, dead) == (summary.delivered, summary.dead),
+            "the account has {told:?} accepted, delivered and dead: {summary}"
+        );
         node.stop().await?;
         anyhow::Ok(summary)
     });
     let summary = summary.with_context(about)?;
     eprintln!("{kills} kills of each: {summary}");
     Ok(())
+}
+
+/// Takes to the log what a victim's spool has, which had no time to.
+pub(crate) async fn tell_the_rest(world: &World, spool: &Path, accepts: &str) -> Result<()> {
+    let node = Node::open(&world.place, spool, &format!("victim{accepts}")).await?;
+    node.has_told().await?;
+    node.stop().await
 }
 
 /// Waits for the end, as long as the receiver is sent more.
@@ -403,8 +433,7 @@ async fn drained(world: &World, node: &Node, receiver: &Receiver) -> Result<()> 
 /// parked. With fewer it is chance; `parked.rs` has it on each log by itself.
 const KILLS_THAT_PARK: usize = 20;
 
-/// Whether what is hardest has come about.
-async fn were_parked_and_scheduled(world: &World, node: &Node, kills: usize) -> Result<()> {
+async fn were_parked(world: &World, node: &Node, kills: usize) -> Result<()> {
     // An owner writes a record there when it begins.
     let (mut parked, owners) = (0, 2 * kills as u64 + 2);
     for index in 0..PARTITIONS {
@@ -412,6 +441,10 @@ async fn were_parked_and_scheduled(world: &World, node: &Node, kills: usize) -> 
         parked += node.log.bounds(&partition).await?.end.saturating_sub(owners);
     }
     ensure!(parked > 0 || kills < KILLS_THAT_PARK, "no message was parked");
+    Ok(())
+}
+
+async fn were_scheduled(world: &World, node: &Node, kills: usize) -> Result<()> {
     ensure!(node.records(&world.topic(".scheduled")).await?.len() > kills, "some were scheduled");
     Ok(())
 }
@@ -466,5 +499,11 @@ fn put_back(subject: &Subject) -> Result<()> {
     ensure!(receiver.delivered() == ["one", "two"], "{:?}", receiver.delivered());
     let taken = |id: &str| receiver.of(id).iter().filter(|of| of.status == 200).count();
     ensure!((taken("one"), taken("two")) == (2, 2), "each was put back twice");
-    Ok(())
+    runtime.block_on(async {
+        tell_the_rest(&world, spool.path(), PUTS_BACK).await?;
+        let node = world.delivering("look").await?;
+        let told = account::holds(&world, &node).await?;
+        ensure!(told == [2, 2, 0], "accepted, delivered and dead: {told:?}");
+        node.stop().await
+    })
 }

@@ -3,6 +3,7 @@
 //! One process, so that one Kafka serves all cases. `WEIR_KILLS` sets how often
 //! the delivering process is killed (25 if it is not set).
 
+mod account;
 mod cases;
 mod checker;
 mod control;

@@ -5,7 +5,8 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use rig::victim;
 
-use crate::kill::{ABORTS, VICTIM, tell};
+use crate::account;
+use crate::kill::{ABORTS, VICTIM, tell, tell_the_rest};
 use crate::receiver::{Receiver, Reply};
 use crate::world::{Subject, config};
 
@@ -47,6 +48,7 @@ fn poison(subject: &Subject) -> Result<()> {
         ensure!(receiver.of("poison").len() == kill + 1, "one attempt for each life");
     }
     runtime.block_on(async {
+        tell_the_rest(&world, spool.path(), "").await?;
         let node = world.delivering("last").await?;
         receiver.wait_for(1).await?;
         node.is_drained(&world, 1).await?;
@@ -54,6 +56,8 @@ fn poison(subject: &Subject) -> Result<()> {
         let dead = node.dead(&world).await?;
         let expected = ("poison".to_owned(), "attempts_used_up".to_owned(), "3".to_owned());
         ensure!(dead == [expected], "{dead:?}");
+        let told = account::holds(&world, &node).await?;
+        ensure!(told == [2, 1, 1], "accepted, delivered and dead: {told:?}");
         node.stop().await
     })
 }
@@ -81,6 +85,7 @@ fn poison_at_once(subject: &Subject) -> Result<()> {
         ensure!(said == [format!("attempt {attempt}")], "life {attempt}: {said:?}");
     }
     runtime.block_on(async {
+        tell_the_rest(&world, spool.path(), ABORTS).await?;
         let mut node = world.node("last").await?;
         world.queue(&node, &receiver.url, spec).await?;
         node.deliver(config());
@@ -89,6 +94,8 @@ fn poison_at_once(subject: &Subject) -> Result<()> {
         let expected = ("poison".to_owned(), "attempts_used_up".to_owned(), "3".to_owned());
         ensure!(dead == [expected], "{dead:?}");
         ensure!(receiver.delivered() == ["behind"], "{:?}", receiver.delivered());
+        let told = account::holds(&world, &node).await?;
+        ensure!(told == [3, 2, 1], "accepted, delivered and dead: {told:?}");
         node.stop().await
     })
 }

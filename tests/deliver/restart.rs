@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
+use crate::account;
 use crate::cases::QUICK;
 use crate::receiver::{Receiver, Reply};
 use crate::world::{Case, World, check_order};
@@ -55,6 +56,7 @@ async fn an_orderly_restart_delivers_nothing_twice(world: World) -> Result<()> {
     ensure!(twice.is_empty(), "delivered twice: {twice:?}");
     let epochs: BTreeSet<u64> = receiver.attempts().iter().map(|a| a.epoch).collect();
     ensure!(epochs.len() >= 5, "owners have epochs of their own: {epochs:?}");
+    ensure!(account::holds(&world, &node).await? == [200, 200, 0], "all of them are delivered");
     node.stop().await
 }
 
@@ -75,6 +77,7 @@ async fn attempts_are_counted_through_restarts(world: World) -> Result<()> {
     ensure!(numbers == [1, 2, 3, 4, 5, 6], "{numbers:?}");
     let dead = node.dead(&world).await?;
     ensure!(dead == [("m".into(), "attempts_used_up".into(), "6".into())], "{dead:?}");
+    ensure!(account::holds(&world, &node).await? == [1, 0, 1], "it is dead");
     node.stop().await
 }
 
@@ -109,6 +112,7 @@ async fn a_partition_that_is_handed_over_goes_on_in_order(world: World) -> Resul
     ensure!(delivered == 1_500, "{delivered} deliveries of 1500 messages");
     let broken_off = receiver.attempts().iter().filter(|a| a.status == 0).count();
     ensure!(broken_off == 0, "{broken_off} attempts were broken off");
+    ensure!(account::holds(&world, &node).await? == [1_500, 1_500, 0], "all are delivered");
     node.stop().await
 }
 
@@ -129,5 +133,6 @@ async fn a_fenced_owner_commits_nothing(world: World) -> Result<()> {
     node.is_drained(&world, 1).await?;
     ensure!(receiver.of("m").len() == 2, "it was attempted again");
     ensure!(receiver.of("m")[1].epoch > before, "by a later owner");
+    ensure!(account::holds(&world, &node).await? == [2, 2, 0], "both are delivered");
     node.stop().await
 }

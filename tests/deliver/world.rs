@@ -83,7 +83,9 @@ impl Subject {
 impl World {
     /// Starts the node `name`, with everything but deliveries.
     pub(crate) async fn node(&self, name: &str) -> Result<Node> {
-        Node::open(&self.place, &self.dir.path().join(name), name).await
+        // By a name of its own on a log that other cases share.
+        let producer = format!("{}-{name}", self.queue);
+        Node::open(&self.place, &self.dir.path().join(name), &producer).await
     }
 
     /// Starts a node that delivers.
@@ -261,10 +263,15 @@ impl Node {
         Ok(records.iter().map(told).collect())
     }
 
+    /// Waits until the log has all events of this node, of earlier boots too.
+    pub(crate) async fn has_told(&self) -> Result<()> {
+        self.eventually("the spool is drained", async || Ok(self.emitter.metrics().lag_bytes == 0))
+            .await
+    }
+
     /// Every event of a kind about this queue, once the spool is drained.
     pub(crate) async fn events(&self, world: &World, kind: Kind) -> Result<Vec<Box<Event>>> {
-        self.eventually("the spool is drained", async || Ok(self.emitter.metrics().lag_bytes == 0))
-            .await?;
+        self.has_told().await?;
         let mut events = Vec::new();
         for record in self.records(emit::TOPIC).await? {
             let value = record.value.context("an event has a value")?;

@@ -5,6 +5,9 @@
 //! repetition would be another message. Of the headers only the content type and
 //! those that steps have set are kept: a caller's credentials do not go into the log.
 //!
+//! An ordering key that is empty is refused: it is one that was left out by mistake, and all of
+//! these would wait for one another.
+//!
 //! With `deliver_at` or `deliver_after_ms` the message waits for its time before it goes into
 //! the queue, and the answer says when that is.
 
@@ -89,6 +92,9 @@ impl Store {
         seen: &mut Seen,
     ) -> Result<Answer, Fault> {
         let key = evaluate(self.key.as_ref(), "key", message, context).await?;
+        if key.as_deref() == Some("") {
+            return Err(callers("the ordering key that it gives is empty".to_owned()));
+        }
         let id = match evaluate(self.id.as_ref(), "id", message, context).await? {
             Some(text) => {
                 MessageId::new(&text).map_err(|error| callers(format!("its id: {error}")))?

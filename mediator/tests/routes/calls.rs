@@ -348,15 +348,6 @@ async fn a_stored_message_is_answered_202_with_its_id() {
     let events = world.events(Kind::Route, 2).await;
     let steps = of_kind(&events, Kind::Step);
     assert_eq!(steps[1].messaging_message_id.as_deref(), Some("mine-1"));
-    let no_key = send(&world, Method::POST, "/in", &[json_type], r#"{"customer": []}"#).await;
-    assert_eq!((no_key.status, world.records("weir.queue.orders").await.len()), (400, 2));
-    let told = "the message cannot be stored: it has no text where its key is taken from";
-    assert_eq!(no_key.json()["detail"], told, "what the caller can mend, it is told");
-    let long = format!(r#"{{"customer": "{}"}}"#, "k".repeat(1_025));
-    let long = send(&world, Method::POST, "/in", &[json_type], &long).await;
-    assert_eq!((long.status, world.records("weir.queue.orders").await.len()), (413, 2));
-    let told = long.json()["detail"].as_str().unwrap_or_default().to_owned();
-    assert!(told.ends_with("a key of 1025 bytes is larger than the limit of 1024"), "{told}");
     assert!(records.iter().all(|record| record.headers.get("weir_expires_time").is_none()));
     for (ttl, status) in [("60000", 202), ("0", 400), ("\"soon\"", 400), ("1.5", 400)] {
         let body = format!(r#"{{"customer": 7, "ttl": {ttl}}}"#);
@@ -370,6 +361,40 @@ async fn a_stored_message_is_answered_202_with_its_id() {
     };
     let micros = time("weir_expires_time").micros_since(time("weir_accepted_time"));
     assert_eq!((records.len(), micros), (3, 60_000_000));
+}
+
+#[tokio::test]
+async fn a_key_that_orders_nothing_is_the_callers_fault_and_an_event() {
+    let queue = "\n---\nkind: queue\nname: orders\nspec: {partitions: 1, deliver: {upstream: orders, path: /in}}\n";
+    let steps = "    - store: {queue: orders, key: .customer}\n";
+    let world =
+        World::new(&(yaml("http://127.0.0.1:1", "POST", "/in", 60_000, steps) + queue)).await;
+    let none = "the message cannot be stored: it has no text where its key is taken from";
+    let empty = "the message cannot be stored: the ordering key that it gives is empty";
+    let long = "a key of 1025 bytes is larger than the limit of 1024";
+    let cases = [
+        (json!({}), 400, "body_invalid", none),
+        (json!({"customer": null}), 400, "body_invalid", none),
+        (json!({"customer": ["c-1"]}), 400, "body_invalid", none),
+        (json!({"customer": ""}), 400, "body_invalid", empty),
+        (json!({"customer": "k".repeat(1_025)}), 413, "message_too_large", long),
+        (json!({"customer": "k".repeat(1_024)}), 202, "", ""),
+    ];
+    for (body, status, code, told) in &cases {
+        let headers = [("content-type", "application/json")];
+        let answer = send(&world, Method::POST, "/in", &headers, &body.to_string()).await;
+        assert_eq!(answer.status, *status, "{body}: {}", answer.body);
+        if *status != 202 {
+            let problem = answer.json();
+            assert_eq!(&problem["code"], code, "{body}");
+            assert!(problem["detail"].as_str().unwrap().ends_with(told), "{problem}");
+        }
+    }
+    assert_eq!(world.records("weir.queue.orders").await.len(), 1);
+    let events = world.events(Kind::Route, cases.len()).await;
+    let told = of_kind(&events, Kind::Route);
+    let told: Vec<_> = told.iter().map(|of| of.error_type.as_deref().unwrap_or_default()).collect();
+    assert_eq!(told, cases.map(|(_, _, code, _)| code));
 }
 
 #[tokio::test]

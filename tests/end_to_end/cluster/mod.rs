@@ -3,7 +3,7 @@
 
 mod world;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -21,28 +21,30 @@ const CONNECTIONS: &str = "4";
 /// The file's 83 hours in some 25 seconds, in which the kills are.
 const SPEED: &str = "12000";
 
-/// Orders until it is told to stop, by one gateway after another; the ids of what was
-/// accepted.
+/// Orders until it is told to stop, by one gateway after another, and waits for each; the
+/// customer and the id of what was accepted, in its order.
 async fn order(
     gateways: [String; 2],
     token: String,
     stop: tokio::sync::watch::Receiver<bool>,
-) -> BTreeSet<String> {
+) -> Vec<(String, String)> {
     let client = reqwest::Client::builder().timeout(Duration::from_secs(20)).build().unwrap();
-    let mut accepted = BTreeSet::new();
+    let (mut accepted, mut ids) = (Vec::new(), BTreeSet::new());
     for turn in 0_usize.. {
         if *stop.borrow() {
             break;
         }
         let url = format!("{}/shop/orders", gateways[turn % 2]);
-        let order = json!({"customer": format!("c{}", turn % 5), "article": "nut", "pieces": 1});
+        let customer = format!("c{}", turn % 5);
+        let order = json!({"customer": customer, "article": "nut", "pieces": 1});
         let request = client.post(url).bearer_auth(&token).json(&order);
         if let Ok(answer) = request.send().await
             && answer.status() == 202
             && let Ok(answer) = answer.json::<Value>().await
         {
             let id = answer["id"].as_str().expect("what is accepted has an id").to_owned();
-            assert!(accepted.insert(id), "{answer} is another's id");
+            assert!(ids.insert(id.clone()), "{answer} is another's id");
+            accepted.push((customer, id));
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
@@ -114,6 +116,13 @@ async fn the_job_is_done_by_two_of_each_role_whatever_is_killed() {
     assert_eq!(cluster.owner(|node| node != owner).await, 1 - owner);
     cluster.kafka.restart(2).unwrap();
     cluster.start(&["mediator-1", "keys-1", CONSOLES[owner], ANALYTICS[owner]]);
+    // The mediator that took over all queues, and another broker.
+    cluster.node("mediator-2").kill();
+    cluster.kafka.kill(3).unwrap();
+    pause().await;
+    cluster.kafka.restart(3).unwrap();
+    cluster.start(&["mediator-2"]);
+    pause().await;
     let began = Instant::now();
     let status = loop {
         if let Some(status) = sending.exited().unwrap() {
@@ -184,10 +193,19 @@ async fn the_job_is_done_by_two_of_each_role_whatever_is_killed() {
     let url = format!("http://127.0.0.1:{}/warehouse/orders", cluster.origin);
     let taken: Vec<Value> = reqwest::get(url).await.unwrap().json().await.unwrap();
     assert_eq!(taken.len() as u64, account["delivered"].as_u64().unwrap(), "{account}");
-    let taken: BTreeSet<String> =
-        taken.iter().map(|order| order["id"].as_str().unwrap().to_owned()).collect();
-    let lost: Vec<&String> = accepted.difference(&taken).collect();
-    assert!(lost.is_empty(), "{lost:?} were accepted, and did not arrive");
+    let mut arrived: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for order in &taken {
+        let customer = order["order"]["customer"].as_str().unwrap();
+        arrived.entry(customer).or_default().push(order["id"].as_str().unwrap());
+    }
+    for (customer, arrived) in &mut arrived {
+        let told = accepted.iter().filter(|(of, _)| of == customer).map(|(_, id)| &**id);
+        let told: Vec<&str> = told.collect();
+        arrived.retain(|id| told.contains(id));
+        assert_eq!(*arrived, told, "{customer}'s: all that was accepted, once, in its order");
+    }
+    let told: BTreeSet<&str> = accepted.iter().map(|(customer, _)| &**customer).collect();
+    assert!(arrived.keys().eq(told.iter()), "{arrived:?}");
 
     // The views and the alerts are those of a run without kills.
     let view = format!(

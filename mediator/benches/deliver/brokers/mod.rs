@@ -4,6 +4,7 @@
 //!
 //! | row | clients | consumer |
 //! | --- | --- | --- |
+//! | a server that keeps nothing | the same POST as to Weir, answered 202 at once | none: what the clients alone take |
 //! | Weir | POST over HTTP, answered 202 once the message is durable | an HTTP server that answers 204, 64 attempts at once |
 //! | RabbitMQ, durable | persistent messages to a durable queue, confirmed (AMQP 0-9-1) | acknowledges each message, 64 ahead |
 //! | RabbitMQ, quorum | the same to a quorum queue | the same |
@@ -82,7 +83,13 @@ pub(crate) async fn measure() -> Result<()> {
     let weir = Weir::start(dir.path()).await?;
     let rabbit = Rabbit::start(dir.path()).await?;
     let active = Active::start(dir.path()).await?;
-    let rows = ["Weir", "RabbitMQ, durable", "RabbitMQ, quorum", "ActiveMQ"];
+    let rows = [
+        "a server that keeps nothing",
+        "Weir",
+        "RabbitMQ, durable",
+        "RabbitMQ, quorum",
+        "ActiveMQ",
+    ];
     let mut all: Vec<Vec<Round>> = rows.iter().map(|_| Vec::new()).collect();
     for round in 0..rounds {
         let name = Name::new(&format!("q{round}"))?;
@@ -91,12 +98,16 @@ pub(crate) async fn measure() -> Result<()> {
             let row = (round + turn) % rows.len();
             let taken = Arc::new(Taken::default());
             let came_to = match row {
-                0 => measured(weir.clients(&name, &taken).await?, &taken, count).await?,
-                1 => {
+                0 => {
+                    let clients = weir.clients_of_nothing(&name, &taken).await?;
+                    measured(clients, &taken, count).await?
+                }
+                1 => measured(weir.clients(&name, &taken).await?, &taken, count).await?,
+                2 => {
                     measured(rabbit.clients(&name, Kind::Durable, &taken).await?, &taken, count)
                         .await?
                 }
-                2 => {
+                3 => {
                     measured(rabbit.clients(&name, Kind::Quorum, &taken).await?, &taken, count)
                         .await?
                 }

@@ -1,5 +1,6 @@
 //! A node of Weir as its clients see it: a route that stores, and a queue to a target.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -36,11 +37,24 @@ impl Weir {
         tokio::spawn(async move { axum::serve(listener, Router::new().fallback(take)).await });
         self.node.queue(name, name.as_str()).await?;
         let mediator = Arc::new(self.node.serve(name).await?);
-        let mut clients = Vec::with_capacity(CALLERS);
-        for _ in 0..CALLERS {
-            clients.push(Poster::connect(mediator.clone(), name).await?);
-        }
-        Ok(clients)
+        posters(mediator.address(), name, Some(&mediator)).await
+    }
+
+    /// What posts the same to a server that reads it, keeps nothing, and answers 202.
+    pub(super) async fn clients_of_nothing(
+        &self,
+        name: &Name,
+        taken: &Arc<Taken>,
+    ) -> Result<Vec<Poster>> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let at = listener.local_addr()?;
+        let taken = taken.clone();
+        let take = move |_: Bytes| {
+            taken.one();
+            std::future::ready((StatusCode::ACCEPTED, "{\"id\":\"\"}"))
+        };
+        tokio::spawn(async move { axum::serve(listener, Router::new().fallback(take)).await });
+        posters(at, name, None).await
     }
 
     pub(super) async fn stop(self) {
@@ -48,10 +62,22 @@ impl Weir {
     }
 }
 
+async fn posters(
+    at: SocketAddr,
+    name: &Name,
+    mediator: Option<&Arc<Mediator>>,
+) -> Result<Vec<Poster>> {
+    let mut clients = Vec::with_capacity(CALLERS);
+    for _ in 0..CALLERS {
+        clients.push(Poster::connect(at, name, mediator.cloned()).await?);
+    }
+    Ok(clients)
+}
+
 /// Posts over one connection.
 pub(super) struct Poster {
     /// Serves for as long as anybody posts.
-    _mediator: Arc<Mediator>,
+    _mediator: Option<Arc<Mediator>>,
     stream: TcpStream,
     name: Name,
     request: Vec<u8>,
@@ -59,8 +85,8 @@ pub(super) struct Poster {
 }
 
 impl Poster {
-    async fn connect(mediator: Arc<Mediator>, name: &Name) -> Result<Self> {
-        let stream = TcpStream::connect(mediator.address()).await?;
+    async fn connect(at: SocketAddr, name: &Name, mediator: Option<Arc<Mediator>>) -> Result<Self> {
+        let stream = TcpStream::connect(at).await?;
         stream.set_nodelay(true)?;
         let (name, request, answer) = (name.clone(), Vec::new(), vec![0; 4_096]);
         Ok(Self { _mediator: mediator, stream, name, request, answer })

@@ -1,3 +1,7 @@
+//! What is parked of a partition: per key how many messages the parked topic has of it, where the
+//! first of them is, and those that are in memory. The messages themselves are the
+//! window's ([`super::window`]); why keys are parked is in `docs/delivery.md`.
+
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;

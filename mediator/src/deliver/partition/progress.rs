@@ -1,3 +1,7 @@
+//! How far a partition is, as text that lies on disks and in topics: what the next owner of a
+//! partition goes on from. Two records of the `.progress` topic; the one of what is parked is
+//! written when that has changed.
+
 use ingest::event::Timestamp;
 use serde::{Deserialize, Serialize};
 
