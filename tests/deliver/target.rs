@@ -1,18 +1,21 @@
 //! What a target takes of several queues, and what one that is down costs the others.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
+use ingest::event::Kind;
 use ingest::registry::Name;
 use tokio::time::sleep;
 
+use crate::account;
 use crate::receiver::{Receiver, Reply};
-use crate::world::{Case, Node, World};
+use crate::world::{Case, Node, World, check_order};
 
 pub(crate) fn cases() -> Vec<(&'static str, Case)> {
     vec![
         ("two_queues_share_what_their_target_takes", |w| Box::pin(shared(w))),
         ("a_target_that_is_down_costs_the_others_nothing", |w| Box::pin(down(w))),
+        ("a_target_that_takes_no_connection_is_probed_until_it_does", |w| Box::pin(away(w))),
     ]
 }
 
@@ -103,5 +106,45 @@ async fn down(world: World) -> Result<()> {
     hanging.set(|_| Reply::Status(200));
     upstream(&node, "gone", &willing.url, "").await?;
     willing.wait_for(2 * OTHERS).await?;
+    node.stop().await
+}
+
+/// Its messages are due all the time, and their attempts would be thousands a second.
+async fn away(world: World) -> Result<()> {
+    const MESSAGES: usize = 300;
+    const PROBE_EVERY: Duration = Duration::from_millis(100);
+    /// Between the sixteenth attempt and what sees it.
+    const PROBES_BEFORE: usize = 20;
+    let receiver = Receiver::willing().await?;
+    let node = world.delivering("one").await?;
+    // Nothing listens there.
+    upstream(&node, "shop", "http://127.0.0.1:9", "").await?;
+    let deliver = r#""deliver": {"upstream": "shop", "path": "/orders"}"#;
+    let retry = r#""retry": {"delay_min_ms": 10, "delay_max_ms": 40, "attempts_max": 1000}"#;
+    let spec = format!(r#"{{{deliver}, "partitions": 3, "concurrency_max": 8, {retry}}}"#);
+    node.put(&format!("queue/{}", world.queue), &spec).await?;
+    for number in 0..MESSAGES {
+        node.accept(&world.queue, &number.to_string(), Some(&format!("k{}", number % 50))).await?;
+    }
+    let attempts =
+        async || Ok::<_, anyhow::Error>(node.events(&world, Kind::Delivery).await?.len());
+    node.eventually("it is known to be away", async || Ok(attempts().await? >= 16)).await?;
+    let began = Instant::now();
+    sleep(Duration::from_secs(2)).await;
+    let (before, after) = (began.elapsed(), attempts().await?);
+    sleep(Duration::from_secs(2)).await;
+    let later = attempts().await?;
+    let probes = |time: Duration| time.as_millis() / PROBE_EVERY.as_millis();
+    // Sixteen, those that were under way with the last of them, and what began since.
+    let most = 16 + 8 + probes(began.elapsed()) as usize + PROBES_BEFORE;
+    ensure!(later <= most, "{later} attempts, {most} at most");
+    ensure!(later - after >= probes(before) as usize / 4, "{after} attempts, then {later}");
+
+    upstream(&node, "shop", &receiver.url, "").await?;
+    receiver.wait_for(MESSAGES).await?;
+    check_order(&receiver)?;
+    node.is_drained(&world, 3).await?;
+    let told = account::holds(&world, &node).await?;
+    ensure!(told == [MESSAGES as u64, MESSAGES as u64, 0], "{told:?}");
     node.stop().await
 }

@@ -14,7 +14,7 @@ use super::partition::Start;
 use super::retry::{Attempted, Reason, Times, Verdict, decide};
 use super::stored::Message;
 use super::worker::Shared;
-use crate::endpoint::http::{Request, is_hop_by_hop};
+use crate::endpoint::http::{CallError, Request, Sent, is_hop_by_hop};
 use ingest::http::{CORRELATION_HEADER, Code, TRACE_HEADER};
 
 /// The message's id, the same with every attempt, for ever.
@@ -136,7 +136,12 @@ impl Attempt {
             Request::new(method(deliver.method), deliver.path.as_str(), message.body());
         request.timeout = Duration::from_millis(deliver.timeout_ms);
         request.headers = self.headers(queue, message, attempt);
-        match self.shared.parts.caller.call(&deliver.upstream, upstream, request).await {
+        let called = self.shared.parts.caller.call(&deliver.upstream, upstream, request).await;
+        match &called {
+            Err(error) if is_away(error) => self.shared.turns.missed(&error.reason),
+            _ => self.shared.turns.found(),
+        }
+        match called {
             Ok(answer) => {
                 let retry_after = answer.headers.get(RETRY_AFTER).and_then(|v| v.to_str().ok());
                 let retry_after = retry_after.map(str::to_owned);
@@ -236,6 +241,12 @@ impl Attempt {
         event.delivery_outcome = Some(text.into());
         event
     }
+}
+
+/// Whether a target took no connection.
+fn is_away(error: &CallError) -> bool {
+    let codes = [Code::UpstreamUnreachable, Code::UpstreamConnectTimeout, Code::UpstreamTlsFailed];
+    error.sent == Sent::NotSent && error.attempts > 0 && codes.contains(&error.code)
 }
 
 fn method(method: Method) -> http::Method {

@@ -43,7 +43,8 @@
 //! 256 KiB more (on Kafka without headers): then its reading pauses, and the member
 //! goes on polling. If nothing in it could be attempted, blocked keys are parked
 //! (module `parking`), up to 1,000 of them. Attempts under way: the queue's
-//! `concurrency_max` on each node, and its upstream's of all queues (module `turns`). A
+//! `concurrency_max` on each node, and its upstream's of all queues (module `turns`); while
+//! the target takes no connection, one each 100 ms on each node (module `breaker`). A
 //! spool of events that is full holds attempts back, in their turns, until it takes their
 //! events. An answer's body 8 MiB; a
 //! larger one counts as a failure. A partition that is given up gives its attempts
@@ -57,6 +58,7 @@
 
 mod accept;
 mod attempt;
+mod breaker;
 mod config;
 mod control;
 mod dead;

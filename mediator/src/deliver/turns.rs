@@ -1,4 +1,5 @@
-//! Whose attempt begins next: by the limits of its queue, and of the upstream that it goes to.
+//! Whose attempt begins next: by the limits of its queue, and of the upstream that it goes to;
+//! and by whether that takes connections at all.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,6 +10,7 @@ use ingest::registry::kind::Queue;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
+use super::breaker::Breaker;
 use super::limit::{Limit, Permit};
 
 /// After how long who waits for a rate looks whether it is another.
@@ -22,6 +24,7 @@ pub(super) struct Turns(Arc<Shared>);
 struct Shared {
     queue: Name,
     own: Limit,
+    breaker: Breaker,
     /// What its upstream takes of all queues together, if that is limited.
     target: watch::Sender<Option<Limit>>,
 }
@@ -36,13 +39,14 @@ pub(super) struct Turn {
 impl Turns {
     pub(super) fn new(queue: Name) -> Self {
         let own = Limit::new(BTreeMap::new());
+        let breaker = Breaker::new(queue.clone());
         let (target, _) = watch::channel(None);
-        Self(Arc::new(Shared { queue, own, target }))
+        Self(Arc::new(Shared { queue, own, breaker, target }))
     }
 
     /// The limits as they are from now on.
     pub(super) fn set(&self, spec: &Queue, target: Option<Limit>) {
-        let Shared { queue, own, target: known } = &*self.0;
+        let Shared { queue, own, target: known, .. } = &*self.0;
         own.set_queues(BTreeMap::from([(queue.clone(), spec.partitions)]));
         own.set_max(Some(spec.concurrency_max));
         own.set_rate(spec.rate);
@@ -58,7 +62,7 @@ impl Turns {
 
     /// How many of the queue's partitions this node owns.
     pub(super) fn set_owned(&self, owned: usize) {
-        let Shared { queue, own, target } = &*self.0;
+        let Shared { queue, own, target, .. } = &*self.0;
         own.set_owned(queue, owned);
         if let Some(target) = &*target.borrow() {
             target.set_owned(queue, owned);
@@ -68,20 +72,22 @@ impl Turns {
     /// Waits until an attempt may begin. Who asks for the same stands in one line, so it
     /// costs one's place not to wait to the end.
     pub(super) async fn take(&self) -> Turn {
-        let Shared { own, target, .. } = &*self.0;
+        let Shared { own, breaker, target, .. } = &*self.0;
         let own_permit = own.permit().await;
         let mut targets = target.subscribe();
         loop {
-            // Nobody waits for the own rate in the place of another queue.
-            let wait = own.pace().not_before(Instant::now());
-            if let Some(wait) = wait {
+            // Nobody waits for the own rate, or for a target that is away, in the place of
+            // another queue.
+            let now = Instant::now();
+            let waits = [own.pace().not_before(now), breaker.not_before(now)];
+            if let Some(wait) = waits.into_iter().flatten().max() {
                 sleep_until(wait.min(Instant::now() + LOOK_EVERY)).await;
                 continue;
             }
             let of = targets.borrow_and_update().clone();
             let Some(of) = of else {
                 let (now, mut pace) = (Instant::now(), own.pace());
-                if pace.not_before(now).is_none() {
+                if pace.not_before(now).is_none() && breaker.begin(now) {
                     pace.begin(now);
                     return Turn { _own: own_permit, _target: None };
                 }
@@ -97,10 +103,20 @@ impl Turns {
         }
     }
 
+    /// An attempt found the queue's target.
+    pub(super) fn found(&self) {
+        self.0.breaker.found();
+    }
+
+    /// An attempt found nobody, and why.
+    pub(super) fn missed(&self, why: &str) {
+        self.0.breaker.missed(why);
+    }
+
     /// Begins an attempt once the target's rate lets it; answers false if the queue's does
-    /// not any more, or there is another target.
+    /// not any more, or there is another target, or none.
     async fn begin_both(&self, of: &Limit) -> bool {
-        let Shared { own, target, .. } = &*self.0;
+        let Shared { own, breaker, target, .. } = &*self.0;
         let _line = of.line().await;
         loop {
             let wait = {
@@ -111,6 +127,9 @@ impl Turns {
                     return false;
                 }
                 let Some(wait) = of.not_before(now) else {
+                    if !breaker.begin(now) {
+                        return false;
+                    }
                     own.begin(now);
                     of.begin(now);
                     return true;
@@ -172,6 +191,26 @@ mod tests {
         turns.set_owned(4);
         let busy = begun(&turns, 1).await;
         assert!((95_000..=101_001).contains(&busy), "{busy} at a rate beyond the timer's");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_target_that_takes_no_connection_is_probed() {
+        let limit = Limit::new(BTreeMap::new());
+        limit.set_rate(per_second(1_000));
+        for target in [None, Some(&limit)] {
+            let turns = turns("orders", &queue(100, None), target);
+            for _ in 0..20 {
+                drop(turns.take().await);
+                turns.missed("refused");
+            }
+            assert!((99..=101).contains(&begun(&turns, 10).await));
+            turns.found();
+            let before = Instant::now();
+            for _ in 0..1_000 {
+                drop(turns.take().await);
+            }
+            assert!(before.elapsed() < Duration::from_secs(2), "{:?}", before.elapsed());
+        }
     }
 
     #[tokio::test(start_paused = true)]
